@@ -211,12 +211,12 @@ void sha256_leaves(const uint8_t *p, size_t n_leaves, size_t leaf_bytes, uint8_t
 #if defined(__x86_64__)
     unsigned have = cpu_have();
     if (leaf_bytes > 0 && leaf_bytes % 64 == 0) {
-        if (have & CPU_AVX512)
-            i += leaves16(p, n_leaves, leaf_bytes, out);
-        /* two streams of SHA instructions beat eight AVX2 lanes */
+        /* two streams of SHA instructions beat any lanes measured so far */
         if (have & CPU_SHA)
-            i += leaves2(p + i * leaf_bytes, n_leaves - i, leaf_bytes, out + i);
-        else if (have & CPU_AVX2)
+            i = leaves2(p, n_leaves, leaf_bytes, out);
+        else if (have & CPU_AVX512)
+            i = leaves16(p, n_leaves, leaf_bytes, out);
+        if (!(have & CPU_SHA) && (have & CPU_AVX2))
             i += leaves8(p + i * leaf_bytes, n_leaves - i, leaf_bytes, out + i);
     }
 #endif

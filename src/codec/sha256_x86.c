@@ -102,16 +102,18 @@ SHA_TARGET void sha256_lanes2_shani(uint32_t h[2][8], const uint8_t *p, size_t s
             if (i >= 16)                                                                           \
                 w[i % 16] = ADD(ADD(w[i % 16], M0(w[(i + 1) % 16])),                               \
                                 ADD(w[(i + 9) % 16], M1(w[(i + 14) % 16])));                       \
-            V t1 = ADD(ADD(hh, S1(e)), ADD(CH(e, f, g), ADD(w[i % 16], SET1((int)sha256_k[i]))));  \
-            V t2 = ADD(S0(a), MAJ(a, b, c));                                                       \
+            /* what waits for e and a comes last: the rounds are bound by latency */               \
+            V t1 = ADD(ADD(hh, ADD(w[i % 16], SET1((int)sha256_k[i]))), CH(e, f, g));              \
+            V sg = S1(e);                                                                          \
+            V t2 = ADD(t1, MAJ(a, b, c));                                                          \
             hh = g;                                                                                \
             g = f;                                                                                 \
             f = e;                                                                                 \
-            e = ADD(d, t1);                                                                        \
+            e = ADD(ADD(d, t1), sg);                                                               \
             d = c;                                                                                 \
             c = b;                                                                                 \
             b = a;                                                                                 \
-            a = ADD(t1, t2);                                                                       \
+            a = ADD(ADD(t2, sg), S0(b));                                                           \
         }                                                                                          \
         s[0] = ADD(s[0], a);                                                                       \
         s[1] = ADD(s[1], b);                                                                       \
