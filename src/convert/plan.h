@@ -1,0 +1,71 @@
+/* A plan: for every tensor of the target model a recipe that tiles it exactly once from views of
+ * source tensors, with the ops applied on the way. Nothing is read from a weight before the plan,
+ * its memory, its disk and its ledger are known and printable.
+ */
+#ifndef CONVERT_PLAN_H
+#define CONVERT_PLAN_H
+#include "base/buf.h"
+#include "model/model.h"
+
+/* What an op does to values. Byte order and sub-byte packing of the source are undone by the engine
+ * before the first op and need no op. */
+enum op_kind {
+    OP_CAST, /* to op.to; round to nearest even, integer code */
+    OP_ADD,  /* + operand (same dtype, broadcast by stride 0): bias sums */
+    OP_NEG,
+    OP_SCALE /* * op.scale (exact powers of two and the like; dtype kept) */
+};
+struct op {
+    enum op_kind kind;
+    enum dtype to;       /* CAST */
+    bool allow_overflow; /* CAST to float16 of a finite value beyond its range: else ST_CANNOT */
+    uint32_t operand;    /* ADD: source tensor */
+    struct view view;    /* ADD: same dims as the part's box */
+    uint64_t scale_bits; /* SCALE: IEEE double */
+};
+struct part {
+    uint64_t lo[VIEW_MAX_AXES], hi[VIEW_MAX_AXES]; /* box in the target's logical axes */
+    int64_t src;                                   /* source tensor, -1: a fill */
+    struct view view;                              /* on src's storage; dims = box extents */
+    struct op *op;
+    size_t n_ops;
+    uint8_t fill[16]; /* src == -1: one element of the target dtype, little-endian */
+};
+struct recipe {
+    struct part *part; /* NULL for aliases */
+    size_t n_parts;
+};
+/* Why a target tensor is what it is: printed by --dry-run and kept in reports. */
+struct reason {
+    uint32_t dst;
+    struct str text; /* "h.0.attn.c_attn.weight: linear [O,I] -> [I,O] (name rule)" */
+};
+enum ledger_kind { LEDGER_DROP, LEDGER_SYNTH };
+struct ledger_line {
+    enum ledger_kind kind;
+    bool harmless;   /* a rule says so; printed, exit 0 */
+    struct str name; /* tensor or structure */
+    uint64_t n_elems;
+    struct str why;
+};
+struct plan {
+    const struct model *src;
+    struct model dst;      /* target; tensors have no storage */
+    struct recipe *recipe; /* dst.n_tensors */
+    struct reason *reason;
+    size_t n_reasons;
+    struct ledger_line *line;
+    size_t n_lines;
+    uint64_t elems_read, elems_dropped, elems_written, elems_synth;
+};
+void plan_init(struct plan *p, const struct model *src);
+void plan_free(struct plan *p);
+/* The identity: every tensor under its own name, axes and dtype; tree, attachments, meta shared
+ * with the source. Base of hashing, comparing and container changes. */
+MUSTCHECK enum status plan_identity(struct plan *p, struct err *e);
+/* Proves every recipe: boxes tile the target exactly once, views have the boxes' dims and lie
+ * inside their storages, op chains end in the target dtype; fills the ledger's element counts.
+ * ST_BUG when a mapping broke its promise; ST_INPUT "output-too-big" when the target passes
+ * max_output (0 = the larger of 1 GiB and 64 times the input). */
+MUSTCHECK enum status plan_prove(struct plan *p, uint64_t max_output, struct err *e);
+#endif

@@ -1,0 +1,65 @@
+/* The run engine: the only code that moves numbers. One loop over slabs (boxes of the target's
+ * C order), many sinks: write, hash, compare, read. Bounded memory for any tensor size, any number
+ * of threads, same bytes.
+ */
+#ifndef CONVERT_RUN_H
+#define CONVERT_RUN_H
+#include "convert/plan.h"
+#include "format/format.h"
+
+struct run_opt {
+    int threads;     /* 0 = par_threads() */
+    uint64_t memory; /* private bytes and shared windows the run may hold; 0 = 1 GiB */
+};
+/* What a run will take, before it starts; printed by --dry-run. */
+struct run_cost {
+    uint64_t read_bytes, write_bytes; /* raw */
+    uint64_t memory_bytes;            /* peak the run plans for */
+    uint64_t spool_bytes;             /* disk in --tmpdir */
+    double read_amplification;        /* bytes fetched / bytes needed, by plan */
+    int threads;                      /* after fitting to memory */
+    uint64_t n_decodes;               /* tiles and streams decoded; each once */
+};
+MUSTCHECK enum status run_cost(const struct plan *p, const struct run_opt *o, struct run_cost *c,
+                               struct err *e);
+
+/* Digest kept of every slab while writing (XXH3-128 of raw bytes): what reading back is checked
+ * against. */
+struct slab_digests;
+/* Writes every tensor of p->dst through fmt's writer into out. Afterwards the file is synced but
+ * not published. *kept (free with slab_digests_free) serves run_readback. */
+MUSTCHECK enum status run_write(const struct plan *p, const struct format *fmt,
+                                const struct write_opt *wo, const struct run_opt *o,
+                                struct out *out, struct slab_digests **kept, struct err *e);
+/* Reads the written thing again through fmt's own reader and compares with what was written: names,
+ * dtypes, shapes, slab digests. ST_OUTPUT "readback" on any difference. */
+MUSTCHECK enum status run_readback(const struct plan *p, const struct format *fmt,
+                                   const char *temp_path, const struct slab_digests *kept,
+                                   const struct run_opt *o, struct err *e);
+void slab_digests_free(struct slab_digests *k);
+
+/* SHA-256 tree digest (codec/sha256.h) of every target tensor's canonical bytes: little-endian, C
+ * order, sub-byte values one a byte, block types raw. digest[i] 32 bytes each; aliases too. */
+MUSTCHECK enum status run_hash(const struct plan *p, const struct run_opt *o, uint8_t (*digest)[32],
+                               struct err *e);
+
+/* Comparison of two plans' targets, tensor by tensor: b_of[i] is the tensor of b compared with
+ * tensor i of a (-1: skip). Shapes must be equal. */
+struct run_diff {
+    bool bit_equal;                       /* same dtype, same bytes */
+    uint64_t n_unequal;                   /* elements whose values differ (NaN equals NaN) */
+    uint64_t first;                       /* C-order index of the first such element */
+    double max_abs, mse, cosine, max_rel; /* in double over finite pairs */
+    double max_ref;                       /* largest |b| */
+    uint64_t n_fail;                      /* elements with |a-b| > atol + rtol*|b| */
+    uint64_t n_nonfinite; /* NaN or infinity on one side only, or infinities that differ */
+};
+MUSTCHECK enum status run_compare(const struct plan *a, const struct plan *b, const int64_t *b_of,
+                                  double rtol, double atol, const struct run_opt *o,
+                                  struct run_diff *out, struct err *e);
+
+/* Elements [lo, hi) (C order) of target tensor t, converted to `as` (DT_F32, DT_F64, or the
+ * tensor's own dtype), into dst. For validation and --stats. */
+MUSTCHECK enum status run_read(const struct plan *p, uint32_t t, uint64_t lo, uint64_t hi,
+                               enum dtype as, void *dst, struct err *e);
+#endif

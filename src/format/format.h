@@ -1,0 +1,155 @@
+/* What a format is: one .c file with one exported `const struct format NAME_format`, and one line
+ * in format/list.h. A reader describes bytes: it fills a struct model and moves no weights. A
+ * writer describes places: it names the files, gives every tensor a place, and patches what could
+ * not be known before; the run engine moves the numbers.
+ *
+ * Five writers this contract was sketched against:
+ *  - archive:      APPEND with an encoder (planes): frames in tensor order, their stored sizes come
+ * back in struct placed; end() appends manifest, sums, checks and seek table.
+ *  - zip (torch):  FIXED places behind local headers written in begin(); WANT_CRC32, combined over
+ * slabs written by many threads; end() writes data descriptors / central directory.
+ *  - HDF5:         FIXED places; object headers patched with addresses in end().
+ *  - TensorBundle: FIXED places in the data file, WANT_CRC32C per tensor; end() writes the index
+ * file.
+ *  - Orbax zarr:   one file per tile box, padded: place kind TILES (box shape, file id per tile),
+ * added to the enum with the engine's support when that writer comes; begin() adds the files.
+ */
+#ifndef FORMAT_FORMAT_H
+#define FORMAT_FORMAT_H
+#include "base/buf.h"
+#include "base/out.h"
+#include "model/model.h"
+
+/* ---- reading ---- */
+
+/* What the user named. Either file or dir is set. */
+struct source {
+    const char *path;
+    struct file *file;  /* regular file; owned by the opener until read() passes it to the model */
+    uint8_t head[4096]; /* its first bytes */
+    size_t head_n;
+    struct dir *dir; /* folder */
+    struct dir_entry *entry;
+    size_t n_entries;
+};
+struct read_opt {
+    bool weights_only; /* leave attachments aside */
+    bool scan;         /* for `scan`: do not refuse hostile names, list them (see finding) */
+    /* scan only: one call per oddity; text is already plain */
+    void (*finding)(void *ctx, bool unsafe, const char *code, uint64_t offset, const char *text);
+    void *finding_ctx;
+};
+
+/* ---- writing ---- */
+
+enum place_kind { PLACE_NONE, PLACE_FIXED, PLACE_APPEND };
+enum { WANT_CRC32 = 1, WANT_CRC32C = 2, WANT_TREE = 4 }; /* digests of a tensor's raw bytes */
+
+struct piece {
+    uint32_t stored, raw;
+};
+/* Turns raw slabs into stored bytes (APPEND places). Stateless between slabs; bytes are a function
+ * of the slab and its place alone, never of threads or CPU. */
+struct encoder {
+    const char *name;
+    size_t slab_bytes; /* raw bytes per slab (last may be shorter); fixed */
+    /* upper bound of the stored size of n raw bytes, and scratch the call needs per thread */
+    size_t (*bound)(size_t n);
+    size_t scratch_bytes;
+    /* piece_sizes receives the stored size of every independently decodable piece (frame) and its
+     * raw size, up to max_pieces; *stored is the total. is_first / is_last say where in the tensor
+     * the slab stands (streams such as deflate close with the last). */
+    enum status (*encode)(const void *raw, size_t n, enum dtype dtype, bool is_first, bool is_last,
+                          void *dst, size_t dst_cap, void *scratch, size_t *stored,
+                          struct piece *piece, size_t max_pieces, size_t *n_pieces, struct err *e);
+    size_t max_pieces;
+};
+struct place {
+    enum place_kind kind;      /* NONE: an alias, nothing is written */
+    int file;                  /* id from out_add */
+    uint64_t offset;           /* FIXED: where the tensor's raw bytes start */
+    unsigned want;             /* digests */
+    const struct encoder *enc; /* APPEND */
+};
+/* What the engine tells back about a tensor once all of it is written. */
+struct placed {
+    uint32_t crc32, crc32c;
+    uint8_t tree[32]; /* SHA-256 tree root (see codec/sha256.h) */
+    uint64_t offset;  /* APPEND: file offset of its first stored byte */
+    uint64_t stored_bytes;
+    struct piece *piece; /* APPEND: every piece in order; from the writer's arena */
+    size_t n_pieces;
+};
+struct write_opt {
+    uint64_t max_shard_size; /* 0 = one file */
+    bool plain;              /* archive --layout plain */
+    bool no_provenance;
+    bool sums_full;         /* archive --sums full */
+    bool compress;          /* npz: deflate members */
+    const char *provenance; /* JSON text for archives, NULL = none */
+};
+#define WRITER_MAX_APPEND 16 /* file ids 0..15 may be appended to */
+struct writer {
+    const struct model *m; /* the target model: names, dtypes, shapes, roles, aliases, order, tree,
+                              attachments, meta; tensors have no storage */
+    struct out *out;
+    struct write_opt opt;
+    struct arena arena;    /* the writer's; freed by the caller */
+    struct place *place;   /* one per tensor of m, zeroed before begin() */
+    struct placed *placed; /* one per tensor, valid in end() */
+    /* Tensor indices in the order the engine shall write them (APPEND order in the file). begin()
+     * may permute it; starts as 0..n-1. */
+    uint32_t *order;
+    /* APPEND: where the next stored byte goes, per file id .
+     * begin() sets it behind what it wrote; the engine advances it. */
+    uint64_t file_end[WRITER_MAX_APPEND];
+    void *priv;
+};
+
+struct format {
+    const char *name;      /* "safetensors": what --format says */
+    const char *title;     /* one line for `nnferry formats` */
+    const char *suffix[6]; /* of target names, first is the usual one; NULL ends */
+    bool reads, writes;
+    bool dir_source;       /* takes folders */
+    bool dir_target;       /* writes a folder (always, or when sharded) */
+    bool tree;             /* nested names; flat otherwise */
+    bool aliases;          /* can say that two tensors are one */
+    bool trains;           /* can carry optimizer state and typed scalars (model.tree) */
+    const char *framework; /* the framework whose usual format it is, or NULL */
+    const char *refuses;   /* for nnferry-formats.7: what is refused, one sentence */
+
+    /* How sure this content is mine: 0 no, 1..100. Looks at content, never at the suffix alone. May
+     * pread through s->file, never fails loudly. */
+    int (*bid)(const struct source *s);
+    /* Fills m (model_init done by the caller); ends with model_finish. */
+    enum status (*read)(struct source *s, const struct read_opt *opt, struct model *m,
+                        struct err *e);
+    /* ST_CANNOT when the model's names, dtypes or structure cannot be written; before any file. */
+    enum status (*check)(const struct model *m, const struct write_opt *opt, struct err *e);
+    /* Adds files to w->out, fills w->place and w->order, writes what stands before the data. */
+    enum status (*begin)(struct writer *w, struct err *e);
+    /* APPEND only, may be NULL: called in order just before tensor t's first slab (when = 0) and
+     * just after its last (when = 1); appends bytes to *extra (cleared by the caller), which the
+     * engine writes at the current end. at = stored bytes so far in that file. */
+    enum status (*around)(struct writer *w, uint32_t t, int when, uint64_t at, struct buf *extra,
+                          struct err *e);
+    /* All tensors are written, w->placed and w->file_end are filled: patch headers, write indexes.
+     */
+    enum status (*end)(struct writer *w, struct err *e);
+};
+
+/* Registry, from format/list.h (order never means anything). */
+extern const struct format *const formats[];
+extern const size_t n_formats;
+const struct format *format_find(struct str name);
+/* By the target's suffix; the longest that fits; NULL when none. */
+const struct format *format_by_suffix(struct str path);
+
+/* Opens path, recognises it by content (or takes `force` when not NULL), reads it into *m (which
+ * the caller frees with model_free, also after a failure). Names what was found instead: ST_INPUT
+ * "unrecognised". Several weight sets in one folder: ST_USAGE with a list. */
+MUSTCHECK enum status format_open(const char *path, const struct format *force,
+                                  const struct read_opt *opt, struct model *m,
+                                  const struct format **found, struct err *e);
+#endif

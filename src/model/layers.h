@@ -1,0 +1,64 @@
+/* Layers: what groups of tensors mean. A framework recognises them in a model's names and shapes;
+ * mapping and validation both start from this list, and share nothing else.
+ */
+#ifndef MODEL_LAYERS_H
+#define MODEL_LAYERS_H
+#include "model/model.h"
+
+enum layer_kind {
+    LAYER_NONE, /* tensors without a rule: kept as they are */
+    LAYER_LINEAR,
+    LAYER_CONV, /* rank = spatial axes 1..3; grouped and depthwise too */
+    LAYER_CONV_TRANSPOSE,
+    LAYER_BATCHNORM,
+    LAYER_LAYERNORM,
+    LAYER_GROUPNORM,
+    LAYER_EMBEDDING,
+    LAYER_ATTENTION, /* multi-head, split or fused */
+    LAYER_PARAM      /* a bare parameter (class token, position table, scale) */
+};
+const char *layer_kind_name(enum layer_kind k); /* "linear" ... */
+
+/* Leaf roles; a leaf is one tensor of a layer in the framework's own axes. */
+enum leaf {
+    LEAF_WEIGHT,
+    LEAF_BIAS,
+    LEAF_MEAN,
+    LEAF_VAR,
+    LEAF_COUNT, /* num_batches_tracked */
+    LEAF_QKV_WEIGHT,
+    LEAF_QKV_BIAS, /* fused, rows q then k then v */
+    LEAF_Q_WEIGHT,
+    LEAF_K_WEIGHT,
+    LEAF_V_WEIGHT,
+    LEAF_O_WEIGHT,
+    LEAF_Q_BIAS,
+    LEAF_K_BIAS,
+    LEAF_V_BIAS,
+    LEAF_O_BIAS,
+    LEAF_VALUE, /* PARAM */
+    LEAF_N
+};
+const char *leaf_name(enum leaf l);
+
+struct layer {
+    enum layer_kind kind;
+    struct str path;        /* the source's own path of the layer, flat text ("" = top) */
+    int64_t tensor[LEAF_N]; /* tensor index in the model, -1 = absent */
+    uint8_t rank;           /* spatial rank of convolutions */
+    uint64_t groups;        /* convolution groups; 0 = not known from the weights */
+    uint64_t heads;         /* attention heads; 0 = not known */
+    uint64_t
+        flat_c; /* linear after flatten: channels of the flattened map; 0 = none or not known */
+    uint64_t flat_dim[3]; /* ... its spatial extents, flat_rank of them */
+    uint8_t flat_rank;
+    bool flip;         /* transposed convolution whose kernel is stored flipped against torch */
+    bool by_name;      /* kind told by the names alone */
+    struct str reason; /* why this kind: printed by inspect and convert */
+};
+struct layers {
+    struct layer *layer; /* from the arena given */
+    size_t n;
+    const char *framework; /* who recognised them */
+};
+#endif
