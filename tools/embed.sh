@@ -1,12 +1,12 @@
 #!/bin/sh
 # Prints an assembler source that carries the files of a folder in the binary, as the
-# table `const struct embed embed_FOLDER[]` of src/base/embed.h.
+# table `const struct embed embed_NAME[]` of src/base/embed.h.
 #
-#   tools/embed.sh FOLDER
+#   tools/embed.sh NAME [FOLDER]    (FOLDER is NAME where it is not given)
 set -eu
 export LC_ALL=C
 folder=$1
-files=$(find "$folder" -maxdepth 1 -type f ! -name ".*" 2>/dev/null | sort)
+files=$(find "${2:-$1}" -maxdepth 1 -type f ! -name ".*" 2>/dev/null | sort)
 n=0
 echo '    .section .rodata'
 for f in $files; do
