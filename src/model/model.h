@@ -114,6 +114,8 @@ struct model {
     /* Archives and other formats of ours: what restores the source's spelling (see
      * convert/map.h); opaque JSON text here, empty where none. */
     struct str spelling;
+    size_t *index_; /* names, after model_finish */
+    size_t index_cap_;
 };
 void model_init(struct model *m);
 void model_free(struct model *m);
