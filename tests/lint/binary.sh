@@ -11,8 +11,11 @@ for binary in build/nnferry build/release-aarch64/nnferry; do
     n=$((n + 1))
     file "$binary" | grep -q 'statically linked' || { file "$binary"; exit 1; }
     readelf -lW "$binary" >build/binary.lint
-    ! grep -E 'INTERP|DYNAMIC' build/binary.lint
+    if grep -E 'INTERP|DYNAMIC' build/binary.lint; then exit 1; fi
     grep -E 'GNU_STACK.* RW ' build/binary.lint >/dev/null || { echo "$binary: executable stack"; exit 1; }
-    ! grep -aF "$PWD" "$binary" >/dev/null || { echo "$binary: holds its build folder's path"; exit 1; }
+    if grep -aF "$PWD" "$binary" >/dev/null; then
+        echo "$binary: holds its build folder's path"
+        exit 1
+    fi
 done
 echo "$n binaries"
