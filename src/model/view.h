@@ -41,7 +41,8 @@ bool view_is_c(const struct view *v); /* contiguous C order (offset apart) */
 bool view_same(const struct view *a,
                const struct view *b); /* same elements in the same order and shape */
 
-/* Edits, in place. ST_BUG for arguments out of range (ours, never the file's). */
+/* Edits, in place. ST_BUG for arguments out of range (ours, never the file's). ST_CANNOT "view-cut"
+ * where a slice or split of a joined axis is no box of its parts; v is unchanged then. */
 MUSTCHECK enum status view_permute(struct view *v, const uint8_t *perm, size_t n, struct err *e);
 MUSTCHECK enum status view_slice(struct view *v, size_t d, uint64_t lo, uint64_t hi, struct err *e);
 /* logical axis d of extent a*b becomes two axes a, b (C order) */
