@@ -47,6 +47,7 @@ enum { WANT_CRC32 = 1, WANT_CRC32C = 2, WANT_TREE = 4 }; /* digests of a tensor'
 
 struct piece {
     uint32_t stored, raw;
+    uint8_t check[16]; /* the encoder's own, handed on to end() as it is */
 };
 /* Turns raw slabs into stored bytes (APPEND places). Stateless between slabs; bytes are a function
  * of the slab and its place alone, never of threads or CPU. */
@@ -70,6 +71,9 @@ struct place {
     uint64_t offset;           /* FIXED: where the tensor's raw bytes start */
     unsigned want;             /* digests */
     const struct encoder *enc; /* APPEND */
+    /* APPEND: the tensor is cut into parts of this many raw bytes (a multiple of enc->slab_bytes);
+     * around() is called between parts. 0 = one part */
+    uint64_t part_bytes;
 };
 /* What the engine tells back about a tensor once all of it is written. */
 struct placed {
@@ -129,9 +133,10 @@ struct format {
     enum status (*check)(const struct model *m, const struct write_opt *opt, struct err *e);
     /* Adds files to w->out, fills w->place and w->order, writes what stands before the data. */
     enum status (*begin)(struct writer *w, struct err *e);
-    /* APPEND only, may be NULL: called in order just before tensor t's first slab (when = 0) and
-     * just after its last (when = 1); appends bytes to *extra (cleared by the caller), which the
-     * engine writes at the current end. at = stored bytes so far in that file. */
+    /* APPEND only, may be NULL: called in order just before tensor t's first slab (when = 0), just
+     * after its last (when = 1; also for a tensor without bytes) and between its parts (when = 2);
+     * appends bytes to *extra (cleared by the caller), which the engine writes at the current end.
+     * at = stored bytes so far in that file. */
     enum status (*around)(struct writer *w, uint32_t t, int when, uint64_t at, struct buf *extra,
                           struct err *e);
     /* All tensors are written, w->placed and w->file_end are filled: patch headers, write indexes.

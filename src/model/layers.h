@@ -15,9 +15,12 @@ enum layer_kind {
     LAYER_GROUPNORM,
     LAYER_EMBEDDING,
     LAYER_ATTENTION, /* multi-head, split or fused */
-    LAYER_PARAM      /* a bare parameter (class token, position table, scale) */
+    LAYER_PARAM,     /* a bare parameter (class token, position table, scale) */
+    LAYER_KINDS
 };
 const char *layer_kind_name(enum layer_kind k); /* "linear" ... */
+bool layer_kind_parse(struct str s, enum layer_kind *out);
+#define KIND_BIT(k) (1u << (k))
 
 /* Leaf roles; a leaf is one tensor of a layer in the framework's own axes. */
 enum leaf {
@@ -40,18 +43,21 @@ enum leaf {
     LEAF_N
 };
 const char *leaf_name(enum leaf l);
+bool leaf_parse(struct str s, enum leaf *out);
 
 struct layer {
-    enum layer_kind kind;
+    enum layer_kind kind; /* LAYER_NONE while undecided */
+    unsigned kinds;       /* KIND_BIT set of the kinds that names and shapes allow; several = undecided,
+                             leaves lie in LEAF_WEIGHT, LEAF_BIAS; 0 = no rule knows it */
     struct str path;        /* the source's own path of the layer, flat text ("" = top) */
     int64_t tensor[LEAF_N]; /* tensor index in the model, -1 = absent */
     uint8_t rank;           /* spatial rank of convolutions */
     uint64_t groups;        /* convolution groups; 0 = not known from the weights */
     uint64_t heads;         /* attention heads; 0 = not known */
-    uint64_t
-        flat_c; /* linear after flatten: channels of the flattened map; 0 = none or not known */
-    uint64_t flat_dim[3]; /* ... its spatial extents, flat_rank of them */
-    uint8_t flat_rank;
+    /* Linear (or norm) after flatten: channels of the flattened map, 0 = none or not known. The
+     * spatial extents need not be known: channels first and channels last differ only in where C
+     * stands, the order of the positions is one and the same. */
+    uint64_t flat_c;
     bool flip;         /* transposed convolution whose kernel is stored flipped against torch */
     bool by_name;      /* kind told by the names alone */
     struct str reason; /* why this kind: printed by inspect and convert */

@@ -1,0 +1,173 @@
+#!/bin/bash
+# Brings what nnferry needs on a Debian 12 or 13 machine (amd64 or arm64), builds it, tests it.
+#
+#   ./build.sh [--offline] [build|demo|test|fetch]
+#
+#   build    (default) install what is missing, bring the guests' sources, build build/nnferry
+#   demo     build, then convert and validate the checkpoint that ships with the repository
+#   test     build every flavour and run every test; the last line counts them
+#   fetch    fill third_party/cache with the sources and packages of all the above
+#   --offline  use third_party/cache alone; no network is touched
+#
+# Packages are installed as root or through sudo. Everything else stays in this folder.
+set -euo pipefail
+cd "$(dirname "$0")"
+ROOT=$PWD
+# shellcheck source=third_party/apt.sh
+. third_party/apt.sh
+
+usage() {
+    sed -n '4,10s/^# \{0,1\}//p' build.sh
+}
+
+die() {
+    echo "build.sh: $*" >&2
+    exit 1
+}
+
+# Packages of a set, from third_party/packages: one line per set, A|B means either.
+packages_of() {
+    local set
+    for set in "$@"; do
+        sed -n "s/^$set:[[:space:]]*//p" third_party/packages
+    done | tr -s ' \n' '\n'
+}
+
+installed() {
+    [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
+}
+
+# Of alternatives A|B: the installed one, else the first that apt can install.
+missing_packages() {
+    local entry p found candidate
+    for entry in $(packages_of "$@"); do
+        found=""
+        candidate=""
+        for p in ${entry//|/ }; do
+            if installed "$p"; then
+                found=$p
+                break
+            fi
+            if [ -z "$candidate" ] && apt_has "$p"; then
+                candidate=$p
+            fi
+        done
+        [ -n "$found" ] || echo "${candidate:-${entry%%|*}}"
+    done
+}
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then
+        env "$@"
+    else
+        command -v sudo >/dev/null || die "not root and no sudo; install first: $MISSING"
+        sudo env "$@"
+    fi
+}
+
+# Sets the apt that packages come from: the machine's own, or the cache as a local archive.
+APT=(LC_ALL=C DEBIAN_FRONTEND=noninteractive)
+apt_has() {
+    env "${APT[@]}" apt-cache policy "$1" 2>/dev/null | grep -q 'Candidate: [^(]'
+}
+
+need_packages() {
+    MISSING=""
+    [ -n "$(for p in $(packages_of "$@"); do any_installed "$p" || echo "$p"; done)" ] || return 0
+    if [ -n "${NNFERRY_OFFLINE-}" ]; then
+        [ -f third_party/cache/debs/Packages ] ||
+            die "--offline: packages are missing and third_party/cache/debs is empty; run ./build.sh fetch where there is a network"
+        apt_configure "$ROOT/third_party/cache/debs"
+        APT+=(APT_CONFIG="$APT_DIR/apt.conf")
+        as_root "${APT[@]}" apt-get -q update >"$APT_DIR/update.log" 2>&1 || { cat "$APT_DIR/update.log" >&2; die "apt-get update failed"; }
+    else
+        mkdir -p build
+        as_root "${APT[@]}" apt-get -q update >build/apt-update.log 2>&1 ||
+            echo "build.sh: apt-get update had trouble (build/apt-update.log); going on" >&2
+    fi
+    MISSING=$(missing_packages "$@" | tr '\n' ' ')
+    echo "build.sh: installing $MISSING"
+    # shellcheck disable=SC2086
+    as_root "${APT[@]}" apt-get -q -y -o DPkg::Lock::Timeout=600 --no-install-recommends install $MISSING >build/apt-install.log 2>&1 || {
+        tail -20 build/apt-install.log >&2
+        die "cannot install: $MISSING"
+    }
+}
+
+any_installed() {
+    local p
+    for p in ${1//|/ }; do
+        ! installed "$p" || return 0
+    done
+    return 1
+}
+
+build() {
+    need_packages build
+    third_party/sources.sh fetch
+    make -j"$(nproc)"
+}
+
+# Fills the cache with every package of every set and all they need, as if nothing at
+# all were installed, so that it serves the barest machine of this distribution.
+fetch_packages() {
+    local debs=$ROOT/third_party/cache/debs entry p names=""
+    apt_update_once
+    mkdir -p "$debs/partial"
+    for entry in $(packages_of build demo test); do
+        for p in ${entry//|/ }; do
+            if apt_private apt-cache policy "$p" | grep -q 'Candidate: [^(]'; then
+                names="$names $p"
+                break
+            fi
+        done
+    done
+    # shellcheck disable=SC2086
+    apt_private apt-get -q -y --no-install-recommends --download-only -o Dir::State::status="$APT_DIR/empty" \
+        -o Dir::Cache::archives="$debs" install $names >"$APT_DIR/packages.log" 2>&1 || {
+        tail -20 "$APT_DIR/packages.log" >&2
+        die "cannot download the packages"
+    }
+    rm -rf "$debs/partial" "$debs/lock"
+    (cd "$debs" && dpkg-scanpackages --multiversion . >Packages.new 2>/dev/null && mv Packages.new Packages)
+    echo "build.sh: $(grep -c '^Package:' "$debs/Packages") packages, $(du -sh "$debs" | cut -f1) in third_party/cache/debs"
+}
+
+while [ $# -gt 0 ]; do
+    case $1 in
+    --offline) export NNFERRY_OFFLINE=1 ;;
+    -h | --help)
+        usage
+        exit 0
+        ;;
+    build | demo | test | fetch)
+        [ -z "${command-}" ] || die "one command at a time"
+        command=$1
+        ;;
+    *)
+        usage >&2
+        exit 2
+        ;;
+    esac
+    shift
+done
+
+case ${command-build} in
+build) build ;;
+demo)
+    need_packages build demo
+    build
+    exec demo/run.sh
+    ;;
+test)
+    need_packages build demo test
+    build
+    exec tests/run.py
+    ;;
+fetch)
+    [ -z "${NNFERRY_OFFLINE-}" ] || die "fetch needs the network"
+    need_packages build
+    third_party/sources.sh fetch
+    fetch_packages
+    ;;
+esac

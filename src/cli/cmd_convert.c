@@ -1,0 +1,348 @@
+/* nnferry convert: open, map, plan, write, read back, publish. */
+#include "base/log.h"
+#include "base/mem.h"
+#include "cli/command.h"
+#include "convert/map.h"
+#include <stdio.h>
+#include <string.h>
+
+struct job {
+    struct args *a;
+    const char *src;
+    const char *dst;
+    const struct format *fmt; /* target */
+    struct write_opt wo;
+    struct map_opt mo;
+    struct run_opt ro;
+    struct model m, like;
+    struct plan p;
+    struct buf rules_text, rules_out, provenance;
+    const struct format *found;
+};
+
+static enum status choose_format(struct job *j, struct err *e)
+{
+    const char *name = j->a->text[OPT_FORMAT];
+    if (name) {
+        j->fmt = format_find(str_from(name));
+        if (!j->fmt || !j->fmt->writes)
+            return err_set(e, ST_USAGE, NULL, "no format '%s' can be written; see nnferry formats",
+                           name);
+        return ST_OK;
+    }
+    j->fmt = format_by_suffix(str_from(j->dst));
+    if (!j->fmt && j->mo.to)
+        for (size_t i = 0; i < n_formats; i++)
+            if (formats[i]->framework && strcmp(formats[i]->framework, j->mo.to) == 0)
+                j->fmt = formats[i];
+    if (!j->fmt || !j->fmt->writes)
+        return err_set(e, ST_USAGE, NULL,
+                       "the name '%s' does not say which format to write; add --format", j->dst);
+    return ST_OK;
+}
+
+static enum status read_rules(struct job *j, struct err *e)
+{
+    const char *path = j->a->text[OPT_MAP];
+    struct file *f;
+    if (!path)
+        return ST_OK;
+    TRY(file_open(path, &f, e));
+    uint64_t n = file_size(f);
+    enum status st = ST_OK;
+    if (n > (UINT64_C(64) << 20))
+        st = err_set(e, ST_INPUT, "rules-too-long", "a rules file of %llu bytes is too long",
+                     (unsigned long long)n);
+    else if (!buf_reserve(&j->rules_text, (size_t)n + 1))
+        st = err_nomem(e, n);
+    else
+        st = file_pread(f, j->rules_text.p, (size_t)n, 0, e);
+    if (st == ST_OK)
+        j->rules_text.n = (size_t)n;
+    else
+        err_file(e, path);
+    file_close(f);
+    j->mo.rules = buf_as_str(&j->rules_text);
+    j->mo.rules_path = path;
+    return st;
+}
+
+static void options(struct job *j)
+{
+    const struct args *a = j->a;
+    const char *train = a->text[OPT_TRAIN_STATE], *layout = a->text[OPT_LAYOUT];
+    const char *sums = a->text[OPT_SUMS];
+    j->mo = (struct map_opt){.from = a->text[OPT_FROM],
+                             .to = a->text[OPT_TO],
+                             .dtype = a->many[OPT_DTYPE],
+                             .select = a->set[OPT_SELECT] ? a->many[OPT_SELECT] : NULL,
+                             .allow_drop = a->many[OPT_ALLOW_DROP],
+                             .allow_synth = a->many[OPT_ALLOW_SYNTH],
+                             .allow_overflow = a->set[OPT_ALLOW_OVERFLOW],
+                             .drop_train_state = train && strcmp(train, "drop") == 0,
+                             .weights_only = a->set[OPT_WEIGHTS_ONLY],
+                             .as_is = a->set[OPT_AS_IS],
+                             .keep_going = a->set[OPT_KEEP_GOING]};
+    j->wo = (struct write_opt){.max_shard_size = a->number[OPT_MAX_SHARD_SIZE],
+                               .plain = layout && strcmp(layout, "plain") == 0,
+                               .no_provenance = a->set[OPT_NO_PROVENANCE],
+                               .sums_full = sums && strcmp(sums, "full") == 0,
+                               .compress = a->set[OPT_COMPRESS]};
+}
+
+/* Facts about where the weights came from, without host, clock or folder. */
+static enum status provenance(struct job *j, struct err *e)
+{
+    struct json_w w;
+    if (j->wo.no_provenance)
+        return ST_OK;
+    json_w_init(&w, &j->provenance, 0);
+    json_w_object(&w);
+    json_w_key(&w, STR("files"));
+    json_w_array(&w);
+    for (size_t i = 0; i < j->m.n_files; i++) {
+        struct str path = str_from(file_path(j->m.file[i]));
+        size_t base = path.n;
+        while (base > 0 && path.p[base - 1] != '/')
+            base--;
+        json_w_object(&w);
+        json_w_key(&w, STR("bytes"));
+        json_w_u64(&w, file_size(j->m.file[i]));
+        json_w_key(&w, STR("name"));
+        json_w_str(&w, str_sub(path, base, path.n));
+        json_w_object_end(&w);
+    }
+    json_w_array_end(&w);
+    json_w_key(&w, STR("format"));
+    json_w_str(&w, str_from(j->found->name));
+    json_w_key(&w, STR("framework"));
+    json_w_str(&w, str_from(recognised_framework(&j->m)));
+    json_w_key(&w, STR("writer"));
+    json_w_str(&w, STR("nnferry " NNFERRY_VERSION));
+    json_w_object_end(&w);
+    buf_u8(&j->provenance, 0);
+    TRY(buf_ok(&j->provenance, e));
+    j->wo.provenance = (const char *)j->provenance.p;
+    return ST_OK;
+}
+
+static void say_ledger(const struct job *j)
+{
+    for (size_t i = 0; i < j->p.n_lines; i++) {
+        const struct ledger_line *l = &j->p.line[i];
+        log_note("%s %.*s: %.*s", l->kind == LEDGER_DROP ? "left behind" : "filled in",
+                 STR_ARG(l->name), STR_ARG(l->why));
+    }
+}
+
+static enum status show_plan(const struct job *j, struct err *e)
+{
+    struct run_cost c;
+    TRY(run_cost(&j->p, &j->ro, &c, e));
+    if (j->a->set[OPT_JSON]) {
+        struct json_w *w = print_json();
+        json_w_key(w, STR("plan"));
+        json_w_array(w);
+        for (size_t i = 0; i < j->p.n_reasons; i++) {
+            w = print_json();
+            json_w_object(w);
+            json_w_key(w, STR("tensor"));
+            json_w_str(w, j->p.dst.tensor[j->p.reason[i].dst].name);
+            json_w_key(w, STR("reason"));
+            json_w_str(w, j->p.reason[i].text);
+            json_w_object_end(w);
+        }
+        json_w_array_end(w);
+        json_w_key(w, STR("ledger"));
+        json_w_array(w);
+        for (size_t i = 0; i < j->p.n_lines; i++) {
+            const struct ledger_line *l = &j->p.line[i];
+            json_w_object(w);
+            json_w_key(w, STR("kind"));
+            json_w_str(w, l->kind == LEDGER_DROP ? STR("drop") : STR("synthesis"));
+            json_w_key(w, STR("name"));
+            json_w_str(w, l->name);
+            json_w_key(w, STR("elements"));
+            json_w_u64(w, l->n_elems);
+            json_w_key(w, STR("why"));
+            json_w_str(w, l->why);
+            json_w_object_end(w);
+        }
+        json_w_array_end(w);
+        json_w_key(w, STR("cost"));
+        json_w_object(w);
+        json_w_key(w, STR("read_bytes"));
+        json_w_u64(w, c.read_bytes);
+        json_w_key(w, STR("write_bytes"));
+        json_w_u64(w, c.write_bytes);
+        json_w_key(w, STR("memory_bytes"));
+        json_w_u64(w, c.memory_bytes);
+        json_w_key(w, STR("spool_bytes"));
+        json_w_u64(w, c.spool_bytes);
+        json_w_key(w, STR("read_amplification"));
+        json_w_double(w, c.read_amplification);
+        json_w_key(w, STR("decodes"));
+        json_w_u64(w, c.n_decodes);
+        json_w_key(w, STR("threads"));
+        json_w_i64(w, c.threads);
+        json_w_object_end(w);
+        return ST_OK;
+    }
+    for (size_t i = 0; i < j->p.n_reasons; i++) {
+        print_name(j->p.reason[i].text);
+        print_fmt("\n");
+    }
+    for (size_t i = 0; i < j->p.n_lines; i++) {
+        const struct ledger_line *l = &j->p.line[i];
+        print_fmt("%s: ", l->kind == LEDGER_DROP ? "left behind" : "filled in");
+        print_name(l->name);
+        print_fmt(": ");
+        print_name(l->why);
+        print_fmt("\n");
+    }
+    char r[32], w[32], mem[32], spool[32];
+    size_text(c.read_bytes, r, sizeof r);
+    size_text(c.write_bytes, w, sizeof w);
+    size_text(c.memory_bytes, mem, sizeof mem);
+    size_text(c.spool_bytes, spool, sizeof spool);
+    print_fmt("elements: %llu read, %llu left behind, %llu written, %llu filled in\n",
+              (unsigned long long)j->p.elems_read, (unsigned long long)j->p.elems_dropped,
+              (unsigned long long)j->p.elems_written, (unsigned long long)j->p.elems_synth);
+    print_fmt(
+        "cost: read %s (x%.2f), write %s, memory %s, spool %s, %llu tiles or streams decoded, "
+        "%d threads\n",
+        r, c.read_amplification, w, mem, spool, (unsigned long long)c.n_decodes, c.threads);
+    return ST_OK;
+}
+
+static enum status write_it(struct job *j, struct out *out, struct err *e)
+{
+    struct slab_digests *kept = NULL;
+    enum status st = ST_OK;
+    for (size_t i = 0; i < j->m.n_files && st == ST_OK; i++)
+        st = out_not_input(out, j->m.file[i], e);
+    for (size_t i = 0; i < j->like.n_files && st == ST_OK; i++)
+        st = out_not_input(out, j->like.file[i], e);
+    if (st == ST_OK)
+        st = run_write(&j->p, j->fmt, &j->wo, &j->ro, out, &kept, e);
+    if (st == ST_OK)
+        st = run_readback(&j->p, j->fmt, out_temp_path(out), kept, &j->ro, e);
+    slab_digests_free(kept);
+    for (size_t i = 0; i < j->m.n_files && st == ST_OK; i++)
+        st = file_check(j->m.file[i], e);
+    if (st == ST_OK)
+        st = out_publish(out, e);
+    return st;
+}
+
+static enum status work(struct job *j, struct err *e)
+{
+    const struct args *a = j->a;
+    const struct format *like_found;
+    struct out *out = NULL;
+    TRY(choose_format(j, e));
+    if (!a->set[OPT_FORCE] && !a->set[OPT_DRY_RUN] && path_kind(j->dst) != PATH_NONE) {
+        enum status st = err_set(e, ST_OUTPUT, "exists", "the target exists; -f replaces it");
+        err_file(e, j->dst);
+        return st;
+    }
+    TRY(read_rules(j, e));
+    TRY(open_source(a, j->src, &j->m, &j->found, e));
+    if (a->set[OPT_LIKE]) {
+        struct read_opt o = {.weights_only = true};
+        TRY(format_open(a->text[OPT_LIKE], NULL, &o, &j->like, &like_found, e));
+        j->mo.like = &j->like;
+    }
+    TRY(map_plan(&j->p, &j->mo, j->fmt, a->number[OPT_MAX_OUTPUT], &j->rules_out, e));
+    run_opt_fill(a, &j->ro);
+    TRY(j->fmt->check(&j->p.dst, &j->wo, e));
+    if (a->set[OPT_DRY_RUN])
+        return show_plan(j, e);
+    say_ledger(j);
+    TRY(provenance(j, e));
+    struct out_opt oo = {.force = a->set[OPT_FORCE],
+                         .is_dir = j->fmt->dir_target && j->wo.max_shard_size > 0};
+    TRY(out_begin(j->dst, &oo, &out, e));
+    enum status st = write_it(j, out, e);
+    out_end(out);
+    if (st == ST_OK && a->set[OPT_JSON]) {
+        struct json_w *w = print_json();
+        json_w_key(w, STR("written"));
+        json_w_str(w, str_from(j->dst));
+        json_w_key(w, STR("format"));
+        json_w_str(w, str_from(j->fmt->name));
+        json_w_key(w, STR("tensors"));
+        json_w_u64(w, j->p.dst.n_tensors);
+        json_w_key(w, STR("elements_written"));
+        json_w_u64(w, j->p.elems_written);
+    } else if (st == ST_OK) {
+        log_detail("%s: %zu tensors written as %s", j->dst, j->p.dst.n_tensors, j->fmt->name);
+    }
+    return st;
+}
+
+static enum status one(struct args *a, const char *src, const char *dst, struct err *e)
+{
+    struct job *j = mem_zalloc(1, sizeof *j);
+    if (!j)
+        return err_nomem(e, sizeof *j);
+    j->a = a;
+    j->src = src;
+    j->dst = dst;
+    model_init(&j->m);
+    model_init(&j->like);
+    plan_init(&j->p, &j->m);
+    options(j);
+    enum status st = work(j, e);
+    if (st == ST_CANNOT && j->rules_out.n && !a->set[OPT_JSON])
+        print_str(buf_as_str(&j->rules_out));
+    if (st == ST_CANNOT && j->rules_out.n && a->set[OPT_JSON]) {
+        json_w_key(print_json(), STR("rules"));
+        json_w_str(print_json(), buf_as_str(&j->rules_out));
+    }
+    plan_free(&j->p);
+    model_free(&j->like);
+    model_free(&j->m);
+    buf_free(&j->rules_text);
+    buf_free(&j->rules_out);
+    buf_free(&j->provenance);
+    mem_free(j);
+    return st;
+}
+
+static enum status run(struct args *a, struct err *e)
+{
+    if (!a->set[OPT_OUTPUT] && !a->set[OPT_DRY_RUN])
+        return err_set(e, ST_USAGE, NULL, "convert needs -o DST");
+    const char *dst = a->set[OPT_OUTPUT] ? a->text[OPT_OUTPUT] : "";
+    return one(a, a->arg[0], dst, e);
+}
+
+static const enum opt opts[] = {OPT_OUTPUT,
+                                OPT_FORCE,
+                                OPT_FROM,
+                                OPT_TO,
+                                OPT_FORMAT,
+                                OPT_INPUT_FORMAT,
+                                OPT_LIKE,
+                                OPT_MAP,
+                                OPT_DTYPE,
+                                OPT_ALLOW_OVERFLOW,
+                                OPT_SELECT,
+                                OPT_TRAIN_STATE,
+                                OPT_WEIGHTS_ONLY,
+                                OPT_AS_IS,
+                                OPT_LAYOUT,
+                                OPT_SUMS,
+                                OPT_NO_PROVENANCE,
+                                OPT_COMPRESS,
+                                OPT_MAX_SHARD_SIZE,
+                                OPT_ALLOW_DROP,
+                                OPT_ALLOW_SYNTH,
+                                OPT_MAX_OUTPUT,
+                                OPT_DRY_RUN,
+                                OPT_KEEP_GOING,
+                                OPT_N};
+const struct command convert_command = {
+    "convert", "SRC -o DST", "Convert a checkpoint to another format or framework", opts, 1,
+    1,         run};

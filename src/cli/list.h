@@ -1,0 +1,12 @@
+/* One line per command: src/cli/cmd_NAME.c exports NAME_command. Order never means anything. */
+COMMAND(completion)
+COMMAND(convert)
+COMMAND(devices)
+COMMAND(diff)
+COMMAND(formats)
+COMMAND(id)
+COMMAND(inspect)
+COMMAND(man)
+COMMAND(scan)
+COMMAND(validate)
+COMMAND(verify)

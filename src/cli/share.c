@@ -1,0 +1,74 @@
+/* What several commands share. */
+#include "base/log.h"
+#include "base/mem.h"
+#include "cli/command.h"
+#include "framework/framework.h"
+#include <stdio.h>
+#include <string.h>
+
+enum status open_source(const struct args *a, const char *path, struct model *m,
+                        const struct format **found, struct err *e)
+{
+    struct read_opt o = {.weights_only = a->set[OPT_WEIGHTS_ONLY]};
+    const struct format *force = NULL;
+    if (a->set[OPT_INPUT_FORMAT]) {
+        force = format_find(str_from(a->text[OPT_INPUT_FORMAT]));
+        if (!force || !force->reads)
+            return err_set(e, ST_USAGE, NULL, "no format '%s' can be read; see nnferry formats",
+                           a->text[OPT_INPUT_FORMAT]);
+    }
+    enum status st = format_open(path, force, &o, m, found, e);
+    if (st != ST_OK)
+        err_file(e, path);
+    return st;
+}
+
+const char *recognised_framework(const struct model *m)
+{
+    int best = 0;
+    const char *name = "";
+    for (size_t i = 0; i < n_frameworks; i++) {
+        if (str_is(m->framework, frameworks[i]->name))
+            return frameworks[i]->name;
+        int bid = frameworks[i]->bid(m);
+        if (bid > best) {
+            best = bid;
+            name = frameworks[i]->name;
+        }
+    }
+    return name;
+}
+
+void shape_text(const struct tensor *t, char *out, size_t n)
+{
+    size_t o = 0;
+    if (n == 0)
+        return;
+    o += (size_t)snprintf(out, n, "[");
+    for (size_t d = 0; d < t->n_dims && o < n; d++)
+        o += (size_t)snprintf(out + o, n - o, "%s%llu", d ? ", " : "",
+                              (unsigned long long)t->dim[d]);
+    if (o < n)
+        snprintf(out + o, n - o, "]");
+}
+
+void size_text(uint64_t bytes, char *out, size_t n)
+{
+    static const char *const unit[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+    double v = (double)bytes;
+    size_t u = 0;
+    while (v >= 1024 && u < 4) {
+        v /= 1024;
+        u++;
+    }
+    snprintf(out, n, u ? "%.1f %s" : "%.0f %s", v, unit[u]);
+}
+
+void run_opt_fill(const struct args *a, struct run_opt *o)
+{
+    uint64_t used = mem_in_use();
+    (void)a;
+    o->threads = host.threads;
+    /* metadata is charged first; the engine gets what is left */
+    o->memory = host.memory > used ? host.memory - used : 1;
+}

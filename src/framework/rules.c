@@ -1,0 +1,126 @@
+/* Lookups in the rule tables, and the table of names that are harmless to drop. */
+#include "framework/rules.h"
+#include <string.h>
+
+#ifdef NNFERRY_MUTATE
+static const struct leaf_rule *mutate_from;
+static struct leaf_rule mutate_to;
+static char mutate_axes[64];
+static char mutate_name[64];
+
+bool rules_mutate(const struct framework *f, int i)
+{
+    mutate_from = NULL;
+    if (i < 0)
+        return true;
+    if ((size_t)i >= f->rules->n)
+        return false;
+    const struct leaf_rule *l = &f->rules->leaf[i];
+    mutate_to = *l;
+    size_t n = strlen(l->axes), k = 0;
+    const char *dash = strchr(l->axes, '-');
+    if (dash) { /* drop the flips */
+        for (size_t j = 0; j < n && k + 1 < sizeof mutate_axes; j++)
+            if (l->axes[j] != '-')
+                mutate_axes[k++] = l->axes[j];
+        mutate_axes[k] = 0;
+        mutate_to.axes = mutate_axes;
+    } else if (strlen(l->axes) > 1 && l->axes[0] != '(' && l->axes[n - 1] != ')' &&
+               n < sizeof mutate_axes) { /* swap the outer axes */
+        memcpy(mutate_axes, l->axes, n + 1);
+        mutate_axes[0] = l->axes[n - 1];
+        mutate_axes[n - 1] = l->axes[0];
+        mutate_to.axes = mutate_axes;
+    } else if (n + 1 < sizeof mutate_axes && strchr(l->axes, '(')) {
+        /* the other order inside the parenthesis */
+        memcpy(mutate_axes, l->axes, n + 1);
+        char *p = strchr(mutate_axes, '(');
+        char t = p[1];
+        p[1] = p[3];
+        p[3] = t;
+        mutate_to.axes = mutate_axes;
+    } else if (strlen(l->name) + 2 < sizeof mutate_name) {
+        strcpy(mutate_name, l->name);
+        strcat(mutate_name, "_");
+        mutate_to.name = mutate_name;
+    }
+    mutate_from = l;
+    return true;
+}
+#endif
+
+const struct leaf_rule *rules_find(const struct spelling_rules *r, enum layer_kind kind,
+                                   uint8_t rank, uint8_t variant, enum leaf leaf)
+{
+    const struct leaf_rule *found = NULL;
+    for (size_t i = 0; i < r->n; i++) {
+        const struct leaf_rule *l = &r->leaf[i];
+        if (l->kind != kind || l->leaf != leaf || (l->rank && l->rank != rank))
+            continue;
+        if (l->variant == variant || (l->variant == 0 && !found))
+            found = l;
+    }
+#ifdef NNFERRY_MUTATE
+    if (found && found == mutate_from)
+        return &mutate_to;
+#endif
+    return found;
+}
+
+enum status rules_axes(const struct spelling_rules *r, const struct leaf_rule *l, uint64_t flat_c,
+                       struct axes *out, char text[64], struct err *e)
+{
+    size_t k = 0;
+    for (const char *p = l->axes; *p; p++) {
+        if (*p == 'F' && flat_c) {
+            size_t n = strlen(r->flat);
+            if (k + n >= 63)
+                return err_set(e, ST_BUG, "rule-too-long", "layout %s", l->axes);
+            memcpy(text + k, r->flat, n);
+            k += n;
+        } else if (k < 63) {
+            text[k++] = *p;
+        }
+    }
+    text[k] = 0;
+    return axes_parse((struct str){text, k}, out, e);
+}
+
+size_t leaf_fuses(enum leaf l, enum leaf part[3])
+{
+    if (l == LEAF_QKV_WEIGHT) {
+        part[0] = LEAF_Q_WEIGHT;
+        part[1] = LEAF_K_WEIGHT;
+        part[2] = LEAF_V_WEIGHT;
+        return 3;
+    }
+    if (l == LEAF_QKV_BIAS) {
+        part[0] = LEAF_Q_BIAS;
+        part[1] = LEAF_K_BIAS;
+        part[2] = LEAF_V_BIAS;
+        return 3;
+    }
+    part[0] = l;
+    return 0;
+}
+
+struct str rules_name(struct arena *a, const char *collection, struct str path, const char *leaf)
+{
+    bool c = collection && *collection, l = leaf && *leaf;
+    return arena_fmt(a, "%s%s%.*s%s%s", c ? collection : "", c && (path.n || l) ? "." : "",
+                     STR_ARG(path), path.n && l ? "." : "", l ? leaf : "");
+}
+
+/* Buffers that are recomputed, counters and masks: B.10 of the reference of layouts. */
+static const char *const harmless[] = {
+    "*num_batches_tracked", "*position_ids",        "*.attn.masked_bias",
+    "*rotary_emb.inv_freq", "*embed_positions._float_tensor", "*decoder.version",
+};
+
+bool rules_harmless_drop(struct str name)
+{
+    for (size_t i = 0; i < sizeof harmless / sizeof *harmless; i++)
+        if (str_glob(str_from(harmless[i]), name))
+            return true;
+    return false;
+}

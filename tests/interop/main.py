@@ -1,0 +1,81 @@
+"""Runs the interop suites in the environment that run.sh made: main.py [SUITE...].
+
+Prints one line per failure and `# interop N passed, N failed` at the end; writes
+RESULTS.md (versions, counts) beside itself when every suite ran. Exit 1 on a failure.
+"""
+
+import importlib
+import os
+import pathlib
+import sys
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+
+SUITES = ("selfcheck", "roundtrip", "twins", "formats", "ids", "random_nets")
+
+
+def versions():
+    import flax
+    import jax
+    import ml_dtypes
+    import numpy
+    import safetensors
+    import torch
+    found = [("Python", sys.version.split()[0]), ("torch", torch.__version__),
+             ("numpy", numpy.__version__), ("safetensors", safetensors.__version__),
+             ("jax", jax.__version__), ("flax", flax.__version__),
+             ("ml_dtypes", ml_dtypes.__version__)]
+    for name in ("torchvision", "transformers"):
+        try:
+            found.append((name, importlib.import_module(name).__version__))
+        except ImportError:
+            found.append((name, "not installed"))
+    import formats
+    found.append(("old torch", formats.old_version() or "not installed"))
+    return found
+
+
+def main(names):
+    import common
+    if not os.access(common.BINARY, os.X_OK):
+        print(f"{common.BINARY}: not an executable", file=sys.stderr)
+        return 1
+    chosen = names or SUITES
+    passed, failed, report = 0, 0, []
+    for name in chosen:
+        tally, start = common.Tally(name), time.monotonic()
+        try:
+            importlib.import_module(name).run(tally)
+        except Exception as e:
+            tally.fail("(suite)", f"{type(e).__name__}: {e}")
+        seconds = time.monotonic() - start
+        print(f"{name}: {tally.passed} passed, {len(tally.failed)} failed ({seconds:.0f} s)",
+              flush=True)
+        if tally.passed + len(tally.failed) == 0:
+            tally.fail("(suite)", "ran no test")
+        passed += tally.passed
+        failed += len(tally.failed)
+        report.append(tally)
+    if not names:
+        write_results(report, passed, failed)
+    print(f"# interop {passed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+def write_results(report, passed, failed):
+    out = ["# Interop results", "", "Written by tests/interop/run.sh.", "",
+           "| with | version |", "|---|---|"]
+    out += [f"| {n} | {v} |" for n, v in versions()]
+    out += ["", f"{passed} passed, {failed} failed.", ""]
+    for tally in report:
+        out += [f"## {tally.suite}", "", f"{tally.passed} passed, {len(tally.failed)} failed.", ""]
+        out += [f"- failed: {n}" for n in tally.failed]
+        out += [f"- {n}" for n in tally.notes]
+        out.append("")
+    (HERE / "RESULTS.md").write_text("\n".join(out).rstrip() + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

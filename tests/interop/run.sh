@@ -1,0 +1,37 @@
+#!/bin/sh
+# Interop tests with the real frameworks: run.sh [SUITE...]
+#
+# Makes a virtual environment under build/venv (once; several GB, torch brings its CUDA
+# libraries) and runs main.py in it. NNFERRY_PYTHON names an interpreter that has the
+# packages of requirements.txt already; then nothing is installed. Exit 77, with the
+# reason, only where nothing can be installed.
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+root=$(cd "$here/../.." && pwd)
+want=$(cksum < "$here/requirements.txt")
+export JAX_PLATFORMS=cpu PYTHONDONTWRITEBYTECODE=1 PYTHONWARNINGS=ignore
+export HF_HUB_OFFLINE=1 CUDA_VISIBLE_DEVICES=
+
+python=${NNFERRY_PYTHON:-}
+if [ -z "$python" ]; then
+    venv=$root/build/venv
+    python=$venv/bin/python
+    if [ "$(cat "$venv/made-of" 2>/dev/null || true)" != "$want" ]; then
+        mkdir -p "$root/build"
+        rm -rf "$venv"
+        if ! python3 -m venv "$venv" > "$root/build/venv.log" 2>&1; then
+            echo "interop: skipped: python3 -m venv failed (Debian: python3-venv):" \
+                "$(tail -n 1 "$root/build/venv.log")" >&2
+            exit 77
+        fi
+        echo "interop: installing the frameworks into build/venv" >&2
+        if ! "$python" -m pip install -q -r "$here/requirements.txt" \
+            > "$root/build/venv.log" 2>&1; then
+            echo "interop: skipped: pip could not install the frameworks:" \
+                "$(grep -v '^ *$' "$root/build/venv.log" | tail -n 1)" >&2
+            exit 77
+        fi
+        echo "$want" > "$venv/made-of"
+    fi
+fi
+exec nice "$python" "$here/main.py" "$@"
