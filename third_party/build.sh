@@ -45,7 +45,6 @@ CFLAGS="-O3 -g0 -fno-strict-aliasing -ffunction-sections -fdata-sections -ffp-co
 compile() {
     local dir=$1 flags=$2
     shift 2
-    # shellcheck disable=SC2016
     printf '%s\n' "$@" | xargs -P 2 -I{} sh -c '
         out=$(echo "$1" | tr / _)
         cd "$2" && $3 -c "$1" -o "$4/${out%.*}.o"' sh {} "$dir" "$CC $CFLAGS $flags" "$WORK"

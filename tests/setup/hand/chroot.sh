@@ -30,7 +30,7 @@ case $mode in
 online) "${run[@]}" chroot "$dir" /nnferry/build.sh "$command" ;;
 offline)
     mkdir -p "$dir/nnferry/third_party/cache"
-    cp -r "$root/third_party/cache/." "$dir/nnferry/third_party/cache/"
+    cp -rL "$root/third_party/cache/." "$dir/nnferry/third_party/cache/"
     "${run[@]}" unshare -n chroot "$dir" /nnferry/build.sh --offline "$command"
     ;;
 esac
