@@ -90,15 +90,20 @@ objects: $(OBJ) $(MAIN)
 
 # The second program. worker.mk builds it with $(HOSTCC) under $(B)/worker/, and adds the
 # object that carries it (.incbin) to EMBED.
-EMBED := $(B)/embed/man.o $(B)/embed/opencl.o
+EMBED := $(B)/embed/man.o $(B)/embed/mantext.o $(B)/embed/opencl.o
 -include src/worker/worker.mk
 
 # Files carried in the binary: src/base/embed.h says how they are found.
 $(B)/embed/man.S: $(wildcard man/*) tools/embed.sh
-$(B)/embed/opencl.S: $(wildcard opencl/*) tools/embed.sh
-$(B)/embed/%.S:
 	@mkdir -p $(@D)
-	@tools/embed.sh $* >$@
+	@tools/embed.sh man man >$@
+$(B)/embed/mantext.S: $(wildcard man/*) tools/embed.sh tools/mantext.sh
+	@mkdir -p $(@D)
+	@tools/mantext.sh $(B)/mantext
+	@tools/embed.sh mantext $(B)/mantext >$@
+$(B)/embed/opencl.S: $(wildcard opencl/*) tools/embed.sh
+	@mkdir -p $(@D)
+	@tools/embed.sh opencl opencl >$@
 $(B)/embed/%.o: $(B)/embed/%.S
 	@$(HOSTCC) -c $< -o $@
 

@@ -162,7 +162,7 @@ demo)
 test)
     need_packages build demo test
     build
-    exec tests/run.sh
+    exec tests/run.py
     ;;
 fetch)
     [ -z "${NNFERRY_OFFLINE-}" ] || die "fetch needs the network"

@@ -1,3 +1,4 @@
+#!/bin/bash
 # A private apt, sourced by the scripts here and by build.sh: the machine's own
 # sources with their source packages switched on, and arm64 beside the native
 # architecture. It keeps its lists under build/apt and changes nothing outside.
@@ -6,6 +7,7 @@ APT_DIR=$ROOT/build/apt
 
 # Writes build/apt/apt.conf and its sources. $1, optional: a folder of packages to
 # use instead of the machine's sources.
+# shellcheck disable=SC2120
 apt_configure() {
     local parts list f
     rm -rf "$APT_DIR/sources.list.d"
@@ -49,6 +51,7 @@ apt_private() {
 # packages; what counts is whether the packages asked for are found afterwards.
 apt_update_once() {
     [ -z "${APT_UPDATED-}" ] || return 0
+    # shellcheck disable=SC2119
     apt_configure
     apt_private apt-get -q update >"$APT_DIR/update.log" 2>&1 || true
     APT_UPDATED=1

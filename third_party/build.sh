@@ -17,8 +17,7 @@ ARCH=${TARGET%-*}
 LIBC=${TARGET#*-}
 TRIPLET=$ARCH-linux-gnu
 OUT=$ROOT/build/guests/$TARGET
-RANLIB=ranlib
-AR=ar
+export RANLIB=ranlib AR='ar'
 
 third_party/toolchain.sh "$ARCH"
 case $LIBC in
@@ -46,6 +45,7 @@ CFLAGS="-O3 -g0 -fno-strict-aliasing -ffunction-sections -fdata-sections -ffp-co
 compile() {
     local dir=$1 flags=$2
     shift 2
+    # shellcheck disable=SC2016
     printf '%s\n' "$@" | xargs -P 2 -I{} sh -c '
         out=$(echo "$1" | tr / _)
         cd "$2" && $3 -c "$1" -o "$4/${out%.*}.o"' sh {} "$dir" "$CC $CFLAGS $flags" "$WORK"
@@ -54,7 +54,7 @@ compile() {
 # archive NAME: WORK's objects, in a fixed order and without dates.
 archive() {
     rm -f "$OUT/lib/$1"
-    (cd "$WORK" && $AR rcDs "$OUT/lib/$1" *.o)
+    (cd "$WORK" && $AR rcDs "$OUT/lib/$1" ./*.o)
 }
 
 mkdir -p "$OUT/include" "$OUT/lib" build/src

@@ -116,6 +116,7 @@ fetch_guest() {
         fi
     done
     if [ -z "$choice" ]; then
+        # shellcheck disable=SC2086
         {
             echo "$guest: none of the versions found is accepted by third_party/$guest/pins."
             echo "Found, from this machine's signed package lists:"

@@ -19,7 +19,7 @@ mkdir -p "$DIR/$ARCH-kernel"
 if [ "$ARCH" = "$(uname -m)" ]; then
     kernel=/usr/include
     asm=/usr/include/$ARCH-linux-gnu/asm
-    real=musl-gcc
+    real='musl-gcc'
 else
     kernel=/usr/$ARCH-linux-gnu/include
     asm=$kernel/asm

@@ -13,6 +13,7 @@ struct embed {
 
 /* In byte order of their names; the last entry's name is NULL. */
 extern const struct embed embed_man[];
+extern const struct embed embed_mantext[]; /* the same pages, rendered as plain text */
 extern const struct embed embed_opencl[];
 
 #endif

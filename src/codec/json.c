@@ -43,8 +43,8 @@ static enum status failv(struct json *j, uint64_t at, struct err *e, const char 
     return cur_ok(j->c, e);
 }
 
-static PRINTF(5, 6) enum status fail(struct json *j, uint64_t at, struct err *e, const char *code,
-                                     const char *fmt, ...)
+static PRINTF(5, 6) enum status
+    fail(struct json *j, uint64_t at, struct err *e, const char *code, const char *fmt, ...)
 {
     va_list ap;
     va_start(ap, fmt);
@@ -163,9 +163,9 @@ static enum status escape(struct json *j, struct err *e)
     if (cp >= 0xd800 && cp < 0xdc00) {
         for (const char *w = "\\u"; *w; w++) {
             if (peek(j) != *w)
-                return peek(j) < 0 ? truncated(j, e)
-                                   : fail(j, at, e, "json-surrogate",
-                                          "high surrogate without a low one");
+                return peek(j) < 0
+                           ? truncated(j, e)
+                           : fail(j, at, e, "json-surrogate", "high surrogate without a low one");
             j->p_++;
         }
         TRY(hex4(j, &low, e));

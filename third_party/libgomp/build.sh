@@ -8,7 +8,7 @@
 here=third_party/libgomp
 mkdir -p "$WORK/obj"
 (
-    cd "$WORK/obj"
+    cd "$WORK/obj" || exit 1
     "$SRC/libgomp/configure" --build="$(gcc -dumpmachine)" --host="$TRIPLET" --disable-shared \
         --enable-static --disable-multilib --disable-werror --with-gnu-ld \
         CC="$CC" AR="$AR" RANLIB="$RANLIB" FC=no GFORTRAN=no \

@@ -1,0 +1,616 @@
+/* See out.h. Everything happens relative to the target's folder, opened once: a parent swapped
+ * during the run changes nothing. Open descriptors are few whatever the number of files; a file
+ * that gives its descriptor up is fsynced first, so that no error is lost. An fsync error is
+ * final: it is never retried, and the temporary goes.
+ */
+#include "base/out.h"
+#include "base/mem.h"
+#include "base/out_temp.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#define OPEN_MAX_FILES 64
+#define BEHIND_BYTES ((uint64_t)8 << 20) /* write-back is started every so many bytes */
+#ifndef RENAME_NOREPLACE
+#define RENAME_NOREPLACE 1
+#define RENAME_EXCHANGE 2
+#endif
+
+struct out_file {
+    char *rel; /* beneath the temporary; NULL for a single file */
+    int fd;    /* -1: closed */
+    int users;
+    uint64_t used;       /* tick of the last use */
+    uint64_t unsynced;   /* bytes written since write-back was last started */
+    uint64_t ino;
+};
+struct out {
+    struct out_opt opt;
+    int dir; /* the target's folder */
+    bool network, exists, have_temp, published;
+    char *target;
+    char base[NAME_MAX + 1];
+    char temp[OUT_NAME_MAX];
+    char temp_path[PATH_MAX];
+    pthread_mutex_t lock;
+    struct out_file *file;
+    size_t n_files, cap_files;
+    size_t n_open;
+    uint64_t tick;
+};
+
+static enum status out_err(const struct out *o, const char *code, int sys, struct err *e,
+                           const char *what)
+{
+    enum status st = err_sys(e, ST_OUTPUT, code, sys, "%s", what);
+    err_file(e, o->target);
+    return st;
+}
+
+static const char *write_code(int sys)
+{
+    switch (sys) {
+    case ENOSPC:
+        return "disk-full";
+    case EDQUOT:
+        return "quota";
+    case EFBIG:
+        return "file-too-big";
+    default:
+        return "write-error";
+    }
+}
+
+static bool dir_is_network(int fd)
+{
+    struct statfs fs;
+    if (fstatfs(fd, &fs) != 0)
+        return true;
+    switch ((unsigned long)fs.f_type) {
+    case 0xef53UL:     /* ext */
+    case 0x58465342UL: /* xfs */
+    case 0x9123683eUL: /* btrfs */
+    case 0xf2f52010UL: /* f2fs */
+    case 0x2fc12fc1UL: /* zfs */
+    case 0x01021994UL: /* tmpfs */
+        return false;
+    default:
+        return true; /* unknown: prove more before a temporary is called dead */
+    }
+}
+
+/* ---- begin ---- */
+
+/* Splits target into an open folder and a base name. */
+static enum status split_target(struct out *o, struct err *e)
+{
+    char folder[PATH_MAX];
+    size_t n = strlen(o->target);
+    while (n > 1 && o->target[n - 1] == '/')
+        o->target[--n] = 0;
+    const char *slash = strrchr(o->target, '/');
+    const char *base = slash ? slash + 1 : o->target;
+    size_t n_base = strlen(base);
+    if (n_base == 0 || strcmp(base, ".") == 0 || strcmp(base, "..") == 0 || n >= PATH_MAX - 300)
+        return out_err(o, "bad-target", EINVAL, e, "no name to write to");
+    if (n_base > NAME_MAX)
+        return out_err(o, "bad-target", ENAMETOOLONG, e, "no name to write to");
+    memcpy(o->base, base, n_base + 1);
+    snprintf(folder, sizeof folder, "%.*s", slash ? (int)(slash - o->target + 1) : 1,
+             slash ? o->target : ".");
+    o->dir = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (o->dir < 0)
+        return out_err(o, "no-folder", errno, e, "cannot open the target's folder");
+    o->network = dir_is_network(o->dir);
+    return ST_OK;
+}
+
+static void set_temp(struct out *o, unsigned try)
+{
+    out_temp_name(o->base, try, o->temp);
+    size_t n = (size_t)(strlen(o->target) - strlen(o->base));
+    snprintf(o->temp_path, sizeof o->temp_path, "%.*s%s", (int)n, o->target, o->temp);
+}
+
+static enum status make_temp_folder(struct out *o, struct err *e)
+{
+    for (unsigned try = 0; try < 1000; try++) {
+        set_temp(o, try);
+        if (mkdirat(o->dir, o->temp, 0777) == 0) {
+            o->have_temp = true;
+            return ST_OK;
+        }
+        if (errno != EEXIST)
+            break;
+    }
+    return out_err(o, write_code(errno), errno, e, "cannot make a temporary folder");
+}
+
+static int rename2(int dir, const char *from, const char *to, unsigned flags)
+{
+    return (int)syscall(SYS_renameat2, dir, from, dir, to, flags);
+}
+
+/* Replacing a folder takes an exchange in one step; find out before any work. */
+static enum status probe_exchange(struct out *o, struct err *e)
+{
+    char other[OUT_NAME_MAX];
+    out_temp_name(o->base, 1000000, other);
+    if (mkdirat(o->dir, other, 0777) != 0)
+        return out_err(o, write_code(errno), errno, e, "cannot make a temporary folder");
+    int sys = rename2(o->dir, o->temp, other, RENAME_EXCHANGE) == 0 ? 0 : errno;
+    if (unlinkat(o->dir, other, AT_REMOVEDIR) != 0 && sys == 0)
+        sys = errno;
+    if (sys != 0)
+        return out_err(o, "cannot-exchange", sys, e,
+                       "this file system cannot replace a folder in one step; "
+                       "remove it first or choose another name");
+    return ST_OK;
+}
+
+static enum status check_target(struct out *o, struct err *e)
+{
+    struct stat st;
+    if (fstatat(o->dir, o->base, &st, AT_SYMLINK_NOFOLLOW) != 0) {
+        if (errno != ENOENT)
+            return out_err(o, "no-folder", errno, e, "cannot look at the target");
+        return ST_OK;
+    }
+    o->exists = true;
+    if (!o->opt.force)
+        return out_err(o, "exists", EEXIST, e, "not replaced without -f");
+    bool fits = o->opt.is_dir ? S_ISDIR(st.st_mode) : S_ISREG(st.st_mode) || S_ISLNK(st.st_mode);
+    if (!fits)
+        return out_err(o, "exists", o->opt.is_dir ? ENOTDIR : EISDIR, e,
+                       o->opt.is_dir ? "the target is not a folder"
+                                     : "the target is not a regular file");
+    return ST_OK;
+}
+
+enum status out_begin(const char *target, const struct out_opt *opt, struct out **out,
+                      struct err *e)
+{
+    struct out *o = mem_zalloc(1, sizeof *o);
+    size_t n = strlen(target) + 1;
+    *out = NULL;
+    if (!o)
+        return err_nomem(e, sizeof *o);
+    o->dir = -1;
+    o->opt = *opt;
+    pthread_mutex_init(&o->lock, NULL);
+    o->target = mem_alloc(n);
+    enum status st = o->target ? ST_OK : err_nomem(e, n);
+    if (st == ST_OK) {
+        memcpy(o->target, target, n);
+        /* past a file size limit the write shall fail with EFBIG, not kill */
+        signal(SIGXFSZ, SIG_IGN);
+        st = split_target(o, e);
+    }
+    if (st == ST_OK)
+        st = check_target(o, e);
+    if (st == ST_OK) {
+        out_remove_dead(o->dir, o->base, o->network);
+        set_temp(o, 0);
+        if (opt->is_dir)
+            st = make_temp_folder(o, e);
+    }
+    if (st == ST_OK && opt->is_dir && o->exists)
+        st = probe_exchange(o, e);
+    if (st != ST_OK) {
+        out_end(o);
+        return st;
+    }
+    *out = o;
+    return ST_OK;
+}
+
+enum status out_not_input(const struct out *o, const struct file *f, struct err *e)
+{
+    struct stat st;
+    if (fstatat(o->dir, o->base, &st, 0) != 0)
+        return ST_OK;
+    bool same = file_same(f, (uint64_t)st.st_dev, (uint64_t)st.st_ino);
+    if (!same && S_ISDIR(st.st_mode)) {
+        /* the folder to be replaced holds the input */
+        char in[PATH_MAX], target[PATH_MAX];
+        size_t n;
+        same = realpath(file_path(f), in) && realpath(o->target, target) &&
+               (n = strlen(target), strncmp(in, target, n) == 0 && in[n] == '/');
+    }
+    if (!same)
+        return ST_OK;
+    enum status s = err_set(e, ST_INPUT, "output-is-input", "the output would replace this input");
+    err_file(e, file_path(f));
+    return s;
+}
+
+/* ---- files ---- */
+
+/* Opens one file of the transaction; rel is NULL for a single file. */
+static int open_in(const struct out *o, const char *rel, int flags)
+{
+    char path[PATH_MAX];
+    int fd;
+    if (snprintf(path, sizeof path, "%s%s%s", o->temp, rel ? "/" : "", rel ? rel : "") >=
+        (int)sizeof path) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
+    do {
+        fd = openat(o->dir, path, flags | O_NOFOLLOW | O_CLOEXEC, 0666);
+    } while (fd < 0 && errno == EINTR);
+    return fd;
+}
+
+/* fsync before the descriptor goes; 0 or errno */
+static int sync_close(struct out_file *f)
+{
+    int sys = fsync(f->fd) == 0 ? 0 : errno;
+    if (close(f->fd) != 0 && sys == 0 && errno != EINTR)
+        sys = errno;
+    f->fd = -1;
+    return sys;
+}
+
+/* Under the lock. Gives up the descriptor used longest ago; false when all are busy. */
+static bool evict(struct out *o, int *sys)
+{
+    struct out_file *best = NULL;
+    for (size_t i = 0; i < o->n_files; i++) {
+        struct out_file *f = &o->file[i];
+        if (f->fd >= 0 && f->users == 0 && (!best || f->used < best->used))
+            best = f;
+    }
+    if (!best)
+        return false;
+    o->n_open--;
+    *sys = sync_close(best);
+    return true;
+}
+
+/* Under the lock. */
+static enum status open_more(struct out *o, const char *rel, int flags, int *fd, struct err *e)
+{
+    int sys = 0;
+    if (o->n_open >= OPEN_MAX_FILES && evict(o, &sys) && sys != 0)
+        return out_err(o, write_code(sys), sys, e, "cannot sync");
+    while ((*fd = open_in(o, rel, flags)) < 0) {
+        int why = errno;
+        if ((why != EMFILE && why != ENFILE) || !evict(o, &sys))
+            return out_err(o, write_code(why), why, e, "cannot open a temporary");
+        if (sys != 0)
+            return out_err(o, write_code(sys), sys, e, "cannot sync");
+    }
+    o->n_open++;
+    return ST_OK;
+}
+
+static enum status acquire(struct out *o, int id, int *fd, struct err *e)
+{
+    enum status st = ST_OK;
+    pthread_mutex_lock(&o->lock);
+    if (id < 0 || (size_t)id >= o->n_files) {
+        pthread_mutex_unlock(&o->lock);
+        return err_set(e, ST_BUG, "out-file", "no output file %d", id);
+    }
+    struct out_file *f = &o->file[id];
+    if (f->fd < 0)
+        st = open_more(o, f->rel, O_RDWR, &f->fd, e);
+    if (st == ST_OK) {
+        f->users++;
+        f->used = ++o->tick;
+        *fd = f->fd;
+    }
+    pthread_mutex_unlock(&o->lock);
+    return st;
+}
+
+static void release(struct out *o, int id, uint64_t wrote)
+{
+    bool behind = false;
+    int fd;
+    pthread_mutex_lock(&o->lock);
+    struct out_file *f = &o->file[id];
+    f->unsynced += wrote;
+    if (f->unsynced >= BEHIND_BYTES) {
+        f->unsynced = 0;
+        behind = true;
+    }
+    fd = f->fd;
+    if (!behind)
+        f->users--;
+    pthread_mutex_unlock(&o->lock);
+    if (!behind)
+        return;
+    (void)sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE); /* a hint; fsync reports errors */
+    pthread_mutex_lock(&o->lock);
+    o->file[id].users--;
+    pthread_mutex_unlock(&o->lock);
+}
+
+static bool rel_is_plain(struct str rel)
+{
+    struct str part;
+    if (rel.n == 0 || rel.n >= PATH_MAX || memchr(rel.p, 0, rel.n))
+        return false;
+    while (str_split(&rel, '/', &part))
+        if (part.n == 0 || part.n > NAME_MAX || str_is(part, ".") || str_is(part, ".."))
+            return false;
+    return true;
+}
+
+/* Makes the folders above rel. */
+static enum status make_parents(struct out *o, const char *rel, struct err *e)
+{
+    char path[PATH_MAX];
+    for (const char *p = strchr(rel, '/'); p; p = strchr(p + 1, '/')) {
+        if (snprintf(path, sizeof path, "%s/%.*s", o->temp, (int)(p - rel), rel) >=
+            (int)sizeof path)
+            return out_err(o, "bad-target", ENAMETOOLONG, e, "a name in the folder is too long");
+        if (mkdirat(o->dir, path, 0777) != 0 && errno != EEXIST)
+            return out_err(o, write_code(errno), errno, e, "cannot make a folder");
+    }
+    return ST_OK;
+}
+
+static enum status grow_files(struct out *o, struct err *e)
+{
+    if (o->n_files < o->cap_files)
+        return ST_OK;
+    size_t cap = o->cap_files ? o->cap_files * 2 : 8;
+    struct out_file *f = mem_resize(o->file, cap * sizeof *f);
+    if (!f)
+        return err_nomem(e, cap * sizeof *f);
+    o->file = f;
+    o->cap_files = cap;
+    return ST_OK;
+}
+
+/* Space for size bytes, where the file system can say so early. */
+static enum status preallocate(const struct out *o, int fd, uint64_t size, struct err *e)
+{
+    int rc;
+    if (size == 0 || size > INT64_MAX)
+        return ST_OK;
+    do {
+        rc = fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, (off_t)size);
+    } while (rc != 0 && errno == EINTR);
+    if (rc == 0 || (errno != ENOSPC && errno != EDQUOT && errno != EFBIG && errno != EIO))
+        return ST_OK; /* not supported here: the writes will tell */
+    int sys = errno;
+    enum status st = err_sys(e, ST_OUTPUT, write_code(sys), sys, "cannot reserve %llu bytes",
+                             (unsigned long long)size);
+    err_file(e, o->target);
+    return st;
+}
+
+enum status out_add(struct out *o, struct str rel, uint64_t size, int *id, struct err *e)
+{
+    struct out_file f = {.fd = -1};
+    struct stat st_buf;
+    bool single = rel.n == 0;
+    if (single == o->opt.is_dir || (single && o->n_files > 0) || o->n_files >= INT_MAX ||
+        (!single && !rel_is_plain(rel)))
+        return err_set(e, ST_BUG, "out-file", "a file the target cannot hold");
+    if (!single) {
+        f.rel = mem_alloc(rel.n + 1);
+        if (!f.rel)
+            return err_nomem(e, rel.n);
+        memcpy(f.rel, rel.p, rel.n);
+        f.rel[rel.n] = 0;
+    }
+    pthread_mutex_lock(&o->lock);
+    enum status st = grow_files(o, e);
+    if (st == ST_OK && f.rel)
+        st = make_parents(o, f.rel, e);
+    for (unsigned try = 0; st == ST_OK && f.fd < 0; try++) {
+        if (single)
+            set_temp(o, try);
+        st = open_more(o, f.rel, O_RDWR | O_CREAT | O_EXCL, &f.fd, e);
+        if (st != ST_OK && single && e && e->sys == EEXIST && try < 1000)
+            st = ST_OK;
+    }
+    if (st == ST_OK) {
+        o->have_temp = true;
+        *id = (int)o->n_files;
+        if (fstat(f.fd, &st_buf) == 0)
+            f.ino = (uint64_t)st_buf.st_ino;
+        o->file[o->n_files++] = f;
+    } else {
+        mem_free(f.rel);
+    }
+    pthread_mutex_unlock(&o->lock);
+    return st == ST_OK ? preallocate(o, f.fd, size, e) : st;
+}
+
+enum status out_pwrite(struct out *o, int id, const void *p, size_t n, uint64_t off, struct err *e)
+{
+    const char *at = p;
+    uint64_t wrote = 0;
+    int fd;
+    TRY(acquire(o, id, &fd, e));
+    enum status st = ST_OK;
+    while (n > 0) {
+        ssize_t k = pwrite(fd, at, n, (off_t)off);
+        if (k < 0 && (errno == EINTR || errno == EAGAIN))
+            continue;
+        if (k <= 0) {
+            int sys = k < 0 ? errno : ENOSPC;
+            st = err_sys(e, ST_OUTPUT, write_code(sys), sys, "cannot write %llu bytes",
+                         (unsigned long long)n);
+            err_at(e, o->target, off);
+            break;
+        }
+        at += k;
+        n -= (size_t)k;
+        off += (uint64_t)k;
+        wrote += (uint64_t)k;
+    }
+    release(o, id, wrote);
+    return st;
+}
+
+enum status out_truncate(struct out *o, int id, uint64_t size, struct err *e)
+{
+    int fd, rc;
+    TRY(acquire(o, id, &fd, e));
+    do {
+        rc = ftruncate(fd, (off_t)size);
+    } while (rc != 0 && errno == EINTR);
+    int sys = errno;
+    release(o, id, 0);
+    return rc == 0 ? ST_OK : out_err(o, write_code(sys), sys, e, "cannot set the file's size");
+}
+
+/* ---- sync, publish ---- */
+
+static int sync_folder(int dir, const char *path)
+{
+    int fd = openat(dir, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW), sys = 0;
+    if (fd < 0)
+        return errno;
+    if (fsync(fd) != 0)
+        sys = errno;
+    if (close(fd) != 0 && sys == 0 && errno != EINTR)
+        sys = errno;
+    return sys;
+}
+
+/* Folders of the tree: the temporary itself and every folder that holds a file. A folder shared by
+ * several files is synced once per run of such files. */
+static int sync_folders(const struct out *o)
+{
+    char path[PATH_MAX], last[PATH_MAX] = "";
+    for (size_t i = 0; i < o->n_files; i++) {
+        snprintf(path, sizeof path, "%s/%s", o->temp, o->file[i].rel);
+        char *slash = strrchr(path, '/');
+        *slash = 0;
+        if (strcmp(path, last) == 0)
+            continue;
+        strcpy(last, path);
+        for (; slash && strcmp(path, o->temp) != 0; slash = strrchr(path, '/')) {
+            int sys;
+            *slash = 0;
+            sys = sync_folder(o->dir, path);
+            if (sys != 0)
+                return sys;
+        }
+    }
+    return sync_folder(o->dir, o->temp);
+}
+
+enum status out_sync(struct out *o, struct err *e)
+{
+    for (size_t i = 0; i < o->n_files; i++) {
+        int fd;
+        TRY(acquire(o, (int)i, &fd, e));
+        int sys = fsync(fd) == 0 ? 0 : errno;
+        release(o, (int)i, 0);
+        if (sys != 0)
+            return out_err(o, write_code(sys), sys, e, "cannot sync the file to disk");
+    }
+    int sys = o->opt.is_dir ? sync_folders(o) : 0;
+    return sys == 0 ? ST_OK : out_err(o, write_code(sys), sys, e, "cannot sync the folder to disk");
+}
+
+static int close_all(struct out *o)
+{
+    int sys = 0;
+    for (size_t i = 0; i < o->n_files; i++) {
+        struct out_file *f = &o->file[i];
+        if (f->fd >= 0 && close(f->fd) != 0 && sys == 0 && errno != EINTR)
+            sys = errno;
+        f->fd = -1;
+    }
+    o->n_open = 0;
+    return sys;
+}
+
+/* Never replaces: by renameat2 where the file system can, else by a hard link (files), else by
+ * looking first. 0 or errno. */
+static int rename_new(struct out *o)
+{
+    struct stat st;
+    if (rename2(o->dir, o->temp, o->base, RENAME_NOREPLACE) == 0)
+        return 0;
+    if (errno != EINVAL && errno != ENOSYS && errno != EOPNOTSUPP && errno != EPERM)
+        return errno;
+    if (!o->opt.is_dir) {
+        if (linkat(o->dir, o->temp, o->dir, o->base, 0) == 0)
+            return unlinkat(o->dir, o->temp, 0) == 0 ? 0 : errno;
+        if (errno == EEXIST)
+            return errno;
+    }
+    if (fstatat(o->dir, o->base, &st, AT_SYMLINK_NOFOLLOW) == 0)
+        return EEXIST;
+    return renameat(o->dir, o->temp, o->dir, o->base) == 0 ? 0 : errno;
+}
+
+static int rename_over(struct out *o)
+{
+    if (!o->opt.is_dir)
+        return renameat(o->dir, o->temp, o->dir, o->base) == 0 ? 0 : errno;
+    if (rename2(o->dir, o->temp, o->base, RENAME_EXCHANGE) == 0)
+        return 0;
+    return errno == ENOENT ? rename_new(o) : errno; /* the old folder went away meanwhile */
+}
+
+enum status out_publish(struct out *o, struct err *e)
+{
+    struct stat st;
+    int sys = close_all(o);
+    if (sys != 0)
+        return out_err(o, write_code(sys), sys, e, "cannot close");
+    if (!o->opt.is_dir && (o->n_files != 1 ||
+                           fstatat(o->dir, o->temp, &st, AT_SYMLINK_NOFOLLOW) != 0 ||
+                           (uint64_t)st.st_ino != o->file[0].ino))
+        return out_err(o, "write-error", ENOENT, e, "the temporary is not ours any more");
+    sys = o->opt.force ? rename_over(o) : rename_new(o);
+    if (sys != 0)
+        return out_err(o, sys == EEXIST ? "exists" : "write-error", sys, e,
+                       "cannot rename into place");
+    o->published = true;
+    sys = fsync(o->dir) == 0 ? 0 : errno;
+    if (sys != 0 && sys != EINVAL) /* EINVAL: a file system whose folders have no fsync */
+        return out_err(o, write_code(sys), sys, e, "cannot sync the target's folder to disk");
+    return ST_OK;
+}
+
+void out_end(struct out *o)
+{
+    if (!o)
+        return;
+    (void)close_all(o);
+    for (size_t i = 0; i < o->n_files; i++)
+        mem_free(o->file[i].rel);
+    /* what lies under the temporary name now: our own unpublished work, or the old folder that
+     * was exchanged for the new one */
+    if (o->have_temp && (!o->published || o->opt.is_dir))
+        (void)out_remove_tree(o->dir, o->temp);
+    if (o->dir >= 0)
+        close(o->dir);
+    mem_free(o->file);
+    mem_free(o->target);
+    pthread_mutex_destroy(&o->lock);
+    mem_free(o);
+}
+
+const char *out_temp_path(const struct out *o)
+{
+    return o->temp_path;
+}
+
+const char *out_target(const struct out *o)
+{
+    return o->target;
+}

@@ -1,0 +1,197 @@
+/* See out_temp.h. */
+#include "base/out_temp.h"
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define MARK ".nnferry-"
+
+struct owner {
+    char host[65];
+    long pid;
+    char boot[40];
+    unsigned long long ns, start;
+};
+
+static void read_text(const char *path, char *out, size_t n)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t k = fd < 0 ? -1 : read(fd, out, n - 1);
+    out[k < 0 ? 0 : k] = 0;
+    if (fd >= 0)
+        close(fd);
+}
+
+/* Field 22 of /proc/PID/stat; 0 where there is no such process or no /proc. */
+static unsigned long long start_time(long pid)
+{
+    char path[64], text[1024];
+    unsigned long long v = 0;
+    snprintf(path, sizeof path, "/proc/%ld/stat", pid);
+    read_text(path, text, sizeof text);
+    char *p = strrchr(text, ')'); /* the command name may hold anything */
+    for (int field = 2; p && field < 22; field++) {
+        p = strchr(p, ' ');
+        if (p)
+            p++;
+    }
+    if (p)
+        v = strtoull(p, NULL, 10);
+    return v;
+}
+
+static void self(struct owner *o)
+{
+    struct stat st;
+    memset(o, 0, sizeof *o);
+    if (gethostname(o->host, sizeof o->host - 1) != 0 || o->host[0] == 0)
+        strcpy(o->host, "unknown");
+    for (char *p = o->host; *p; p++)
+        if (*p == '/')
+            *p = '_';
+    o->pid = (long)getpid();
+    read_text("/proc/sys/kernel/random/boot_id", o->boot, sizeof o->boot);
+    size_t n = 0;
+    for (char *p = o->boot; *p; p++)
+        if (strchr("0123456789abcdef", *p))
+            o->boot[n++] = *p;
+    o->boot[n < 12 ? n : 12] = 0;
+    if (o->boot[0] == 0)
+        strcpy(o->boot, "0");
+    if (stat("/proc/self/ns/pid", &st) == 0)
+        o->ns = (unsigned long long)st.st_ino;
+    o->start = start_time(o->pid);
+}
+
+/* ".BASE.nnferry-" with BASE cut so that the whole name fits the file system's 255 bytes */
+static int prefix(const char *base, char out[OUT_NAME_MAX])
+{
+    return snprintf(out, OUT_NAME_MAX, ".%.100s" MARK, base);
+}
+
+void out_temp_name(const char *base, unsigned try, char out[OUT_NAME_MAX])
+{
+    struct owner o;
+    self(&o);
+    int n = prefix(base, out);
+    snprintf(out + n, OUT_NAME_MAX - (size_t)n, "%s-%ld-%s.%llx.%llx.%u", o.host, o.pid, o.boot,
+             o.ns, o.start, try);
+}
+
+/* Takes HOST-PID-BOOT.NS.START.TRY apart, from the end since a host name may hold '-'. */
+static bool parse(const char *text, struct owner *o)
+{
+    char t[OUT_NAME_MAX];
+    unsigned try;
+    memset(o, 0, sizeof *o);
+    if (strlen(text) >= sizeof t)
+        return false;
+    strcpy(t, text);
+    char *boot = strrchr(t, '-');
+    if (!boot)
+        return false;
+    *boot++ = 0;
+    char *pid = strrchr(t, '-');
+    if (!pid)
+        return false;
+    *pid++ = 0;
+    char *end;
+    errno = 0;
+    o->pid = strtol(pid, &end, 10);
+    if (errno || *end || end == pid || o->pid <= 0 || strlen(t) >= sizeof o->host)
+        return false;
+    strcpy(o->host, t);
+    return sscanf(boot, "%39[0-9a-f].%llx.%llx.%u", o->boot, &o->ns, &o->start, &try) == 4;
+}
+
+static bool provably_dead(const struct owner *o, const struct owner *me, bool network)
+{
+    if (strcmp(o->host, me->host) != 0 || strcmp(me->boot, "0") == 0)
+        return false;
+    if (strcmp(o->boot, me->boot) != 0)
+        return !network; /* only this host writes here, and it has been started anew since */
+    if (o->ns != me->ns || me->ns == 0 || me->start == 0)
+        return false;
+    if (kill((pid_t)o->pid, 0) != 0 && errno == ESRCH)
+        return true;
+    unsigned long long now = start_time(o->pid);
+    return now != 0 && now != o->start; /* the number was given to another process */
+}
+
+void out_remove_dead(int dir, const char *base, bool network)
+{
+    char head[OUT_NAME_MAX];
+    struct owner me, o;
+    int fd = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *d = fd < 0 ? NULL : fdopendir(fd);
+    if (!d) {
+        if (fd >= 0)
+            close(fd);
+        return;
+    }
+    size_t n = (size_t)prefix(base, head);
+    self(&me);
+    for (struct dirent *x; (x = readdir(d));)
+        if (strncmp(x->d_name, head, n) == 0 && parse(x->d_name + n, &o) &&
+            provably_dead(&o, &me, network))
+            (void)out_remove_tree(dir, x->d_name);
+    closedir(d);
+}
+
+/* One pass: goes down the first folder found until one is empty, removes it, and starts over, so
+ * only one folder is open at a time whatever the depth. */
+int out_remove_tree(int dir, const char *name)
+{
+    char path[PATH_MAX];
+    size_t top = strlen(name);
+    if (unlinkat(dir, name, 0) == 0 || errno == ENOENT)
+        return 0;
+    if (errno != EISDIR && errno != EPERM)
+        return errno;
+    if (top >= sizeof path)
+        return ENAMETOOLONG;
+    strcpy(path, name);
+    for (;;) {
+        int fd = openat(dir, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        DIR *d = fd < 0 ? NULL : fdopendir(fd);
+        if (!d) {
+            int err = errno;
+            if (fd >= 0)
+                close(fd);
+            return err;
+        }
+        bool down = false;
+        int err = 0;
+        for (struct dirent *x; !down && (x = readdir(d));) {
+            if (strcmp(x->d_name, ".") == 0 || strcmp(x->d_name, "..") == 0)
+                continue;
+            if (unlinkat(dirfd(d), x->d_name, 0) == 0)
+                continue;
+            err = errno;
+            size_t at = strlen(path), n = strlen(x->d_name);
+            if ((err == EISDIR || err == EPERM) && at + 1 + n < sizeof path) {
+                path[at] = '/';
+                memcpy(path + at + 1, x->d_name, n + 1);
+                down = true;
+            } else {
+                break;
+            }
+        }
+        closedir(d);
+        if (down)
+            continue;
+        if (unlinkat(dir, path, AT_REMOVEDIR) != 0)
+            return err ? err : errno;
+        char *up = strrchr(path, '/');
+        if (!up || strlen(path) == top)
+            return 0;
+        *up = 0;
+    }
+}

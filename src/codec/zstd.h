@@ -1,0 +1,36 @@
+/* The door to libzstd, and frames written by hand. Contexts live in scratch memory that the caller
+ * gives (no allocation, nothing kept between calls), so bytes depend on the input alone.
+ *
+ * Every frame written here: one segment, content size and checksum set, at most ZS_FRAME_MAX raw
+ * bytes. Every frame read here: the same, exactly one frame, exactly the size asked for.
+ * Source of the layout: RFC 8878.
+ */
+#ifndef CODEC_ZSTD_H
+#define CODEC_ZSTD_H
+#include "base/err.h"
+
+#define ZS_FRAME_MAX (1u << 20) /* raw bytes in a frame */
+
+enum zs_how {
+    ZS_RAW,     /* stored: raw blocks, written by hand */
+    ZS_RLE,     /* all bytes equal: RLE blocks, written by hand */
+    ZS_HUFFMAN, /* Huffman literals, no match search */
+    ZS_FAST,    /* level 1 */
+    ZS_USUAL    /* level 3 */
+};
+/* Upper bound of a frame of n <= ZS_FRAME_MAX raw bytes, whatever the way. */
+size_t zs_bound(size_t n);
+size_t zs_encode_scratch(void);
+/* n <= ZS_FRAME_MAX; cap >= zs_bound(n); scratch 64-byte aligned. The compressing ways fall back to
+ * ZS_RAW where they would not be smaller. ST_BUG when libzstd fails. */
+MUSTCHECK enum status zs_encode(enum zs_how how, const void *src, size_t n, void *dst, size_t cap,
+                                void *scratch, size_t *stored, struct err *e);
+
+size_t zs_decode_scratch(void);
+/* Decodes one frame of exactly `stored` bytes into exactly n bytes. ST_INPUT zstd-frame (not such a
+ * frame, trailing bytes, wrong size, damaged). */
+MUSTCHECK enum status zs_decode(const void *src, size_t stored, void *dst, size_t n, void *scratch,
+                                struct err *e);
+/* Whether p[0..n) starts with a frame as above; *content its raw size, *head the header's bytes. */
+bool zs_frame_head(const void *p, size_t n, uint64_t *content, size_t *head);
+#endif

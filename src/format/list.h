@@ -1,0 +1,4 @@
+/* Every format, one line each; the order means nothing. FORMAT(NAME) stands for the object
+ * NAME_format of format/NAME.c.
+ */
+FORMAT(safetensors)

@@ -1,0 +1,114 @@
+/* safetensors: a JSON table of tensors and one buffer of their bytes.
+ *
+ *   0       u64     N, at most 100,000,000
+ *   8       N       JSON object, first byte '{', may end in blanks:
+ *                   {"__metadata__":{text:text}, NAME:{"dtype","shape","data_offsets":[lo,hi]}}
+ *   8+N             the buffer; ranges tile it without hole, overlap or rest
+ *
+ * Source: huggingface/safetensors, README and safetensors/src/tensor.rs. Cut into shards, with an
+ * index, as huggingface_hub does (hf_index.h).
+ *
+ * Tied tensors are written in full under every name, so that each loader finds each key; the
+ * metadata key "nnferry.aliases" holds {alias: kept} as compact JSON. The reader believes it only
+ * after comparing the two ranges byte by byte (up to 4 GiB); what differs stays two tensors, with
+ * a warning, so a file that lies loses nothing. The older custom, metadata REMOVED -> KEPT for a
+ * name that was left out, is read as an alias of KEPT.
+ *
+ * Refused: truncated, header-length, header-start, json-* (codec/json.h), bad-entry, key-twice,
+ * bad-metadata, bad-name, name-too-long, unknown-dtype, bad-shape, shape-overflow, bad-offsets,
+ * out-of-bounds, size-mismatch, part-byte, hole, overlap, trailing-bytes, too-many-tensors;
+ * of an index: path-escape, index-mismatch, index-empty.
+ */
+#include "format/safetensors.h"
+#include "format/hf_index.h"
+
+static const struct {
+    enum dtype dtype;
+    const char *name;
+} table[] = {
+    /* in the official enum's order: the writer's sort key */
+    {DT_BOOL, "BOOL"},
+    {DT_F4_E2M1FN, "F4"},
+    {DT_F6_E2M3FN, "F6_E2M3"},
+    {DT_F6_E3M2FN, "F6_E3M2"},
+    {DT_U8, "U8"},
+    {DT_I8, "I8"},
+    {DT_F8_E5M2, "F8_E5M2"},
+    {DT_F8_E4M3FN, "F8_E4M3"},
+    {DT_F8_E8M0FNU, "F8_E8M0"},
+    {DT_F8_E4M3FNUZ, "F8_E4M3FNUZ"},
+    {DT_F8_E5M2FNUZ, "F8_E5M2FNUZ"},
+    {DT_I16, "I16"},
+    {DT_U16, "U16"},
+    {DT_F16, "F16"},
+    {DT_BF16, "BF16"},
+    {DT_I32, "I32"},
+    {DT_U32, "U32"},
+    {DT_F32, "F32"},
+    {DT_C64, "C64"},
+    {DT_F64, "F64"},
+    {DT_I64, "I64"},
+    {DT_U64, "U64"},
+};
+#define N_TABLE (sizeof table / sizeof table[0])
+
+int safetensors_rank(enum dtype t)
+{
+    for (size_t i = 0; i < N_TABLE; i++)
+        if (table[i].dtype == t)
+            return (int)i + 1;
+    return 0;
+}
+
+const char *safetensors_dtype_name(enum dtype t)
+{
+    int r = safetensors_rank(t);
+    return r ? table[r - 1].name : NULL;
+}
+
+enum dtype safetensors_dtype_parse(struct str name)
+{
+    for (size_t i = 0; i < N_TABLE; i++)
+        if (str_is(name, table[i].name))
+            return table[i].dtype;
+    return DT_NONE;
+}
+
+/* A damaged file is bid for too, low, so that the reader can say what is wrong with it. */
+static int bid(const struct source *s)
+{
+    size_t at;
+    if (s->dir)
+        return hf_index_find(s, ST_INDEX, &at) ? 95 : 0;
+    uint64_t n = 0, size = file_size(s->file);
+    bool named = str_ends(str_from(s->path), STR(".safetensors"));
+    if (s->head_n < 8)
+        return named ? 1 : 0;
+    for (int i = 7; i >= 0; i--)
+        n = n << 8 | s->head[i];
+    bool fits = n <= size - 8 && n <= ST_HEADER_MAX;
+    uint8_t first = s->head_n > 8 ? s->head[8] : 0;
+    if (first == '{' && fits)
+        return 90;
+    if (first == '{' || (fits && (first == '[' || first == ' ' || first == 0xef)))
+        return 20;
+    return named ? 1 : 0;
+}
+
+const struct format safetensors_format = {
+    .name = "safetensors",
+    .title = "safetensors, one file or a folder of shards with an index",
+    .suffix = {".safetensors", NULL},
+    .reads = true,
+    .writes = true,
+    .dir_source = true,
+    .dir_target = true,
+    .framework = "hf",
+    .refuses = "ranges that overlap, leave a hole or a rest; doubled or unknown keys' values; "
+               "names with NUL or of 64 KiB; shards outside the folder",
+    .bid = bid,
+    .read = safetensors_read,
+    .check = safetensors_check,
+    .begin = safetensors_begin,
+    .end = safetensors_end,
+};

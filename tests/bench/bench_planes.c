@@ -1,0 +1,144 @@
+/* The planes codec alone, one thread: GB/s of raw bytes and the ratio, for a file of raw
+ * little-endian numbers or for made-up weights (normal values with row scales).
+ *
+ *   bench_planes [KIND FILE]      KIND: rotate-2 rotate-4 rotate-8 split-2 byte none
+ */
+#include "codec/planes.h"
+#include "codec/sha256.h"
+#include "codec/xxh.h"
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+static double now(void)
+{
+    struct timespec t;
+    (void)clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static int by_value(const void *a, const void *b)
+{
+    double d = *(const double *)a - *(const double *)b;
+    return d < 0 ? -1 : d > 0;
+}
+
+#define REPEATS 7
+struct times {
+    double v[REPEATS];
+};
+static double median(struct times *t)
+{
+    qsort(t->v, REPEATS, sizeof t->v[0], by_value);
+    return t->v[REPEATS / 2];
+}
+
+static void bench(enum planes_kind k, const uint8_t *raw, size_t n)
+{
+    unsigned w = planes_info(k)->width;
+    size_t chunks = (n + PLANES_CHUNK - 1) / PLANES_CHUNK, cap = planes_bound(PLANES_CHUNK);
+    uint8_t *z = malloc(chunks * cap), *back = malloc(PLANES_CHUNK);
+    size_t(*size)[PLANES_MAX] = calloc(chunks, sizeof *size);
+    void *se = aligned_alloc(64, planes_encode_scratch());
+    void *sd = aligned_alloc(64, (planes_decode_scratch() + 63) / 64 * 64);
+    struct times split, enc, dec, copy;
+    struct err e;
+    size_t stored = 0;
+    if (!z || !back || !size || !se || !sd)
+        exit(8);
+    memset(z, 1, chunks * cap);
+    for (int r = 0; r < REPEATS; r++) {
+        double t = now();
+        for (size_t i = 0; i < chunks; i++)
+            memcpy(back, raw + i * PLANES_CHUNK,
+                   n - i * PLANES_CHUNK < PLANES_CHUNK ? n - i * PLANES_CHUNK : PLANES_CHUNK);
+        copy.v[r] = now() - t;
+        t = now();
+        for (size_t i = 0; i < chunks; i++) {
+            size_t m = n - i * PLANES_CHUNK < PLANES_CHUNK ? n - i * PLANES_CHUNK : PLANES_CHUNK;
+            planes_split(k, raw + i * PLANES_CHUNK, m / w, back);
+        }
+        split.v[r] = now() - t;
+        t = now();
+        stored = 0;
+        for (size_t i = 0; i < chunks; i++) {
+            size_t m = n - i * PLANES_CHUNK < PLANES_CHUNK ? n - i * PLANES_CHUNK : PLANES_CHUNK;
+            if (planes_encode(k, raw + i * PLANES_CHUNK, m, z + i * cap, cap, se, size[i], &e))
+                exit(70);
+            for (unsigned p = 0; p < w; p++)
+                stored += size[i][p];
+        }
+        enc.v[r] = now() - t;
+        t = now();
+        for (size_t i = 0; i < chunks; i++) {
+            size_t m = n - i * PLANES_CHUNK < PLANES_CHUNK ? n - i * PLANES_CHUNK : PLANES_CHUNK;
+            if (planes_decode(k, z + i * cap, size[i], back, m, sd, &e) ||
+                memcmp(back, raw + i * PLANES_CHUNK, m) != 0)
+                exit(70);
+        }
+        dec.v[r] = now() - t; /* the comparison included */
+    }
+    double g = 1e-9 * (double)n;
+    printf("%-9s ratio %.4f  compress %.2f GB/s  decompress+compare %.2f GB/s  split %.1f  memcpy "
+           "%.1f\n",
+           planes_info(k)->name, (double)n / (double)stored, g / median(&enc), g / median(&dec),
+           g / median(&split), g / median(&copy));
+    free(z);
+    free(back);
+    free(size);
+    free(se);
+    free(sd);
+}
+
+static uint64_t seed = 42;
+static double uniform(void)
+{
+    seed = seed * 6364136223846793005u + 1442695040888963407u;
+    return ((double)(seed >> 11) + 0.5) / 9007199254740992.0;
+}
+
+static void made_up(void)
+{
+    const size_t n = 16u << 20;
+    float *f = malloc(n * 4);
+    uint16_t *b = malloc(n * 2);
+    if (!f || !b)
+        exit(8);
+    double scale = 1;
+    for (size_t i = 0; i < n; i++) {
+        if (i % 4096 == 0)
+            scale = 0.02 * exp(0.5 * (uniform() - 0.5));
+        f[i] = (float)(scale * sqrt(-2 * log(uniform())) * cos(6.283185307179586 * uniform()));
+        uint32_t u;
+        memcpy(&u, &f[i], 4);
+        b[i] = (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
+    }
+    bench(PLANES_ROT2, (const uint8_t *)b, n * 2);
+    bench(PLANES_ROT4, (const uint8_t *)f, n * 4);
+    free(f);
+    free(b);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 3) {
+        made_up();
+        return 0;
+    }
+    FILE *in = fopen(argv[2], "rb");
+    if (!in || fseek(in, 0, SEEK_END) != 0)
+        return 3;
+    size_t n = (size_t)ftell(in) / 8 * 8;
+    uint8_t *p = malloc(n + 1);
+    rewind(in);
+    if (!p || fread(p, 1, n, in) != n)
+        return 3;
+    (void)fclose(in);
+    for (int k = 0; k < PLANES_N; k++)
+        if (strcmp(argv[1], planes_info((enum planes_kind)k)->name) == 0)
+            bench((enum planes_kind)k, p, n);
+    free(p);
+    return 0;
+}
