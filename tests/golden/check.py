@@ -5,7 +5,7 @@ Names, dtypes, shapes and order from `inspect --json`; the bits from `id --tenso
 where safetensors has the dtypes, from a conversion to it. Objects that no reader may build
 make the conversion exit 4. Standard library only.
 
-    check.py [-b BINARY] [PATTERN...]      prints `# goldens N passed, N failed`
+    check.py [-b BINARY] [PATTERN...]      prints `# cases N passed, N failed`
 """
 
 import argparse
@@ -112,7 +112,7 @@ def main():
                 passed += 1
     if passed + failed == 0:
         raise SystemExit("no golden matches")
-    print(f"# goldens {passed} passed, {failed} failed")
+    print(f"# cases {passed} passed, {failed} failed")
     return 1 if failed else 0
 
 
