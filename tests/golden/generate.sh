@@ -4,7 +4,7 @@
 # committed; run this only to add some.
 set -eu
 cd "$(dirname "$0")"
-PYTHONDONTWRITEBYTECODE=1 && export PYTHONDONTWRITEBYTECODE
+export PYTHONDONTWRITEBYTECODE=1 PYTHONHASHSEED=0
 "$1" gen_torch.py torch
 "$1" gen_safetensors.py safetensors
 "$1" gen_numpy.py numpy
