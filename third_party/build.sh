@@ -21,14 +21,8 @@ export RANLIB=ranlib AR='ar'
 
 third_party/toolchain.sh "$ARCH"
 case $LIBC in
-musl)
-    CC=$ROOT/build/toolchain/$ARCH-musl-gcc
-    guests="zstd zlib libdeflate jansson cmocka libgomp"
-    ;;
-host)
-    CC=gcc
-    guests="zstd zlib libdeflate jansson cmocka"
-    ;;
+musl) CC=$ROOT/build/toolchain/$ARCH-musl-gcc ;;
+host) CC=gcc ;;
 *)
     echo "third_party/build.sh: unknown target $TARGET" >&2
     exit 1
@@ -57,7 +51,8 @@ archive() {
 }
 
 mkdir -p "$OUT/include" "$OUT/lib" build/src
-for guest in $guests; do
+for recipe in third_party/*/build.sh; do
+    guest=$(basename "$(dirname "$recipe")")
     version=$(third_party/sources.sh version "$guest") || {
         echo "$guest: no accepted source in third_party/cache; run ./build.sh (or ./build.sh fetch)" >&2
         exit 1
