@@ -77,6 +77,8 @@ def role_of(path):
         return "counter"
     if first in ("opt_state", "optimizer", "optimizer_states", "state", "lr_scheduler"):
         return "train"
+    if first in ("ema", "ema_params", "rng", "rngs", "cache") and "." in path:
+        return "train"
     if last in ("running_mean", "running_var") or first == "batch_stats":
         return "statistic"
     return "parameter"
