@@ -172,8 +172,10 @@ static bool state_fits(const struct model *m, const struct node *state, const st
     return true;
 }
 
-/* param_names: the state's id -> the parameter of that name, in the one dict that has them all. */
-static bool named_ids(struct model *m, const struct node *opt, const struct node *dict)
+/* param_names: number -> the parameter of that name beside the first parameter of dict. Numbers run
+ * through all groups in order. False when there are no names, or one of them is not there. */
+static bool named_ids(const struct model *m, const struct node *groups, const struct node *dict,
+                      struct owners *o)
 {
     struct str prefix = STR("");
     for (const struct node *c = dict->child; c; c = c->next)
@@ -182,32 +184,36 @@ static bool named_ids(struct model *m, const struct node *opt, const struct node
             prefix = str_sub(name, 0, name.n - (key_of(c).n < name.n ? key_of(c).n : name.n));
             break;
         }
-    const struct node *state = node_get(opt, STR("state"));
-    for (int claim = 0; claim < 2; claim++)
-        for (const struct node *g = node_get(opt, STR("param_groups"))->child; g; g = g->next) {
-            const struct node *ids = g->kind == NODE_DICT ? node_get(g, STR("params")) : NULL;
-            const struct node *names = ids ? node_get(g, STR("param_names")) : NULL;
-            if (!names || names->n_children != ids->n_children)
+    o->n = 0;
+    for (const struct node *g = groups->child; g; g = g->next) {
+        const struct node *ids = g->kind == NODE_DICT ? node_get(g, STR("params")) : NULL;
+        const struct node *names = ids ? node_get(g, STR("param_names")) : NULL;
+        if (!names || names->n_children != ids->n_children)
+            return false;
+        const struct node *name = names->child;
+        for (const struct node *id = ids->child; id; id = id->next, name = name->next) {
+            char full[1024];
+            size_t n = prefix.n + name->text.n;
+            if (id->kind != NODE_INT || (uint64_t)id->i != o->n || name->kind != NODE_STR ||
+                n > sizeof full || o->n >= m->n_tensors)
                 return false;
-            const struct node *name = names->child;
-            for (const struct node *id = ids->child; id; id = id->next, name = name->next) {
-                char full[1024];
-                size_t n = prefix.n + name->text.n;
-                if (id->kind != NODE_INT || name->kind != NODE_STR || n > sizeof full)
-                    return false;
-                if (prefix.n)
-                    memcpy(full, prefix.p, prefix.n);
-                if (name->text.n)
-                    memcpy(full + prefix.n, name->text.p, name->text.n);
-                int64_t p = model_find(m, (struct str){full, n});
-                if (p < 0)
-                    return false;
-                for (const struct node *s = state->child; claim && s; s = s->next)
-                    if (s->key && s->key->kind == NODE_INT && s->key->i == id->i)
-                        entry_claim(m, s, (uint32_t)p);
-            }
+            if (prefix.n)
+                memcpy(full, prefix.p, prefix.n);
+            if (name->text.n)
+                memcpy(full + prefix.n, name->text.p, name->text.n);
+            int64_t p = model_find(m, (struct str){full, n});
+            if (p < 0)
+                return false;
+            o->param[o->n++] = (uint32_t)p;
         }
-    return true;
+    }
+    return o->n > 0;
+}
+
+static void claim(struct model *m, const struct node *state, const struct owners *o)
+{
+    for (const struct node *c = state->child; c; c = c->next)
+        entry_claim(m, c, o->param[c->key->i]);
 }
 
 static enum status one_optimizer(struct model *m, struct node *root, const struct node *opt,
@@ -225,8 +231,10 @@ static enum status one_optimizer(struct model *m, struct node *root, const struc
             any = is_param(m, c);
         if (!any)
             continue;
-        if (named_ids(m, opt, d))
+        if (named_ids(m, groups, d, o) && state_fits(m, state, o)) {
+            claim(m, state, o);
             return ST_OK;
+        }
         collect(m, d, seen, ++*stamp, o);
         if (plain && o->n == n_ids && state_fits(m, state, o)) {
             two = fit != NULL;
@@ -236,8 +244,7 @@ static enum status one_optimizer(struct model *m, struct node *root, const struc
     if (!fit || two)
         return ST_OK;
     collect(m, fit, seen, ++*stamp, o);
-    for (const struct node *c = state->child; c; c = c->next)
-        entry_claim(m, c, o->param[c->key->i]);
+    claim(m, state, o);
     return ST_OK;
 }
 
