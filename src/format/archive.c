@@ -25,7 +25,7 @@
 const struct format archive_format = {
     .name = "archive",
     .title = "nnferry's own archive: tar in zstd frames, weights as byte planes",
-    .suffix = {".tar.zst", ".nnf"},
+    .suffix = {".tar.zst"},
     .reads = true,
     .writes = true,
     .tree = false,

@@ -95,6 +95,11 @@ int ar_bid(const struct source *s);
 MUSTCHECK enum status ar_read(struct source *s, const struct read_opt *opt, struct model *m,
                               struct err *e);
 extern const struct decoder ar_decoder;
+/* Decodes the chunk of n raw bytes whose frames begin with f. scratch: ar_decoder_scratch().
+ * *stream (may be NULL): the bytes as the tar stream has them, in dst or scratch. */
+MUSTCHECK enum status ar_chunk_read(const struct ar_map *x, enum planes_kind k, uint64_t f,
+                                    size_t n, void *dst, void *scratch, const uint8_t **stream,
+                                    struct err *e);
 size_t ar_decoder_scratch(void);
 
 MUSTCHECK enum status ar_check(const struct model *m, const struct write_opt *opt, struct err *e);

@@ -39,15 +39,11 @@ struct tile_of {
     uint32_t tensor;
 };
 
-static enum status tile(const struct storage *s, uint64_t t, void *dst, void *scratch,
-                        struct err *e)
+enum status ar_chunk_read(const struct ar_map *x, enum planes_kind k, uint64_t f, size_t n,
+                          void *dst, void *scratch, const uint8_t **stream, struct err *e)
 {
-    const struct tile_of *o = s->priv;
-    const struct frames *fr = &o->x->fr;
-    const struct ar_tensor *x = &o->x->ar.tensor[o->tensor];
-    uint64_t lo = t * PLANES_CHUNK, f = ar_tile_frame(o->x, o->tensor, t);
-    size_t n = x->bytes - lo < PLANES_CHUNK ? (size_t)(x->bytes - lo) : PLANES_CHUNK;
-    unsigned width = planes_info(x->kind)->width;
+    const struct frames *fr = &x->fr;
+    unsigned width = planes_info(k)->width;
     size_t size[PLANES_MAX];
     uint8_t *work = ar_align(scratch), *stored = work + planes_decode_scratch();
     if (fr->off[f + width] - fr->off[f] > stored_max()) {
@@ -56,12 +52,25 @@ static enum status tile(const struct storage *s, uint64_t t, void *dst, void *sc
         return ST_INPUT;
     }
     TRY(frames_fetch(fr, f, f + width, stored, e));
-    for (unsigned k = 0; k < width; k++)
-        size[k] = frame_stored(fr, f + k);
-    enum status st = planes_decode(x->kind, stored, size, dst, n, work, e);
+    for (unsigned i = 0; i < width; i++)
+        size[i] = frame_stored(fr, f + i);
+    enum status st = planes_decode(k, stored, size, dst, n, work, e);
     if (st != ST_OK)
         err_at(e, file_path(fr->f), fr->off[f]);
+    if (stream)
+        *stream = width > 1 ? work : dst;
     return st;
+}
+
+static enum status tile(const struct storage *s, uint64_t t, void *dst, void *scratch,
+                        struct err *e)
+{
+    const struct tile_of *o = s->priv;
+    const struct ar_tensor *x = &o->x->ar.tensor[o->tensor];
+    uint64_t lo = t * PLANES_CHUNK;
+    size_t n = x->bytes - lo < PLANES_CHUNK ? (size_t)(x->bytes - lo) : PLANES_CHUNK;
+    return ar_chunk_read(o->x, x->kind, ar_tile_frame(o->x, o->tensor, t), n, dst, scratch, NULL,
+                         e);
 }
 
 const struct decoder ar_decoder = {.name = "planes", .tile = tile};

@@ -275,17 +275,18 @@ static enum status around_plain(struct writer *w, uint32_t t, int when, uint64_t
     struct buf text = BUF_INIT;
     uint32_t shard = s->ar.tensor[t].member;
     uint64_t bytes = s->ar.shard_head[shard];
-    uint32_t last = t;
-    for (size_t i = 0; i < s->n_order; i++)
-        if (s->ar.tensor[s->order[i]].member == shard) {
-            bytes += s->ar.tensor[s->order[i]].bytes;
-            last = s->order[i];
-        }
-    if (when == 1)
-        return t == last ? put_zeros(w, extra, at, tar_pad(bytes), e) : ST_OK;
-    if (when != 0 || s->shard > shard)
+    if (when == 1) {
+        s->shard_left--;
+        return s->shard_left == 0 ? put_zeros(w, extra, at, s->shard_pad, e) : ST_OK;
+    }
+    if (when != 0 || s->shard_left > 0)
         return ST_OK;
-    s->shard = shard + 1;
+    /* the first of a shard: the engine keeps to our order */
+    for (; s->at < s->n_order && s->ar.tensor[s->order[s->at]].member == shard; s->at++) {
+        bytes += s->ar.tensor[s->order[s->at]].bytes;
+        s->shard_left++;
+    }
+    s->shard_pad = tar_pad(bytes);
     TRY(put_header(w, extra, at, ar_shard_name(&w->arena, shard, s->ar.n_shards), bytes, e));
     enum status st = ar_plain_header(w->m, &s->ar, s->order, s->n_order, shard, &text, e);
     if (st == ST_OK)
