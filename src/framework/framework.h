@@ -7,6 +7,7 @@
 #define FRAMEWORK_FRAMEWORK_H
 #include "model/layers.h"
 
+struct spelling_rules; /* rules.h */
 struct framework {
     const char *name; /* "pytorch" */
     const char *title;
@@ -24,4 +25,6 @@ struct framework {
 extern const struct framework *const frameworks[];
 extern const size_t n_frameworks;
 const struct framework *framework_find(struct str name);
+/* The one that bids most; NULL when none bids, or on a tie. */
+const struct framework *framework_of(const struct model *m);
 #endif

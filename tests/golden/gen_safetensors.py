@@ -43,8 +43,11 @@ def main(folder):
     net[1].weight = net[0].weight
     st.save_model(net, str(out / "tied.safetensors"))  # keeps one name, the other in metadata
     back = st.load_file(out / "tied.safetensors")
+    (kept, t), = back.items()
+    removed, = {n for n, _ in net.named_parameters(remove_duplicate=False)} - {kept}
     expected.write(out / "tied.safetensors", MADE_BY, [
-        (n, NAME_OF[t.dtype], tuple(t.shape), canonical(t)) for n, t in back.items()])
+        (n, NAME_OF[t.dtype], tuple(t.shape), canonical(t)) for n in (kept, removed)],
+        [(kept, removed)])
 
     shards = out / "sharded"
     shards.mkdir(exist_ok=True)

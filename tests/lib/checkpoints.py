@@ -87,15 +87,24 @@ def role_of(path):
 def read_safetensors(blob):
     (n,) = struct.unpack_from("<Q", blob)
     header = json.loads(blob[8:8 + n].decode("utf-8"))
-    header.pop("__metadata__", None)
-    out = []
+    metadata = header.pop("__metadata__", {})
+    ties = json.loads(metadata.get("nnferry.aliases", "{}"))
+    out = {}
     for name, t in header.items():
         lo, hi = t["data_offsets"]
         dtype, data = SAFETENSORS[t["dtype"]], blob[8 + n + lo:8 + n + hi]
         if dtype == "float4_e2m1fn":
             data = unpack_nibbles(data)
-        out.append(Entry(name, dtype, tuple(t["shape"]), data, role_of(name), None))
-    return out
+        out[name] = Entry(name, dtype, tuple(t["shape"]), data, role_of(name),
+                          (lo, hi) if hi > lo else None)
+    # the package's own save_model leaves a tied name out: metadata REMOVED -> KEPT
+    for name, kept in metadata.items():
+        if name not in header and kept in header and name != "format":
+            out[name] = out[kept]._replace(path=name, role=role_of(name))
+    for name, kept in ties.items():
+        if out[name][1:4] == out[kept][1:4]:
+            out[name] = out[name]._replace(view=out[kept].view)
+    return list(out.values())
 
 
 def read_safetensors_index(path):

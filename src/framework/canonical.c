@@ -1,0 +1,67 @@
+/* Canonical: the spelling that every other framework is mapped to and from. Dotted paths and the
+ * axis order of torch.nn, attention split into q, k, v and o. The letters of these layouts are the
+ * meeting point: a table elsewhere uses the same letters for the same axes.
+ */
+#include "framework/recognise.h"
+#include "framework/rules.h"
+
+#define L(k, r, l, n, x) {LAYER_##k, r, 0, LEAF_##l, n, "", x}
+static const struct leaf_rule leaves[] = {
+    L(LINEAR, 0, WEIGHT, "weight", "O F"),
+    L(LINEAR, 0, BIAS, "bias", "O"),
+    L(CONV, 1, WEIGHT, "weight", "O I W"),
+    L(CONV, 2, WEIGHT, "weight", "O I H W"),
+    L(CONV, 3, WEIGHT, "weight", "O I D H W"),
+    L(CONV, 0, BIAS, "bias", "O"),
+    L(CONV_TRANSPOSE, 1, WEIGHT, "weight", "I O W"),
+    L(CONV_TRANSPOSE, 2, WEIGHT, "weight", "I O H W"),
+    L(CONV_TRANSPOSE, 3, WEIGHT, "weight", "I O D H W"),
+    L(CONV_TRANSPOSE, 0, BIAS, "bias", "O"),
+    L(BATCHNORM, 0, WEIGHT, "weight", "F"),
+    L(BATCHNORM, 0, BIAS, "bias", "F"),
+    L(BATCHNORM, 0, MEAN, "running_mean", "F"),
+    L(BATCHNORM, 0, VAR, "running_var", "F"),
+    L(BATCHNORM, 0, COUNT, "num_batches_tracked", ""),
+    L(LAYERNORM, 0, WEIGHT, "weight", "F"),
+    L(LAYERNORM, 0, BIAS, "bias", "F"),
+    L(GROUPNORM, 0, WEIGHT, "weight", "F"),
+    L(GROUPNORM, 0, BIAS, "bias", "F"),
+    L(EMBEDDING, 0, WEIGHT, "weight", "V D"),
+    L(ATTENTION, 0, Q_WEIGHT, "q.weight", "(N D) E"),
+    L(ATTENTION, 0, K_WEIGHT, "k.weight", "(N D) E"),
+    L(ATTENTION, 0, V_WEIGHT, "v.weight", "(N D) E"),
+    L(ATTENTION, 0, O_WEIGHT, "o.weight", "E (N D)"),
+    L(ATTENTION, 0, Q_BIAS, "q.bias", "(N D)"),
+    L(ATTENTION, 0, K_BIAS, "k.bias", "(N D)"),
+    L(ATTENTION, 0, V_BIAS, "v.bias", "(N D)"),
+    L(ATTENTION, 0, O_BIAS, "o.bias", "E"),
+};
+#undef L
+static const struct spelling_rules rules = {
+    .leaf = leaves,
+    .n = sizeof leaves / sizeof *leaves,
+    .flat = "(C S)",
+    .param = "",
+};
+
+static int bid(const struct model *m)
+{
+    return str_is(m->framework, "canonical") || m->spelling.n ? 100 : 0;
+}
+
+static enum status layers(const struct model *m, struct arena *a, struct layers *out,
+                          struct err *e)
+{
+    static const struct torch_style style = {"canonical", true};
+    TRY(torch_layers(&style, m, a, out, e));
+    return spelling_decide(m, a, out, e);
+}
+
+const struct framework canonical_framework = {
+    .name = "canonical",
+    .title = "nnferry's own spelling: torch's names and axes, attention split",
+    .usual_format = "archive",
+    .bid = bid,
+    .layers = layers,
+    .rules = &rules,
+};

@@ -1,0 +1,4 @@
+/* The frameworks: one line each. Order never means anything. */
+X(canonical)
+X(pytorch)
+X(flax)

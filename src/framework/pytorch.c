@@ -1,0 +1,80 @@
+/* PyTorch: state_dict names and the layouts of torch.nn. Source: torch/nn/modules; layouts
+ * [out,in], channels first; attention fused in in_proj_weight (rows q, k, v), split when key and
+ * value widths differ.
+ */
+#include "framework/recognise.h"
+#include "framework/rules.h"
+
+#define L(k, r, l, n, x) {LAYER_##k, r, 0, LEAF_##l, n, "", x}
+static const struct leaf_rule leaves[] = {
+    L(LINEAR, 0, WEIGHT, "weight", "O F"),
+    L(LINEAR, 0, BIAS, "bias", "O"),
+    L(CONV, 1, WEIGHT, "weight", "O I W"),
+    L(CONV, 2, WEIGHT, "weight", "O I H W"),
+    L(CONV, 3, WEIGHT, "weight", "O I D H W"),
+    L(CONV, 0, BIAS, "bias", "O"),
+    L(CONV_TRANSPOSE, 1, WEIGHT, "weight", "I O W"),
+    L(CONV_TRANSPOSE, 2, WEIGHT, "weight", "I O H W"),
+    L(CONV_TRANSPOSE, 3, WEIGHT, "weight", "I O D H W"),
+    L(CONV_TRANSPOSE, 0, BIAS, "bias", "O"),
+    L(BATCHNORM, 0, WEIGHT, "weight", "F"),
+    L(BATCHNORM, 0, BIAS, "bias", "F"),
+    L(BATCHNORM, 0, MEAN, "running_mean", "F"),
+    L(BATCHNORM, 0, VAR, "running_var", "F"),
+    L(BATCHNORM, 0, COUNT, "num_batches_tracked", ""),
+    L(LAYERNORM, 0, WEIGHT, "weight", "F"),
+    L(LAYERNORM, 0, BIAS, "bias", "F"),
+    L(GROUPNORM, 0, WEIGHT, "weight", "F"),
+    L(GROUPNORM, 0, BIAS, "bias", "F"),
+    L(EMBEDDING, 0, WEIGHT, "weight", "V D"),
+    L(ATTENTION, 0, QKV_WEIGHT, "in_proj_weight", "(N D) E"),
+    L(ATTENTION, 0, QKV_BIAS, "in_proj_bias", "(N D)"),
+    L(ATTENTION, 0, Q_WEIGHT, "q_proj_weight", "(N D) E"),
+    L(ATTENTION, 0, K_WEIGHT, "k_proj_weight", "(N D) E"),
+    L(ATTENTION, 0, V_WEIGHT, "v_proj_weight", "(N D) E"),
+    L(ATTENTION, 0, O_WEIGHT, "out_proj.weight", "E (N D)"),
+    L(ATTENTION, 0, O_BIAS, "out_proj.bias", "E"),
+};
+#undef L
+static const struct spelling_rules rules = {
+    .leaf = leaves,
+    .n = sizeof leaves / sizeof *leaves,
+    .flat = "(C S)",
+    .param = "",
+    .fuses_qkv = true,
+    .counts = true,
+    .square_qkv = true,
+};
+
+static int bid(const struct model *m)
+{
+    if (str_is(m->framework, "pytorch"))
+        return 100;
+    size_t weight = 0, other = 0;
+    for (size_t i = 0; i < m->n_tensors; i++) {
+        struct str parent, leaf;
+        name_tail(m->tensor[i].name, &parent, &leaf);
+        if (str_is(leaf, "weight") || str_is(leaf, "running_mean") || str_is(leaf, "running_var") ||
+            str_is(leaf, "num_batches_tracked") || str_is(leaf, "in_proj_weight"))
+            weight++;
+        else if (str_is(leaf, "kernel") || str_is(leaf, "scale") || str_is(leaf, "embedding"))
+            other++;
+    }
+    return weight > other ? 60 : weight ? 20 : 0;
+}
+
+static enum status layers(const struct model *m, struct arena *a, struct layers *out,
+                          struct err *e)
+{
+    static const struct torch_style style = {"pytorch", false};
+    return torch_layers(&style, m, a, out, e);
+}
+
+const struct framework pytorch_framework = {
+    .name = "pytorch",
+    .title = "PyTorch modules, state_dict names",
+    .usual_format = "pytorch",
+    .bid = bid,
+    .layers = layers,
+    .rules = &rules,
+};

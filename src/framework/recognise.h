@@ -1,0 +1,75 @@
+/* What the recognisers share: tensors sorted into modules (a path and its leaves), and what words
+ * in a name say about a layer's kind.
+ */
+#ifndef FRAMEWORK_RECOGNISE_H
+#define FRAMEWORK_RECOGNISE_H
+#include "framework/framework.h"
+
+/* One weight-like tensor, its name taken apart: [collection.]path.leaf */
+struct member {
+    uint32_t tensor;
+    struct str collection, path, leaf;
+    bool taken; /* already belongs to a layer */
+};
+struct module {
+    struct str path;
+    uint32_t first, n; /* members, sorted by leaf name */
+};
+struct modules {
+    const struct model *m;
+    struct member *member;
+    size_t n_members;
+    struct module *module; /* sorted by path */
+    size_t n;
+};
+/* Takes a name apart; false leaves the tensor out (not a weight). */
+typedef bool name_cut(const struct model *m, size_t t, struct member *out);
+MUSTCHECK enum status modules_build(const struct model *m, name_cut *cut, struct arena *a,
+                                    struct modules *out, struct err *e);
+struct module *module_at(const struct modules *ms, struct str path); /* NULL when absent */
+/* Child of a path by its segment; NULL when absent. The path text comes from the arena. */
+struct module *module_child(const struct modules *ms, struct str path, const char *child,
+                            struct arena *a);
+int64_t module_leaf(const struct modules *ms, const struct module *mod,
+                    const char *leaf); /* tensor index or -1 */
+void module_take(struct modules *ms, const struct module *mod, const char *leaf);
+
+/* Cuts flat text at its last separator (escapes respected); parent is empty without one. */
+void name_tail(struct str name, struct str *parent, struct str *leaf);
+/* First segment off *rest; false when used up. */
+bool name_head(struct str *rest, struct str *seg);
+
+/* Words a segment consists of: lower case, cut at '_', '-', case changes and digits. */
+#define WORD_MAX 32
+struct words {
+    char word[WORD_MAX][24];
+    size_t n;
+};
+void words_of(struct str segment, struct words *out);
+
+/* What the module's own name says (the last segment that is not a number, else the one before):
+ * KIND_BIT set, 0 = nothing. Never looks at shapes. */
+unsigned name_kinds(struct str path);
+
+/* Growing list of layers, finished by layers_done: leftover members become LAYER_PARAM, layers are
+ * sorted by the smallest order of their tensors. */
+struct layer_list {
+    struct layer *layer;
+    size_t n, cap;
+    struct arena *a;
+};
+struct layer *layer_add(struct layer_list *l, enum layer_kind kind, struct str path,
+                        struct str reason); /* NULL: no memory */
+void layer_decide(struct layer *l, enum layer_kind kind);
+void layer_open(struct layer *l, unsigned kinds); /* undecided between kinds */
+MUSTCHECK enum status layers_done(struct layer_list *l, struct modules *ms, const char *framework,
+                                  struct layers *out, struct err *e);
+
+/* Recogniser of torch-like spellings (weight, bias, running_mean ...): pytorch and canonical. */
+struct torch_style {
+    const char *framework;
+    bool split_attention; /* children q, k, v, o are one attention layer */
+};
+MUSTCHECK enum status torch_layers(const struct torch_style *style, const struct model *m,
+                                   struct arena *a, struct layers *out, struct err *e);
+#endif
