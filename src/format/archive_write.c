@@ -72,8 +72,9 @@ struct state {
     int file;
     struct note *note;
     size_t n_notes, cap;
-    uint32_t part;   /* of the tensor being written */
-    uint32_t shard;  /* plain: begun so far */
+    uint32_t part; /* of the tensor being written */
+    /* plain: tensors still to come in the shard, its padding, the next shard's place in order */
+    size_t shard_left, shard_pad, at;
     uint32_t *order; /* as written, without aliases */
     size_t n_order;
     struct encoder encoder[PLANES_N];
