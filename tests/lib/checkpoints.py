@@ -113,7 +113,7 @@ def read_safetensors_index(path):
     for shard in sorted(set(index["weight_map"].values())):
         for e in read_safetensors((path.parent / shard).read_bytes()):
             assert index["weight_map"][e.path] == shard
-            out.append(e)
+            out.append(e if e.view is None else e._replace(view=(shard,) + e.view))
     assert len(out) == len(index["weight_map"])
     return out
 
