@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes every golden again: generate.sh PYTHON [OLD_PYTHON], interpreters that have the
+# Makes every golden again: sh generate.sh PYTHON [OLD_PYTHON], interpreters that have the
 # frameworks (torch, safetensors, ml_dtypes, flax, optax) and an old torch. The files are
 # committed; run this only to add some.
 set -eu
