@@ -320,5 +320,5 @@ static const enum opt opts[] = {OPT_OUTPUT,
                                 OPT_KEEP_GOING,
                                 OPT_N};
 const struct command convert_command = {
-    "convert", "SRC -o DST", "Convert a checkpoint to another format or framework", opts, 1,
-    1,         run};
+    "convert", "SRC -o DST", "Convert a checkpoint to another format or framework", opts, 1, 1,
+    run,       false};

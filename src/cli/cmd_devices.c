@@ -88,4 +88,5 @@ static enum status run(struct args *a, struct err *e)
 
 static const enum opt opts[] = {OPT_N};
 const struct command devices_command = {
-    "devices", "", "List OpenCL platforms and devices, and why there are none", opts, 0, 0, run};
+    "devices", "",  "List OpenCL platforms and devices, and why there are none", opts, 0, 0,
+    run,       true};

@@ -260,4 +260,4 @@ static enum status run(struct args *a, struct err *e)
 static const enum opt opts[] = {OPT_DEVICE,       OPT_LEVEL, OPT_SEED, OPT_RTOL, OPT_ATOL,
                                 OPT_MIN_COVERAGE, OPT_FROM,  OPT_TO,   OPT_MAP,  OPT_N};
 const struct command validate_command = {
-    "validate", "A B", "Tell whether two checkpoints compute the same", opts, 2, 2, run};
+    "validate", "A B", "Tell whether two checkpoints compute the same", opts, 2, 2, run, true};

@@ -35,4 +35,5 @@ static enum status run(struct args *a, struct err *e)
 
 static const enum opt opts[] = {OPT_N};
 const struct command verify_command = {
-    "verify", "ARCHIVE", "Check an archive's structure, checksums and digests", opts, 1, 1, run};
+    "verify", "ARCHIVE", "Check an archive's structure, checksums and digests", opts, 1, 1,
+    run,      false};

@@ -16,6 +16,7 @@ struct command {
     const enum opt *opts; /* besides the common ones; ended by OPT_N */
     size_t min_args, max_args;
     enum status (*run)(struct args *a, struct err *e);
+    bool devices; /* may use OpenCL: main starts the spawner before anything else */
 };
 extern const struct command *const commands[];
 extern const size_t n_commands;
