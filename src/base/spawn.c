@@ -28,8 +28,8 @@
 enum { IMAGE_FD = 4, MAX_WORKERS = 64, END_MS = 2000 };
 
 #if defined(__x86_64__)
-static const char *const loaders[] = {"/lib64/ld-linux-x86-64.so.2", "", "/lib/ld-linux-x86-64.so.2",
-                                      "/lib/ld-musl-x86_64.so.1"};
+static const char *const loaders[] = {"/lib64/ld-linux-x86-64.so.2", "",
+                                      "/lib/ld-linux-x86-64.so.2", "/lib/ld-musl-x86_64.so.1"};
 #else
 static const char *const loaders[] = {"/lib/ld-linux-aarch64.so.1", "",
                                       "/lib64/ld-linux-aarch64.so.1", "/lib/ld-musl-aarch64.so.1"};
@@ -38,11 +38,22 @@ enum { N_LOADERS = sizeof loaders / sizeof loaders[0] }; /* "" stands for /bin/s
 
 /* What a driver may know of main's environment: where its caches and devices are. LD_*, loader
  * and vendor overrides do not pass. */
-static const char *const allowed[] = {
-    "PATH=",           "HOME=",           "XDG_CACHE_HOME=",        "TMPDIR=",
-    "LANG=",           "CUDA_VISIBLE_DEVICES=", "CUDA_CACHE_PATH=", "NVIDIA_VISIBLE_DEVICES=",
-    "ROCR_VISIBLE_DEVICES=", "HIP_VISIBLE_DEVICES=", "GPU_DEVICE_ORDINAL=", "ZE_AFFINITY_MASK=",
-    "POCL_CACHE_DIR=", "POCL_DEVICES=",   "POCL_MAX_PTHREAD_COUNT=", "OMP_NUM_THREADS="};
+static const char *const allowed[] = {"PATH=",
+                                      "HOME=",
+                                      "XDG_CACHE_HOME=",
+                                      "TMPDIR=",
+                                      "LANG=",
+                                      "CUDA_VISIBLE_DEVICES=",
+                                      "CUDA_CACHE_PATH=",
+                                      "NVIDIA_VISIBLE_DEVICES=",
+                                      "ROCR_VISIBLE_DEVICES=",
+                                      "HIP_VISIBLE_DEVICES=",
+                                      "GPU_DEVICE_ORDINAL=",
+                                      "ZE_AFFINITY_MASK=",
+                                      "POCL_CACHE_DIR=",
+                                      "POCL_DEVICES=",
+                                      "POCL_MAX_PTHREAD_COUNT=",
+                                      "OMP_NUM_THREADS="};
 
 struct worker {
     pid_t pid;
@@ -213,8 +224,8 @@ static bool put_fd(int from, int to)
 }
 
 /* In the new process: arranges it and runs the program. Returns only on failure. */
-static int become_worker(const struct child_opt *o, pid_t parent, int sock, int image, int words, int report,
-                         const char *path, char **env)
+static int become_worker(const struct child_opt *o, pid_t parent, int sock, int image, int words,
+                         int report, const char *path, char **env)
 {
     if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) != 0 || getppid() != parent)
         return EPERM;
@@ -236,8 +247,8 @@ static int become_worker(const struct child_opt *o, pid_t parent, int sock, int 
         return errno;
     if (null >= 0)
         put_fd(null, 0);
-    if (!put_fd(w, 1) || !put_fd(w, 2) || !put_fd(s, WIRE_FD) ||
-        (g >= 0 && !put_fd(g, IMAGE_FD)) || !put_fd(r, 5))
+    if (!put_fd(w, 1) || !put_fd(w, 2) || !put_fd(s, WIRE_FD) || (g >= 0 && !put_fd(g, IMAGE_FD)) ||
+        !put_fd(r, 5))
         return errno;
     fcntl(5, F_SETFD, FD_CLOEXEC);
     if (g < 0)

@@ -5,9 +5,9 @@
  */
 #ifndef VALIDATE_EXECUTOR_H
 #define VALIDATE_EXECUTOR_H
-#include "../opencl/abi.h"
 #include "base/buf.h"
 #include "base/err.h"
+#include "opencl/abi.h"
 
 struct exec_call {
     int kernel;
@@ -38,6 +38,7 @@ void native_item(bool fp64, const struct exec_call *c, int64_t item);
 struct device_opt {
     const char *selector; /* "", NULL: the first usable; else see device_select */
     const char *vendors;  /* file, folder or library instead of the host's .icd folder; NULL */
+    bool direct;          /* pass the ICD loader by */
     uint64_t seed;        /* which items are computed again natively */
     int hello_ms, probe_ms, build_ms, run_ms; /* 0: 10 s, 30 s, 180 s, 120 s */
 };

@@ -1,10 +1,10 @@
 /* The native executor: the kernels compiled as C, items shared among threads. It answers where
  * there is no device, and checks devices.
  */
+#include "validate/native.h"
 #include "base/mem.h"
 #include "base/par.h"
 #include "validate/executor.h"
-#include "validate/native.h"
 
 #include <string.h>
 
@@ -43,9 +43,8 @@ static enum status body(void *ctx, uint64_t item, int slot, struct err *e)
 static enum status run(struct executor *x, const struct exec_call *c, struct err *e)
 {
     struct job j = {c, x->fp64};
-    struct par_job job = {.n_items = ((uint64_t)c->p[NNF_P_ITEMS] + CHUNK - 1) / CHUNK,
-                          .ctx = &j,
-                          .body = body};
+    struct par_job job = {
+        .n_items = ((uint64_t)c->p[NNF_P_ITEMS] + CHUNK - 1) / CHUNK, .ctx = &j, .body = body};
     if (c->kernel < 0 || c->kernel >= NNF_KERNEL_N || c->p[NNF_P_ITEMS] <= 0 ||
         (uint64_t)c->p[NNF_P_ITEMS] * (uint64_t)c->p[NNF_P_WIDTH] != c->n_out)
         return err_set(e, ST_BUG, NULL, "kernel call %d without items", c->kernel);

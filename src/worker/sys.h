@@ -28,7 +28,13 @@ static inline long sys_call(long n, long a, long b, long c, long d, long e, long
 __asm__(".text\n.globl _start\n.hidden _start\n.type _start,@function\n_start:\n"
         "xor %ebp,%ebp\nand $-16,%rsp\ncall worker_main\nhlt\n.size _start,.-_start\n");
 #elif defined(__aarch64__)
-enum { SYS_MMAP = 222, SYS_MUNMAP = 215, SYS_SENDMSG = 211, SYS_RECVMSG = 212, SYS_EXIT_GROUP = 94 };
+enum {
+    SYS_MMAP = 222,
+    SYS_MUNMAP = 215,
+    SYS_SENDMSG = 211,
+    SYS_RECVMSG = 212,
+    SYS_EXIT_GROUP = 94
+};
 enum { SYS_GETPID = 172, SYS_READ = 63, SYS_CLOSE = 57, SYS_OPENAT = 56, SYS_GETDENTS64 = 61 };
 enum { SYS_CLOCK_GETTIME = 113 };
 enum { SYS_O_DIRECTORY = 0x4000 };

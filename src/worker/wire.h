@@ -9,7 +9,7 @@
  */
 #ifndef WORKER_WIRE_H
 #define WORKER_WIRE_H
-#include "../opencl/abi.h"
+#include "opencl/abi.h"
 #include <stdint.h>
 
 #define WIRE_FD 3
@@ -118,7 +118,6 @@ static inline uint64_t wire_sum(const void *data, uint64_t n)
     return h;
 }
 
-/* The embedded worker program and the kernels' text (NUL-terminated), from embed.S. */
+/* The embedded worker program, from embed.S. */
 extern const unsigned char nnferry_worker_image[], nnferry_worker_image_end[];
-extern const char nnferry_kernels_text[], nnferry_kernels_text_end[];
 #endif

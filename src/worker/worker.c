@@ -185,7 +185,8 @@ static void do_vendors(const struct wire_ask *ask)
         read_folder("/etc/OpenCL/vendors");
     else if (text_ends(ask->icd, ".icd"))
         add_vendor(ask->icd, "");
-    else if (text_ends(ask->icd, ".so") || ask->icd[0] != '/') { /* a library, as ocl-icd reads it */
+    else if (text_ends(ask->icd, ".so") ||
+             ask->icd[0] != '/') { /* a library, as ocl-icd reads it */
         text_put(V.vendor[0].icd, sizeof V.vendor[0].icd, ask->icd);
         text_put(V.vendor[0].library, sizeof V.vendor[0].library, ask->icd);
         V.n = 1;
@@ -216,8 +217,7 @@ static void device_text(cl_object d, cl_uint what, char *dst, size_t n)
     static char all[4096];
     size_t got = 0;
     dst[0] = 0;
-    if (S.cl.clGetDeviceInfo(d, what, sizeof all - 1, all, &got) != CL_SUCCESS ||
-        got >= sizeof all)
+    if (S.cl.clGetDeviceInfo(d, what, sizeof all - 1, all, &got) != CL_SUCCESS || got >= sizeof all)
         return;
     all[got] = 0;
     text_put(dst, n, all);
@@ -526,7 +526,7 @@ __attribute__((visibility("hidden"), noreturn, used)) void worker_main(void)
         receive(&fd);
         const void *payload = G.bytes + sizeof G.head;
         static const uint32_t want[] = {
-            [WIRE_VENDORS] = sizeof(struct wire_ask),  [WIRE_OPEN] = sizeof(struct wire_ask),
+            [WIRE_VENDORS] = sizeof(struct wire_ask),   [WIRE_OPEN] = sizeof(struct wire_ask),
             [WIRE_MEMORY] = sizeof(struct wire_memory), [WIRE_BUILD] = sizeof(struct wire_build),
             [WIRE_RUN] = sizeof(struct wire_run),       [WIRE_BYE] = 0};
         if (G.head.type < WIRE_VENDORS || G.head.type > WIRE_BYE ||
