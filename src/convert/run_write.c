@@ -266,9 +266,22 @@ static enum status finish(void *ctx, const struct slab *b, int slot, struct err 
 {
     struct write *x = ctx;
     const struct slot *s = &x->slot[slot];
+    const struct place *pl = &x->w.place[b->t];
     if (b->n == 0)
         return ST_OK;
-    return out_pwrite(x->w.out, x->w.place[b->t].file, s->raw, s->stored_bytes, s->at, e);
+    if (pl->kind == PLACE_APPEND || pl->part_bytes == 0)
+        return out_pwrite(x->w.out, pl->file, s->raw, s->stored_bytes, s->at, e);
+    /* FIXED in parts: the slab may lie across several */
+    uint64_t at = raw_of(x, b->t, b->lo);
+    for (size_t done = 0; done < s->stored_bytes;) {
+        uint64_t part = at / pl->part_bytes, in = at % pl->part_bytes;
+        uint64_t left = pl->part_bytes - in, n = s->stored_bytes - done;
+        n = n < left ? n : left;
+        TRY(out_pwrite(x->w.out, pl->file, s->raw + done, n, pl->part_offset[part] + in, e));
+        at += n;
+        done += n;
+    }
+    return ST_OK;
 }
 
 static enum status begin(struct write *x, const struct plan *p, const struct write_opt *wo,
