@@ -147,6 +147,9 @@ struct format {
     /* All tensors are written, w->placed and w->file_end are filled: patch headers, write indexes.
      */
     enum status (*end)(struct writer *w, struct err *e);
+    /* Frees what the writer took outside w->arena. Called once after begin(), whatever came of it
+     * and of the run; may be NULL. */
+    void (*drop)(struct writer *w);
 };
 
 /* Registry, from format/list.h (order never means anything). */
