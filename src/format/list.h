@@ -2,3 +2,4 @@
  * NAME_format of format/NAME.c.
  */
 FORMAT(safetensors)
+FORMAT(pytorch)
