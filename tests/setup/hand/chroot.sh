@@ -10,6 +10,8 @@ set -euo pipefail
 root=$(cd "$(dirname "$0")/../../.." && pwd)
 suite=$1 dir=$2 mode=${3-online} command=${4-build}
 [ "$(id -u)" = 0 ] || { echo "needs root"; exit 1; }
+# In a mount namespace of its own: what is mounted here ends with the script.
+[ -n "${CHROOT_PRIVATE-}" ] || CHROOT_PRIVATE=1 exec unshare --mount --propagation private "$0" "$@"
 [ ! -e "$dir" ] || { echo "$dir exists"; exit 1; }
 mirror=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' | sort -u | grep -v security | head -n 1)
 debootstrap --variant=minbase "$suite" "$dir" "$mirror"
@@ -24,13 +26,12 @@ for f in /etc/apt/apt.conf.d/*proxy* /etc/apt/apt.conf; do
 done
 mount --bind /proc "$dir/proc"
 mount --rbind /dev "$dir/dev"
-trap 'umount -l "$dir/proc" "$dir/dev"' EXIT
 run=(env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=dumb)
 case $mode in
 online) "${run[@]}" chroot "$dir" /nnferry/build.sh "$command" ;;
 offline)
     mkdir -p "$dir/nnferry/third_party/cache"
-    cp -r "$root/third_party/cache/." "$dir/nnferry/third_party/cache/"
+    cp -rL "$root/third_party/cache/." "$dir/nnferry/third_party/cache/"
     "${run[@]}" unshare -n chroot "$dir" /nnferry/build.sh --offline "$command"
     ;;
 esac
