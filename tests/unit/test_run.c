@@ -180,6 +180,13 @@ static void make_source(struct model *m, size_t n, uint64_t max_elems)
         if (n_dims)
             dim[n_dims - 1] = (dim[n_dims - 1] + 7) / 8 * 8;
         enum dtype dt = types[rnd(N_TYPES)];
+        uint64_t n_elems = 1;
+        for (size_t d = 0; d < n_dims; d++)
+            n_elems *= dim[d];
+        if ((n_elems + 400) * num_bytes(dt) > NOISE - 64) {
+            i--;
+            continue;
+        }
         if (n_dims == 0 && dtype_info(dt)->bits < 8)
             dt = DT_F32;
         add_source(m, dt, dim, n_dims, (enum storage_kind)rnd(4), rnd(2));
