@@ -79,7 +79,6 @@ struct place {
     /* FIXED and part_bytes != 0: raw bytes [k * part_bytes, (k+1) * part_bytes) lie at
      * part_offset[k] (from the writer's arena); offset is not looked at */
     const uint64_t *part_offset;
-    bool unpacked; /* sub-byte types: one value a byte in the file (numpy, flax), else packed */
 };
 /* What the engine tells back about a tensor once all of it is written. */
 struct placed {
