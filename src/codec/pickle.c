@@ -8,10 +8,10 @@
  * pickle-type pickle-ext pickle-buffer pickle-build pickle-no-stop pickle-stop pickle-tail
  * pickle-depth pickle-cycle pickle-key-twice pickle-build-key pickle-budget pickle-too-big.
  */
-#include "codec/pickle_room.h"
 #include "base/checked.h"
 #include "base/cursor.h"
 #include "base/mem.h"
+#include "codec/pickle_room.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -231,7 +231,9 @@ static enum status add_to(struct vm *m, size_t lo, bool pairs, bool set)
         TRY(seq_fill(m, v, lo, m->n_stack));
     } else {
         return bad(m, "pickle-type", "opcode fills something that is no %s",
-                   pairs ? "dict" : set ? "set" : "list");
+                   pairs ? "dict"
+                   : set ? "set"
+                         : "list");
     }
     m->n_stack = lo;
     return ST_OK;
@@ -886,8 +888,7 @@ static enum status loop(struct vm *m)
     p->end = (size_t)c->pos;
     if (!m->o->tail && p->end != p->n_bytes) {
         m->at = (uint32_t)p->end;
-        return bad(m, "pickle-tail", "%zu bytes behind the end of the pickle",
-                   p->n_bytes - p->end);
+        return bad(m, "pickle-tail", "%zu bytes behind the end of the pickle", p->n_bytes - p->end);
     }
     return ST_OK;
 }
