@@ -245,7 +245,7 @@ enum status map_layer(struct mapping *m, const struct layer *l0, struct skeleton
     bool fused = false;
     if (l.kind == LAYER_ATTENTION) {
         if (!l.heads && parts_heads(m)) {
-            struct str q = arena_fmt(m->a, "heads %.*s = ?", STR_ARG(l.path));
+            struct str q = arena_fmt(m->a, "heads \"%.*s\" = ?", STR_ARG(l.path));
             map_ask(m, "attention: how many heads? The weights do not tell.", q);
             return q.p ? ST_OK : err_nomem(e, 64);
         }
