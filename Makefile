@@ -95,15 +95,15 @@ EMBED := $(B)/embed/man.o $(B)/embed/mantext.o $(B)/embed/opencl.o
 
 # Files carried in the binary: src/base/embed.h says how they are found.
 $(B)/embed/man.S: $(wildcard man/*) tools/embed.sh
-$(B)/embed/opencl.S: $(wildcard opencl/*) tools/embed.sh
-# The manual rendered for reading where there is no man(1).
-$(B)/embed/mantext.S: $(wildcard man/*) tools/embed.sh
-	@mkdir -p $(@D) && rm -rf $(B)/mantext && mkdir $(B)/mantext
-	@for p in man/*; do LC_ALL=C mandoc -T ascii -O width=78 $$p | sed 's,.\x08,,g' >$(B)/mantext/$${p##*/}; done
-	@tools/embed.sh mantext $(B)/mantext >$@
-$(B)/embed/%.S:
 	@mkdir -p $(@D)
-	@tools/embed.sh $* >$@
+	@tools/embed.sh man man >$@
+$(B)/embed/mantext.S: $(wildcard man/*) tools/embed.sh tools/mantext.sh
+	@mkdir -p $(@D)
+	@tools/mantext.sh $(B)/mantext
+	@tools/embed.sh mantext $(B)/mantext >$@
+$(B)/embed/opencl.S: $(wildcard opencl/*) tools/embed.sh
+	@mkdir -p $(@D)
+	@tools/embed.sh opencl opencl >$@
 $(B)/embed/%.o: $(B)/embed/%.S
 	@$(HOSTCC) -c $< -o $@
 

@@ -11,7 +11,8 @@ Found by place:
   tests/unit/test_*.c   built by the Makefile; run in the check and release flavours, and
                         on aarch64 under qemu
   tests/DIR/run*        the runner of that folder, where it has one, else
-  tests/DIR/*.sh, *.py  every executable script of the folder (not of lib and bench)
+  tests/DIR/*.sh, *.py  every executable script of the folder; not those named gen*, which
+                        make files to commit, and nothing of lib and bench
 
 A test that prints "# cases P passed, F failed" counts those (summed over its lines), a
 cmocka program counts its own, anything else counts as one. A script may ask for more time
@@ -54,10 +55,10 @@ def log_path(test):
 
 
 def environment(test):
-    env = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "GOMP_", "NNFERRY_"))}
+    env = {k: v for k, v in os.environ.items()
+           if not k.startswith(("OMP_", "GOMP_", "NNFERRY_", "SLURM_")) or
+           k in ("NNFERRY_OFFLINE", "NNFERRY_PYTHON")}
     env.pop("MAKEFLAGS", None)
-    if os.environ.get("NNFERRY_OFFLINE"):
-        env["NNFERRY_OFFLINE"] = "1"
     env.update(
         LC_ALL="C.UTF-8",
         NNFERRY=os.path.join(ROOT, "build/nnferry"),
@@ -82,8 +83,12 @@ def run(test, deadline, allowed):
     env = environment(test)
     os.makedirs(env["TMPDIR"], exist_ok=True)
     with open(log_path(test), "wb") as log:
-        process = subprocess.Popen(test.argv, cwd=ROOT, env=env, stdin=subprocess.DEVNULL,
-                                   stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+        try:
+            process = subprocess.Popen(test.argv, cwd=ROOT, env=env, stdin=subprocess.DEVNULL,
+                                       stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+        except OSError as error:
+            test.failed, test.note = 1, "cannot start %s: %s" % (test.argv[0], error.strerror)
+            return test
         try:
             code = process.wait(limit)
         except subprocess.TimeoutExpired:
@@ -145,7 +150,8 @@ def script_tests():
             continue
         names = sorted(n for n in os.listdir(path) if os.path.isfile(os.path.join(path, n)))
         runners = [n for n in names if re.fullmatch(r"run([._-].*)?", n)]
-        for name in runners or [n for n in names if n.endswith((".sh", ".py"))]:
+        for name in runners or [n for n in names if n.endswith((".sh", ".py"))
+                                 and not n.startswith("gen")]:
             file = os.path.join(path, name)
             with open(file, "rb") as f:
                 is_script = f.read(2) == b"#!"

@@ -2,11 +2,12 @@
 # Prints an assembler source that carries the files of a folder in the binary, as the
 # table `const struct embed embed_NAME[]` of src/base/embed.h.
 #
-#   tools/embed.sh NAME [FOLDER]    (FOLDER is NAME where it is not given)
+#   tools/embed.sh NAME FOLDER
 set -eu
 export LC_ALL=C
-folder=$1
-files=$(find "${2:-$1}" -maxdepth 1 -type f ! -name ".*" 2>/dev/null | sort)
+name=$1
+folder=$2
+files=$(find "$folder" -maxdepth 1 -type f ! -name ".*" 2>/dev/null | sort)
 n=0
 echo '    .section .rodata'
 for f in $files; do
@@ -15,14 +16,14 @@ for f in $files; do
 done
 echo '    .section .data.rel.ro,"aw"'
 echo '    .balign 8'
-echo "    .globl embed_$folder"
-echo "    .type embed_$folder, %object"
-echo "embed_$folder:"
+echo "    .globl embed_$name"
+echo "    .type embed_$name, %object"
+echo "embed_$name:"
 i=0
 while [ "$i" -lt "$n" ]; do
     echo "    .quad .Ln$i, .Ld$i, .Le$i"
     i=$((i + 1))
 done
 echo '    .quad 0, 0, 0'
-echo "    .size embed_$folder, . - embed_$folder"
+echo "    .size embed_$name, . - embed_$name"
 echo '    .section .note.GNU-stack,"",%progbits'

@@ -111,7 +111,8 @@ bool str_utf8(struct str s, size_t *bad_at)
         if (ok && len == 4)
             ok = !(c == 0xf0 && p[i + 1] < 0x90) && !(c == 0xf4 && p[i + 1] >= 0x90);
         if (!ok) {
-            *bad_at = i;
+            if (bad_at)
+                *bad_at = i;
             return false;
         }
         i += len;

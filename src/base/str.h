@@ -28,7 +28,9 @@ size_t str_find_str(struct str s, struct str what, size_t from);
 bool str_split(struct str *rest, char sep, struct str *part);
 /* decimal digits only, no sign, no leading zero except "0"; false on overflow or other text */
 bool str_u64(struct str s, uint64_t *out);
-bool str_utf8(struct str s, size_t *bad_at); /* strict: no surrogates, no overlongs, <= U+10FFFF */
+bool str_utf8(
+    struct str s,
+    size_t *bad_at); /* strict: no surrogates, no overlongs, <= U+10FFFF; bad_at may be NULL */
 /* glob: * any run, ? one byte, [set]; matches the whole string; iterative, linear memory */
 bool str_glob(struct str pattern, struct str s);
 uint64_t str_hash(struct str s, uint64_t key); /* keyed, for hash tables of foreign names */

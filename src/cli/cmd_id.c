@@ -83,18 +83,20 @@ static enum status digest_model(const struct args *a, struct plan *p, uint32_t r
     run_opt_fill(a, &ro);
     if (st == ST_OK)
         st = run_hash(p, &ro, digest, e);
-    for (size_t i = 0; st == ST_OK && i < m->n_tensors; i++)
-        if (counts(&m->tensor[i]))
-            order[n++] = (uint32_t)i;
+    for (size_t i = 0; st == ST_OK && i < m->n_tensors; i++) {
+        order[i] = (uint32_t)i;
+        n += counts(&m->tensor[i]);
+    }
     if (st == ST_OK) {
         sorting = m;
-        qsort(order, n, sizeof *order, by_name);
+        qsort(order, m->n_tensors, sizeof *order, by_name);
         buf_z(&b, canonical ? "nnc1" : "nnf1");
         if (canonical)
             buf_u32(&b, rules_version);
         buf_u64(&b, n);
-        for (size_t i = 0; i < n; i++)
-            record(&b, m, &m->tensor[order[i]], digest[order[i]]);
+        for (size_t i = 0; i < m->n_tensors; i++)
+            if (counts(&m->tensor[order[i]]))
+                record(&b, m, &m->tensor[order[i]], digest[order[i]]);
         st = buf_ok(&b, e);
     }
     if (st == ST_OK) {
@@ -107,7 +109,7 @@ static enum status digest_model(const struct args *a, struct plan *p, uint32_t r
                 json_w_key(print_json(), STR("tensors"));
                 json_w_array(print_json());
             }
-            for (size_t i = 0; i < n; i++)
+            for (size_t i = 0; i < m->n_tensors; i++)
                 show_tensor(a, &m->tensor[order[i]], digest[order[i]]);
             if (a->set[OPT_JSON])
                 json_w_array_end(print_json());
@@ -150,4 +152,4 @@ static enum status run(struct args *a, struct err *e)
 }
 
 static const enum opt opts[] = {OPT_CANONICAL, OPT_TENSORS, OPT_FROM, OPT_INPUT_FORMAT, OPT_N};
-const struct command id_command = {"id", "SRC", "Print the model's digest", opts, 1, 1, run};
+const struct command id_command = {"id", "SRC", "Print the model's digest", opts, 1, 1, run, false};

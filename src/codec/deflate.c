@@ -28,6 +28,11 @@ uint32_t crc32_update(uint32_t crc, const void *p, size_t n)
     return (uint32_t)crc32_z(crc, p, n);
 }
 
+uint32_t crc32_join(uint32_t a, uint32_t b, uint64_t b_bytes)
+{
+    return (uint32_t)crc32_combine(a, b, (z_off_t)b_bytes);
+}
+
 static void *z_alloc(void *ctx, unsigned n, unsigned size)
 {
     (void)ctx;

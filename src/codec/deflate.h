@@ -7,6 +7,8 @@
 
 /* CRC-32 (IEEE) of the bytes so far and n more; start with 0. */
 uint32_t crc32_update(uint32_t crc, const void *p, size_t n);
+/* CRC-32 of A then B, from those of A and of B and the length of B. */
+uint32_t crc32_join(uint32_t a, uint32_t b, uint64_t b_bytes);
 
 /* A raw deflate stream of a file range, decoded from its start in bounded memory (48 KiB window
  * and input buffer). Decoded size, end of stream and CRC are proven when the last byte is given. */

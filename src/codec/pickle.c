@@ -147,7 +147,8 @@ static enum status push_bool(struct vm *m, bool b)
 static enum status push_text(struct vm *m, enum pk_kind kind, const void *s, size_t n)
 {
     struct pk_val *x;
-    if (kind == PK_STR && !str_utf8((struct str){s, n}, NULL))
+    size_t where;
+    if (kind == PK_STR && !str_utf8((struct str){s, n}, &where))
         return bad(m, "pickle-utf8", "text is not UTF-8");
     TRY(push_value(m, kind, &x));
     x->text.p = s;
@@ -157,7 +158,8 @@ static enum status push_text(struct vm *m, enum pk_kind kind, const void *s, siz
 /* Python 2's byte strings are text where they can be. */
 static enum status push_string(struct vm *m, const void *s, size_t n)
 {
-    return push_text(m, str_utf8((struct str){s, n}, NULL) ? PK_STR : PK_BYTES, s, n);
+    size_t where;
+    return push_text(m, str_utf8((struct str){s, n}, &where) ? PK_STR : PK_BYTES, s, n);
 }
 static enum status seq_add(struct vm *m, struct pk_seq *s, uint32_t v)
 {
@@ -272,8 +274,9 @@ static enum status global(struct vm *m, struct str module, struct str name, uint
 {
     struct pickle *p = m->p;
     struct str part[2] = {module, name};
+    size_t where;
     for (int k = 0; k < 2; k++) {
-        bool plain = part[k].n > 0 && part[k].n <= 1024 && str_utf8(part[k], NULL);
+        bool plain = part[k].n > 0 && part[k].n <= 1024 && str_utf8(part[k], &where);
         for (size_t i = 0; plain && i < part[k].n; i++)
             plain = (uint8_t)part[k].p[i] > ' ' && part[k].p[i] != 0x7f;
         if (!plain)

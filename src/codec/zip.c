@@ -176,13 +176,14 @@ static enum status check_name(struct file *f, uint64_t at, struct str s, uint16_
     if (s.n > ZIP_NAME_MAX)
         return BAD(e, f, at, "zip-name-long", "member name of %zu bytes", s.n);
     bool ascii = true;
+    size_t where;
     for (size_t i = 0; i < s.n; i++) {
         if (s.p[i] == 0)
             return BAD(e, f, at, "zip-name", "NUL in a member name");
         if ((uint8_t)s.p[i] >= 0x80)
             ascii = false;
     }
-    if (!ascii && (!(flags & FLAG_UTF8) || !str_utf8(s, NULL)))
+    if (!ascii && (!(flags & FLAG_UTF8) || !str_utf8(s, &where)))
         return BAD(e, f, at, "zip-name", "member name is not declared and valid UTF-8");
     if (s.p[0] == '/' || str_find(s, '\\', 0) != s.n)
         return BAD(e, f, at, "zip-name", "member name is absolute or holds a backslash");

@@ -7,6 +7,7 @@
 #include "codec/json.h"
 #include "format/hf_index.h"
 #include "format/safetensors.h"
+#include "model/roles.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -96,8 +97,8 @@ static enum status read_member(struct shard *s, struct tensor *t, struct range *
         return ST_OK;
     }
     if (!s->warned) {
-        log_warn("%s: unknown member '%.*s' of a tensor is left aside", file_path(s->f),
-                 (int)(j->text.n < 80 ? j->text.n : 80), j->text.p);
+        log_warn("%s: unknown-member: unknown member '%.*s' of a tensor is left aside",
+                 file_path(s->f), (int)(j->text.n < 80 ? j->text.n : 80), j->text.p);
         s->warned = true;
     }
     TRY(json_next(j, e));
@@ -199,13 +200,12 @@ static enum status read_metadata(struct shard *s, struct err *e)
         if (j->kind == JSON_OBJECT_END)
             return ST_OK;
         struct str key = arena_str(&m->arena, j->text.p, j->text.n);
+        if (!key.p)
+            return err_nomem(e, j->text.n);
         TRY(json_next(j, e));
         if (j->kind != JSON_STRING)
             return json_fail(j, e, "bad-metadata", "a value in __metadata__ is not a string");
-        struct str value = arena_str(&m->arena, j->text.p, j->text.n);
-        if (!key.p || !value.p)
-            return err_nomem(e, j->text.n);
-        TRY(model_meta_add(m, key, value, e));
+        TRY(model_meta_add(m, key, j->text, e));
     }
 }
 
@@ -315,7 +315,8 @@ static enum status settle_metadata(struct shard *s, struct err *e)
             s->first_meta ? bsearch(&meta[i], m->meta, s->first_meta, sizeof *meta, by_key) : NULL;
         bool ours = str_is(meta[i].key, ST_ALIASES);
         if (old && !ours && !str_eq(old->value, meta[i].value))
-            log_warn("%s: metadata '%.*s' differs from another shard's and is left aside",
+            log_warn("%s: metadata-differs: metadata '%.*s' differs from another shard's and is "
+                     "left aside",
                      file_path(s->f), (int)(meta[i].key.n < 80 ? meta[i].key.n : 80),
                      meta[i].key.p);
         if (!old || ours)
@@ -428,7 +429,8 @@ static enum status tie(struct model *m, int64_t alias, int64_t kept, struct err 
     if (same)
         a->storage = k->storage;
     else
-        log_warn("%s: '%.*s' is said to be tied to '%.*s' but is not equal to it; both are kept",
+        log_warn("%s: alias-differs: '%.*s' is said to be tied to '%.*s' but is not equal to it; "
+                 "both are kept",
                  file_path(a->decl), (int)(a->name.n < 80 ? a->name.n : 80), a->name.p,
                  (int)(k->name.n < 80 ? k->name.n : 80), k->name.p);
     return ST_OK;
@@ -531,7 +533,8 @@ static enum status prove_index(const struct model *m, size_t n_stored, const str
         return ST_INPUT;
     }
     if (n_stored > x->n)
-        log_warn("%s: the shards hold %zu tensors that the index does not name; they are kept",
+        log_warn("%s: index-incomplete: the shards hold %zu tensors that the index does not name; "
+                 "they are kept",
                  file_path(index), n_stored - x->n);
     return ST_OK;
 }
@@ -567,6 +570,7 @@ static enum status read_shards(struct source *s, struct model *m, struct err *e)
     tag(m);
     TRY(find_ties(m, e));
     TRY(model_finish(m, e));
+    TRY(roles_by_name(m, e));
     return prove_index(m, n_stored, &x, shard, index, e);
 }
 
@@ -582,5 +586,6 @@ enum status safetensors_read(struct source *s, const struct read_opt *opt, struc
     TRY(read_shard(m, f, e));
     tag(m);
     TRY(find_ties(m, e));
-    return model_finish(m, e);
+    TRY(model_finish(m, e));
+    return roles_by_name(m, e);
 }

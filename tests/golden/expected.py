@@ -1,22 +1,28 @@
 """Writes NAME.json beside a golden: what the framework that made the file says is in it.
 
-{"file", "made_by", "tensors": [{"name", "dtype", "shape", "sha256"}], "aliases": [[name, ...]]}
+{"file", "made_by", "tensors": [{"name", "dtype", "shape", "sha256", "digest"}],
+ "aliases": [[name, ...]]}
 
-sha256 is over the little-endian C-order bytes, sub-byte values one a byte; tensors stand
-in the order of the file's structure. An alias group is two or more names for exactly the
+sha256 is over the little-endian C-order bytes, sub-byte values one a byte; digest is the
+tree digest of tests/lib/nnid.py over the same bytes. Tensors stand in the order of the file's structure. An alias group is two or more names for exactly the
 same view (storage, offset, shape, strides, dtype). Standard library only.
 """
 
 import hashlib
 import json
 import pathlib
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
+import nnid  # noqa: E402
 
 LIMIT = 16 * 1024
 
 
-def write(path, made_by, tensors, aliases=(), opaque=False):
+def write(path, made_by, tensors, aliases=(), opaque=False, values=False):
     """tensors: [(name, dtype name, shape, canonical bytes)]; opaque: the file holds objects
-    that no reader may build, so converting it is exit 4 and more tensors may be found in it."""
+    that no reader may build, so converting it is exit 4 and more tensors may be found in it;
+    values: it holds numbers, texts or empty containers too, which a flat format would lose."""
     path = pathlib.Path(path)
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
     for f in files:
@@ -27,11 +33,14 @@ def write(path, made_by, tensors, aliases=(), opaque=False):
         "file": path.name,
         "made_by": made_by,
         "tensors": [{"name": n, "dtype": d, "shape": list(s),
-                     "sha256": hashlib.sha256(b).hexdigest()} for n, d, s, b in tensors],
+                     "sha256": hashlib.sha256(b).hexdigest(),
+                     "digest": nnid.tensor_digest(b).hex()} for n, d, s, b in tensors],
         "aliases": sorted(sorted(a) for a in aliases),
     }
     if opaque:
         record["opaque"] = True
+    if values:
+        record["values"] = True
     lines = ",\n  ".join(json.dumps(t) for t in record.pop("tensors"))
     head = json.dumps(record, ensure_ascii=True)[1:-1]
     text = "{" + head + ",\n \"tensors\": [\n  " + lines + "\n]}\n"

@@ -1,10 +1,10 @@
 #!/bin/sh
-# Makes every golden again: generate.sh PYTHON [OLD_PYTHON], interpreters that have the
+# Makes every golden again: sh generate.sh PYTHON [OLD_PYTHON], interpreters that have the
 # frameworks (torch, safetensors, ml_dtypes, flax, optax) and an old torch. The files are
 # committed; run this only to add some.
 set -eu
 cd "$(dirname "$0")"
-PYTHONDONTWRITEBYTECODE=1 && export PYTHONDONTWRITEBYTECODE
+export PYTHONDONTWRITEBYTECODE=1 PYTHONHASHSEED=0
 "$1" gen_torch.py torch
 "$1" gen_safetensors.py safetensors
 "$1" gen_numpy.py numpy

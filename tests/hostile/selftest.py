@@ -89,9 +89,11 @@ def main():
     n_good, n_bad = 4, len(words) + 7
     if wrong or len(ok) != n_good or len(bad) != n_bad or got.returncode != 1:
         print(got.stdout, got.stderr, f"misjudged: {wrong}", sep="\n")
-        print(f"# runner {len(ok)} of {n_good} good, {len(bad)} of {n_bad} bad recognised")
+        print(f"{len(ok)} of {n_good} good, {len(bad)} of {n_bad} bad recognised")
+        print(f"# cases {len(ok) + len(bad) - len(wrong)} passed, "
+              f"{max(1, n_good + n_bad - len(ok) - len(bad) + len(wrong))} failed")
         return 1
-    print(f"# runner {n_good + n_bad} passed, 0 failed")
+    print(f"# cases {n_good + n_bad} passed, 0 failed")
     return 0
 
 

@@ -1,6 +1,6 @@
 """Runs the interop suites in the environment that run.sh made: main.py [SUITE...].
 
-Prints one line per failure and `# interop N passed, N failed` at the end; writes
+Prints one line per failure and `# cases N passed, N failed` at the end; writes
 RESULTS.md (versions, counts) beside itself when every suite ran. Exit 1 on a failure.
 """
 
@@ -60,7 +60,7 @@ def main(names):
         report.append(tally)
     if not names:
         write_results(report, passed, failed)
-    print(f"# interop {passed} passed, {failed} failed")
+    print(f"# cases {passed} passed, {failed} failed")
     return 1 if failed else 0
 
 

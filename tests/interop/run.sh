@@ -1,10 +1,12 @@
 #!/bin/sh
 # Interop tests with the real frameworks: run.sh [SUITE...]
+# timeout: 2400
 #
 # Makes a virtual environment under build/venv (once; several GB, torch brings its CUDA
 # libraries) and runs main.py in it. NNFERRY_PYTHON names an interpreter that has the
-# packages of requirements.txt already; then nothing is installed. Exit 77, with the
-# reason, only where nothing can be installed.
+# packages of requirements.txt already; then nothing is installed. Wheels come from
+# third_party/cache/wheels where that exists. Exit 77, with the reason, only where nothing
+# can be installed.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
@@ -25,7 +27,14 @@ if [ -z "$python" ]; then
             exit 77
         fi
         echo "interop: installing the frameworks into build/venv" >&2
-        if ! "$python" -m pip install -q -r "$here/requirements.txt" \
+        wheels=$root/third_party/cache/wheels
+        if [ -d "$wheels" ]; then
+            from="--no-index --find-links=$wheels"
+        else
+            from=
+        fi
+        # shellcheck disable=SC2086 # two words, or none
+        if ! "$python" -m pip install -q $from -r "$here/requirements.txt" \
             > "$root/build/venv.log" 2>&1; then
             echo "interop: skipped: pip could not install the frameworks:" \
                 "$(grep -v '^ *$' "$root/build/venv.log" | tail -n 1)" >&2

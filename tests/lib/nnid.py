@@ -31,9 +31,6 @@ import pathlib
 import struct
 import sys
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-import checkpoints  # noqa: E402
-
 LEAF = 64 * 1024
 COUNTED = ("parameter", "buffer", "statistic")
 
@@ -88,6 +85,8 @@ def main(argv):
     if len(files) != 1:
         print("usage: nnid.py [--tensors] FILE", file=sys.stderr)
         return 2
+    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+    import checkpoints  # the only part that needs numpy
     digest, lines = model_digest(checkpoints.read(files[0]))
     print(digest)
     if tensors:

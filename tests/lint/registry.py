@@ -8,12 +8,14 @@ from lib import ROOT, finish, read, registered
 
 # room, source of NAME, the one symbol it may export (None: any one)
 ROOMS = [("format", "%s.c", "%s_format"), ("framework", "%s.c", "%s_framework"),
-         ("define", "%s.c", None), ("cli", "cmd_%s.c", None)]
+         ("define", "%s.c", None), ("cli", "cmd_%s.c", "%s_command")]
 problems, n_entries = [], 0
 
 
 def exported(path):
     obj = os.path.join(ROOT, "build/release", path[:-2] + ".o")
+    if not os.path.exists(obj):
+        return ["nothing: it is not built"]
     out = subprocess.run(["nm", "--defined-only", "--extern-only", "--format=posix", obj],
                          stdout=subprocess.PIPE, check=True, text=True).stdout
     return [l.split()[0] for l in out.splitlines() if l]

@@ -1,0 +1,103 @@
+/* See roles.h. */
+#include "model/roles.h"
+#include "base/buf.h"
+
+static bool among(struct str s, const char *const *list)
+{
+    for (; *list; list++)
+        if (str_is(s, *list))
+            return true;
+    return false;
+}
+
+/* The next segment of a flat name: up to a '.' that no backslash guards. Escapes stay: the names
+ * looked for have none. */
+static bool segment(struct str *rest, struct str *out)
+{
+    if (!rest->p)
+        return false;
+    size_t i = 0;
+    while (i < rest->n && rest->p[i] != '.')
+        i += rest->p[i] == '\\' && i + 1 < rest->n ? 2 : 1;
+    *out = str_sub(*rest, 0, i);
+    *rest = i < rest->n ? str_sub(*rest, i + 1, rest->n) : STR_NONE;
+    return true;
+}
+
+static const char *const training[] = {"opt_state", "optimizer",    "optimizer_states",
+                                       "state",     "lr_scheduler", NULL};
+static const char *const first_moment[] = {"mu", "trace", "exp_avg", "momentum_buffer", NULL};
+static const char *const second_moment[] = {"nu", "exp_avg_sq", NULL};
+static const char *const averages[] = {"ema", "ema_params", NULL};
+static const char *const random_state[] = {"rng", "rngs", NULL};
+
+static enum status find_of(struct model *m, struct tensor *t, struct str rest, struct err *e)
+{
+    static const char *const roots[] = {"params.", "", NULL};
+    for (const char *const *r = roots; rest.n && *r; r++) {
+        struct buf b = BUF_INIT;
+        buf_z(&b, *r);
+        buf_str(&b, rest);
+        enum status st = buf_ok(&b, e);
+        int64_t at = st == ST_OK ? model_find(m, buf_as_str(&b)) : -1;
+        buf_free(&b);
+        TRY(st);
+        if (at >= 0 && &m->tensor[at] != t) {
+            t->of = at;
+            return ST_OK;
+        }
+    }
+    return ST_OK;
+}
+
+static enum status training_role(struct model *m, struct tensor *t, struct str rest, struct err *e)
+{
+    struct str seg = STR_NONE;
+    t->role = ROLE_OTHER;
+    while (segment(&rest, &seg)) {
+        bool one = among(seg, first_moment), two = among(seg, second_moment);
+        if (one || two) {
+            t->role = one ? ROLE_MOMENT1 : ROLE_MOMENT2;
+            return find_of(m, t, rest, e);
+        }
+    }
+    if (str_is(seg, "count") || str_is(seg, "step"))
+        t->role = ROLE_COUNTER;
+    return ST_OK;
+}
+
+static enum status one(struct model *m, struct tensor *t, struct err *e)
+{
+    struct str rest = t->name, first = STR_NONE, last = STR_NONE;
+    (void)segment(&rest, &first);
+    for (struct str r = t->name; segment(&r, &last);)
+        ;
+    if (str_is(last, "num_batches_tracked") || str_is(t->name, "step") ||
+        str_is(t->name, "n_averaged")) {
+        t->role = ROLE_COUNTER;
+    } else if (among(first, training)) {
+        TRY(training_role(m, t, rest, e));
+    } else if (rest.p && among(first, averages)) {
+        t->role = ROLE_EMA;
+        TRY(find_of(m, t, rest, e));
+    } else if (str_is(last, "running_mean") || str_is(last, "running_var") ||
+               str_is(first, "batch_stats")) {
+        t->role = ROLE_STATISTIC;
+    } else if (rest.p && among(first, random_state)) {
+        t->role = ROLE_RNG;
+    } else if (rest.p && str_is(first, "cache")) {
+        t->role = ROLE_CACHE;
+    } else {
+        t->role = ROLE_PARAMETER;
+        return ST_OK;
+    }
+    t->requires_grad = false;
+    return ST_OK;
+}
+
+enum status roles_by_name(struct model *m, struct err *e)
+{
+    for (size_t i = 0; i < m->n_tensors; i++)
+        TRY(one(m, &m->tensor[i], e));
+    return ST_OK;
+}

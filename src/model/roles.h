@@ -1,0 +1,21 @@
+/* Roles told by the flat path text alone, for containers that say nothing of their own: the same
+ * name has the same role in every format, so that a model's digest does not depend on it.
+ *
+ * counter    *.num_batches_tracked; step, n_averaged at the top
+ * statistic  *.running_mean, *.running_var, batch_stats.*
+ * in opt_state.*, optimizer.*, optimizer_states.*, state.*, lr_scheduler.*:
+ *            a segment mu, trace, exp_avg, momentum_buffer: moment1; nu, exp_avg_sq: moment2;
+ *            count, step as the last segment: counter; anything else: other.
+ *            A moment's `of` is the tensor params.REST, REST being what follows mu, nu or trace.
+ * ema        ema.*, ema_params.* (of: params.REST)
+ * rng, cache rng.*, rngs.*; cache.*
+ * parameter  everything else
+ */
+#ifndef MODEL_ROLES_H
+#define MODEL_ROLES_H
+#include "model/model.h"
+
+/* After model_finish. Touches role and of of every tensor, requires_grad of those that are no
+ * parameter. */
+MUSTCHECK enum status roles_by_name(struct model *m, struct err *e);
+#endif
