@@ -235,21 +235,28 @@ static bool given(const struct mapping *m, const struct layer *self, uint64_t n)
     return false;
 }
 
+enum status map_flatten_ruled(struct mapping *m, struct layer *l, bool *said, struct err *e)
+{
+    uint64_t n = width_in(m, l);
+    struct map_rule *r = n ? map_rule_for(m, RULE_FLATTEN, l->path) : NULL;
+    *said = r != NULL;
+    if (!r)
+        return ST_OK;
+    l->flat_c = r->number;
+    if (r->number && n % r->number)
+        return err_set(
+            e, ST_CANNOT, "map-flatten",
+            "line %zu of the rules file: the %llu inputs of %.*s are no multiple of %llu", r->line,
+            (unsigned long long)n, STR_ARG(l->path), (unsigned long long)r->number);
+    return ST_OK;
+}
+
 static enum status one(struct mapping *m, struct layer *l, struct err *e)
 {
     uint64_t n = width_in(m, l), c[2];
-    struct map_rule *r = n ? map_rule_for(m, RULE_FLATTEN, l->path) : NULL;
-    if (r) {
-        l->flat_c = r->number;
-        if (r->number && n % r->number)
-            return err_set(e, ST_CANNOT, "map-flatten",
-                           "line %zu of the rules file: the %llu inputs of %.*s are no multiple "
-                           "of %llu",
-                           r->line, (unsigned long long)n, STR_ARG(l->path),
-                           (unsigned long long)r->number);
-        return ST_OK;
-    }
-    if (!n || l->flat_c || strcmp(m->from->rules->flat, m->to->rules->flat) == 0)
+    bool said;
+    TRY(map_flatten_ruled(m, l, &said, e));
+    if (said || !n || l->flat_c || strcmp(m->from->rules->flat, m->to->rules->flat) == 0)
         return ST_OK;
     const struct layer *prev = before(m, l);
     if (prev) {
