@@ -236,6 +236,21 @@ static bool flattens(const struct mapping *m, const struct layer *conv, uint64_t
     return false;
 }
 
+/* Is what a dense layer reads accounted for: by a rule, by a map, by another layer's width? One
+ * that is not says nothing about the layer after it. */
+static bool accounted(struct mapping *m, const struct layer *l)
+{
+    uint64_t n = width_in(m, l);
+    if (!may_be(l, LAYER_LINEAR))
+        return !may_be(l, LAYER_EMBEDDING);
+    bool found = l->flat_c != 0 || map_rule_for(m, RULE_FLATTEN, l->path);
+    for (size_t i = 0; i < m->sl.n && !found; i++) {
+        const struct layer *o = &m->sl.layer[i];
+        found = o != l && (gives(m, o, n) || flattens(m, o, n));
+    }
+    return found;
+}
+
 enum status map_flatten_ruled(struct mapping *m, struct layer *l, bool *said, struct err *e)
 {
     uint64_t n = width_in(m, l);
@@ -262,7 +277,8 @@ static enum status one(struct mapping *m, struct layer *l, struct err *e)
     const struct layer *prev, *conv;
     if (before(m, l, &prev, &conv)) {
         bool norm = is_norm(l->kind); /* one over a flattened map follows it directly */
-        bool ask_it = conv && flattens(m, conv, n) && !gives(m, prev, n) && !(norm && conv != prev);
+        bool plain = gives(m, prev, n) && accounted(m, prev);
+        bool ask_it = conv && flattens(m, conv, n) && !plain && !(norm && conv != prev);
         return ask_it ? ask(m, l, n, conv, e) : ST_OK;
     }
     bool flat = false, given = false;

@@ -15,11 +15,12 @@
 #include <cmocka.h>
 
 enum kind { LINEAR, CONV, DEPTHWISE, GROUPED, CONVT, BN, LN, GN, EMBED, ATTN, FLAT, KINDS };
-static const char *const plain[KINDS] = {"fc", "conv", "conv", "conv",  "deconv", "bn",
+static const char *const plain[KINDS] = {"fc", "conv", "conv",  "conv", "deconv", "bn",
                                          "ln", "gn",   "embed", "attn", "fc"};
 static const char *const class_of[KINDS] = {
-    "Dense",     "Conv",      "Conv",  "Conv",                      "ConvTranspose", "BatchNorm",
-    "LayerNorm", "GroupNorm", "Embed", "MultiHeadDotProductAttention", "Dense"};
+    "Dense",     "Conv",      "Conv",      "Conv",  "ConvTranspose",
+    "BatchNorm", "LayerNorm", "GroupNorm", "Embed", "MultiHeadDotProductAttention",
+    "Dense"};
 enum scheme { SAME, LIST, AUTO, UNRELATED, SCHEMES };
 
 struct layer_spec {
@@ -301,8 +302,8 @@ static void expect(double got, double want)
     wrong += got != want;
 }
 
-static void check_vector(const struct plan *p, const char *root, const char *path,
-                         const char *leaf, double base, uint64_t n)
+static void check_vector(const struct plan *p, const char *root, const char *path, const char *leaf,
+                         double base, uint64_t n)
 {
     double *v = at(p, root, path, leaf);
     for (uint64_t i = 0; i < n; i++)
@@ -362,8 +363,8 @@ static void check_kernel(const struct plan *p, const struct layer_spec *l)
         for (uint64_t i = 0; i < l->i; i++)
             for (uint64_t o = 0; o < l->o; o++)
                 expect(v[(pos * l->i + i) * l->o + o],
-                       l->base[0] + (double)((l->kind == CONVT ? i * l->o + o : o * l->i + i) * s +
-                                             from));
+                       l->base[0] +
+                           (double)((l->kind == CONVT ? i * l->o + o : o * l->i + i) * s + from));
     }
     free(v);
 }
