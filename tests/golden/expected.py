@@ -19,9 +19,10 @@ import nnid  # noqa: E402
 LIMIT = 16 * 1024
 
 
-def write(path, made_by, tensors, aliases=(), opaque=False):
+def write(path, made_by, tensors, aliases=(), opaque=False, values=False):
     """tensors: [(name, dtype name, shape, canonical bytes)]; opaque: the file holds objects
-    that no reader may build, so converting it is exit 4 and more tensors may be found in it."""
+    that no reader may build, so converting it is exit 4 and more tensors may be found in it;
+    values: it holds numbers, texts or empty containers too, which a flat format would lose."""
     path = pathlib.Path(path)
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
     for f in files:
@@ -38,6 +39,8 @@ def write(path, made_by, tensors, aliases=(), opaque=False):
     }
     if opaque:
         record["opaque"] = True
+    if values:
+        record["values"] = True
     lines = ",\n  ".join(json.dumps(t) for t in record.pop("tensors"))
     head = json.dumps(record, ensure_ascii=True)[1:-1]
     text = "{" + head + ",\n \"tensors\": [\n  " + lines + "\n]}\n"

@@ -92,6 +92,14 @@ def walk(x, where=()):
             yield from walk(v, where + (i,))
 
 
+def has_values(x):
+    """Leaves that are no tensors, or containers with nothing in them."""
+    if isinstance(x, (dict, list, tuple)):
+        inner = list(x.values()) if isinstance(x, dict) else list(x)
+        return not inner or any(has_values(v) for v in inner)
+    return not isinstance(x, torch.Tensor)
+
+
 def describe(path, obj, opaque=False):
     tensors, groups = [], collections.defaultdict(list)
     for name, t in walk(obj):
@@ -100,7 +108,8 @@ def describe(path, obj, opaque=False):
         key = (st.data_ptr() if st.nbytes() else id(t), t.storage_offset(), tuple(t.shape),
                t.stride(), t.dtype)
         groups[key].append(name)
-    expected.write(path, MADE_BY, tensors, [g for g in groups.values() if len(g) > 1], opaque)
+    expected.write(path, MADE_BY, tensors, [g for g in groups.values() if len(g) > 1], opaque,
+                   has_values(obj))
 
 
 def save(path, obj, opaque=False, **kw):
