@@ -6,7 +6,8 @@
 #   build    (default) install what is missing, bring the guests' sources, build build/nnferry
 #   demo     build, then convert and validate the checkpoint that ships with the repository
 #   test     build every flavour and run every test; the last line counts them
-#   fetch    fill third_party/cache with the sources and packages of all the above
+#   fetch    fill third_party/cache with all that these need (several GB, most of it the
+#            frameworks of the interop tests)
 #   --offline  use third_party/cache alone; no network is touched
 #
 # Packages are installed as root or through sudo. Everything else stays in this folder.
@@ -17,7 +18,7 @@ ROOT=$PWD
 . third_party/apt.sh
 
 usage() {
-    sed -n '4,10s/^# \{0,1\}//p' build.sh
+    sed -n '4,11s/^# \{0,1\}//p' build.sh
 }
 
 die() {
@@ -138,6 +139,20 @@ fetch_packages() {
     echo "build.sh: $(grep -c '^Package:' "$debs/Packages") packages, $(du -sh "$debs" | cut -f1) in third_party/cache/debs"
 }
 
+# The Python packages of the interop tests, with all they need, as wheels.
+fetch_wheels() {
+    local wheels=third_party/cache/wheels list=tests/interop/requirements.txt
+    [ -f "$list" ] || return 0
+    need_packages test
+    mkdir -p "$wheels"
+    [ -x build/fetch-venv/bin/pip ] || python3 -m venv build/fetch-venv
+    build/fetch-venv/bin/pip -q download -d "$wheels" -r "$list" >build/wheels.log 2>&1 || {
+        tail -20 build/wheels.log >&2
+        die "cannot download the packages of $list"
+    }
+    echo "build.sh: $(find "$wheels" -type f | wc -l) wheels, $(du -sh "$wheels" | cut -f1) in $wheels"
+}
+
 while [ $# -gt 0 ]; do
     case $1 in
     --offline) export NNFERRY_OFFLINE=1 ;;
@@ -174,5 +189,6 @@ fetch)
     need_packages build
     third_party/sources.sh fetch
     fetch_packages
+    fetch_wheels
     ;;
 esac

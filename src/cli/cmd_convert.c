@@ -41,32 +41,6 @@ static enum status choose_format(struct job *j, struct err *e)
     return ST_OK;
 }
 
-static enum status read_rules(struct job *j, struct err *e)
-{
-    const char *path = j->a->text[OPT_MAP];
-    struct file *f;
-    if (!path)
-        return ST_OK;
-    TRY(file_open(path, &f, e));
-    uint64_t n = file_size(f);
-    enum status st = ST_OK;
-    if (n > (UINT64_C(64) << 20))
-        st = err_set(e, ST_INPUT, "rules-too-long", "a rules file of %llu bytes is too long",
-                     (unsigned long long)n);
-    else if (!buf_reserve(&j->rules_text, (size_t)n + 1))
-        st = err_nomem(e, n);
-    else
-        st = file_pread(f, j->rules_text.p, (size_t)n, 0, e);
-    if (st == ST_OK)
-        j->rules_text.n = (size_t)n;
-    else
-        err_file(e, path);
-    file_close(f);
-    j->mo.rules = buf_as_str(&j->rules_text);
-    j->mo.rules_path = path;
-    return st;
-}
-
 static void options(struct job *j)
 {
     const struct args *a = j->a;
@@ -246,7 +220,9 @@ static enum status work(struct job *j, struct err *e)
         err_file(e, j->dst);
         return st;
     }
-    TRY(read_rules(j, e));
+    TRY(read_rules_file(a, &j->rules_text, e));
+    j->mo.rules = buf_as_str(&j->rules_text);
+    j->mo.rules_path = a->text[OPT_MAP];
     TRY(open_source(a, j->src, &j->m, &j->found, e));
     if (a->set[OPT_LIKE]) {
         struct read_opt o = {.weights_only = true};
@@ -344,5 +320,5 @@ static const enum opt opts[] = {OPT_OUTPUT,
                                 OPT_KEEP_GOING,
                                 OPT_N};
 const struct command convert_command = {
-    "convert", "SRC -o DST", "Convert a checkpoint to another format or framework", opts, 1,
-    1,         run};
+    "convert", "SRC -o DST", "Convert a checkpoint to another format or framework", opts, 1, 1,
+    run,       false};

@@ -72,3 +72,27 @@ void run_opt_fill(const struct args *a, struct run_opt *o)
     /* metadata is charged first; the engine gets what is left */
     o->memory = host.memory > used ? host.memory - used : 1;
 }
+
+enum status read_rules_file(const struct args *a, struct buf *text, struct err *e)
+{
+    const char *path = a->text[OPT_MAP];
+    struct file *f;
+    if (!path)
+        return ST_OK;
+    TRY(file_open(path, &f, e));
+    uint64_t n = file_size(f);
+    enum status st = ST_OK;
+    if (n > (UINT64_C(64) << 20))
+        st = err_set(e, ST_INPUT, "rules-too-long", "a rules file of %llu bytes is too long",
+                     (unsigned long long)n);
+    else if (!buf_reserve(text, (size_t)n + 1))
+        st = err_nomem(e, n);
+    else
+        st = file_pread(f, text->p, (size_t)n, 0, e);
+    if (st == ST_OK)
+        text->n = (size_t)n;
+    else
+        err_file(e, path);
+    file_close(f);
+    return st;
+}

@@ -1,6 +1,8 @@
 /* Every format, one line each; the order means nothing. FORMAT(NAME) stands for the object
  * NAME_format of format/NAME.c.
  */
+FORMAT(msgpack)
 FORMAT(npy)
 FORMAT(npz)
 FORMAT(safetensors)
+FORMAT(pytorch)

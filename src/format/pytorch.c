@@ -101,4 +101,5 @@ const struct format pytorch_format = {
     .check = pytorch_check,
     .begin = pytorch_begin,
     .end = pytorch_end,
+    .drop = pytorch_drop,
 };

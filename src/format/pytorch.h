@@ -111,4 +111,5 @@ enum status pytorch_read(struct source *s, const struct read_opt *opt, struct mo
 enum status pytorch_check(const struct model *m, const struct write_opt *opt, struct err *e);
 enum status pytorch_begin(struct writer *w, struct err *e);
 enum status pytorch_end(struct writer *w, struct err *e);
+void pytorch_drop(struct writer *w);
 #endif

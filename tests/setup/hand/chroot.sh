@@ -16,9 +16,7 @@ suite=$1 dir=$2 mode=${3-online} command=${4-build}
 mirror=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' | sort -u | grep -v security | head -n 1)
 debootstrap --variant=minbase "$suite" "$dir" "$mirror"
 mkdir "$dir/nnferry"
-git -C "$root" ls-files -z --cached --others --exclude-standard |
-    (cd "$root" && xargs -0 sh -c 'for f; do [ ! -f "$f" ] || printf "%s\0" "$f"; done' sh |
-        tar -c --null -T -) | tar -x -C "$dir/nnferry"
+(cd "$root" && python3 tests/lint/files.py '*' | tar -c -T -) | tar -x -C "$dir/nnferry"
 cp /etc/resolv.conf "$dir/etc/resolv.conf"
 # What the machine itself needs to reach its mirror.
 for f in /etc/apt/apt.conf.d/*proxy* /etc/apt/apt.conf; do
