@@ -180,7 +180,7 @@ void op_tidy(enum dtype t, uint8_t *p, size_t n)
     if (d->bits >= 8)
         return;
     uint8_t mask = (uint8_t)((1u << d->bits) - 1);
-    uint8_t sign = d->kind == DK_INT ? (uint8_t)(1u << (d->bits - 1)) : 0;
+    uint8_t sign = (uint8_t)(d->kind == DK_INT ? 1u << (d->bits - 1) : 0u);
     for (size_t i = 0; i < n; i++) {
         uint8_t v = p[i] & mask;
         p[i] = v & sign ? (uint8_t)(v | (uint8_t)~mask) : v;
