@@ -71,6 +71,15 @@ static bool in_versions(const struct node *n)
     return false;
 }
 
+/* Parts of an opaque object go with it: one line for the whole. */
+static bool in_opaque(const struct node *n)
+{
+    for (n = n->parent; n; n = n->parent)
+        if (n->kind == NODE_OPAQUE)
+            return true;
+    return false;
+}
+
 enum status map_tree(struct mapping *m, struct err *e)
 {
     const struct map_opt *o = m->o;
@@ -95,6 +104,8 @@ enum status map_tree(struct mapping *m, struct err *e)
             harmless = true;
             what = "a module's version number";
         }
+        if (in_opaque(n))
+            continue;
         struct str path;
         TRY(node_path(root, n, m->a, &path, e));
         TRY(map_ledger(m, LEDGER_DROP, path, 0, harmless || asked, str_from(what), e));
