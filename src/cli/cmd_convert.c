@@ -275,6 +275,8 @@ static enum status one(struct args *a, const char *src, const char *dst, struct 
     plan_init(&j->p, &j->m);
     options(j);
     enum status st = work(j, e);
+    if (st == ST_CANNOT || st == ST_INPUT)
+        err_file(e, src);
     if (st == ST_CANNOT && j->rules_out.n && !a->set[OPT_JSON])
         print_str(buf_as_str(&j->rules_out));
     if (st == ST_CANNOT && j->rules_out.n && a->set[OPT_JSON]) {
