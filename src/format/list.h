@@ -1,4 +1,5 @@
 /* Every format, one line each; the order means nothing. FORMAT(NAME) stands for the object
  * NAME_format of format/NAME.c.
  */
+FORMAT(archive)
 FORMAT(safetensors)
