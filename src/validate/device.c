@@ -211,10 +211,9 @@ static enum status build(struct device *d, const struct device_row *row, struct 
                         e);
         if (st == ST_DEVICE && e && child_alive(d->child) && memchr(built.log, 0, WIRE_TEXT) &&
             built.log[0]) {
-            char log[300], why[sizeof e->reason];
-            err_escape(built.log, strlen(built.log), log, sizeof log);
-            snprintf(why, sizeof why, "%s", e->reason);
-            st = err_set(e, ST_DEVICE, e->code, "%.150s: %s", why, log);
+            char why[sizeof e->reason];
+            memcpy(why, e->reason, sizeof why);
+            st = err_set(e, ST_DEVICE, e->code, "%.150s: %.300s", why, built.log);
         }
     }
     buf_free(&text);
