@@ -210,7 +210,7 @@ static uint32_t next_seq(void)
 static void end_worker(struct child *c, char *text, size_t n)
 {
     struct spawn_ask ask = {SPAWN_END, next_seq(), 0, c->pid, ""};
-    struct spawn_told told;
+    struct spawn_told told = {0};
     int fd;
     text[0] = 0;
     if (c->fd < 0)
@@ -272,7 +272,7 @@ enum status child_open(const char *icd, int deadline_ms, struct child **out, str
     enum status st = ST_OK;
     for (uint32_t way = 0; way < SPAWN_WAYS; way++) {
         struct spawn_ask ask = {SPAWN_BEGIN, next_seq(), way, 0, ""};
-        struct spawn_told told;
+        struct spawn_told told = {0};
         if (icd && strlen(icd) >= sizeof ask.icd) {
             st = err_set(&last, ST_DEVICE, "device-spawn", "the vendor path is too long");
             break;

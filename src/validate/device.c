@@ -238,7 +238,7 @@ static enum status reopen(struct device *d, const struct device_row *row, struct
 static enum status open_row(struct device *d, const struct device_row *row, struct buf *tried,
                             struct err *e)
 {
-    d->x.fp64 = row->d.fp64 != 0;
+    d->x.fp64 = row->d.fp64 != 0 && !d->o.single;
     snprintf(d->x.name, sizeof d->x.name, "%s (%s, driver %s)", row->d.name, row->d.platform,
              row->d.driver);
     d->max_alloc = row->d.max_alloc_bytes;
