@@ -424,7 +424,7 @@ static enum status names_fit(struct mapping *m, struct err *e)
         bool ok = true;
         if (m->target && m->target->tree)
             TRY(path_round_trips(name, m->a, &ok, e));
-        if (!ok || name.n == 0) {
+        if (!ok) {
             enum status st = err_set(e, ST_CANNOT, "name-not-spelled",
                                      "the target cannot spell this name unambiguously");
             err_in(e, name.p, name.n);

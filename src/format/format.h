@@ -73,6 +73,7 @@ struct place {
     uint64_t offset;           /* FIXED: where the tensor's raw bytes start */
     unsigned want;             /* digests */
     const struct encoder *enc; /* APPEND; NULL = raw bytes as they are */
+    bool unpacked;             /* sub-byte types one value a byte; else packed, lowest bits first */
     /* APPEND: the tensor is cut into parts of this many raw bytes (a multiple of enc->slab_bytes);
      * around() is called between parts. 0 = one part */
     uint64_t part_bytes;
