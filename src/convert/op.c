@@ -179,11 +179,10 @@ void op_tidy(enum dtype t, uint8_t *p, size_t n)
     const struct dtype_info *d = dtype_info(t);
     if (d->bits >= 8)
         return;
-    uint8_t mask = (uint8_t)((1u << d->bits) - 1);
-    uint8_t sign = d->kind == DK_INT ? (uint8_t)(1u << (d->bits - 1)) : 0;
+    unsigned mask = (1u << d->bits) - 1, sign = d->kind == DK_INT ? 1u << (d->bits - 1) : 0;
     for (size_t i = 0; i < n; i++) {
-        uint8_t v = p[i] & mask;
-        p[i] = v & sign ? (uint8_t)(v | (uint8_t)~mask) : v;
+        unsigned v = p[i] & mask;
+        p[i] = (uint8_t)(v & sign ? v | ~mask : v);
     }
 }
 

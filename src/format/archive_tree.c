@@ -281,7 +281,7 @@ static enum status get_kind(struct json *j, enum node_kind *out, struct err *e)
 
 static enum status get_key(struct json *j, struct model *m, struct node **out, struct err *e)
 {
-    enum node_kind kind;
+    enum node_kind kind = NODE_NIL;
     TRY(expect_key(j, "key", e));
     TRY(json_next(j, e));
     *out = NULL;
@@ -305,7 +305,7 @@ static enum status get_node(struct json *j, struct model *m, struct node **out,
                             uint64_t *n_children, struct err *e)
 {
     struct node *key;
-    enum node_kind kind;
+    enum node_kind kind = NODE_NIL;
     uint64_t at = j->at;
     TRY(get_key(j, m, &key, e));
     TRY(get_kind(j, &kind, e));

@@ -148,7 +148,8 @@ enum status devices_list(const struct devices_opt *opt, struct devices *out, str
         buf_fmt(&out->note, "%u more vendors are not looked at\n", v.n_more);
     for (uint32_t i = 0; i < v.n; i++)
         TRY(probe(&v.vendor[i], &o, &found, out, e));
-    if (v.n == 0 && v.loader[0] != 0 && !o.direct) { /* edge boards: the loader is the driver */
+    if (v.n == 0 && v.loader[0] != 0 && !o.direct &&
+        !o.vendors) { /* edge boards: the loader is the driver */
         struct wire_vendor alone = {"", ""};
         TRY(probe(&alone, &o, &found, out, e));
     }
