@@ -309,7 +309,7 @@ static enum status begin_stored(struct writer *w, struct npz *x, uint32_t t, str
     const struct tensor *tensor = &w->m->tensor[t];
     struct str name = member_name(&w->arena, tensor);
     struct buf *h = &x->header[t];
-    uint64_t data, member;
+    uint64_t data = 0, member = 0;
     if (!name.p)
         return err_nomem(e, tensor->name.n);
     TRY(raw_bytes(tensor, h, &data, &member, e));
@@ -364,7 +364,7 @@ static enum status around(struct writer *w, uint32_t t, int when, uint64_t at, s
     if (when == 0) {
         struct buf *h = &x->header[t];
         struct str name = member_name(&w->arena, tensor);
-        uint64_t data, member;
+        uint64_t data = 0, member = 0;
         size_t stored = 0;
         if (!name.p)
             return err_nomem(e, tensor->name.n);
