@@ -33,25 +33,14 @@ static const struct {
     const char *name;
     int may_eintr;
 } calls[] = {
-    {SYS_write, "write", 1},
-    {SYS_pwrite64, "pwrite64", 1},
-    {SYS_writev, "writev", 0},
-    {SYS_ftruncate, "ftruncate", 1},
-    {SYS_fallocate, "fallocate", 1},
-    {SYS_fsync, "fsync", 0},
-    {SYS_fdatasync, "fdatasync", 0},
-    {SYS_close, "close", 0},
-    {SYS_renameat, "renameat", 0},
-    {SYS_renameat2, "renameat2", 0},
-    {SYS_linkat, "linkat", 0},
-    {SYS_unlinkat, "unlinkat", 0},
+    {SYS_write, "write", 1},         {SYS_pwrite64, "pwrite64", 1},   {SYS_writev, "writev", 0},
+    {SYS_ftruncate, "ftruncate", 1}, {SYS_fallocate, "fallocate", 1}, {SYS_fsync, "fsync", 0},
+    {SYS_fdatasync, "fdatasync", 0}, {SYS_close, "close", 0},         {SYS_renameat, "renameat", 0},
+    {SYS_renameat2, "renameat2", 0}, {SYS_linkat, "linkat", 0},       {SYS_unlinkat, "unlinkat", 0},
     {SYS_mkdirat, "mkdirat", 0},
 #ifdef SYS_rename
-    {SYS_rename, "rename", 0},
-    {SYS_link, "link", 0},
-    {SYS_unlink, "unlink", 0},
-    {SYS_mkdir, "mkdir", 0},
-    {SYS_rmdir, "rmdir", 0},
+    {SYS_rename, "rename", 0},       {SYS_link, "link", 0},           {SYS_unlink, "unlink", 0},
+    {SYS_mkdir, "mkdir", 0},         {SYS_rmdir, "rmdir", 0},
 #endif
 };
 #define N_CALLS (sizeof calls / sizeof *calls)
@@ -66,8 +55,8 @@ static int filter(void)
 {
     struct sock_filter f[N_CALLS + 3];
     size_t n = 0;
-    f[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
-                                          offsetof(struct seccomp_data, nr));
+    f[n++] =
+        (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
     for (size_t i = 0; i < N_CALLS; i++)
         f[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)calls[i].nr,
                                               (unsigned char)(N_CALLS - i), 0);

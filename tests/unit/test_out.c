@@ -304,16 +304,15 @@ static int tear_down(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_file_appears_whole),
-        cmocka_unit_test(unpublished_leaves_nothing),
-        cmocka_unit_test(an_existing_target_is_kept),
-        cmocka_unit_test(force_replaces),
-        cmocka_unit_test(a_link_is_replaced_not_followed),
-        cmocka_unit_test(output_is_input),
-        cmocka_unit_test(many_files_few_descriptors),
-        cmocka_unit_test(dead_temporaries_go_live_ones_stay),
-        cmocka_unit_test(bad_names),
-        cmocka_unit_test(a_spool_leaves_no_name)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(a_file_appears_whole),
+                                       cmocka_unit_test(unpublished_leaves_nothing),
+                                       cmocka_unit_test(an_existing_target_is_kept),
+                                       cmocka_unit_test(force_replaces),
+                                       cmocka_unit_test(a_link_is_replaced_not_followed),
+                                       cmocka_unit_test(output_is_input),
+                                       cmocka_unit_test(many_files_few_descriptors),
+                                       cmocka_unit_test(dead_temporaries_go_live_ones_stay),
+                                       cmocka_unit_test(bad_names),
+                                       cmocka_unit_test(a_spool_leaves_no_name)};
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

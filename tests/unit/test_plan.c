@@ -188,8 +188,8 @@ static void the_ledger_must_balance(void **state)
     start(96);
     q = cut(0, half, 2);
     q[1].src = -1;
-    struct ledger_line lines[3] = {line[0], line[1],
-                                   {LEDGER_SYNTH, true, STR("a"), 12, STR("test")}};
+    struct ledger_line lines[3] = {
+        line[0], line[1], {LEDGER_SYNTH, true, STR("a"), 12, STR("test")}};
     p.line = lines;
     p.n_lines = 3;
     assert_int_equal(plan_prove(&p, 0, &e), ST_OK);
@@ -216,10 +216,12 @@ static void output_too_big(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(identity_is_proven),       cmocka_unit_test(parts_must_tile),
-        cmocka_unit_test(thousands_of_parts),       cmocka_unit_test(views_must_fit),
-        cmocka_unit_test(ops_must_end_in_the_type), cmocka_unit_test(the_ledger_must_balance),
-        cmocka_unit_test(output_too_big)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(identity_is_proven),
+                                       cmocka_unit_test(parts_must_tile),
+                                       cmocka_unit_test(thousands_of_parts),
+                                       cmocka_unit_test(views_must_fit),
+                                       cmocka_unit_test(ops_must_end_in_the_type),
+                                       cmocka_unit_test(the_ledger_must_balance),
+                                       cmocka_unit_test(output_too_big)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -356,8 +356,8 @@ static int tear_down(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(same_bytes_everywhere), cmocka_unit_test(damage_is_noticed),
+        cmocka_unit_test(same_bytes_everywhere),   cmocka_unit_test(damage_is_noticed),
         cmocka_unit_test(differences_are_counted), cmocka_unit_test(sums_and_fills),
-        cmocka_unit_test(overflow_is_refused),   cmocka_unit_test(checksums_join)};
+        cmocka_unit_test(overflow_is_refused),     cmocka_unit_test(checksums_join)};
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
