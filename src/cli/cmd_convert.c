@@ -229,9 +229,14 @@ static enum status work(struct job *j, struct err *e)
         TRY(format_open(a->text[OPT_LIKE], NULL, &o, &j->like, &like_found, e));
         j->mo.like = &j->like;
     }
-    TRY(map_plan(&j->p, &j->mo, j->fmt, a->number[OPT_MAX_OUTPUT], &j->rules_out, e));
+    enum status st = map_plan(&j->p, &j->mo, j->fmt, a->number[OPT_MAX_OUTPUT], &j->rules_out, e);
     run_opt_fill(a, &j->ro);
-    TRY(j->fmt->check(&j->p.dst, &j->wo, e));
+    if (st == ST_OK)
+        st = j->fmt->check(&j->p.dst, &j->wo, e);
+    if (st != ST_OK) {
+        err_file(e, a->arg[0]);
+        return st;
+    }
     if (a->set[OPT_DRY_RUN])
         return show_plan(j, e);
     say_ledger(j);
@@ -239,7 +244,7 @@ static enum status work(struct job *j, struct err *e)
     struct out_opt oo = {.force = a->set[OPT_FORCE],
                          .is_dir = j->fmt->dir_target && j->wo.max_shard_size > 0};
     TRY(out_begin(j->dst, &oo, &out, e));
-    enum status st = write_it(j, out, e);
+    st = write_it(j, out, e);
     out_end(out);
     if (st == ST_OK && a->set[OPT_JSON]) {
         struct json_w *w = print_json();
@@ -270,6 +275,8 @@ static enum status one(struct args *a, const char *src, const char *dst, struct 
     plan_init(&j->p, &j->m);
     options(j);
     enum status st = work(j, e);
+    if (st == ST_CANNOT || st == ST_INPUT)
+        err_file(e, src);
     if (st == ST_CANNOT && j->rules_out.n && !a->set[OPT_JSON])
         print_str(buf_as_str(&j->rules_out));
     if (st == ST_CANNOT && j->rules_out.n && a->set[OPT_JSON]) {

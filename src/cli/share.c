@@ -9,7 +9,9 @@
 enum status open_source(const struct args *a, const char *path, struct model *m,
                         const struct format **found, struct err *e)
 {
-    struct read_opt o = {.weights_only = a->set[OPT_WEIGHTS_ONLY]};
+    /* inspect looks at headers; every command that uses the numbers checks them */
+    struct read_opt o = {.weights_only = a->set[OPT_WEIGHTS_ONLY],
+                         .quick = strcmp(a->cmd->name, "inspect") == 0 && !a->set[OPT_STATS]};
     const struct format *force = NULL;
     if (a->set[OPT_INPUT_FORMAT]) {
         force = format_find(str_from(a->text[OPT_INPUT_FORMAT]));

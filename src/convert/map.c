@@ -424,7 +424,7 @@ static enum status names_fit(struct mapping *m, struct err *e)
         bool ok = true;
         if (m->target && m->target->tree)
             TRY(path_round_trips(name, m->a, &ok, e));
-        if (!ok || name.n == 0) {
+        if (!ok) {
             enum status st = err_set(e, ST_CANNOT, "name-not-spelled",
                                      "the target cannot spell this name unambiguously");
             err_in(e, name.p, name.n);
@@ -556,4 +556,55 @@ enum status map_plan(struct plan *p, const struct map_opt *o, const struct forma
         buf_bytes(rules_out, help.p, help.n);
     buf_free(&help);
     return st == ST_OK ? plan_prove(p, max_output, e) : st;
+}
+
+/* ---- canonical ---- */
+
+static enum status canonical(struct mapping *m, struct err *e)
+{
+    TRY(map_rules_parse(m, e));
+    TRY(choose(m, e));
+    TRY(recognise(m, e));
+    if (!m->from)
+        return err_set(e, ST_CANNOT, "framework-unknown",
+                       "cannot tell the framework of the source; --from names it");
+    m->to = framework_find(STR("canonical"));
+    TRY(m->from->layers(m->src, m->a, &m->sl, e));
+    TRY(map_settle(m, e));
+    TRY(map_open(m, e));
+    TRY(map_flatten(m, e));
+    if (m->n_open)
+        return err_set(e, ST_CANNOT, "map-ambiguous",
+                       "%zu question%s a rules file must answer, the first: %.*s", m->n_open,
+                       m->n_open == 1 ? "" : "s", STR_ARG(m->open_1));
+    for (size_t i = 0; i < m->sl.n; i++) {
+        struct layer *l = &m->sl.layer[i];
+        if (l->kind == LAYER_NONE) {
+            enum status st = err_set(e, ST_CANNOT, "layer-unmapped", "no canonical spelling (%.*s)",
+                                     STR_ARG(l->reason));
+            err_in(e, l->path.p, l->path.n);
+            return st;
+        }
+        l->tensor[LEAF_COUNT] = -1;
+        TRY(map_layer(m, l, NULL, NULL, e));
+    }
+    TRY(to_plan(m, e));
+    return not_twice(m, e);
+}
+
+enum status map_canonical_ruled(struct plan *p, const char *from, struct str rules,
+                                const char *rules_path, uint32_t *rules_version, struct err *e)
+{
+    struct buf help = BUF_INIT;
+    struct map_opt o = {.from = from, .to = "canonical", .rules = rules, .rules_path = rules_path};
+    struct mapping m = {.p = p, .o = &o, .src = p->src, .a = &p->dst.arena, .help = &help};
+    enum status st = canonical(&m, e);
+    buf_free(&help);
+    *rules_version = RULES_VERSION;
+    return st == ST_OK ? plan_prove(p, UINT64_MAX, e) : st;
+}
+
+enum status map_canonical(struct plan *p, const char *from, uint32_t *rules_version, struct err *e)
+{
+    return map_canonical_ruled(p, from, STR_NONE, NULL, rules_version, e);
 }

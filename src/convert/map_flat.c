@@ -149,38 +149,35 @@ static void place_of(struct str path, struct str *list, uint64_t *k)
     }
 }
 
-/* The layer that comes directly before l, norms passed over; NULL = names do not tell. */
-static const struct layer *before(const struct mapping *m, const struct layer *l)
+/* What numbers in names say of the layers before l: the one directly before (norms passed over) and
+ * the nearest convolution. False when they do not order the layers around l. */
+static bool before(const struct mapping *m, const struct layer *l, const struct layer **prev,
+                   const struct layer **conv)
 {
     struct str list, other;
-    uint64_t k, j;
+    uint64_t k, j, prev_k = 0, conv_k = 0;
+    *prev = *conv = NULL;
     place_of(l->path, &list, &k);
-    const struct layer *best = NULL;
-    uint64_t best_k = 0;
-    for (;;) {
-        best = NULL;
-        for (size_t i = 0; i < m->sl.n; i++) {
-            const struct layer *o = &m->sl.layer[i];
-            if (o == l || o->kind == LAYER_PARAM)
-                continue;
-            place_of(o->path, &other, &j);
-            if (!str_eq(other, list))
-                continue;
-            if (j == UINT64_MAX || k == UINT64_MAX)
-                return NULL;
-            if (j == k && !is_norm(o->kind))
-                return NULL; /* two of one number: they order nothing */
-            if (j < k && (!best || j > best_k)) {
-                best = o;
-                best_k = j;
-            } else if (j < k && best && j == best_k) {
-                return NULL;
-            }
+    for (size_t i = 0; i < m->sl.n; i++) {
+        const struct layer *o = &m->sl.layer[i];
+        if (o == l || o->kind == LAYER_PARAM || is_norm(o->kind))
+            continue;
+        place_of(o->path, &other, &j);
+        if (!str_eq(other, list))
+            continue;
+        if (j == UINT64_MAX || k == UINT64_MAX || j == k || (*prev && j == prev_k))
+            return false; /* without a number, or two of one: they order nothing */
+        if (j < k && (!*prev || j > prev_k)) {
+            *prev = o;
+            prev_k = j;
         }
-        if (!best || !is_norm(best->kind))
-            return best;
-        k = best_k;
+        if (j < k && (may_be(o, LAYER_CONV) || may_be(o, LAYER_CONV_TRANSPOSE)) &&
+            (!*conv || j > conv_k)) {
+            *conv = o;
+            conv_k = j;
+        }
     }
+    return *prev != NULL;
 }
 
 /* ---- asking ---- */
@@ -215,59 +212,82 @@ static enum status ask(struct mapping *m, const struct layer *l, uint64_t n,
     return st;
 }
 
-/* Does some layer give exactly n, so that nothing need be flattened? */
-static bool given(const struct mapping *m, const struct layer *self, uint64_t n)
+/* Does this layer give exactly n values? */
+static bool gives(const struct mapping *m, const struct layer *o, uint64_t n)
 {
-    for (size_t i = 0; i < m->sl.n; i++) {
-        const struct layer *o = &m->sl.layer[i];
-        uint64_t c[2];
-        size_t nc = conv_out(m, o, c);
-        for (size_t j = 0; j < nc; j++)
-            if (c[j] == n)
-                return true;
-        if (o == self)
-            continue;
-        if (may_be(o, LAYER_LINEAR) && extent(m, o, LAYER_LINEAR, LEAF_WEIGHT, 'O') == n)
+    uint64_t c[2];
+    size_t nc = conv_out(m, o, c);
+    for (size_t j = 0; j < nc; j++)
+        if (c[j] == n)
             return true;
-        if (may_be(o, LAYER_EMBEDDING) && extent(m, o, LAYER_EMBEDDING, LEAF_WEIGHT, 'D') == n)
+    return (may_be(o, LAYER_LINEAR) && extent(m, o, LAYER_LINEAR, LEAF_WEIGHT, 'O') == n) ||
+           (may_be(o, LAYER_EMBEDDING) && extent(m, o, LAYER_EMBEDDING, LEAF_WEIGHT, 'D') == n) ||
+           (o->kind == LAYER_ATTENTION && extent(m, o, LAYER_ATTENTION, LEAF_O_WEIGHT, 'E') == n);
+}
+
+/* May n be a flattened map of this convolution, larger than one position? */
+static bool flattens(const struct mapping *m, const struct layer *conv, uint64_t n)
+{
+    uint64_t c[2];
+    size_t nc = conv_out(m, conv, c);
+    for (size_t j = 0; j < nc; j++)
+        if (c[j] && n % c[j] == 0 && n / c[j] > 1)
             return true;
-    }
     return false;
+}
+
+/* Is what a dense layer reads accounted for: by a rule, by a map, by another layer's width? One
+ * that is not says nothing about the layer after it. */
+static bool accounted(struct mapping *m, const struct layer *l)
+{
+    uint64_t n = width_in(m, l);
+    if (!may_be(l, LAYER_LINEAR))
+        return !may_be(l, LAYER_EMBEDDING);
+    bool found = l->flat_c != 0 || map_rule_for(m, RULE_FLATTEN, l->path);
+    for (size_t i = 0; i < m->sl.n && !found; i++) {
+        const struct layer *o = &m->sl.layer[i];
+        found = o != l && (gives(m, o, n) || flattens(m, o, n));
+    }
+    return found;
+}
+
+enum status map_flatten_ruled(struct mapping *m, struct layer *l, bool *said, struct err *e)
+{
+    uint64_t n = width_in(m, l);
+    struct map_rule *r = n ? map_rule_for(m, RULE_FLATTEN, l->path) : NULL;
+    *said = r != NULL;
+    if (!r)
+        return ST_OK;
+    l->flat_c = r->number;
+    if (r->number && n % r->number)
+        return err_set(
+            e, ST_CANNOT, "map-flatten",
+            "line %zu of the rules file: the %llu inputs of %.*s are no multiple of %llu", r->line,
+            (unsigned long long)n, STR_ARG(l->path), (unsigned long long)r->number);
+    return ST_OK;
 }
 
 static enum status one(struct mapping *m, struct layer *l, struct err *e)
 {
-    uint64_t n = width_in(m, l), c[2];
-    struct map_rule *r = n ? map_rule_for(m, RULE_FLATTEN, l->path) : NULL;
-    if (r) {
-        l->flat_c = r->number;
-        if (r->number && n % r->number)
-            return err_set(e, ST_CANNOT, "map-flatten",
-                           "line %zu of the rules file: the %llu inputs of %.*s are no multiple "
-                           "of %llu",
-                           r->line, (unsigned long long)n, STR_ARG(l->path),
-                           (unsigned long long)r->number);
+    uint64_t n = width_in(m, l);
+    bool said;
+    TRY(map_flatten_ruled(m, l, &said, e));
+    if (said || !n || l->flat_c || strcmp(m->from->rules->flat, m->to->rules->flat) == 0)
         return ST_OK;
+    const struct layer *prev, *conv;
+    if (before(m, l, &prev, &conv)) {
+        bool norm = is_norm(l->kind); /* one over a flattened map follows it directly */
+        bool plain = gives(m, prev, n) && accounted(m, prev);
+        bool ask_it = conv && flattens(m, conv, n) && !plain && !(norm && conv != prev);
+        return ask_it ? ask(m, l, n, conv, e) : ST_OK;
     }
-    if (!n || l->flat_c || strcmp(m->from->rules->flat, m->to->rules->flat) == 0)
-        return ST_OK;
-    const struct layer *prev = before(m, l);
-    if (prev) {
-        size_t nc = conv_out(m, prev, c);
-        bool flat = false, plain = false;
-        for (size_t i = 0; i < nc; i++) {
-            plain = plain || c[i] == n;
-            flat = flat || (c[i] && n % c[i] == 0 && n / c[i] > 1);
-        }
-        return flat && !(plain && nc == 1) ? ask(m, l, n, prev, e) : ST_OK;
+    bool flat = false, given = false;
+    for (size_t i = 0; i < m->sl.n; i++) {
+        const struct layer *o = &m->sl.layer[i];
+        flat = flat || flattens(m, o, n);
+        given = given || (o != l && gives(m, o, n));
     }
-    bool flat = false;
-    for (size_t i = 0; i < m->sl.n && !flat; i++) {
-        size_t nc = conv_out(m, &m->sl.layer[i], c);
-        for (size_t j = 0; j < nc; j++)
-            flat = flat || (c[j] && n % c[j] == 0 && n / c[j] > 1);
-    }
-    return flat && !given(m, l, n) ? ask(m, l, n, NULL, e) : ST_OK;
+    return flat && !given ? ask(m, l, n, NULL, e) : ST_OK;
 }
 
 enum status map_flatten(struct mapping *m, struct err *e)

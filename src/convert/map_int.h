@@ -8,6 +8,7 @@
 #ifndef CONVERT_MAP_INT_H
 #define CONVERT_MAP_INT_H
 #include "convert/map.h"
+#include "framework/match.h"
 #include "framework/rules.h"
 
 #define AXES_TEXT 64
@@ -123,8 +124,25 @@ MUSTCHECK enum status take_view(const struct model *src, const struct take *k, u
 
 /* map_flat.c: which dense layers and norms read a flattened map. */
 MUSTCHECK enum status map_flatten(struct mapping *m, struct err *e);
+/* What the rules file says of it, and nothing else. */
+MUSTCHECK enum status map_flatten_ruled(struct mapping *m, struct layer *l, bool *said,
+                                        struct err *e);
 
-/* map_like.c */
+/* map_like.c: the source's layers meet the skeleton's. m->sl and sk.layers are given. */
+struct meeting {
+    struct mapping *m;
+    struct skeleton sk;
+    struct match_item *s, *t;
+    size_t *s_layer, *t_layer; /* layer of each item */
+    size_t n_s, n_t;
+};
+/* Fills the items and matches them. may: layers that options allow to miss and that fit nothing
+ * stay outside. */
+MUSTCHECK enum status map_meet(struct meeting *w, bool may, struct err *e);
+/* KIND_BIT set of what a pair may be on both sides. */
+unsigned map_common(const struct meeting *w, size_t i);
+/* The kind when there is one, or when the difference moves no number; else LAYER_NONE. */
+enum layer_kind map_one_kind(unsigned kinds);
 MUSTCHECK enum status map_like(struct mapping *m, struct err *e);
 
 /* map_train.c: moments ride their parameter's recipe; other train state keeps its names. */

@@ -4,16 +4,7 @@
  */
 #include "base/checked.h"
 #include "convert/map_int.h"
-#include "framework/match.h"
 #include <string.h>
-
-struct meeting {
-    struct mapping *m;
-    struct skeleton sk;
-    struct match_item *s, *t;
-    size_t *s_layer, *t_layer; /* layer of each item */
-    size_t n_s, n_t;
-};
 
 static uint64_t fnv(uint64_t h, uint64_t v)
 {
@@ -148,7 +139,7 @@ static enum status make_up(struct mapping *m, struct skeleton *sk, const struct 
 }
 
 /* Items of both sides; layers that may be missed and fit nothing stay outside. */
-static enum status items(struct meeting *w, struct err *e)
+static enum status items(struct meeting *w, bool may, struct err *e)
 {
     struct mapping *m = w->m;
     struct layers *sl = &m->sl, *tl = &w->sk.layers;
@@ -167,14 +158,14 @@ static enum status items(struct meeting *w, struct err *e)
     for (size_t i = 0; i < tl->n; i++) {
         struct match_item *it = &w->t[w->n_t];
         item_of(it, w->sk.m, m->to, &tl->layer[i], same);
-        if (!partner(it, all, sl->n) && may_miss(m, w->sk.m, &tl->layer[i], false)) {
+        if (may && !partner(it, all, sl->n) && may_miss(m, w->sk.m, &tl->layer[i], false)) {
             TRY(make_up(m, &w->sk, &tl->layer[i], e));
             continue;
         }
         w->t_layer[w->n_t++] = i;
     }
     for (size_t i = 0; i < sl->n; i++) {
-        if (!partner(&all[i], w->t, w->n_t) && may_miss(m, m->src, &sl->layer[i], true))
+        if (may && !partner(&all[i], w->t, w->n_t) && may_miss(m, m->src, &sl->layer[i], true))
             continue; /* in the ledger at the end */
         w->s[w->n_s] = all[i];
         w->s_layer[w->n_s++] = i;
@@ -282,36 +273,60 @@ static enum status report(struct meeting *w, struct err *e)
     return st;
 }
 
+unsigned map_common(const struct meeting *w, size_t i)
+{
+    const struct mapping *m = w->m;
+    const struct layer *l = &m->sl.layer[w->s_layer[i]];
+    const struct layer *t = &w->sk.layers.layer[w->t_layer[w->s[i].pair]];
+    unsigned kinds = 0;
+    for (unsigned k = LAYER_LINEAR; k < LAYER_PARAM; k++) {
+        uint64_t a, b;
+        if ((l->kinds & t->kinds & KIND_BIT(k)) &&
+            signature(m->src, m->from->rules, l, (enum layer_kind)k, &a) &&
+            signature(w->sk.m, m->to->rules, t, (enum layer_kind)k, &b) && a == b)
+            kinds |= KIND_BIT(k);
+    }
+    return kinds;
+}
+
+enum layer_kind map_one_kind(unsigned kinds)
+{
+    if (kinds == (KIND_BIT(LAYER_LAYERNORM) | KIND_BIT(LAYER_GROUPNORM)))
+        return LAYER_LAYERNORM; /* carried alike */
+    for (unsigned k = LAYER_LINEAR; k < LAYER_PARAM; k++)
+        if (kinds == KIND_BIT(k))
+            return (enum layer_kind)k;
+    return LAYER_NONE;
+}
+
 /* The kind of a pair: what both sides may be. Asks when that is still more than one and it
  * matters. */
 static enum status settle_pair(struct meeting *w, size_t i, struct err *e)
 {
     struct mapping *m = w->m;
-    const unsigned norms = KIND_BIT(LAYER_LAYERNORM) | KIND_BIT(LAYER_GROUPNORM);
     struct layer *l = &m->sl.layer[w->s_layer[i]];
-    const struct layer *t = &w->sk.layers.layer[w->t_layer[w->s[i].pair]];
     if (l->kind == LAYER_PARAM || l->kinds == 0)
         return ST_OK;
-    unsigned kinds = 0;
-    enum layer_kind last = LAYER_NONE;
-    for (unsigned k = LAYER_LINEAR; k < LAYER_PARAM; k++) {
-        uint64_t a, b;
-        if ((l->kinds & t->kinds & KIND_BIT(k)) &&
-            signature(m->src, m->from->rules, l, (enum layer_kind)k, &a) &&
-            signature(w->sk.m, m->to->rules, t, (enum layer_kind)k, &b) && a == b) {
-            kinds |= KIND_BIT(k);
-            last = (enum layer_kind)k;
-        }
-    }
-    if (kinds & (kinds - 1) && kinds != norms) {
+    unsigned kinds = map_common(w, i);
+    enum layer_kind k = map_one_kind(kinds);
+    if (k == LAYER_NONE) {
         struct str line = arena_fmt(m->a, "kind \"%.*s\" = ?", STR_ARG(l->path));
+        if (!line.p)
+            return err_nomem(e, 64);
         map_ask(m, l->reason.p, line);
-        return line.p ? ST_OK : err_nomem(e, 64);
+        return ST_OK;
     }
     l->kinds = kinds;
-    l->kind = kinds == norms ? LAYER_LAYERNORM : last;
+    l->kind = k;
     l->reason = arena_fmt(m->a, "%.*s; %s", STR_ARG(l->reason), w->s[i].why);
     return l->reason.p ? ST_OK : err_nomem(e, 64);
+}
+
+enum status map_meet(struct meeting *w, bool may, struct err *e)
+{
+    TRY(items(w, may, e));
+    TRY(by_rules(w, e));
+    return match(w->s, w->n_s, w->t, w->n_t, w->m->a, e);
 }
 
 enum status map_like(struct mapping *m, struct err *e)
@@ -322,9 +337,7 @@ enum status map_like(struct mapping *m, struct err *e)
         return err_nomem(e, w.sk.m->n_tensors);
     TRY(m->to->layers(w.sk.m, m->a, &w.sk.layers, e));
     TRY(map_pairs(m, &w.sk, e));
-    TRY(items(&w, e));
-    TRY(by_rules(&w, e));
-    TRY(match(w.s, w.n_s, w.t, w.n_t, m->a, e));
+    TRY(map_meet(&w, true, e));
     TRY(report(&w, e));
     for (size_t i = 0; i < w.n_s && m->n_open == 0; i++)
         TRY(settle_pair(&w, i, e));

@@ -15,7 +15,8 @@ static enum status node_path(const struct node *root, const struct node *n, stru
     *out = STR("");
     while (k-- > 0) {
         struct str seg = STR("?");
-        if (chain[k]->key && chain[k]->key->kind == NODE_STR) {
+        if (chain[k]->key &&
+            (chain[k]->key->kind == NODE_STR || chain[k]->key->kind == NODE_OPAQUE)) {
             seg = chain[k]->key->text;
         } else if (chain[k]->key) {
             seg = arena_fmt(a, "%lld", (long long)chain[k]->key->i);
@@ -60,6 +61,25 @@ static const char *said(const struct node *n, bool *harmless)
     return "a value";
 }
 
+/* Below the attribute _metadata of a state_dict stand the modules' version numbers: they say how to
+ * read old files of their own framework, nothing that another format could keep or miss. */
+static bool in_versions(const struct node *n)
+{
+    for (; n; n = n->parent)
+        if (n->key && n->key->kind == NODE_OPAQUE && str_is(n->key->text, "_metadata"))
+            return true;
+    return false;
+}
+
+/* Parts of an opaque object go with it: one line for the whole. */
+static bool in_opaque(const struct node *n)
+{
+    for (n = n->parent; n; n = n->parent)
+        if (n->kind == NODE_OPAQUE)
+            return true;
+    return false;
+}
+
 enum status map_tree(struct mapping *m, struct err *e)
 {
     const struct map_opt *o = m->o;
@@ -79,6 +99,12 @@ enum status map_tree(struct mapping *m, struct err *e)
         bool harmless;
         const char *what = said(n, &harmless);
         if (!what || n == root || (carried && (n->kind != NODE_OPAQUE || archive)))
+            continue;
+        if (in_versions(n)) {
+            harmless = true;
+            what = "a module's version number";
+        }
+        if (in_opaque(n))
             continue;
         struct str path;
         TRY(node_path(root, n, m->a, &path, e));

@@ -243,7 +243,7 @@ static enum status commit(void *ctx, const struct slab *b, int slot, struct err 
     if (pl->kind == PLACE_APPEND) {
         TRY(commit_append(x, b, s, e));
     } else if (b->n > 0) {
-        s->at = pl->offset + raw_of(x, b->t, b->lo);
+        s->at = (pl->part_bytes ? 0 : pl->offset) + raw_of(x, b->t, b->lo);
         d->stored_bytes += s->stored_bytes;
     }
     if (b->n > 0) {
@@ -262,13 +262,31 @@ static enum status commit(void *ctx, const struct slab *b, int slot, struct err 
     return b->last && pl->kind == PLACE_APPEND ? around(x, b->t, 1, e) : ST_OK;
 }
 
+/* A slab of a tensor that lies in parts: s->at counts in the tensor's raw bytes. */
+static enum status write_parts(struct write *x, const struct place *pl, const struct slot *s,
+                               struct err *e)
+{
+    for (size_t done = 0; done < s->stored_bytes;) {
+        uint64_t part = (s->at + done) / pl->part_bytes, in = (s->at + done) % pl->part_bytes;
+        uint64_t room = pl->part_bytes - in;
+        size_t n = s->stored_bytes - done < room ? s->stored_bytes - done : (size_t)room;
+        TRY(out_pwrite(x->w.out, pl->file, (const uint8_t *)s->raw + done, n,
+                       pl->part_offset[part] + in, e));
+        done += n;
+    }
+    return ST_OK;
+}
+
 static enum status finish(void *ctx, const struct slab *b, int slot, struct err *e)
 {
     struct write *x = ctx;
     const struct slot *s = &x->slot[slot];
+    const struct place *pl = &x->w.place[b->t];
     if (b->n == 0)
         return ST_OK;
-    return out_pwrite(x->w.out, x->w.place[b->t].file, s->raw, s->stored_bytes, s->at, e);
+    if (pl->kind == PLACE_FIXED && pl->part_bytes)
+        return write_parts(x, pl, s, e);
+    return out_pwrite(x->w.out, pl->file, s->raw, s->stored_bytes, s->at, e);
 }
 
 static enum status begin(struct write *x, const struct plan *p, const struct write_opt *wo,
@@ -362,6 +380,8 @@ enum status run_write(const struct plan *p, const struct format *fmt, const stru
         st = file_check(p->src->file[i], e);
     if (st == ST_OK)
         st = out_sync(out, e);
+    if (fmt->drop && x.w.place)
+        fmt->drop(&x.w);
     free_slots(&x);
     buf_free(&x.extra);
     arena_free(&x.w.arena);

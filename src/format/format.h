@@ -34,6 +34,7 @@ struct source {
 };
 struct read_opt {
     bool weights_only; /* leave attachments aside */
+    bool quick;        /* leave out checks of a container's own sums that read all the data */
     bool scan;         /* for `scan`: do not refuse hostile names, list them (see finding) */
     /* scan only: one call per oddity; text is already plain */
     void (*finding)(void *ctx, bool unsafe, const char *code, uint64_t offset, const char *text);

@@ -30,15 +30,15 @@ enum pt_tag {
     PT_FROM_TYPE,
     PT_QSCHEME_TENSOR,
     PT_QSCHEME_CHANNEL,
-    PT_SIZE,   /* torch.Size */
-    PT_PLAIN,  /* a callable kept as TUPLE: torch.device, _get_layout */
+    PT_SIZE,  /* torch.Size */
+    PT_PLAIN, /* a callable kept as TUPLE: torch.device, _get_layout */
     PT_ORDERED_DICT,
     PT_DICT,   /* other dict classes */
     PT_ENCODE, /* _codecs.encode */
     PT_SET,
     PT_BYTEARRAY,
     PT_COMPLEX,
-    PT_CLASS, /* a class that is fine to name: Tensor, Parameter, FloatTensor */
+    PT_CLASS,         /* a class that is fine to name: Tensor, Parameter, FloatTensor */
     PT_RECONSTRUCTOR, /* copyreg._reconstructor */
     PT_NP_ARRAY,
     PT_NP_FROMBUFFER,
@@ -68,12 +68,12 @@ struct pt_reader {
     bool big_endian;
     struct buf bytes; /* data.pkl */
     struct pickle pk;
-    bool pk_flat;          /* data.pkl is stored: its bytes stand in the file at pk.base */
-    uint32_t *storage_of;  /* per zip entry: model storage + 1 */
-    enum dtype *type_of;   /* per zip entry: dtype of its storage class */
-    struct arena scratch;  /* lives as long as the reader */
+    bool pk_flat;         /* data.pkl is stored: its bytes stand in the file at pk.base */
+    uint32_t *storage_of; /* per zip entry: model storage + 1 */
+    enum dtype *type_of;  /* per zip entry: dtype of its storage class */
+    struct arena scratch; /* lives as long as the reader */
     uint64_t n_nodes;
-    bool shard;            /* one of several: keeps no tree */
+    bool shard; /* one of several: keeps no tree */
     struct node *root;
 };
 /* A tensor, not yet in the model. */
@@ -98,8 +98,8 @@ MUSTCHECK enum status pytorch_bytes(struct pt_reader *r, uint32_t v, struct str 
                                     struct err *e);
 MUSTCHECK enum status pytorch_numpy(struct pt_reader *r, uint32_t v, struct pt_tensor *out,
                                     bool *is, struct err *e);
-MUSTCHECK enum status pytorch_np_dtype(struct pt_reader *r, uint32_t v, enum dtype *out,
-                                       bool *big, bool *object, struct err *e);
+MUSTCHECK enum status pytorch_np_dtype(struct pt_reader *r, uint32_t v, enum dtype *out, bool *big,
+                                       bool *object, struct err *e);
 /* Turns the pickle into tensors of the model and r->root. */
 MUSTCHECK enum status pytorch_tree(struct pt_reader *r, struct err *e);
 /* Roles by place and name, before model_finish; moments' parameters, after it. */

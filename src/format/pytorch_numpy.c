@@ -154,8 +154,8 @@ enum status pytorch_numpy(struct pt_reader *r, uint32_t v, struct pt_tensor *out
         data = pk_elem(p, state, 4);
         break;
     default:
-        if (pk_count(p, args) != 4 || (!pk_is_text(p, pk_elem(p, args, 3), "C") &&
-                                       !pk_is_text(p, pk_elem(p, args, 3), "F")))
+        if (pk_count(p, args) != 4 ||
+            (!pk_is_text(p, pk_elem(p, args, 3), "C") && !pk_is_text(p, pk_elem(p, args, 3), "F")))
             return pickle_fail(p, v, "numpy-array", e,
                                "array that is not (buffer, dtype, shape, C or F)");
         data = pk_elem(p, args, 0);
@@ -173,8 +173,8 @@ enum status pytorch_numpy(struct pt_reader *r, uint32_t v, struct pt_tensor *out
     struct str bytes;
     TRY(pytorch_bytes(r, data, &bytes, &flat, e));
     uint64_t elems, want;
-    if (!bytes.p || !prod_u64(dim, n, &elems) ||
-        !mul_u64(elems, dtype_bytes(out->dtype), &want) || want != bytes.n)
+    if (!bytes.p || !prod_u64(dim, n, &elems) || !mul_u64(elems, dtype_bytes(out->dtype), &want) ||
+        want != bytes.n)
         return pickle_fail(p, v, "numpy-array", e, "bytes do not match shape and dtype");
     TRY(np_storage(r, bytes, flat, big, &out->storage, e));
     out->note = STR("a numpy array");

@@ -2,6 +2,7 @@
  */
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/par.h"
 #include "format/hf_index.h"
 #include "format/pytorch.h"
 #include <string.h>
@@ -101,19 +102,18 @@ static void report_globals(const struct pt_reader *r)
     }
 }
 
-static enum status unused_records(const struct pt_reader *r)
+static void warn_unused(const struct pt_reader *r)
 {
     size_t n = 0;
     for (size_t i = 0; i < r->zip.n; i++) {
         struct str name = r->zip.entry[i].name;
         size_t at = str_find(name, '/', 0);
-        n += r->storage_of[i] == 0 &&
-             str_starts(str_sub(name, at, name.n), STR("/data/")) && r->zip.entry[i].raw > 0;
+        n += r->storage_of[i] == 0 && str_starts(str_sub(name, at, name.n), STR("/data/")) &&
+             r->zip.entry[i].raw > 0;
     }
     if (n)
         log_warn("%s: %zu storage records belong to no tensor and are left aside",
                  file_path(r->file), n);
-    return ST_OK;
 }
 
 static enum status read_pickle(struct pt_reader *r, const struct zip_entry *z, struct err *e)
@@ -134,6 +134,21 @@ static enum status read_pickle(struct pt_reader *r, const struct zip_entry *z, s
     return st;
 }
 
+/* The records' CRCs, of every storage a tensor uses. Deflated ones are checked as they are decoded.
+ */
+static enum status check_record(void *ctx, uint64_t item, int slot, struct err *e)
+{
+    struct pt_reader *r = ctx;
+    const struct zip_entry *z = &r->zip.entry[item];
+    (void)slot;
+    return r->storage_of[item] && z->method == ZIP_STORED ? zip_check_crc(&r->zip, z, e) : ST_OK;
+}
+static enum status check_records(struct pt_reader *r, struct err *e)
+{
+    struct par_job job = {.n_items = r->zip.n, .ctx = r, .body = check_record};
+    return r->opt->quick || r->zip.no_crc ? ST_OK : par_run(&job, e);
+}
+
 /* One zip into the model; the file is the model's already. */
 static enum status read_zip(struct model *m, struct file *f, const struct read_opt *opt,
                             struct node **root, struct err *e)
@@ -152,7 +167,9 @@ static enum status read_zip(struct model *m, struct file *f, const struct read_o
     if (st == ST_OK)
         st = read_pickle(&r, z, e);
     if (st == ST_OK)
-        st = unused_records(&r);
+        st = check_records(&r, e);
+    if (st == ST_OK)
+        warn_unused(&r);
     *root = r.root;
     pickle_free(&r.pk);
     buf_free(&r.bytes);

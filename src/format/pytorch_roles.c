@@ -19,9 +19,9 @@ static struct str key_of(const struct node *n)
 static bool is_optimizer(const struct node *n)
 {
     const struct node *state, *groups;
-    return n->kind == NODE_DICT && n->n_children <= 64 &&
-           (state = node_get(n, STR("state"))) && state->kind == NODE_DICT &&
-           (groups = node_get(n, STR("param_groups"))) && groups->kind == NODE_LIST;
+    return n->kind == NODE_DICT && n->n_children <= 64 && (state = node_get(n, STR("state"))) &&
+           state->kind == NODE_DICT && (groups = node_get(n, STR("param_groups"))) &&
+           groups->kind == NODE_LIST;
 }
 
 static struct str last_segment(struct str name)
@@ -43,7 +43,7 @@ static enum role moment_role(struct str leaf)
 {
     static const char *const first[] = {"exp_avg", "momentum_buffer", "grad_avg", "m", NULL};
     static const char *const second[] = {"exp_avg_sq", "max_exp_avg_sq", "square_avg", "sum",
-                                         "exp_inf", "acc_delta", "v", NULL};
+                                         "exp_inf",    "acc_delta",      "v",          NULL};
     return one_of(leaf, first)    ? ROLE_MOMENT1
            : one_of(leaf, second) ? ROLE_MOMENT2
            : str_is(leaf, "step") ? ROLE_COUNTER
@@ -65,11 +65,12 @@ static enum role module_role(const struct tensor *t, bool in_buffers)
 
 static enum role role_of(const struct model *m, const struct node *n)
 {
-    static const char *const ema[] = {"ema", "ema_state_dict", "model_ema", "state_dict_ema",
-                                      "ema_model", "shadow_params", "averaged_model", NULL};
-    static const char *const beside[] = {"lr_schedulers", "lr_scheduler", "scheduler", "callbacks",
-                                         "loops", "scaler", "grad_scaler", "hyper_parameters",
-                                         NULL};
+    static const char *const ema[] = {
+        "ema",       "ema_state_dict", "model_ema",      "state_dict_ema",
+        "ema_model", "shadow_params",  "averaged_model", NULL};
+    static const char *const beside[] = {
+        "lr_schedulers", "lr_scheduler", "scheduler",        "callbacks", "loops",
+        "scaler",        "grad_scaler",  "hyper_parameters", NULL};
     const struct tensor *t = &m->tensor[n->tensor];
     struct str leaf = last_segment(t->name);
     for (const struct node *up = n; up; up = up->parent) {
@@ -152,8 +153,8 @@ static void entry_claim(struct model *m, const struct node *entry, uint32_t para
 static bool plain_ids(const struct node *groups, uint64_t *n)
 {
     const struct node *g = groups->child, *params;
-    if (groups->n_children != 1 || g->kind != NODE_DICT ||
-        !(params = node_get(g, STR("params"))) || params->kind != NODE_LIST)
+    if (groups->n_children != 1 || g->kind != NODE_DICT || !(params = node_get(g, STR("params"))) ||
+        params->kind != NODE_LIST)
         return false;
     *n = 0;
     for (const struct node *c = params->child; c; c = c->next, ++*n)
@@ -165,8 +166,7 @@ static bool plain_ids(const struct node *groups, uint64_t *n)
 static bool state_fits(const struct model *m, const struct node *state, const struct owners *o)
 {
     for (const struct node *c = state->child; c; c = c->next)
-        if (!c->key || c->key->kind != NODE_INT || c->key->i < 0 ||
-            (uint64_t)c->key->i >= o->n ||
+        if (!c->key || c->key->kind != NODE_INT || c->key->i < 0 || (uint64_t)c->key->i >= o->n ||
             !entry_fits(m, c, &m->tensor[o->param[c->key->i]]))
             return false;
     return true;
@@ -255,8 +255,8 @@ static void averaged(struct model *m)
         struct tensor *t = &m->tensor[i];
         if (t->role != ROLE_EMA)
             continue;
-        static const char *const wrapper[] = {"model", "state_dict", "model_state_dict", "module",
-                                              "net", "", NULL};
+        static const char *const wrapper[] = {
+            "model", "state_dict", "model_state_dict", "module", "net", "", NULL};
         struct str rest = str_sub(t->name, str_find(t->name, '.', 0) + 1, t->name.n);
         for (const char *const *w = wrapper; *w && t->of < 0; w++) {
             char full[1024];

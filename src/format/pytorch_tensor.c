@@ -41,9 +41,9 @@ static const struct decoder deflated = {
 static bool known_device(struct str s)
 {
     static const char *const names[] = {
-        "cpu",   "cuda",  "meta", "mps",    "xla",  "xpu",  "hpu",  "ipu",  "hip",
-        "npu",   "mlu",   "musa", "mtia",   "maia", "gcu",  "dml",  "ort",  "lazy",
-        "fpga",  "ve",    "vulkan", "opencl", "opengl", "mkldnn", "ideep", "privateuseone",
+        "cpu",  "cuda", "meta",   "mps",    "xla",    "xpu",    "hpu",   "ipu",           "hip",
+        "npu",  "mlu",  "musa",   "mtia",   "maia",   "gcu",    "dml",   "ort",           "lazy",
+        "fpga", "ve",   "vulkan", "opencl", "opengl", "mkldnn", "ideep", "privateuseone",
     };
     size_t colon = str_find(s, ':', 0);
     uint64_t index;
@@ -95,8 +95,8 @@ static enum status storage(struct pt_reader *r, uint32_t v, uint32_t *index, enu
         return pickle_fail(p, v, "torch-quantised", e, "storage packs several values in a byte");
     if (tag != PT_STORAGE_UNTYPED && !(tag > PT_STORAGE && tag < PT_STORAGE + DT_COUNT))
         return pickle_fail(p, v, "torch-storage", e, "unknown storage type");
-    if (pk_kind(p, key_v) != PK_STR || key.n == 0 || key.n > 255 ||
-        str_find(key, '/', 0) < key.n || str_find(key, 0, 0) < key.n || key.p[0] == '.')
+    if (pk_kind(p, key_v) != PK_STR || key.n == 0 || key.n > 255 || str_find(key, '/', 0) < key.n ||
+        str_find(key, 0, 0) < key.n || key.p[0] == '.')
         return pickle_fail(p, v, "torch-key", e, "storage key is no plain name");
     if (pk_kind(p, location) != PK_STR || !known_device(pk_text(p, location)))
         return pickle_fail(p, v, "torch-device", e, "unknown device");
@@ -154,8 +154,7 @@ static enum status make_view(struct pt_reader *r, uint32_t args, enum dtype dtyp
              strides = plain_tuple(p, pk_elem(p, args, 3));
     if (!size || !strides || pk_count(p, size) != pk_count(p, strides))
         return pickle_fail(p, args, "torch-shape", e, "shape and strides do not match");
-    uint32_t n = pk_count(p, size), cs = pk_at(p, size)->seq.head,
-             ct = pk_at(p, strides)->seq.head;
+    uint32_t n = pk_count(p, size), cs = pk_at(p, size)->seq.head, ct = pk_at(p, strides)->seq.head;
     if (n >= VIEW_MAX_AXES)
         return pickle_fail(p, args, "torch-shape", e, "%u dimensions", n);
     if (!pk_u64(p, off, &offset) || offset > INT64_MAX / 2)
@@ -236,9 +235,10 @@ static enum status rebuild(struct pt_reader *r, int tag, uint32_t args, struct p
     t->dtype = dtype;
     if (tag != PT_REBUILD)
         t->requires_grad = is_true(p, pk_elem(p, args, tag == PT_QTENSOR ? 5 : 4));
-    TRY(metadata(r, tag == PT_REBUILD_V2   ? pk_elem(p, args, 6)
-                    : tag == PT_REBUILD_V3 ? pk_elem(p, args, 7)
-                                           : 0,
+    TRY(metadata(r,
+                 tag == PT_REBUILD_V2   ? pk_elem(p, args, 6)
+                 : tag == PT_REBUILD_V3 ? pk_elem(p, args, 7)
+                                        : 0,
                  e));
     return make_view(r, args, dtype, pairs, &t->view, e);
 }

@@ -133,9 +133,9 @@ static enum status scalar(struct pt_reader *r, uint32_t v, struct node **out, st
     struct pickle *p = &r->pk;
     const struct pk_val *x = pk_at(p, v);
     static const enum node_kind plain[] = {
-        [PK_NONE] = NODE_NIL,     [PK_BOOL] = NODE_BOOL, [PK_INT] = NODE_INT,
-        [PK_LONG] = NODE_BIGINT,  [PK_FLOAT] = NODE_FLOAT, [PK_STR] = NODE_STR,
-        [PK_BYTES] = NODE_BYTES,  [PK_BYTEARRAY] = NODE_BYTES};
+        [PK_NONE] = NODE_NIL,    [PK_BOOL] = NODE_BOOL,      [PK_INT] = NODE_INT,
+        [PK_LONG] = NODE_BIGINT, [PK_FLOAT] = NODE_FLOAT,    [PK_STR] = NODE_STR,
+        [PK_BYTES] = NODE_BYTES, [PK_BYTEARRAY] = NODE_BYTES};
     *out = NULL;
     if (x->kind <= PK_BYTEARRAY) {
         TRY(new_node(r, plain[x->kind], v, out, e));
@@ -261,8 +261,8 @@ static enum status quantised(struct pt_reader *r, uint32_t v, uint32_t args, str
     struct pickle *p = &r->pk;
     uint32_t q = pk_elem(p, args, 4), n = pk_count(p, q);
     int scheme = pk_tag(p, pk_elem(p, q, 0));
-    if (pk_kind(p, q) != PK_TUPLE || !((scheme == PT_QSCHEME_TENSOR && n == 3) ||
-                                       (scheme == PT_QSCHEME_CHANNEL && n == 4)))
+    if (pk_kind(p, q) != PK_TUPLE ||
+        !((scheme == PT_QSCHEME_TENSOR && n == 3) || (scheme == PT_QSCHEME_CHANNEL && n == 4)))
         return pickle_fail(p, v, "torch-quantised", e, "a quantised tensor without its scale");
     bool channel = scheme == PT_QSCHEME_CHANNEL;
     TRY(part(r, d, path, "int_repr", v, e));
@@ -277,9 +277,8 @@ static enum status sparse(struct pt_reader *r, uint32_t v, uint32_t args, struct
 {
     struct pickle *p = &r->pk;
     uint32_t layout = pk_elem(p, args, 0), data = pk_elem(p, args, 1), n = pk_count(p, data);
-    uint32_t name = pk_call_tag(p, layout) == PT_PLAIN
-                        ? pk_elem(p, pk_at(p, layout)->call.args, 0)
-                        : layout;
+    uint32_t name =
+        pk_call_tag(p, layout) == PT_PLAIN ? pk_elem(p, pk_at(p, layout)->call.args, 0) : layout;
     struct str s = pk_text(p, name);
     bool coo = str_is(s, "torch.sparse_coo");
     bool columns = str_is(s, "torch.sparse_csc") || str_is(s, "torch.sparse_bsc");
@@ -354,7 +353,8 @@ static uint32_t head(const struct pickle *p, uint32_t v)
     return pk_count(p, v) ? pk_at(p, v)->seq.head : 0;
 }
 
-/* OrderedDict and its like: filled by a list of pairs or a dict (args), SETITEMS, and attributes. */
+/* OrderedDict and its like: filled by a list of pairs or a dict (args), SETITEMS, and attributes.
+ */
 static enum status dict_frame(struct pt_reader *r, uint32_t v, struct frame *f, struct err *e)
 {
     struct pickle *p = &r->pk;
@@ -399,7 +399,8 @@ static enum status opaque_frame(struct pt_reader *r, uint32_t v, struct frame *f
     r->m->has_opaque = true;
     uint32_t state = more.state, slots = 0;
     if (pk_kind(p, state) == PK_TUPLE && pk_count(p, state) == 2 &&
-        (pk_kind(p, pk_elem(p, state, 0)) == PK_DICT || pk_kind(p, pk_elem(p, state, 0)) == PK_NONE)) {
+        (pk_kind(p, pk_elem(p, state, 0)) == PK_DICT ||
+         pk_kind(p, pk_elem(p, state, 0)) == PK_NONE)) {
         slots = pk_elem(p, state, 1);
         state = pk_elem(p, state, 0);
     }

@@ -290,8 +290,8 @@ static enum status write_index(struct writer *w, struct layout *x, struct buf *b
         if (!h.file[s].p)
             return err_nomem(e, 64);
         for (size_t i = 0; i < x->shard[s].items.n; i++)
-            h.entry[n++] = (struct hf_entry){
-                .name = w->m->tensor[x->shard[s].items.tensor[i]].name, .shard = (uint32_t)s};
+            h.entry[n++] = (struct hf_entry){.name = w->m->tensor[x->shard[s].items.tensor[i]].name,
+                                             .shard = (uint32_t)s};
     }
     buf_clear(b);
     hf_index_write(b, &h, x->total);

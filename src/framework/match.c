@@ -11,6 +11,7 @@ struct side {
     struct match_item *it;
     size_t n;
     struct str *text; /* words of the path, one blank between */
+    struct str *form; /* ... with '#' for numbers */
     uint64_t *key;    /* of the evidence at hand */
 };
 struct game {
@@ -92,18 +93,7 @@ static enum status texts(struct game *g, struct side *x, unsigned how, struct er
 
 /* ---- 1: equal names ---- */
 
-static size_t unique_at(const struct side *x, struct str text)
-{
-    size_t at = SIZE_MAX, n = 0;
-    for (size_t i = 0; i < x->n; i++)
-        if (str_eq(x->text[i], text)) {
-            at = i;
-            n++;
-        }
-    return n == 1 ? at : SIZE_MAX;
-}
-
-/* Position of the first segment that is not common to all paths of a side. */
+/* The first segment of all paths of a side, where they share one. */
 static struct str common_head(const struct side *x)
 {
     struct str head = STR_NONE;
@@ -119,38 +109,86 @@ static struct str common_head(const struct side *x)
     return x->n > 1 ? head : STR_NONE;
 }
 
-static void equal_names(struct game *g)
+struct entry {
+    struct str form, text;
+    size_t item;
+};
+
+static int by_form(const void *x, const void *y)
 {
-    for (size_t i = 0; i < g->s.n; i++) {
-        if (g->s.it[i].pair >= 0 || g->s.text[i].n == 0)
-            continue;
-        size_t j = unique_at(&g->t, g->s.text[i]);
-        if (j == SIZE_MAX || g->t.it[j].pair >= 0 || unique_at(&g->s, g->s.text[i]) != i ||
-            !match_fits(&g->s.it[i], &g->t.it[j]))
-            continue;
-        pair(g, i, j, "equal names");
-    }
+    const struct entry *a = x, *b = y;
+    int c = str_cmp(a->form, b->form);
+    return c != 0 ? c : str_cmp(a->text, b->text);
 }
 
+static struct entry *entries(struct game *g, const struct side *x)
+{
+    struct entry *out = ARENA_ARRAY(g->a, struct entry, x->n + 1);
+    for (size_t i = 0; out && i < x->n; i++)
+        out[i] = (struct entry){x->form[i], x->text[i], i};
+    if (out && x->n)
+        qsort(out, x->n, sizeof *out, by_form);
+    return out;
+}
+
+static size_t group_end(const struct entry *x, size_t n, size_t lo)
+{
+    size_t hi = lo + 1;
+    while (hi < n && str_eq(x[hi].form, x[lo].form))
+        hi++;
+    return hi;
+}
+
+/* The same texts on both sides, each once. Else the numbers count from different starts (conv1,
+ * conv2 against Conv_0, Conv_1), and equal ones say nothing. */
+static bool same_texts(const struct entry *s, const struct entry *t, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!str_eq(s[i].text, t[i].text) || (i && str_eq(s[i].text, s[i - 1].text)))
+            return false;
+    return true;
+}
+
+static enum status equal_names(struct game *g, struct err *e)
+{
+    struct entry *s = entries(g, &g->s), *t = entries(g, &g->t);
+    if (!s || !t)
+        return err_nomem(e, g->s.n * sizeof *s);
+    for (size_t i = 0, j = 0; i < g->s.n && j < g->t.n;) {
+        size_t ie = group_end(s, g->s.n, i), je = group_end(t, g->t.n, j);
+        int c = str_cmp(s[i].form, t[j].form);
+        bool same = c == 0 && ie - i == je - j && s[i].form.n && same_texts(s + i, t + j, ie - i);
+        for (size_t k = 0; same && k < ie - i; k++) {
+            size_t a = s[i + k].item, b = t[j + k].item;
+            if (g->s.it[a].pair < 0 && g->t.it[b].pair < 0 && match_fits(&g->s.it[a], &g->t.it[b]))
+                pair(g, a, b, "equal names");
+        }
+        i = c <= 0 ? ie : i;
+        j = c >= 0 ? je : j;
+    }
+    return ST_OK;
+}
+
+static enum status named(struct game *g, struct side *x, size_t skip, struct err *e)
+{
+    for (size_t i = 0; i < x->n; i++) {
+        struct str p = str_sub(x->it[i].path, skip, x->it[i].path.n);
+        TRY(text_of(g, p, 0, &x->text[i], e));
+        TRY(text_of(g, p, HASH_NUMBERS, &x->form[i], e));
+    }
+    return ST_OK;
+}
+
+/* As they are, and without a first segment that all paths of a side share ("model.", "net."). */
 static enum status names(struct game *g, struct err *e)
 {
     struct str hs = common_head(&g->s), ht = common_head(&g->t);
-    TRY(texts(g, &g->s, 0, e));
-    TRY(texts(g, &g->t, 0, e));
-    equal_names(g);
-    /* again without a first segment that all share ("model.", "net.") */
-    for (int k = 1; k < 4; k++) {
+    for (int k = 0; k < 4; k++) {
         if (((k & 1) && !hs.p) || ((k & 2) && !ht.p))
             continue;
-        for (size_t i = 0; (k & 1) && i < g->s.n; i++) {
-            struct str p = g->s.it[i].path;
-            TRY(text_of(g, str_sub(p, hs.n + 1, p.n), 0, &g->s.text[i], e));
-        }
-        for (size_t i = 0; (k & 2) && i < g->t.n; i++) {
-            struct str p = g->t.it[i].path;
-            TRY(text_of(g, str_sub(p, ht.n + 1, p.n), 0, &g->t.text[i], e));
-        }
-        equal_names(g);
+        TRY(named(g, &g->s, k & 1 ? hs.n + 1 : 0, e));
+        TRY(named(g, &g->t, k & 2 ? ht.n + 1 : 0, e));
+        TRY(equal_names(g, e));
     }
     return ST_OK;
 }
@@ -462,8 +500,9 @@ static enum status room(struct game *g, struct side *x, struct match_item *it, s
     x->it = it;
     x->n = n;
     x->text = ARENA_ARRAY(g->a, struct str, n + 1);
+    x->form = ARENA_ARRAY(g->a, struct str, n + 1);
     x->key = ARENA_ARRAY(g->a, uint64_t, n + 1);
-    return x->text && x->key ? ST_OK : err_nomem(e, n * 8);
+    return x->text && x->form && x->key ? ST_OK : err_nomem(e, n * 8);
 }
 
 enum status match(struct match_item *s, size_t n_s, struct match_item *t, size_t n_t,

@@ -145,9 +145,30 @@ static bool heads_reversed(struct side *a, struct side *b)
     bool any = false;
     (void)a;
     for (int i = LEAF_Q_WEIGHT; i <= LEAF_V_BIAS; i++)
-        if (b->layer->kind == LAYER_ATTENTION && b->op[i].tensor >= 0)
+        if (b->layer->kind == LAYER_ATTENTION && b->op[i].tensor >= 0 && i != LEAF_O_WEIGHT)
             any |= flip_letters(&b->op[i], "H");
     return any;
+}
+
+static bool heads_reversed_all(struct side *a, struct side *b)
+{
+    return heads_reversed(a, b) && flip_letters(&b->op[LEAF_O_WEIGHT], "H");
+}
+
+/* [C][S] read as [S][C]: features of a flattened map left in the other framework's order */
+static bool features_swapped(struct side *a, struct side *b)
+{
+    struct operand *w = &b->op[LEAF_WEIGHT];
+    (void)a;
+    for (size_t i = 0; b->layer->kind == LAYER_LINEAR && i + 1 < w->n; i++)
+        if ((w->ax[i].letter == 'C' && w->ax[i + 1].letter == 'S') ||
+            (w->ax[i].letter == 'S' && w->ax[i + 1].letter == 'C')) {
+            struct operand t = *w;
+            w->ax[i] = t.ax[i + 1];
+            w->ax[i + 1] = t.ax[i];
+            return w->ax[i].extent > 1 && w->ax[i + 1].extent > 1;
+        }
+    return false;
 }
 
 static bool bias_alone(struct side *a, struct side *b)
@@ -188,6 +209,8 @@ static const struct {
     {"query, key and value rotated", vqk},
     {"query, key and value rotated", kvq},
     {"heads in reverse order", heads_reversed},
+    {"heads in reverse order", heads_reversed_all},
+    {"features of the flattened map in the other order", features_swapped},
     {"the bias alone differs", bias_alone},
     {"the scale alone differs", scale_alone},
 };

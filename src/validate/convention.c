@@ -143,8 +143,8 @@ enum status convention_operand(const struct convention *c, const struct layer *l
         return err_set(e, ST_CANNOT, "layer-shape", "%s has %u axes, \"%s\" has %zu",
                        leaf_name(form->from), t->n_dims, form->axes, dim);
     for (size_t i = 0; i < o->n; i++)
-        if (shared_letter(o->ax[i].letter) && f->of[(int)o->ax[i].letter] == 0)
-            f->of[(int)o->ax[i].letter] = o->ax[i].extent;
+        if (o->ax[i].letter == 'H' && f->of['H'] == 0)
+            f->of['H'] = o->ax[i].extent;
     if (o->n > 0 && o->ax[0].letter == 'P') { /* take one part; P is always outermost */
         uint64_t part = 1;
         for (size_t i = 1; i < o->n; i++)

@@ -54,7 +54,7 @@ struct operand {
 uint64_t operand_extent(const struct operand *o, char letter); /* 1 when it has no such axis */
 
 /* Fills *o for one slot of a layer. ST_OK with tensor -1 where the layer has none. Learns the
- * extents it meets into *f where they are 0 (H, C and S only: the others are each operand's own).
+ * number of heads into *f where it is 0.
  * ST_NO: an extent is not known yet (*open names the letter). ST_CANNOT: the shape does not fit the
  * form, or there is no form. p's target tensors are the layer's. */
 MUSTCHECK enum status convention_operand(const struct convention *c, const struct layer *l,

@@ -77,9 +77,11 @@ static enum status read_vector(const struct job *j, enum leaf slot, const char *
         for (size_t k = strlen(letters); k-- > 0;) {
             uint64_t extent = operand_extent(o, letters[k]), index = rest % extent, stride = 1;
             rest /= extent;
-            for (size_t a = o->n; a-- > 0 && o->ax[a].letter != letters[k];)
+            size_t a = o->n;
+            while (a-- > 0 && o->ax[a].letter != letters[k])
                 stride *= o->ax[a].extent;
-            at += extent > 1 ? index * stride : 0;
+            if (extent > 1)
+                at += (o->ax[a].flip ? extent - 1 - index : index) * stride;
         }
         memcpy((char *)dst + i * real, (char *)raw + at * real, real);
     }
@@ -172,7 +174,6 @@ static enum status run_matrix(const struct job *j, enum leaf slot, const char *l
         total *= o->ax[i].extent;
     if (most > total)
         most = total;
-    /* One index of the innermost cut axis may exceed the room: block_at then gives that much. */
     TRY(alloc(j, n_x + most, &in, e));
     memcpy(in, x, n_x * real);
     c->in = in;

@@ -30,8 +30,8 @@ static enum status map_to(struct plan *p, const struct model *m, struct map_opt 
 static void must(enum status st)
 {
     if (st != ST_OK)
-        fail_msg("%d %s: %s (%s)\n%.*s", (int)st, err.code ? err.code : "-", err.reason,
-                 err.tensor, (int)asked.n, (const char *)asked.p);
+        fail_msg("%d %s: %s (%s)\n%.*s", (int)st, err.code ? err.code : "-", err.reason, err.tensor,
+                 (int)asked.n, (const char *)asked.p);
 }
 
 static bool was_asked(const char *line)
@@ -403,8 +403,7 @@ static void canonical_of_flax(void **state)
     toy_done(&m);
     const struct format *none = NULL;
     (void)none;
-    must(map_to(&p, &m,
-                (struct map_opt){.to = "canonical", .rules = STR("kind odd = conv\n")}));
+    must(map_to(&p, &m, (struct map_opt){.to = "canonical", .rules = STR("kind odd = conv\n")}));
     free(got(&p, "Conv_0.weight", 5, 4, 2, 3, -1));
     free(got(&p, "ConvTranspose_0.weight", 4, 5, 2, 3, -1));
     free(got(&p, "MHA.q.weight", 6, 6, -1));
@@ -449,8 +448,7 @@ static void moments_ride(void **state)
     plan_free(&back);
     plan_free(&p);
     /* and without it */
-    must(map_to(&p, &m,
-                (struct map_opt){.to = "canonical", .drop_train_state = true}));
+    must(map_to(&p, &m, (struct map_opt){.to = "canonical", .drop_train_state = true}));
     assert_int_equal(p.dst.n_tensors, 4);
     plan_free(&p);
     model_free(&c);
@@ -524,8 +522,7 @@ static void like_ambiguous(void **state)
     assert_true(was_asked("\"a\" -> ?"));
     assert_true(was_asked("\"b\" -> ?"));
     plan_free(&p);
-    must(map_to(&p, &m,
-                (struct map_opt){.to = "flax", .like = &sk, .rules = STR("a -> y\n")}));
+    must(map_to(&p, &m, (struct map_opt){.to = "flax", .like = &sk, .rules = STR("a -> y\n")}));
     double *k = got(&p, "params.y.kernel", 4, 4, -1);
     assert_true(k[0] == 0);
     free(k);
@@ -617,10 +614,10 @@ static void options(void **state)
     assert_int_equal(map_to(&p, &m, (struct map_opt){.to = "nonsense"}), ST_USAGE);
     plan_free(&p);
     /* two tensors under one name */
-    assert_int_equal(map_to(&p, &m,
-                            (struct map_opt){.to = "flax",
-                                             .rules = STR("kind * = linear\na -> c\nb -> c\n")}),
-                     ST_CANNOT);
+    assert_int_equal(
+        map_to(&p, &m,
+               (struct map_opt){.to = "flax", .rules = STR("kind * = linear\na -> c\nb -> c\n")}),
+        ST_CANNOT);
     assert_string_equal(err.code, "name-taken");
     plan_free(&p);
     model_free(&m);
@@ -629,24 +626,15 @@ static void options(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(linear_to_flax),
-        cmocka_unit_test(conv_to_flax),
-        cmocka_unit_test(transposed_conv_flips),
-        cmocka_unit_test(batchnorm_and_back),
-        cmocka_unit_test(norms_and_embedding),
-        cmocka_unit_test(attention_and_back),
-        cmocka_unit_test(flatten_is_asked),
-        cmocka_unit_test(open_kind_is_asked),
-        cmocka_unit_test(gpt2_is_not_transposed),
-        cmocka_unit_test(canonical_inverts),
-        cmocka_unit_test(canonical_of_flax),
-        cmocka_unit_test(moments_ride),
-        cmocka_unit_test(ties_are_kept),
-        cmocka_unit_test(like_by_shape),
-        cmocka_unit_test(like_ambiguous),
-        cmocka_unit_test(like_by_number),
-        cmocka_unit_test(like_lacks_a_layer),
-        cmocka_unit_test(options),
+        cmocka_unit_test(linear_to_flax),         cmocka_unit_test(conv_to_flax),
+        cmocka_unit_test(transposed_conv_flips),  cmocka_unit_test(batchnorm_and_back),
+        cmocka_unit_test(norms_and_embedding),    cmocka_unit_test(attention_and_back),
+        cmocka_unit_test(flatten_is_asked),       cmocka_unit_test(open_kind_is_asked),
+        cmocka_unit_test(gpt2_is_not_transposed), cmocka_unit_test(canonical_inverts),
+        cmocka_unit_test(canonical_of_flax),      cmocka_unit_test(moments_ride),
+        cmocka_unit_test(ties_are_kept),          cmocka_unit_test(like_by_shape),
+        cmocka_unit_test(like_ambiguous),         cmocka_unit_test(like_by_number),
+        cmocka_unit_test(like_lacks_a_layer),     cmocka_unit_test(options),
     };
     int r = cmocka_run_group_tests(tests, NULL, NULL);
     buf_free(&asked);
