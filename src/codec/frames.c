@@ -58,6 +58,10 @@ static enum status read_table(struct cursor *c, struct frames *fr, uint64_t tabl
                        "a frame size of the seek table is impossible");
         at += stored;
         raw += r;
+        if (i < fr->n && stored > fr->stored_max)
+            fr->stored_max = stored;
+        if (r > fr->raw_max)
+            fr->raw_max = r;
     }
     if (at != table_at)
         return bad(e, fr->f, table_at, "frames-tail",
@@ -155,9 +159,13 @@ enum status frames_fetch(const struct frames *fr, uint64_t lo, uint64_t hi, void
     return ST_OK;
 }
 
-size_t frames_scratch(void)
+static size_t stored_room(const struct frames *fr)
 {
-    return STORED_MAX + zs_decode_scratch();
+    return (fr->stored_max + 63) / 64 * 64;
+}
+size_t frames_scratch(const struct frames *fr)
+{
+    return stored_room(fr) + zs_decode_scratch();
 }
 
 enum status frames_decode(const struct frames *fr, uint64_t i, void *dst, void *scratch,
@@ -166,7 +174,7 @@ enum status frames_decode(const struct frames *fr, uint64_t i, void *dst, void *
     uint8_t *stored = scratch;
     TRY(frames_fetch(fr, i, i + 1, stored, e));
     enum status st =
-        zs_decode(stored, frame_stored(fr, i), dst, frame_raw(fr, i), stored + STORED_MAX, e);
+        zs_decode(stored, frame_stored(fr, i), dst, frame_raw(fr, i), stored + stored_room(fr), e);
     if (st != ST_OK)
         err_at(e, file_path(fr->f), fr->off[i]);
     return st;
