@@ -59,7 +59,7 @@ CFLAGS += $(SAN) -fsanitize=fuzzer-no-link
 LDFLAGS := -fsanitize=address,undefined -fopenmp
 else
 CC := gcc
-CPPFLAGS += $(if $(filter fault,$(FLAVOUR)),-DNNFERRY_FAULT)
+CPPFLAGS += -DNNFERRY_MUTATE $(if $(filter fault,$(FLAVOUR)),-DNNFERRY_FAULT)
 CFLAGS += $(SAN)
 LDFLAGS := -fsanitize=address,undefined -fopenmp
 endif

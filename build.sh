@@ -6,7 +6,8 @@
 #   build    (default) install what is missing, bring the guests' sources, build build/nnferry
 #   demo     build, then convert and validate the checkpoint that ships with the repository
 #   test     build every flavour and run every test; the last line counts them
-#   fetch    fill third_party/cache with the sources and packages of all the above
+#   fetch    fill third_party/cache with all that these need (several GB, most of it the
+#            frameworks of the interop tests)
 #   --offline  use third_party/cache alone; no network is touched
 #
 # Packages are installed as root or through sudo. Everything else stays in this folder.
@@ -17,7 +18,7 @@ ROOT=$PWD
 . third_party/apt.sh
 
 usage() {
-    sed -n '4,10s/^# \{0,1\}//p' build.sh
+    sed -n '4,11s/^# \{0,1\}//p' build.sh
 }
 
 die() {
@@ -37,22 +38,34 @@ installed() {
     [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
 }
 
-# Of alternatives A|B: the installed one, else the first that apt can install.
-missing_packages() {
-    local entry p found candidate
+# Of the given names, those that apt can install; the command to ask apt comes first.
+candidates() {
+    local ask=$1
+    shift
+    "$ask" apt-cache policy "$@" 2>/dev/null |
+        awk '/^[^ ]/ { p = $1; sub(/:$/, "", p) } /^  Candidate:/ && $2 != "(none)" { print p }'
+}
+
+# What to install for the sets SET...: of alternatives A|B the first that apt has, none
+# where one is installed already (unless --all). The command to ask apt comes first.
+to_install() {
+    local ask=$1 all=$2 entry p choice have
+    shift 2
+    # shellcheck disable=SC2046
+    have=" $(candidates "$ask" $(packages_of "$@" | tr '|' ' ') | tr '\n' ' ')"
     for entry in $(packages_of "$@"); do
-        found=""
-        candidate=""
+        if [ "$all" != --all ] && any_installed "$entry"; then
+            continue
+        fi
+        choice=${entry%%|*}
         for p in ${entry//|/ }; do
-            if installed "$p"; then
-                found=$p
+            case $have in *" $p "*)
+                choice=$p
                 break
-            fi
-            if [ -z "$candidate" ] && apt_has "$p"; then
-                candidate=$p
-            fi
+                ;;
+            esac
         done
-        [ -n "$found" ] || echo "${candidate:-${entry%%|*}}"
+        echo "$choice"
     done
 }
 
@@ -67,8 +80,8 @@ as_root() {
 
 # Sets the apt that packages come from: the machine's own, or the cache as a local archive.
 APT=(LC_ALL=C DEBIAN_FRONTEND=noninteractive)
-apt_has() {
-    env "${APT[@]}" apt-cache policy "$1" 2>/dev/null | grep -q 'Candidate: [^(]'
+apt_public() {
+    env "${APT[@]}" "$@"
 }
 
 need_packages() {
@@ -85,7 +98,7 @@ need_packages() {
         as_root "${APT[@]}" apt-get -q update >build/apt-update.log 2>&1 ||
             echo "build.sh: apt-get update had trouble (build/apt-update.log); going on" >&2
     fi
-    MISSING=$(missing_packages "$@" | tr '\n' ' ')
+    MISSING=$(to_install apt_public --missing "$@" | tr '\n' ' ')
     echo "build.sh: installing $MISSING"
     # shellcheck disable=SC2086
     as_root "${APT[@]}" apt-get -q -y -o DPkg::Lock::Timeout=600 --no-install-recommends install $MISSING >build/apt-install.log 2>&1 || {
@@ -111,17 +124,10 @@ build() {
 # Fills the cache with every package of every set and all they need, as if nothing at
 # all were installed, so that it serves the barest machine of this distribution.
 fetch_packages() {
-    local debs=$ROOT/third_party/cache/debs entry p names=""
+    local debs=$ROOT/third_party/cache/debs names
     apt_update_once
     mkdir -p "$debs/partial"
-    for entry in $(packages_of build demo test); do
-        for p in ${entry//|/ }; do
-            if apt_private apt-cache policy "$p" | grep -q 'Candidate: [^(]'; then
-                names="$names $p"
-                break
-            fi
-        done
-    done
+    names=$(to_install apt_private --all build demo test)
     # shellcheck disable=SC2086
     apt_private apt-get -q -y --no-install-recommends --download-only -o Dir::State::status="$APT_DIR/empty" \
         -o Dir::Cache::archives="$debs" install $names >"$APT_DIR/packages.log" 2>&1 || {
@@ -131,6 +137,20 @@ fetch_packages() {
     rm -rf "$debs/partial" "$debs/lock"
     (cd "$debs" && dpkg-scanpackages --multiversion . >Packages.new 2>/dev/null && mv Packages.new Packages)
     echo "build.sh: $(grep -c '^Package:' "$debs/Packages") packages, $(du -sh "$debs" | cut -f1) in third_party/cache/debs"
+}
+
+# The Python packages of the interop tests, with all they need, as wheels.
+fetch_wheels() {
+    local wheels=third_party/cache/wheels list=tests/interop/requirements.txt
+    [ -f "$list" ] || return 0
+    need_packages test
+    mkdir -p "$wheels"
+    [ -x build/fetch-venv/bin/pip ] || python3 -m venv build/fetch-venv
+    build/fetch-venv/bin/pip -q download -d "$wheels" -r "$list" >build/wheels.log 2>&1 || {
+        tail -20 build/wheels.log >&2
+        die "cannot download the packages of $list"
+    }
+    echo "build.sh: $(find "$wheels" -type f | wc -l) wheels, $(du -sh "$wheels" | cut -f1) in $wheels"
 }
 
 while [ $# -gt 0 ]; do
@@ -169,5 +189,6 @@ fetch)
     need_packages build
     third_party/sources.sh fetch
     fetch_packages
+    fetch_wheels
     ;;
 esac

@@ -12,5 +12,5 @@ run() {
 }
 run convert demo/digits.pt -f -o "$out/digits.tar.zst"
 run verify "$out/digits.tar.zst"
-run convert "$out/digits.tar.zst" --to flax -f -o "$out/digits.msgpack"
-run validate demo/digits.pt "$out/digits.msgpack" --level layer
+run convert "$out/digits.tar.zst" --to flax --map demo/digits.map -f -o "$out/digits.msgpack"
+run validate demo/digits.pt "$out/digits.msgpack" --map demo/digits.map --level layer

@@ -55,10 +55,10 @@ def log_path(test):
 
 
 def environment(test):
-    env = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "GOMP_", "NNFERRY_"))}
+    env = {k: v for k, v in os.environ.items()
+           if not k.startswith(("OMP_", "GOMP_", "NNFERRY_", "SLURM_")) or
+           k in ("NNFERRY_OFFLINE", "NNFERRY_PYTHON")}
     env.pop("MAKEFLAGS", None)
-    if os.environ.get("NNFERRY_OFFLINE"):
-        env["NNFERRY_OFFLINE"] = "1"
     env.update(
         LC_ALL="C.UTF-8",
         NNFERRY=os.path.join(ROOT, "build/nnferry"),

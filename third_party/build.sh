@@ -21,14 +21,8 @@ export RANLIB=ranlib AR='ar'
 
 third_party/toolchain.sh "$ARCH"
 case $LIBC in
-musl)
-    CC=$ROOT/build/toolchain/$ARCH-musl-gcc
-    guests="zstd zlib libdeflate jansson cmocka libgomp"
-    ;;
-host)
-    CC=gcc
-    guests="zstd zlib libdeflate jansson cmocka"
-    ;;
+musl) CC=$ROOT/build/toolchain/$ARCH-musl-gcc ;;
+host) CC=gcc ;;
 *)
     echo "third_party/build.sh: unknown target $TARGET" >&2
     exit 1
@@ -45,7 +39,6 @@ CFLAGS="-O3 -g0 -fno-strict-aliasing -ffunction-sections -fdata-sections -ffp-co
 compile() {
     local dir=$1 flags=$2
     shift 2
-    # shellcheck disable=SC2016
     printf '%s\n' "$@" | xargs -P 2 -I{} sh -c '
         out=$(echo "$1" | tr / _)
         cd "$2" && $3 -c "$1" -o "$4/${out%.*}.o"' sh {} "$dir" "$CC $CFLAGS $flags" "$WORK"
@@ -58,7 +51,8 @@ archive() {
 }
 
 mkdir -p "$OUT/include" "$OUT/lib" build/src
-for guest in $guests; do
+for recipe in third_party/*/build.sh; do
+    guest=$(basename "$(dirname "$recipe")")
     version=$(third_party/sources.sh version "$guest") || {
         echo "$guest: no accepted source in third_party/cache; run ./build.sh (or ./build.sh fetch)" >&2
         exit 1

@@ -188,8 +188,8 @@ unpack_guest() {
 
 case ${1-} in
 fetch)
-    for guest in zstd zlib libdeflate jansson cmocka libgomp musl; do
-        fetch_guest "$guest"
+    for pins in third_party/*/pins; do
+        fetch_guest "$(basename "$(dirname "$pins")")"
     done
     ;;
 unpack) unpack_guest "$2" "$3" ;;

@@ -171,4 +171,5 @@ static enum status run(struct args *a, struct err *e)
 
 static const enum opt opts[] = {OPT_N};
 const struct command completion_command = {
-    "completion", "SHELL", "Print a completion script for bash, zsh or fish", opts, 1, 1, run};
+    "completion", "SHELL", "Print a completion script for bash, zsh or fish", opts, 1, 1,
+    run,          false};

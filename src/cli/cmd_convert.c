@@ -41,32 +41,6 @@ static enum status choose_format(struct job *j, struct err *e)
     return ST_OK;
 }
 
-static enum status read_rules(struct job *j, struct err *e)
-{
-    const char *path = j->a->text[OPT_MAP];
-    struct file *f;
-    if (!path)
-        return ST_OK;
-    TRY(file_open(path, &f, e));
-    uint64_t n = file_size(f);
-    enum status st = ST_OK;
-    if (n > (UINT64_C(64) << 20))
-        st = err_set(e, ST_INPUT, "rules-too-long", "a rules file of %llu bytes is too long",
-                     (unsigned long long)n);
-    else if (!buf_reserve(&j->rules_text, (size_t)n + 1))
-        st = err_nomem(e, n);
-    else
-        st = file_pread(f, j->rules_text.p, (size_t)n, 0, e);
-    if (st == ST_OK)
-        j->rules_text.n = (size_t)n;
-    else
-        err_file(e, path);
-    file_close(f);
-    j->mo.rules = buf_as_str(&j->rules_text);
-    j->mo.rules_path = path;
-    return st;
-}
-
 static void options(struct job *j)
 {
     const struct args *a = j->a;
@@ -246,16 +220,23 @@ static enum status work(struct job *j, struct err *e)
         err_file(e, j->dst);
         return st;
     }
-    TRY(read_rules(j, e));
+    TRY(read_rules_file(a, &j->rules_text, e));
+    j->mo.rules = buf_as_str(&j->rules_text);
+    j->mo.rules_path = a->text[OPT_MAP];
     TRY(open_source(a, j->src, &j->m, &j->found, e));
     if (a->set[OPT_LIKE]) {
         struct read_opt o = {.weights_only = true};
         TRY(format_open(a->text[OPT_LIKE], NULL, &o, &j->like, &like_found, e));
         j->mo.like = &j->like;
     }
-    TRY(map_plan(&j->p, &j->mo, j->fmt, a->number[OPT_MAX_OUTPUT], &j->rules_out, e));
+    enum status st = map_plan(&j->p, &j->mo, j->fmt, a->number[OPT_MAX_OUTPUT], &j->rules_out, e);
     run_opt_fill(a, &j->ro);
-    TRY(j->fmt->check(&j->p.dst, &j->wo, e));
+    if (st == ST_OK)
+        st = j->fmt->check(&j->p.dst, &j->wo, e);
+    if (st != ST_OK) {
+        err_file(e, a->arg[0]);
+        return st;
+    }
     if (a->set[OPT_DRY_RUN])
         return show_plan(j, e);
     say_ledger(j);
@@ -263,7 +244,7 @@ static enum status work(struct job *j, struct err *e)
     struct out_opt oo = {.force = a->set[OPT_FORCE],
                          .is_dir = j->fmt->dir_target && j->wo.max_shard_size > 0};
     TRY(out_begin(j->dst, &oo, &out, e));
-    enum status st = write_it(j, out, e);
+    st = write_it(j, out, e);
     out_end(out);
     if (st == ST_OK && a->set[OPT_JSON]) {
         struct json_w *w = print_json();
@@ -294,6 +275,8 @@ static enum status one(struct args *a, const char *src, const char *dst, struct 
     plan_init(&j->p, &j->m);
     options(j);
     enum status st = work(j, e);
+    if (st == ST_CANNOT || st == ST_INPUT)
+        err_file(e, src);
     if (st == ST_CANNOT && j->rules_out.n && !a->set[OPT_JSON])
         print_str(buf_as_str(&j->rules_out));
     if (st == ST_CANNOT && j->rules_out.n && a->set[OPT_JSON]) {
@@ -344,5 +327,5 @@ static const enum opt opts[] = {OPT_OUTPUT,
                                 OPT_KEEP_GOING,
                                 OPT_N};
 const struct command convert_command = {
-    "convert", "SRC -o DST", "Convert a checkpoint to another format or framework", opts, 1,
-    1,         run};
+    "convert", "SRC -o DST", "Convert a checkpoint to another format or framework", opts, 1, 1,
+    run,       false};

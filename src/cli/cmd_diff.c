@@ -215,4 +215,4 @@ static enum status run(struct args *a, struct err *e)
 
 static const enum opt opts[] = {OPT_RTOL, OPT_ATOL, OPT_INPUT_FORMAT, OPT_N};
 const struct command diff_command = {
-    "diff", "A B", "Tell which tensors differ, by how much", opts, 2, 2, run};
+    "diff", "A B", "Tell which tensors differ, by how much", opts, 2, 2, run, false};

@@ -46,4 +46,4 @@ static enum status run(struct args *a, struct err *e)
 
 static const enum opt opts[] = {OPT_N};
 const struct command formats_command = {
-    "formats", "", "List the formats that are read and written", opts, 0, 0, run};
+    "formats", "", "List the formats that are read and written", opts, 0, 0, run, false};

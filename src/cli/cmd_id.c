@@ -152,4 +152,4 @@ static enum status run(struct args *a, struct err *e)
 }
 
 static const enum opt opts[] = {OPT_CANONICAL, OPT_TENSORS, OPT_FROM, OPT_INPUT_FORMAT, OPT_N};
-const struct command id_command = {"id", "SRC", "Print the model's digest", opts, 1, 1, run};
+const struct command id_command = {"id", "SRC", "Print the model's digest", opts, 1, 1, run, false};

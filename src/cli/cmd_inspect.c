@@ -292,4 +292,4 @@ static enum status run(struct args *a, struct err *e)
 
 static const enum opt opts[] = {OPT_STATS, OPT_TREE, OPT_INPUT_FORMAT, OPT_WEIGHTS_ONLY, OPT_N};
 const struct command inspect_command = {
-    "inspect", "SRC", "Show format, framework, metadata and every tensor", opts, 1, 1, run};
+    "inspect", "SRC", "Show format, framework, metadata and every tensor", opts, 1, 1, run, false};

@@ -49,4 +49,5 @@ static enum status run(struct args *a, struct err *e)
 
 static const enum opt opts[] = {OPT_SOURCE, OPT_N};
 const struct command man_command = {
-    "man", "[[SECTION] PAGE]", "Show a page of the manual, or list the pages", opts, 0, 2, run};
+    "man", "[[SECTION] PAGE]", "Show a page of the manual, or list the pages", opts, 0, 2, run,
+    false};

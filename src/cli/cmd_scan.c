@@ -80,4 +80,4 @@ static enum status run(struct args *a, struct err *e)
 
 static const enum opt opts[] = {OPT_INPUT_FORMAT, OPT_N};
 const struct command scan_command = {
-    "scan", "SRC", "Security verdict: every global, redirect and oddity", opts, 1, 1, run};
+    "scan", "SRC", "Security verdict: every global, redirect and oddity", opts, 1, 1, run, false};

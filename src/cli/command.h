@@ -16,6 +16,7 @@ struct command {
     const enum opt *opts; /* besides the common ones; ended by OPT_N */
     size_t min_args, max_args;
     enum status (*run)(struct args *a, struct err *e);
+    bool devices; /* may use OpenCL: main starts the spawner before anything else */
 };
 extern const struct command *const commands[];
 extern const size_t n_commands;
@@ -39,6 +40,8 @@ MUSTCHECK enum status open_source(const struct args *a, const char *path, struct
 const char *recognised_framework(const struct model *m);      /* "" when nobody knows it */
 void shape_text(const struct tensor *t, char *out, size_t n); /* "[3, 4]" */
 void size_text(uint64_t bytes, char *out, size_t n);          /* "12.3 MiB" */
+/* The text of --map, empty where there is none; freed by the caller. */
+MUSTCHECK enum status read_rules_file(const struct args *a, struct buf *text, struct err *e);
 void run_opt_fill(const struct args *a, struct run_opt *o);
 
 void help_print(const struct command *c); /* NULL: the overview */

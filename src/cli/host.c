@@ -8,7 +8,6 @@
 #include "base/par.h"
 #include "base/stop.h"
 #include "cli/command.h"
-#include "convert/kernel.h"
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -145,10 +144,8 @@ enum status host_setup(const struct args *a, struct err *e)
         file_set_io(strcmp(a->text[OPT_IO], "mmap") == 0   ? IO_MMAP
                     : strcmp(a->text[OPT_IO], "read") == 0 ? IO_READ
                                                            : IO_AUTO);
-    if (a->set[OPT_SIMD] && strcmp(a->text[OPT_SIMD], "scalar") == 0) {
+    if (a->set[OPT_SIMD] && strcmp(a->text[OPT_SIMD], "scalar") == 0)
         cpu_limit(0);
-        (void)kernel_force(KERNEL_SCALAR);
-    }
     for (size_t i = 0; a->many[OPT_ROOT][i]; i++)
         dir_add_root(a->many[OPT_ROOT][i]);
     spool_set_dir(a->text[OPT_TMPDIR]);

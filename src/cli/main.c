@@ -1,15 +1,20 @@
 /* nnferry: carries trained neural networks between frameworks, offline. Finds the command, sets up
  * the process, runs it, prints what went wrong in one line and exits with the status.
  */
-#include "base/log.h"
+#include "base/child.h"
 #include "base/mem.h"
-#include "base/stop.h"
 #include "cli/command.h"
 #include "cli/host.h"
+#include "worker/wire.h"
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+
+#ifndef NNFERRY_LIBEXEC
+#define NNFERRY_LIBEXEC "/usr/libexec/nnferry"
+#endif
 
 #define COMMAND(name) extern const struct command name##_command;
 #include "cli/list.h"
@@ -41,9 +46,21 @@ static enum status no_command(const char *word, struct err *e)
                 : err_set(e, ST_USAGE, NULL, "no command '%s'; see nnferry --help", word);
 }
 
+/* Before the first thread and before any input is open. */
+static enum status start_spawner(struct err *e)
+{
+    const struct child_opt o = {.env = (const char *const *)environ,
+                                .tmpdir = getenv("TMPDIR"),
+                                .libexec = NNFERRY_LIBEXEC "/nnferry-worker",
+                                .image = nnferry_worker_image,
+                                .image_bytes =
+                                    (size_t)(nnferry_worker_image_end - nnferry_worker_image)};
+    return child_start(&o, e);
+}
+
 static enum status run(struct args *a, int argc, const char **argv, struct err *e)
 {
-    static const struct command top = {"nnferry", "COMMAND", "", NULL, 0, SIZE_MAX, NULL};
+    static const struct command top = {.name = "nnferry", .args = "COMMAND", .summary = ""};
     const char *word = argc > 1 ? argv[1] : "--help";
     if (strcmp(word, "--version") == 0 || strcmp(word, "-V") == 0) {
         print_fmt("nnferry %s\n", NNFERRY_VERSION);
@@ -67,6 +84,8 @@ static enum status run(struct args *a, int argc, const char **argv, struct err *
         return ST_OK;
     }
     host_talk(a);
+    if (c->devices)
+        TRY(start_spawner(e));
     TRY(host_setup(a, e));
     return c->run(a, e);
 }
@@ -84,6 +103,7 @@ int main(int argc, char **argv)
     enum status st = run(&a, argc, (const char **)(uintptr_t)argv, &e);
     if (a.set[OPT_JSON] && a.cmd && !a.set[OPT_HELP] && !a.set[OPT_VERSION])
         print_json_end(st, &e);
+    child_stop();
     enum status end = print_end(&out_err);
     if (st != ST_OK && e.reason[0])
         host_error(&a, &e);

@@ -55,7 +55,7 @@ const struct opt_info opt_info[OPT_N] = {
                        "digest over canonical names and axes (nnc1)"},
     [OPT_TENSORS] = {"tensors", 0, OPT_FLAG, NULL, NULL, "list one digest per tensor"},
     [OPT_DEVICE] = {"device", 0, OPT_TEXT, "SEL", NULL,
-                    "OpenCL device: number, part of its name, gpu, cpu, or none"},
+                    "OpenCL device: number, part of its name, gpu, cpu, or native"},
     [OPT_LEVEL] = {"level", 0, OPT_CHOICE, "tensor|layer", "tensor|layer",
                    "what to compare (default layer)"},
     [OPT_SEED] = {"seed", 0, OPT_NUMBER, "N", NULL, "seed of the inputs (default 1)"},

@@ -9,7 +9,9 @@
 enum status open_source(const struct args *a, const char *path, struct model *m,
                         const struct format **found, struct err *e)
 {
-    struct read_opt o = {.weights_only = a->set[OPT_WEIGHTS_ONLY]};
+    /* inspect looks at headers; every command that uses the numbers checks them */
+    struct read_opt o = {.weights_only = a->set[OPT_WEIGHTS_ONLY],
+                         .quick = strcmp(a->cmd->name, "inspect") == 0 && !a->set[OPT_STATS]};
     const struct format *force = NULL;
     if (a->set[OPT_INPUT_FORMAT]) {
         force = format_find(str_from(a->text[OPT_INPUT_FORMAT]));
@@ -71,4 +73,28 @@ void run_opt_fill(const struct args *a, struct run_opt *o)
     o->threads = host.threads;
     /* metadata is charged first; the engine gets what is left */
     o->memory = host.memory > used ? host.memory - used : 1;
+}
+
+enum status read_rules_file(const struct args *a, struct buf *text, struct err *e)
+{
+    const char *path = a->text[OPT_MAP];
+    struct file *f;
+    if (!path)
+        return ST_OK;
+    TRY(file_open(path, &f, e));
+    uint64_t n = file_size(f);
+    enum status st = ST_OK;
+    if (n > (UINT64_C(64) << 20))
+        st = err_set(e, ST_INPUT, "rules-too-long", "a rules file of %llu bytes is too long",
+                     (unsigned long long)n);
+    else if (!buf_reserve(text, (size_t)n + 1))
+        st = err_nomem(e, n);
+    else
+        st = file_pread(f, text->p, (size_t)n, 0, e);
+    if (st == ST_OK)
+        text->n = (size_t)n;
+    else
+        err_file(e, path);
+    file_close(f);
+    return st;
 }

@@ -7,6 +7,7 @@
  */
 #include "codec/deflate.h"
 #include "base/mem.h"
+#include <libdeflate.h>
 #include <string.h>
 #define ZLIB_CONST
 #include <zlib.h>
@@ -25,7 +26,7 @@ struct inflater {
 
 uint32_t crc32_update(uint32_t crc, const void *p, size_t n)
 {
-    return (uint32_t)crc32_z(crc, p, n);
+    return libdeflate_crc32(crc, p, n); /* several times as fast as zlib's */
 }
 
 uint32_t crc32_join(uint32_t a, uint32_t b, uint64_t b_bytes)

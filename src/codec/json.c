@@ -156,7 +156,7 @@ static enum status escape(struct json *j, struct err *e)
     if (ch != 'u')
         return syntax(j, e, "an escape");
     j->p_++;
-    unsigned cp, low;
+    unsigned cp = 0, low = 0;
     TRY(hex4(j, &cp, e));
     if (cp >= 0xdc00 && cp < 0xe000)
         return fail(j, at, e, "json-surrogate", "low surrogate without a high one");

@@ -8,28 +8,15 @@
  * pickle-type pickle-ext pickle-buffer pickle-build pickle-no-stop pickle-stop pickle-tail
  * pickle-depth pickle-cycle pickle-key-twice pickle-build-key pickle-budget pickle-too-big.
  */
-#include "codec/pickle_room.h"
 #include "base/checked.h"
 #include "base/cursor.h"
 #include "base/mem.h"
+#include "codec/pickle_room.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-struct vm {
-    struct pickle *p;
-    const struct pickle_opt *o;
-    struct cursor c;
-    struct err *e;
-    uint32_t at; /* offset of the opcode at work */
-    uint32_t *stack, *mark, *memo;
-    size_t n_stack, cap_stack, n_mark, cap_mark, cap_memo, n_memo;
-    uint64_t frame_end; /* 0 = none */
-    uint64_t budget;
-};
-
-static enum status bad(struct vm *m, const char *code, const char *fmt, ...) PRINTF(3, 4);
-static enum status bad(struct vm *m, const char *code, const char *fmt, ...)
+enum status pickle_bad(struct vm *m, const char *code, const char *fmt, ...)
 {
     char text[256];
     va_list ap;
@@ -84,7 +71,7 @@ static size_t floor_of(const struct vm *m)
 static enum status pop(struct vm *m, uint32_t *v)
 {
     if (m->n_stack <= floor_of(m))
-        return bad(m, "pickle-underflow", "opcode finds no value on the stack");
+        return pickle_bad(m, "pickle-underflow", "opcode finds no value on the stack");
     *v = m->stack[--m->n_stack];
     return ST_OK;
 }
@@ -92,14 +79,14 @@ static enum status pop(struct vm *m, uint32_t *v)
 static enum status top(struct vm *m, uint32_t *v)
 {
     if (m->n_stack <= floor_of(m))
-        return bad(m, "pickle-underflow", "opcode finds no value on the stack");
+        return pickle_bad(m, "pickle-underflow", "opcode finds no value on the stack");
     *v = m->stack[m->n_stack - 1];
     return ST_OK;
 }
 static enum status open_mark(struct vm *m)
 {
     if (m->n_mark >= PICKLE_DEPTH)
-        return bad(m, "pickle-depth", "more than %d open marks", PICKLE_DEPTH);
+        return pickle_bad(m, "pickle-depth", "more than %d open marks", PICKLE_DEPTH);
     TRY(grow(m, &m->mark, m->n_mark, &m->cap_mark, sizeof *m->mark));
     m->mark[m->n_mark++] = (uint32_t)m->n_stack;
     return ST_OK;
@@ -108,7 +95,7 @@ static enum status open_mark(struct vm *m)
 static enum status close_mark(struct vm *m, size_t *lo)
 {
     if (m->n_mark == 0)
-        return bad(m, "pickle-mark", "opcode finds no mark");
+        return pickle_bad(m, "pickle-mark", "opcode finds no mark");
     *lo = m->mark[--m->n_mark];
     return ST_OK;
 }
@@ -123,41 +110,43 @@ static enum status value(struct vm *m, enum pk_kind kind, uint32_t *v)
     p->val[*v] = (struct pk_val){.kind = (uint8_t)kind, .at = m->at};
     return ST_OK;
 }
-static enum status push_value(struct vm *m, enum pk_kind kind, struct pk_val **out)
+enum status pickle_push(struct vm *m, enum pk_kind kind, struct pk_val **out)
 {
     uint32_t v = 0;
     TRY(value(m, kind, &v));
     *out = &m->p->val[v];
     return push(m, v);
 }
-static enum status push_int(struct vm *m, int64_t i)
+enum status pickle_push_int(struct vm *m, int64_t i)
 {
     struct pk_val *x;
-    TRY(push_value(m, PK_INT, &x));
+    TRY(pickle_push(m, PK_INT, &x));
     x->i = i;
     return ST_OK;
 }
-static enum status push_bool(struct vm *m, bool b)
+enum status pickle_push_bool(struct vm *m, bool b)
 {
     struct pk_val *x;
-    TRY(push_value(m, PK_BOOL, &x));
+    TRY(pickle_push(m, PK_BOOL, &x));
     x->i = b;
     return ST_OK;
 }
-static enum status push_text(struct vm *m, enum pk_kind kind, const void *s, size_t n)
+enum status pickle_push_text(struct vm *m, enum pk_kind kind, const void *s, size_t n)
 {
     struct pk_val *x;
-    if (kind == PK_STR && !str_utf8((struct str){s, n}, NULL))
-        return bad(m, "pickle-utf8", "text is not UTF-8");
-    TRY(push_value(m, kind, &x));
+    size_t where;
+    if (kind == PK_STR && !str_utf8((struct str){s, n}, &where))
+        return pickle_bad(m, "pickle-utf8", "text is not UTF-8");
+    TRY(pickle_push(m, kind, &x));
     x->text.p = s;
     x->text.n = (uint32_t)n;
     return ST_OK;
 }
 /* Python 2's byte strings are text where they can be. */
-static enum status push_string(struct vm *m, const void *s, size_t n)
+enum status pickle_push_string(struct vm *m, const void *s, size_t n)
 {
-    return push_text(m, str_utf8((struct str){s, n}, NULL) ? PK_STR : PK_BYTES, s, n);
+    size_t where;
+    return pickle_push_text(m, str_utf8((struct str){s, n}, &where) ? PK_STR : PK_BYTES, s, n);
 }
 static enum status seq_add(struct vm *m, struct pk_seq *s, uint32_t v)
 {
@@ -186,7 +175,7 @@ static enum status collect(struct vm *m, enum pk_kind kind, size_t lo)
 {
     uint32_t v = 0;
     if (kind == PK_DICT && (m->n_stack - lo) % 2 != 0)
-        return bad(m, "pickle-type", "a key without a value");
+        return pickle_bad(m, "pickle-type", "a key without a value");
     TRY(value(m, kind, &v));
     TRY(seq_fill(m, v, lo, m->n_stack));
     m->n_stack = lo;
@@ -213,11 +202,11 @@ static enum status more_of(struct vm *m, uint32_t v, uint32_t *more)
 static enum status add_to(struct vm *m, size_t lo, bool pairs, bool set)
 {
     if (lo <= floor_of(m))
-        return bad(m, "pickle-underflow", "opcode finds no container on the stack");
+        return pickle_bad(m, "pickle-underflow", "opcode finds no container on the stack");
     uint32_t v = m->stack[lo - 1];
     enum pk_kind k = pk_kind(m->p, v);
     if (pairs && (m->n_stack - lo) % 2 != 0)
-        return bad(m, "pickle-type", "a key without a value");
+        return pickle_bad(m, "pickle-type", "a key without a value");
     if (is_instance(m, v)) {
         uint32_t x = 0;
         TRY(more_of(m, v, &x));
@@ -228,8 +217,10 @@ static enum status add_to(struct vm *m, size_t lo, bool pairs, bool set)
     } else if (k == (pairs ? PK_DICT : set ? PK_SET : PK_LIST)) {
         TRY(seq_fill(m, v, lo, m->n_stack));
     } else {
-        return bad(m, "pickle-type", "opcode fills something that is no %s",
-                   pairs ? "dict" : set ? "set" : "list");
+        return pickle_bad(m, "pickle-type", "opcode fills something that is no %s",
+                          pairs ? "dict"
+                          : set ? "set"
+                                : "list");
     }
     m->n_stack = lo;
     return ST_OK;
@@ -239,9 +230,9 @@ static enum status call(struct vm *m, enum pk_kind kind, uint32_t fn, uint32_t a
                         uint32_t kwargs)
 {
     if (pk_kind(m->p, args) != PK_TUPLE)
-        return bad(m, "pickle-type", "arguments that are no tuple");
+        return pickle_bad(m, "pickle-type", "arguments that are no tuple");
     if (kind == PK_NEW && pk_kind(m->p, fn) != PK_GLOBAL)
-        return bad(m, "pickle-type", "an instance of something that is no global");
+        return pickle_bad(m, "pickle-type", "an instance of something that is no global");
     uint32_t v = 0, x = 0;
     TRY(value(m, kind, &v));
     m->p->val[v].call = (struct pk_call){fn, args, 0};
@@ -258,10 +249,10 @@ static enum status build(struct vm *m)
     TRY(pop(m, &state));
     TRY(top(m, &v));
     if (!is_instance(m, v))
-        return bad(m, "pickle-build", "state for something that is no instance");
+        return pickle_bad(m, "pickle-build", "state for something that is no instance");
     TRY(more_of(m, v, &x));
     if (m->p->more[x].state)
-        return bad(m, "pickle-build", "state set twice");
+        return pickle_bad(m, "pickle-build", "state set twice");
     m->p->more[x].state = state;
     return ST_OK;
 }
@@ -272,12 +263,14 @@ static enum status global(struct vm *m, struct str module, struct str name, uint
 {
     struct pickle *p = m->p;
     struct str part[2] = {module, name};
+    size_t where;
     for (int k = 0; k < 2; k++) {
-        bool plain = part[k].n > 0 && part[k].n <= 1024 && str_utf8(part[k], NULL);
+        bool plain = part[k].n > 0 && part[k].n <= 1024 && str_utf8(part[k], &where);
         for (size_t i = 0; plain && i < part[k].n; i++)
             plain = (uint8_t)part[k].p[i] > ' ' && part[k].p[i] != 0x7f;
         if (!plain)
-            return bad(m, "pickle-name", "a global whose name is empty, long or not plain text");
+            return pickle_bad(m, "pickle-name",
+                              "a global whose name is empty, long or not plain text");
     }
     uint32_t g = 0;
     for (; g < p->n_global; g++)
@@ -286,15 +279,15 @@ static enum status global(struct vm *m, struct str module, struct str name, uint
     if (g == p->n_global) {
         /* linear search above: a checkpoint names tens, so a flood of names is refused */
         if (p->n_global >= 4096)
-            return bad(m, "pickle-name", "more than 4096 different globals");
+            return pickle_bad(m, "pickle-name", "more than 4096 different globals");
         struct pk_global n = {.module = module, .name = name, .at = m->at};
         for (size_t i = 0; i < m->o->n_allow && n.tag == 0; i++)
             if (str_is(module, m->o->allow[i].module) && str_is(name, m->o->allow[i].name))
                 n.tag = m->o->allow[i].tag;
         n.runs_code = n.tag == 0 && pickle_runs_code(module, name);
         if (n.runs_code && !m->o->scan)
-            return bad(m, "pickle-runs-code", "the pickle names %.*s.%.*s, which runs code",
-                       STR_ARG(module), STR_ARG(name));
+            return pickle_bad(m, "pickle-runs-code", "the pickle names %.*s.%.*s, which runs code",
+                              STR_ARG(module), STR_ARG(name));
         TRY(grow(m, &p->global, p->n_global, &p->cap_global_, sizeof *p->global));
         p->global[p->n_global++] = n;
     }
@@ -304,15 +297,15 @@ static enum status global(struct vm *m, struct str module, struct str name, uint
 }
 
 /* Text up to a newline, at most max bytes. */
-static enum status line(struct vm *m, size_t max, struct str *out)
+enum status pickle_line(struct vm *m, size_t max, struct str *out)
 {
     uint64_t left = cur_left(&m->c);
     size_t look = left < max + 1 ? (size_t)left : max + 1;
     const uint8_t *s = cur_peek(&m->c, look);
     const uint8_t *nl = s ? memchr(s, '\n', look) : NULL;
     if (!nl)
-        return look == left ? bad(m, "pickle-truncated", "line without an end")
-                            : bad(m, "pickle-length", "line of more than %zu bytes", max);
+        return look == left ? pickle_bad(m, "pickle-truncated", "line without an end")
+                            : pickle_bad(m, "pickle-length", "line of more than %zu bytes", max);
     *out = (struct str){(const char *)s, (size_t)(nl - s)};
     cur_skip(&m->c, out->n + 1);
     return ST_OK;
@@ -322,8 +315,8 @@ static enum status op_global(struct vm *m, bool inst)
 {
     struct str module, name;
     uint32_t g = 0;
-    TRY(line(m, 2048, &module));
-    TRY(line(m, 2048, &name));
+    TRY(pickle_line(m, 2048, &module));
+    TRY(pickle_line(m, 2048, &name));
     TRY(global(m, module, name, &g));
     if (!inst)
         return push(m, g);
@@ -341,7 +334,7 @@ static enum status op_stack_global(struct vm *m)
     TRY(pop(m, &name));
     TRY(pop(m, &module));
     if (pk_kind(m->p, module) != PK_STR || pk_kind(m->p, name) != PK_STR)
-        return bad(m, "pickle-type", "a global whose name is no text");
+        return pickle_bad(m, "pickle-type", "a global whose name is no text");
     TRY(global(m, pk_text(m->p, module), pk_text(m->p, name), &g));
     return push(m, g);
 }
@@ -352,186 +345,11 @@ static enum status op_obj(struct vm *m)
     size_t lo = 0;
     TRY(close_mark(m, &lo));
     if (m->n_stack == lo)
-        return bad(m, "pickle-underflow", "an instance without a class");
+        return pickle_bad(m, "pickle-underflow", "an instance without a class");
     TRY(collect(m, PK_TUPLE, lo + 1));
     uint32_t fn = m->stack[lo], args = m->stack[lo + 1];
     m->n_stack = lo;
     return call(m, PK_NEW, fn, args, 0);
-}
-
-/* ---- numbers and strings as text (protocol 0) ---- */
-
-static bool decimal(struct str s, bool *negative, struct str *digits)
-{
-    *negative = s.n > 0 && s.p[0] == '-';
-    *digits = str_sub(s, *negative ? 1 : 0, s.n);
-    if (digits->n == 0 || (digits->p[0] == '0' && digits->n > 1))
-        return false;
-    for (size_t i = 0; i < digits->n; i++)
-        if (digits->p[i] < '0' || digits->p[i] > '9')
-            return false;
-    return true;
-}
-
-static enum status text_int(struct vm *m, bool is_long)
-{
-    struct str s, digits;
-    bool negative;
-    TRY(line(m, 64, &s));
-    if (!is_long && (str_is(s, "00") || str_is(s, "01")))
-        return push_bool(m, s.p[1] == '1');
-    if (is_long) {
-        if (s.n == 0 || s.p[s.n - 1] != 'L')
-            return bad(m, "pickle-number", "long integer without its L");
-        s.n--;
-    }
-    uint64_t u;
-    if (!decimal(s, &negative, &digits) || (negative && str_is(digits, "0")))
-        return bad(m, "pickle-number", "not a plain decimal integer");
-    if (!str_u64(digits, &u) || u > (uint64_t)INT64_MAX + negative)
-        return bad(m, "pickle-number", "integer beyond 64 bits as text");
-    return push_int(m, negative ? (int64_t)(0 - u) : (int64_t)u);
-}
-
-static bool float_text(struct str s)
-{
-    size_t i = s.n > 0 && s.p[0] == '-', digits = 0;
-    struct str rest = str_sub(s, i, s.n);
-    if (str_is(rest, "inf") || str_is(rest, "nan"))
-        return true;
-    for (; i < s.n && s.p[i] >= '0' && s.p[i] <= '9'; i++)
-        digits++;
-    if (i < s.n && s.p[i] == '.')
-        for (i++; i < s.n && s.p[i] >= '0' && s.p[i] <= '9'; i++)
-            digits++;
-    if (digits == 0)
-        return false;
-    if (i == s.n)
-        return true;
-    if (s.p[i] != 'e' && s.p[i] != 'E')
-        return false;
-    i++;
-    if (i < s.n && (s.p[i] == '+' || s.p[i] == '-'))
-        i++;
-    size_t from = i;
-    while (i < s.n && s.p[i] >= '0' && s.p[i] <= '9')
-        i++;
-    return i == s.n && i > from && i - from <= 4;
-}
-
-static enum status text_float(struct vm *m)
-{
-    struct str s;
-    TRY(line(m, 64, &s));
-    if (!float_text(s))
-        return bad(m, "pickle-number", "not a plain decimal number");
-    char t[65];
-    memcpy(t, s.p, s.n);
-    t[s.n] = 0;
-    double d = strtod(t, NULL);
-    uint64_t bits;
-    memcpy(&bits, &d, sizeof bits);
-    if ((bits & INT64_MAX) == 0x7ff0000000000000u && s.p[s.n - 1] != 'f')
-        return bad(m, "pickle-number", "number beyond a double");
-    struct pk_val *x;
-    TRY(push_value(m, PK_FLOAT, &x));
-    x->bits = bits;
-    return ST_OK;
-}
-
-static enum status arena_text(struct vm *m, size_t n, char **out)
-{
-    *out = arena_alloc(&m->p->arena, n + 1, 1);
-    return *out ? ST_OK : err_nomem(m->e, n);
-}
-
-static int hex(char ch)
-{
-    if (ch >= '0' && ch <= '9')
-        return ch - '0';
-    if (ch >= 'a' && ch <= 'f')
-        return ch - 'a' + 10;
-    if (ch >= 'A' && ch <= 'F')
-        return ch - 'A' + 10;
-    return -1;
-}
-static bool hex_run(const char *s, size_t n, uint32_t *out)
-{
-    *out = 0;
-    for (size_t i = 0; i < n; i++) {
-        int h = hex(s[i]);
-        if (h < 0)
-            return false;
-        *out = *out << 4 | (uint32_t)h;
-    }
-    return true;
-}
-
-/* STRING: what Python 2's repr of a byte string gives, in quotes. */
-static enum status text_string(struct vm *m)
-{
-    struct str s;
-    TRY(line(m, 1 << 20, &s));
-    if (s.n < 2 || (s.p[0] != '\'' && s.p[0] != '"') || s.p[s.n - 1] != s.p[0])
-        return bad(m, "pickle-string", "string without its quotes");
-    char *t;
-    TRY(arena_text(m, s.n, &t));
-    size_t n = 0;
-    for (size_t i = 1; i < s.n - 1; i++) {
-        if (s.p[i] == s.p[0])
-            return bad(m, "pickle-string", "quote inside a string");
-        if (s.p[i] != '\\') {
-            t[n++] = s.p[i];
-            continue;
-        }
-        static const char from[] = "\\'\"nrtabfv", to[] = "\\'\"\n\r\t\a\b\f\v";
-        const char *k = ++i < s.n - 1 ? strchr(from, s.p[i]) : NULL;
-        uint32_t u = 0;
-        if (k && *k) {
-            t[n++] = to[k - from];
-        } else if (i + 2 < s.n - 1 && s.p[i] == 'x' && hex_run(s.p + i + 1, 2, &u)) {
-            t[n++] = (char)u;
-            i += 2;
-        } else {
-            return bad(m, "pickle-string", "unknown escape in a string");
-        }
-    }
-    return push_string(m, t, n);
-}
-
-/* UNICODE: raw-unicode-escape; bytes are Latin-1, \u and \U are code points. */
-static enum status text_unicode(struct vm *m)
-{
-    struct str s;
-    TRY(line(m, 1 << 20, &s));
-    char *t;
-    TRY(arena_text(m, s.n * 2, &t));
-    size_t n = 0;
-    for (size_t i = 0; i < s.n; i++) {
-        uint32_t u = (uint8_t)s.p[i];
-        if (u == '\\' && i + 1 < s.n && (s.p[i + 1] == 'u' || s.p[i + 1] == 'U')) {
-            size_t digits = s.p[i + 1] == 'u' ? 4 : 8;
-            if (s.n - i - 2 < digits || !hex_run(s.p + i + 2, digits, &u) || u > 0x10ffff)
-                return bad(m, "pickle-string", "unknown escape in a string");
-            i += 1 + digits;
-        }
-        if (u < 0x80) {
-            t[n++] = (char)u;
-        } else if (u < 0x800) {
-            t[n++] = (char)(0xc0 | u >> 6);
-            t[n++] = (char)(0x80 | (u & 0x3f));
-        } else if (u < 0x10000) {
-            t[n++] = (char)(0xe0 | u >> 12);
-            t[n++] = (char)(0x80 | (u >> 6 & 0x3f));
-            t[n++] = (char)(0x80 | (u & 0x3f));
-        } else {
-            t[n++] = (char)(0xf0 | u >> 18);
-            t[n++] = (char)(0x80 | (u >> 12 & 0x3f));
-            t[n++] = (char)(0x80 | (u >> 6 & 0x3f));
-            t[n++] = (char)(0x80 | (u & 0x3f));
-        }
-    }
-    return push_text(m, PK_STR, t, n);
 }
 
 /* ---- opcodes with binary arguments ---- */
@@ -539,8 +357,8 @@ static enum status text_unicode(struct vm *m)
 static enum status take(struct vm *m, uint64_t n, const uint8_t **out)
 {
     if (n > cur_left(&m->c))
-        return bad(m, "pickle-length", "%llu bytes are declared, %llu are left",
-                   (unsigned long long)n, (unsigned long long)cur_left(&m->c));
+        return pickle_bad(m, "pickle-length", "%llu bytes are declared, %llu are left",
+                          (unsigned long long)n, (unsigned long long)cur_left(&m->c));
     *out = cur_take(&m->c, (size_t)n);
     return *out ? ST_OK : cur_ok(&m->c, m->e);
 }
@@ -549,7 +367,7 @@ static enum status binary_text(struct vm *m, enum pk_kind kind, uint64_t n)
 {
     const uint8_t *s;
     TRY(take(m, n, &s));
-    return push_text(m, kind, s, (size_t)n);
+    return pickle_push_text(m, kind, s, (size_t)n);
 }
 
 static enum status binary_long(struct vm *m, uint64_t n)
@@ -557,14 +375,14 @@ static enum status binary_long(struct vm *m, uint64_t n)
     const uint8_t *s;
     TRY(take(m, n, &s));
     if (n > 1024)
-        return bad(m, "pickle-number", "integer of %llu bytes", (unsigned long long)n);
+        return pickle_bad(m, "pickle-number", "integer of %llu bytes", (unsigned long long)n);
     if (n <= 8) {
         uint64_t u = n && s[n - 1] >= 0x80 ? UINT64_MAX : 0;
         for (size_t i = (size_t)n; i-- > 0;)
             u = u << 8 | s[i];
-        return push_int(m, (int64_t)u);
+        return pickle_push_int(m, (int64_t)u);
     }
-    return push_text(m, PK_LONG, s, (size_t)n);
+    return pickle_push_text(m, PK_LONG, s, (size_t)n);
 }
 
 static enum status memo_put(struct vm *m, uint64_t index)
@@ -572,8 +390,8 @@ static enum status memo_put(struct vm *m, uint64_t index)
     uint32_t v = 0;
     TRY(top(m, &v));
     if (index >= m->p->n_bytes)
-        return bad(m, "pickle-memo", "memo index %llu in a pickle of %zu bytes",
-                   (unsigned long long)index, m->p->n_bytes);
+        return pickle_bad(m, "pickle-memo", "memo index %llu in a pickle of %zu bytes",
+                          (unsigned long long)index, m->p->n_bytes);
     if (index >= m->cap_memo) {
         size_t old = m->cap_memo;
         TRY(grow(m, &m->memo, (size_t)index, &m->cap_memo, sizeof *m->memo));
@@ -587,16 +405,17 @@ static enum status memo_put(struct vm *m, uint64_t index)
 static enum status memo_get(struct vm *m, uint64_t index)
 {
     if (index >= m->cap_memo || m->memo[index] == 0)
-        return bad(m, "pickle-memo", "memo index %llu was never set", (unsigned long long)index);
+        return pickle_bad(m, "pickle-memo", "memo index %llu was never set",
+                          (unsigned long long)index);
     return push(m, m->memo[index]);
 }
 static enum status memo_text(struct vm *m, bool put)
 {
     struct str s;
     uint64_t index;
-    TRY(line(m, 20, &s));
+    TRY(pickle_line(m, 20, &s));
     if (!str_u64(s, &index))
-        return bad(m, "pickle-number", "not a plain decimal integer");
+        return pickle_bad(m, "pickle-number", "not a plain decimal integer");
     return put ? memo_put(m, index) : memo_get(m, index);
 }
 
@@ -604,9 +423,9 @@ static enum status proto(struct vm *m)
 {
     uint8_t v = cur_u8(&m->c);
     if (m->at != 0)
-        return bad(m, "pickle-proto", "protocol opcode inside the pickle");
+        return pickle_bad(m, "pickle-proto", "protocol opcode inside the pickle");
     if (!cur_failed(&m->c) && v > 5)
-        return bad(m, "pickle-proto", "protocol %u", v);
+        return pickle_bad(m, "pickle-proto", "protocol %u", v);
     return ST_OK;
 }
 
@@ -616,10 +435,10 @@ static enum status frame(struct vm *m)
     if (cur_failed(&m->c))
         return ST_OK; /* the loop reports it */
     if (m->frame_end != 0 && m->at < m->frame_end)
-        return bad(m, "pickle-frame", "frame inside a frame");
+        return pickle_bad(m, "pickle-frame", "frame inside a frame");
     if (n > cur_left(&m->c))
-        return bad(m, "pickle-frame", "frame of %llu bytes, %llu are left", (unsigned long long)n,
-                   (unsigned long long)cur_left(&m->c));
+        return pickle_bad(m, "pickle-frame", "frame of %llu bytes, %llu are left",
+                          (unsigned long long)n, (unsigned long long)cur_left(&m->c));
     m->frame_end = m->c.pos + n;
     return ST_OK;
 }
@@ -627,7 +446,7 @@ static enum status frame(struct vm *m)
 static enum status op_tuple(struct vm *m, size_t n)
 {
     if (m->n_stack - floor_of(m) < n)
-        return bad(m, "pickle-underflow", "opcode finds no value on the stack");
+        return pickle_bad(m, "pickle-underflow", "opcode finds no value on the stack");
     return collect(m, PK_TUPLE, m->n_stack - n);
 }
 static enum status op_marked(struct vm *m, enum pk_kind kind)
@@ -645,7 +464,7 @@ static enum status op_fill(struct vm *m, bool pairs, bool set)
 static enum status op_fill_one(struct vm *m, size_t n)
 {
     if (m->n_stack - floor_of(m) < n)
-        return bad(m, "pickle-underflow", "opcode finds no value on the stack");
+        return pickle_bad(m, "pickle-underflow", "opcode finds no value on the stack");
     return add_to(m, m->n_stack - n, n == 2, false);
 }
 static enum status op_call(struct vm *m, enum pk_kind kind, bool with_kwargs)
@@ -656,7 +475,7 @@ static enum status op_call(struct vm *m, enum pk_kind kind, bool with_kwargs)
     TRY(pop(m, &args));
     TRY(pop(m, &fn));
     if (with_kwargs && pk_kind(m->p, kwargs) != PK_DICT)
-        return bad(m, "pickle-type", "keyword arguments that are no dict");
+        return pickle_bad(m, "pickle-type", "keyword arguments that are no dict");
     return call(m, kind, fn, args, kwargs);
 }
 static enum status op_persid(struct vm *m, bool as_text)
@@ -664,8 +483,8 @@ static enum status op_persid(struct vm *m, bool as_text)
     uint32_t id = 0, v = 0;
     if (as_text) {
         struct str s;
-        TRY(line(m, 2048, &s));
-        TRY(push_string(m, s.p, s.n));
+        TRY(pickle_line(m, 2048, &s));
+        TRY(pickle_push_string(m, s.p, s.n));
     }
     TRY(pop(m, &id));
     TRY(value(m, PK_PERSID, &v));
@@ -697,12 +516,12 @@ static enum status op_dup(struct vm *m)
 static enum status op_none(struct vm *m, enum pk_kind kind)
 {
     struct pk_val *x;
-    return push_value(m, kind, &x);
+    return pickle_push(m, kind, &x);
 }
 static enum status op_binfloat(struct vm *m)
 {
     struct pk_val *x;
-    TRY(push_value(m, PK_FLOAT, &x));
+    TRY(pickle_push(m, PK_FLOAT, &x));
     x->bits = cur_u64be(&m->c);
     return ST_OK;
 }
@@ -727,31 +546,31 @@ static enum status step(struct vm *m, uint8_t op)
     case 'N':
         return op_none(m, PK_NONE);
     case 0x88:
-        return push_bool(m, true);
+        return pickle_push_bool(m, true);
     case 0x89:
-        return push_bool(m, false);
+        return pickle_push_bool(m, false);
     case 'I':
-        return text_int(m, false);
+        return pickle_text_int(m, false);
     case 'L':
-        return text_int(m, true);
+        return pickle_text_int(m, true);
     case 'F':
-        return text_float(m);
+        return pickle_text_float(m);
     case 'S':
-        return text_string(m);
+        return pickle_text_string(m);
     case 'V':
-        return text_unicode(m);
+        return pickle_text_unicode(m);
     case 'K':
-        return push_int(m, cur_u8(c));
+        return pickle_push_int(m, cur_u8(c));
     case 'M':
-        return push_int(m, cur_u16(c));
+        return pickle_push_int(m, cur_u16(c));
     case 'J':
-        return push_int(m, (int32_t)cur_u32(c));
+        return pickle_push_int(m, (int32_t)cur_u32(c));
     case 0x8a:
         return binary_long(m, cur_u8(c));
     case 0x8b: {
         uint32_t n = cur_u32(c);
         if (n > INT32_MAX)
-            return bad(m, "pickle-length", "negative length");
+            return pickle_bad(m, "pickle-length", "negative length");
         return binary_long(m, n);
     }
     case 'G':
@@ -759,14 +578,14 @@ static enum status step(struct vm *m, uint8_t op)
     case 'U': {
         uint8_t n = cur_u8(c);
         TRY(take(m, n, &s));
-        return push_string(m, s, n);
+        return pickle_push_string(m, s, n);
     }
     case 'T': {
         uint32_t n = cur_u32(c);
         if (n > INT32_MAX)
-            return bad(m, "pickle-length", "negative length");
+            return pickle_bad(m, "pickle-length", "negative length");
         TRY(take(m, n, &s));
-        return push_string(m, s, n);
+        return pickle_push_string(m, s, n);
     }
     case 0x8c:
         return binary_text(m, PK_STR, cur_u8(c));
@@ -784,7 +603,7 @@ static enum status step(struct vm *m, uint8_t op)
         return binary_text(m, PK_BYTEARRAY, cur_u64(c));
     case 0x97:
     case 0x98:
-        return bad(m, "pickle-buffer", "out-of-band buffer: its data is not in the file");
+        return pickle_bad(m, "pickle-buffer", "out-of-band buffer: its data is not in the file");
     case ')':
         return op_none(m, PK_TUPLE);
     case ']':
@@ -852,9 +671,9 @@ static enum status step(struct vm *m, uint8_t op)
     case 0x82:
     case 0x83:
     case 0x84:
-        return bad(m, "pickle-ext", "extension code: a name that is not in the file");
+        return pickle_bad(m, "pickle-ext", "extension code: a name that is not in the file");
     default:
-        return bad(m, "pickle-opcode", "unknown opcode 0x%02x", op);
+        return pickle_bad(m, "pickle-opcode", "unknown opcode 0x%02x", op);
     }
 }
 
@@ -865,26 +684,26 @@ static enum status loop(struct vm *m)
     for (;;) {
         m->at = (uint32_t)c->pos;
         if (cur_left(c) == 0)
-            return bad(m, "pickle-no-stop", "the pickle ends without STOP");
+            return pickle_bad(m, "pickle-no-stop", "the pickle ends without STOP");
         uint8_t op = cur_u8(c);
         if (op != '.')
             TRY(step(m, op));
         if (cur_failed(c))
-            return bad(m, "pickle-truncated", "the pickle ends inside an opcode");
+            return pickle_bad(m, "pickle-truncated", "the pickle ends inside an opcode");
         if (m->frame_end != 0 && m->at < m->frame_end && c->pos > m->frame_end)
-            return bad(m, "pickle-frame", "frame ends inside an opcode");
+            return pickle_bad(m, "pickle-frame", "frame ends inside an opcode");
         if (op == '.')
             break;
     }
     if (m->n_mark != 0 || m->n_stack != 1)
-        return bad(m, "pickle-stop", "STOP with %zu values and %zu marks on the stack", m->n_stack,
-                   m->n_mark);
+        return pickle_bad(m, "pickle-stop", "STOP with %zu values and %zu marks on the stack",
+                          m->n_stack, m->n_mark);
     p->root = m->stack[0];
     p->end = (size_t)c->pos;
     if (!m->o->tail && p->end != p->n_bytes) {
         m->at = (uint32_t)p->end;
-        return bad(m, "pickle-tail", "%zu bytes behind the end of the pickle",
-                   p->n_bytes - p->end);
+        return pickle_bad(m, "pickle-tail", "%zu bytes behind the end of the pickle",
+                          p->n_bytes - p->end);
     }
     return ST_OK;
 }

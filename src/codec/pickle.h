@@ -49,11 +49,11 @@ struct pk_val {
     uint16_t height_;
     uint32_t at; /* offset of its opcode in the pickle */
     union {
-        int64_t i;          /* BOOL, INT */
-        uint64_t bits;      /* FLOAT: IEEE double */
-        struct pk_seq seq;  /* TUPLE LIST SET FROZENSET DICT */
+        int64_t i;           /* BOOL, INT */
+        uint64_t bits;       /* FLOAT: IEEE double */
+        struct pk_seq seq;   /* TUPLE LIST SET FROZENSET DICT */
         struct pk_call call; /* CALL NEW */
-        uint32_t ref;       /* GLOBAL: index into pickle.global; PERSID: value */
+        uint32_t ref;        /* GLOBAL: index into pickle.global; PERSID: value */
         struct {
             const char *p;
             uint32_t n;
@@ -65,8 +65,8 @@ struct pk_cell {
 };
 /* What later opcodes did to an instance. */
 struct pk_more {
-    uint32_t state;  /* BUILD */
-    uint32_t kwargs; /* NEWOBJ_EX */
+    uint32_t state;             /* BUILD */
+    uint32_t kwargs;            /* NEWOBJ_EX */
     struct pk_seq items, pairs; /* APPEND(S)/ADDITEMS; SETITEM(S), cells alternate */
 };
 struct pk_global {

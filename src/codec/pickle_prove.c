@@ -131,8 +131,8 @@ static enum status keys_once(struct pickle *p, uint32_t v, const struct pk_seq *
 /* State of an instance whose class is on the list must not change what the instance is. */
 static enum status state_harmless(struct pickle *p, uint32_t v, uint32_t state, struct err *e)
 {
-    static const char *const key[] = {"__setstate__", "__class__", "__dict__", "__reduce__",
-                                      "__getattr__", "__getattribute__", "__call__"};
+    static const char *const key[] = {"__setstate__", "__class__",        "__dict__", "__reduce__",
+                                      "__getattr__",  "__getattribute__", "__call__"};
     if (pk_call_tag(p, v) <= 0 || state == 0)
         return ST_OK;
     uint32_t part[3] = {state, pk_elem(p, state, 0), pk_elem(p, state, 1)};

@@ -53,8 +53,8 @@ void pw_int(struct buf *b, int64_t v)
         uint8_t n = 8;
         for (int i = 0; i < 8; i++)
             t[i] = (uint8_t)((uint64_t)v >> (8 * i));
-        while (n > 1 && ((t[n - 1] == 0 && t[n - 2] < 0x80) ||
-                         (t[n - 1] == 0xff && t[n - 2] >= 0x80)))
+        while (n > 1 &&
+               ((t[n - 1] == 0 && t[n - 2] < 0x80) || (t[n - 1] == 0xff && t[n - 2] >= 0x80)))
             n--;
         pw_long(b, t, n);
     }

@@ -176,13 +176,14 @@ static enum status check_name(struct file *f, uint64_t at, struct str s, uint16_
     if (s.n > ZIP_NAME_MAX)
         return BAD(e, f, at, "zip-name-long", "member name of %zu bytes", s.n);
     bool ascii = true;
+    size_t where;
     for (size_t i = 0; i < s.n; i++) {
         if (s.p[i] == 0)
             return BAD(e, f, at, "zip-name", "NUL in a member name");
         if ((uint8_t)s.p[i] >= 0x80)
             ascii = false;
     }
-    if (!ascii && (!(flags & FLAG_UTF8) || !str_utf8(s, NULL)))
+    if (!ascii && (!(flags & FLAG_UTF8) || !str_utf8(s, &where)))
         return BAD(e, f, at, "zip-name", "member name is not declared and valid UTF-8");
     if (s.p[0] == '/' || str_find(s, '\\', 0) != s.n)
         return BAD(e, f, at, "zip-name", "member name is absolute or holds a backslash");
@@ -241,8 +242,7 @@ static enum status central_record(struct file *f, struct cursor *c, uint64_t cd_
     cur_skip(c, 4);
     m->crc = cur_u32(c);
     uint32_t stored = cur_u32(c), raw = cur_u32(c);
-    uint16_t name_n = cur_u16(c), extra_n = cur_u16(c), comment_n = cur_u16(c),
-             disk = cur_u16(c);
+    uint16_t name_n = cur_u16(c), extra_n = cur_u16(c), comment_n = cur_u16(c), disk = cur_u16(c);
     cur_skip(c, 6);
     uint32_t header = cur_u32(c);
     TRY(cur_ok(c, e));
@@ -341,9 +341,9 @@ static enum status name_clash(struct file *f, const struct zip_entry *a, const s
 {
     const struct zip_entry *later = a->central > b->central ? a : b;
     bool same = str_eq(a->name, b->name);
-    enum status st = BAD(e, f, later->central, same ? "zip-name-twice" : "zip-name-case",
-                         same ? "two members of one name"
-                              : "two members whose names differ in case only");
+    enum status st =
+        BAD(e, f, later->central, same ? "zip-name-twice" : "zip-name-case",
+            same ? "two members of one name" : "two members whose names differ in case only");
     err_in(e, later->name.p, later->name.n);
     return st;
 }
@@ -451,7 +451,7 @@ static enum status local_record(struct file *f, struct zip_entry *m, uint64_t li
                    "local name differs from the directory");
     if (method != m->method)
         return BAD(e, f, at + 8, "zip-local-method", "local method differs from the directory");
-    if ((flags ^ m->flags) & (FLAG_CRYPT | FLAG_DESC | FLAG_UTF8))
+    if (flags != m->flags)
         return BAD(e, f, at + 6, "zip-local-flags", "local flags differ from the directory");
     struct zip64 z;
     TRY(read_extra(f, at + LOCAL_BYTES + name_n, b->p + name_n, extra_n, m->name, &z, e));

@@ -1,6 +1,6 @@
 /* Scalar kernels and the choice among the others: see kernel.h. */
 #include "convert/kernel.h"
-#include <pthread.h>
+#include "base/cpu.h"
 #include <string.h>
 
 /* Tiles keep the output rows in the first-level cache while the source is walked by lines. */
@@ -147,65 +147,34 @@ void kernel_swap(void *p, size_t n, size_t width)
     }
 }
 
-/* ---- choice ---- */
-
-static const struct kernel scalar = {KERNEL_SCALAR, "scalar", transpose1, transpose2, transpose4,
-                                     transpose8,    f32_bf16, bf16_f32,   f32_f16,    f16_f32};
-static const char *const names[] = {
-    [KERNEL_SCALAR] = "scalar", [KERNEL_NEON] = "neon", [KERNEL_AVX2] = "avx2",
-    [KERNEL_AVX512] = "avx512"};
-
-static struct kernel used;
-static pthread_once_t once = PTHREAD_ONCE_INIT;
-
-/* Each level starts from the one below, so it names only what it does better. */
-static bool build(enum kernel_level want, struct kernel *k)
+/* Row pointers are moved behind what is done, a block of columns at a time. */
+void kernel_tail(kernel_transpose *scalar, uint8_t *const *row, const uint8_t *src,
+                 ptrdiff_t stride, size_t r1, size_t rows, size_t cols, size_t size)
 {
-    *k = scalar;
-    k->level = want;
-    k->name = names[want];
-    switch (want) {
-    case KERNEL_SCALAR:
-        return true;
-    case KERNEL_NEON:
-        return kernel_neon_fill(k);
-    case KERNEL_AVX2:
-        return kernel_avx2_fill(k);
-    case KERNEL_AVX512:
-        return kernel_avx2_fill(k) && kernel_avx512_fill(k);
+    uint8_t *at[64];
+    for (size_t c = 0; c < cols; c += 64) {
+        size_t n = cols - c < 64 ? cols - c : 64;
+        for (size_t i = 0; i < n; i++)
+            at[i] = row[c + i] + r1 * size;
+        scalar(at, src + (ptrdiff_t)r1 * stride + c * size, stride, rows - r1, n);
     }
-    return false;
 }
 
-static void choose(void)
-{
-    if (!build(KERNEL_AVX512, &used) && !build(KERNEL_AVX2, &used) && !build(KERNEL_NEON, &used))
-        (void)build(KERNEL_SCALAR, &used);
-}
+const struct kernel kernel_scalar = {"scalar",   transpose1, transpose2, transpose4, transpose8,
+                                     f32_bf16,   bf16_f32,   f32_f16,    f16_f32};
 
 const struct kernel *kernel(void)
 {
-    pthread_once(&once, choose);
-    return &used;
-}
-
-bool kernel_force(enum kernel_level level)
-{
-    struct kernel k;
-    (void)kernel();
-    if (!build(level, &k))
-        return false;
-    used = k;
-    return true;
-}
-
-bool kernel_level_parse(const char *name, enum kernel_level *out)
-{
-    for (int i = KERNEL_SCALAR; i <= KERNEL_AVX512; i++) {
-        if (strcmp(name, names[i]) == 0) {
-            *out = (enum kernel_level)i;
-            return true;
-        }
-    }
-    return false;
+    unsigned have = cpu_have();
+#if defined(__x86_64__)
+    if ((have & CPU_AVX512) && (have & CPU_VBMI)) /* what the file is built for */
+        return &kernel_avx512;
+    if (have & CPU_AVX2)
+        return &kernel_avx2;
+#elif defined(__aarch64__)
+    if (have & CPU_NEON)
+        return &kernel_neon;
+#endif
+    (void)have;
+    return &kernel_scalar;
 }

@@ -8,16 +8,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum kernel_level { KERNEL_SCALAR, KERNEL_NEON, KERNEL_AVX2, KERNEL_AVX512 };
-
 /* row[c] + r * size receives the element at src + r * stride + c * size, for r < rows, c < cols.
  * stride in bytes, any sign. Rows of the output do not overlap the source. */
 typedef void kernel_transpose(uint8_t *const *row, const uint8_t *src, ptrdiff_t stride,
                               size_t rows, size_t cols);
 
 struct kernel {
-    enum kernel_level level;
-    const char *name;
+    const char *name; /* "scalar" "avx2" "avx512" "neon" */
     kernel_transpose *transpose1, *transpose2, *transpose4, *transpose8;
     /* Casts by the rules of convert/number.h; src and dst do not overlap and need no alignment.
      * The narrowing ones return true when a finite value overflowed (stored as infinity). */
@@ -26,17 +23,25 @@ struct kernel {
     bool (*f32_f16)(const void *src, void *dst, size_t n);
     void (*f16_f32)(const void *src, void *dst, size_t n);
 };
-/* The table in use: the best the CPU has, or what kernel_force chose. */
+/* The table for this CPU, within what cpu_limit (base/cpu.h) allows. Cheap. */
 const struct kernel *kernel(void);
-/* Forces a level (a hidden option, and tests); false when the CPU or the build lacks it. */
-bool kernel_force(enum kernel_level level);
-bool kernel_level_parse(const char *name, enum kernel_level *out); /* "scalar" "avx2" ... */
 
 /* Byte order of n units of 2, 4 or 8 bytes, in place; other widths do nothing. */
 void kernel_swap(void *p, size_t n, size_t width);
 
-/* Private to kernel*.c: each is empty (false) where it was not built. */
-bool kernel_avx2_fill(struct kernel *k);
-bool kernel_avx512_fill(struct kernel *k);
-bool kernel_neon_fill(struct kernel *k);
+/* Private to kernel*.c. What a table does not do itself it takes from the one below. */
+extern const struct kernel kernel_scalar;
+/* A scalar transpose of rows [r1, rows), what a kernel of whole tiles leaves over. */
+void kernel_tail(kernel_transpose *scalar, uint8_t *const *row, const uint8_t *src,
+                 ptrdiff_t stride, size_t r1, size_t rows, size_t cols, size_t size);
+#if defined(__x86_64__)
+extern const struct kernel kernel_avx2, kernel_avx512;
+kernel_transpose kernel_avx2_transpose1, kernel_avx2_transpose2;
+bool kernel_avx2_f32_bf16(const void *src, void *dst, size_t n);
+void kernel_avx2_bf16_f32(const void *src, void *dst, size_t n);
+bool kernel_avx2_f32_f16(const void *src, void *dst, size_t n);
+void kernel_avx2_f16_f32(const void *src, void *dst, size_t n);
+#elif defined(__aarch64__)
+extern const struct kernel kernel_neon;
+#endif
 #endif

@@ -1,17 +1,9 @@
-/* AVX2 kernels (x86-64); empty elsewhere. See kernel.h. */
+/* AVX2 kernels; see kernel.h. Every processor with AVX2 has the half-precision conversions
+ * (F16C) too.
+ */
 #include "convert/kernel.h"
-#if defined(__x86_64__)
-#if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx2,f16c"))), apply_to = function)
-#else
-#pragma GCC push_options
-#pragma GCC target("avx2,f16c")
-#endif
-#include <cpuid.h>
 #include <immintrin.h>
 #include <string.h>
-
-static kernel_transpose *rest1, *rest2, *rest4, *rest8; /* scalar: what is left at the edges */
 
 static inline __m256i load(const uint8_t *p)
 {
@@ -111,9 +103,9 @@ static void tile1(uint8_t *const *row, size_t at, const uint8_t *s, ptrdiff_t st
         store128(row[i] + at, a[i]);
 }
 
-#define WALK(NAME, TILE_FN, REST, N, SIZE)                                                         \
-    static void NAME(uint8_t *const *row, const uint8_t *src, ptrdiff_t stride, size_t rows,      \
-                     size_t cols)                                                                  \
+#define WALK(LINKAGE, NAME, TILE_FN, REST, N, SIZE)                                                         \
+    LINKAGE void NAME(uint8_t *const *row, const uint8_t *src, ptrdiff_t stride, size_t rows,     \
+                      size_t cols)                                                                 \
     {                                                                                              \
         size_t r1 = rows - rows % N, c1 = cols - cols % N;                                         \
         for (size_t r = 0; r < r1; r += N) {                                                       \
@@ -124,30 +116,13 @@ static void tile1(uint8_t *const *row, size_t at, const uint8_t *s, ptrdiff_t st
         if (c1 < cols && r1 > 0)                                                                   \
             REST(row + c1, src + c1 * SIZE, stride, r1, cols - c1);                                \
         if (r1 < rows && cols > 0)                                                                 \
-            tail(REST, row, src, stride, r1, rows, cols, SIZE);                                    \
+            kernel_tail(REST, row, src, stride, r1, rows, cols, SIZE);                             \
     }
 
-/* The last rows: row pointers moved behind what is done, a block of columns at a time. */
-static void tail(kernel_transpose *rest, uint8_t *const *row, const uint8_t *src, ptrdiff_t stride,
-                 size_t r1, size_t rows, size_t cols, size_t size)
-{
-    uint8_t *at[64];
-    for (size_t c = 0; c < cols; c += 64) {
-        size_t n = cols - c < 64 ? cols - c : 64;
-        for (size_t i = 0; i < n; i++)
-            at[i] = row[c + i] + r1 * size;
-        rest(at, src + (ptrdiff_t)r1 * stride + c * size, stride, rows - r1, n);
-    }
-}
-WALK(transpose1, tile1, rest1, 16, 1)
-WALK(transpose2, tile2, rest2, 16, 2)
-WALK(transpose4, tile4, rest4, 8, 4)
-WALK(transpose8, tile8, rest8, 4, 8)
-
-static bool (*rest_f32_bf16)(const void *, void *, size_t);
-static bool (*rest_f32_f16)(const void *, void *, size_t);
-static void (*rest_bf16_f32)(const void *, void *, size_t);
-static void (*rest_f16_f32)(const void *, void *, size_t);
+WALK(, kernel_avx2_transpose1, tile1, kernel_scalar.transpose1, 16, 1)
+WALK(, kernel_avx2_transpose2, tile2, kernel_scalar.transpose2, 16, 2)
+WALK(static, transpose4, tile4, kernel_scalar.transpose4, 8, 4)
+WALK(static, transpose8, tile8, kernel_scalar.transpose8, 4, 8)
 
 /* 8 floats to bf16 in the low halves of 8 words; integers only, so subnormals are kept */
 static inline __m256i bf16_of(__m256i u, __m256i *over)
@@ -168,7 +143,7 @@ static inline __m256i bf16_of(__m256i u, __m256i *over)
     return _mm256_blendv_epi8(r, nan, is_nan);
 }
 
-static bool f32_bf16(const void *src, void *dst, size_t n)
+bool kernel_avx2_f32_bf16(const void *src, void *dst, size_t n)
 {
     const uint8_t *s = src;
     uint8_t *d = dst;
@@ -178,22 +153,22 @@ static bool f32_bf16(const void *src, void *dst, size_t n)
         __m256i a = bf16_of(load(s + 4 * i), &over), b = bf16_of(load(s + 4 * i + 32), &over);
         store(d + 2 * i, _mm256_permute4x64_epi64(_mm256_packus_epi32(a, b), 0xd8));
     }
-    bool left = rest_f32_bf16(s + 4 * i, d + 2 * i, n - i);
+    bool left = kernel_scalar.f32_bf16(s + 4 * i, d + 2 * i, n - i);
     return left || !_mm256_testz_si256(over, over);
 }
 
-static void bf16_f32(const void *src, void *dst, size_t n)
+void kernel_avx2_bf16_f32(const void *src, void *dst, size_t n)
 {
     const uint8_t *s = src;
     uint8_t *d = dst;
     size_t i = 0;
     for (; i + 8 <= n; i += 8)
         store(d + 4 * i, _mm256_slli_epi32(_mm256_cvtepu16_epi32(load128(s + 2 * i)), 16));
-    rest_bf16_f32(s + 2 * i, d + 4 * i, n - i);
+    kernel_scalar.bf16_f32(s + 2 * i, d + 4 * i, n - i);
 }
 
 /* The conversion instruction makes NaNs quiet; blocks that hold one go the integer way. */
-static bool f32_f16(const void *src, void *dst, size_t n)
+bool kernel_avx2_f32_f16(const void *src, void *dst, size_t n)
 {
     const uint8_t *s = src;
     uint8_t *d = dst;
@@ -204,17 +179,17 @@ static bool f32_f16(const void *src, void *dst, size_t n)
         __m256i u = load(s + 4 * i);
         __m256i a = _mm256_and_si256(u, _mm256_set1_epi32(0x7fffffff));
         if (_mm256_movemask_epi8(_mm256_cmpgt_epi32(a, last))) {
-            over |= rest_f32_f16(s + 4 * i, d + 2 * i, 8);
+            over |= kernel_scalar.f32_f16(s + 4 * i, d + 2 * i, 8);
             continue;
         }
         store128(d + 2 * i, _mm256_cvtps_ph(_mm256_castsi256_ps(u),
                                             _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
     }
-    bool left = rest_f32_f16(s + 4 * i, d + 2 * i, n - i);
+    bool left = kernel_scalar.f32_f16(s + 4 * i, d + 2 * i, n - i);
     return left || over;
 }
 
-static void f16_f32(const void *src, void *dst, size_t n)
+void kernel_avx2_f16_f32(const void *src, void *dst, size_t n)
 {
     const uint8_t *s = src;
     uint8_t *d = dst;
@@ -224,46 +199,19 @@ static void f16_f32(const void *src, void *dst, size_t n)
         __m128i h = load128(s + 2 * i);
         if (_mm_movemask_epi8(
                 _mm_cmpgt_epi16(_mm_and_si128(h, _mm_set1_epi16(0x7fff)), inf)))
-            rest_f16_f32(s + 2 * i, d + 4 * i, 8);
+            kernel_scalar.f16_f32(s + 2 * i, d + 4 * i, 8);
         else
             store(d + 4 * i, _mm256_castps_si256(_mm256_cvtph_ps(h)));
     }
-    rest_f16_f32(s + 2 * i, d + 4 * i, n - i);
+    kernel_scalar.f16_f32(s + 2 * i, d + 4 * i, n - i);
 }
 
-#if defined(__clang__)
-#pragma clang attribute pop
-#else
-#pragma GCC pop_options
-#endif
-
-bool kernel_avx2_fill(struct kernel *k)
-{
-    unsigned a, b, c, d;
-    if (!__builtin_cpu_supports("avx2") || !__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_F16C))
-        return false;
-    rest1 = k->transpose1;
-    rest2 = k->transpose2;
-    rest4 = k->transpose4;
-    rest8 = k->transpose8;
-    rest_f32_bf16 = k->f32_bf16;
-    rest_bf16_f32 = k->bf16_f32;
-    rest_f32_f16 = k->f32_f16;
-    rest_f16_f32 = k->f16_f32;
-    k->transpose1 = transpose1;
-    k->transpose2 = transpose2;
-    k->transpose4 = transpose4;
-    k->transpose8 = transpose8;
-    k->f32_bf16 = f32_bf16;
-    k->bf16_f32 = bf16_f32;
-    k->f32_f16 = f32_f16;
-    k->f16_f32 = f16_f32;
-    return true;
-}
-#else
-bool kernel_avx2_fill(struct kernel *k)
-{
-    (void)k;
-    return false;
-}
-#endif
+const struct kernel kernel_avx2 = {.name = "avx2",
+                                   .transpose1 = kernel_avx2_transpose1,
+                                   .transpose2 = kernel_avx2_transpose2,
+                                   .transpose4 = transpose4,
+                                   .transpose8 = transpose8,
+                                   .f32_bf16 = kernel_avx2_f32_bf16,
+                                   .bf16_f32 = kernel_avx2_bf16_f32,
+                                   .f32_f16 = kernel_avx2_f32_f16,
+                                   .f16_f32 = kernel_avx2_f16_f32};

@@ -33,4 +33,8 @@ MUSTCHECK enum status map_plan(struct plan *p, const struct map_opt *o, const st
  * does). */
 MUSTCHECK enum status map_canonical(struct plan *p, const char *from, uint32_t *rules_version,
                                     struct err *e);
+/* The same, with a rules file for what names and shapes do not tell. */
+MUSTCHECK enum status map_canonical_ruled(struct plan *p, const char *from, struct str rules,
+                                          const char *rules_path, uint32_t *rules_version,
+                                          struct err *e);
 #endif

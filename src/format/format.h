@@ -34,6 +34,7 @@ struct source {
 };
 struct read_opt {
     bool weights_only; /* leave attachments aside */
+    bool quick;        /* leave out checks of a container's own sums that read all the data */
     bool scan;         /* for `scan`: do not refuse hostile names, list them (see finding) */
     /* scan only: one call per oddity; text is already plain */
     void (*finding)(void *ctx, bool unsafe, const char *code, uint64_t offset, const char *text);
@@ -71,14 +72,14 @@ struct place {
     int file;                  /* id from out_add */
     uint64_t offset;           /* FIXED: where the tensor's raw bytes start */
     unsigned want;             /* digests */
-    const struct encoder *enc; /* APPEND */
+    const struct encoder *enc; /* APPEND; NULL = raw bytes as they are */
+    bool unpacked;             /* sub-byte types one value a byte; else packed, lowest bits first */
     /* APPEND: the tensor is cut into parts of this many raw bytes (a multiple of enc->slab_bytes);
      * around() is called between parts. 0 = one part */
     uint64_t part_bytes;
     /* FIXED and part_bytes != 0: raw bytes [k * part_bytes, (k+1) * part_bytes) lie at
      * part_offset[k] (from the writer's arena); offset is not looked at */
     const uint64_t *part_offset;
-    bool unpacked; /* sub-byte types: one value a byte in the file (numpy, flax), else packed */
 };
 /* What the engine tells back about a tensor once all of it is written. */
 struct placed {
@@ -147,6 +148,9 @@ struct format {
     /* All tensors are written, w->placed and w->file_end are filled: patch headers, write indexes.
      */
     enum status (*end)(struct writer *w, struct err *e);
+    /* Frees what the writer took outside w->arena. Called once after begin(), whatever came of it
+     * and of the run; may be NULL. */
+    void (*drop)(struct writer *w);
 };
 
 /* Registry, from format/list.h (order never means anything). */

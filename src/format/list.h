@@ -2,4 +2,8 @@
  * NAME_format of format/NAME.c.
  */
 FORMAT(archive)
+FORMAT(msgpack)
+FORMAT(npy)
+FORMAT(npz)
+FORMAT(pytorch)
 FORMAT(safetensors)

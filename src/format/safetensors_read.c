@@ -298,10 +298,10 @@ static int by_key(const void *a, const void *b)
 static enum status settle_metadata(struct shard *s, struct err *e)
 {
     struct model *m = s->m;
-    struct meta *meta = m->meta + s->first_meta;
     size_t n = m->n_meta - s->first_meta, kept = s->first_meta;
     if (n == 0)
         return ST_OK;
+    struct meta *meta = m->meta + s->first_meta;
     qsort(meta, n, sizeof *meta, by_key);
     for (size_t i = 1; i < n; i++)
         if (str_eq(meta[i - 1].key, meta[i].key)) {

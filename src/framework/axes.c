@@ -60,8 +60,7 @@ enum status axes_learn(const struct axes *x, const uint64_t *dim, size_t n_dims,
         uint64_t known = 1;
         int open = -1;
         for (; k < x->n && x->at[k].dim == d; k++) {
-            uint64_t s =
-                x->at[k].letter == '1' ? 1 : size->of[(unsigned char)x->at[k].letter];
+            uint64_t s = x->at[k].letter == '1' ? 1 : size->of[(unsigned char)x->at[k].letter];
             if (s == 0 && open >= 0)
                 return err_set(e, ST_CANNOT, "axes-shape",
                                "axis %zu is made of several parts whose extents are not known", d);
@@ -92,8 +91,7 @@ enum status axes_shape(const struct axes *x, const struct axes_size *size, uint6
             continue;
         if (!mul_u64(dim[x->at[k].dim], size->of[(unsigned char)x->at[k].letter],
                      &dim[x->at[k].dim]))
-            return err_set(e, ST_CANNOT, "axes-shape", "axis %u overflows",
-                           (unsigned)x->at[k].dim);
+            return err_set(e, ST_CANNOT, "axes-shape", "axis %u overflows", (unsigned)x->at[k].dim);
     }
     return ST_OK;
 }

@@ -4,8 +4,12 @@
  */
 #include "framework/recognise.h"
 #include "framework/rules.h"
+#include "framework/spelling.h"
 
-#define L(k, r, l, n, x) {LAYER_##k, r, 0, LEAF_##l, n, "", x}
+#define L(k, r, l, n, x)                                                                           \
+    {                                                                                              \
+        LAYER_##k, r, 0, LEAF_##l, n, "", x                                                        \
+    }
 static const struct leaf_rule leaves[] = {
     L(LINEAR, 0, WEIGHT, "weight", "O F"),
     L(LINEAR, 0, BIAS, "bias", "O"),
@@ -49,8 +53,7 @@ static int bid(const struct model *m)
     return str_is(m->framework, "canonical") || m->spelling.n ? 100 : 0;
 }
 
-static enum status layers(const struct model *m, struct arena *a, struct layers *out,
-                          struct err *e)
+static enum status layers(const struct model *m, struct arena *a, struct layers *out, struct err *e)
 {
     static const struct torch_style style = {"canonical", true};
     TRY(torch_layers(&style, m, a, out, e));

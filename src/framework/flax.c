@@ -6,8 +6,14 @@
 #include "framework/rules.h"
 #include <string.h>
 
-#define P(k, r, l, n, x) {LAYER_##k, r, 0, LEAF_##l, n, "params", x}
-#define S(k, l, n, x) {LAYER_##k, 0, 0, LEAF_##l, n, "batch_stats", x}
+#define P(k, r, l, n, x)                                                                           \
+    {                                                                                              \
+        LAYER_##k, r, 0, LEAF_##l, n, "params", x                                                  \
+    }
+#define S(k, l, n, x)                                                                              \
+    {                                                                                              \
+        LAYER_##k, 0, 0, LEAF_##l, n, "batch_stats", x                                             \
+    }
 static const struct leaf_rule leaves[] = {
     P(LINEAR, 0, WEIGHT, "kernel", "F O"),
     P(LINEAR, 0, BIAS, "bias", "O"),
@@ -91,8 +97,7 @@ static bool class_is(struct str path, const char *cls)
     if (leaf.n < n || memcmp(leaf.p, cls, n) != 0)
         return false;
     uint64_t k;
-    return leaf.n == n ||
-           (leaf.p[n] == '_' && str_u64(str_sub(leaf, n + 1, leaf.n), &k));
+    return leaf.n == n || (leaf.p[n] == '_' && str_u64(str_sub(leaf, n + 1, leaf.n), &k));
 }
 
 struct ctx {
@@ -164,8 +169,8 @@ static struct layer *kernel(struct ctx *c, struct module *mod, const struct tens
             layer_decide(l, LAYER_NONE);
         return l;
     }
-    if (class_is(mod->path, "DenseGeneral") || class_is(mod->path, "ConvLocal") ||
-        w->n_dims < 3 || w->n_dims > 5 || (b && b->n_dims != 1))
+    if (class_is(mod->path, "DenseGeneral") || class_is(mod->path, "ConvLocal") || w->n_dims < 3 ||
+        w->n_dims > 5 || (b && b->n_dims != 1))
         return layer_add(&c->list, LAYER_NONE, mod->path, STR("kernel that no rule knows"));
     if (conv || convt || ((said & both) && (said & both) != both)) {
         bool t = convt || (!conv && (said & KIND_BIT(LAYER_CONV_TRANSPOSE)));
@@ -265,8 +270,7 @@ static enum status plain_module(struct ctx *c, struct module *mod, struct err *e
     return ST_OK;
 }
 
-static enum status layers(const struct model *m, struct arena *a, struct layers *out,
-                          struct err *e)
+static enum status layers(const struct model *m, struct arena *a, struct layers *out, struct err *e)
 {
     struct ctx c = {.list = {.a = a}};
     TRY(modules_build(m, flax_cut, a, &c.ms, e));

@@ -5,7 +5,10 @@
 #include "framework/recognise.h"
 #include "framework/rules.h"
 
-#define L(k, r, l, n, x) {LAYER_##k, r, 0, LEAF_##l, n, "", x}
+#define L(k, r, l, n, x)                                                                           \
+    {                                                                                              \
+        LAYER_##k, r, 0, LEAF_##l, n, "", x                                                        \
+    }
 static const struct leaf_rule leaves[] = {
     L(LINEAR, 0, WEIGHT, "weight", "O F"),
     L(LINEAR, 0, BIAS, "bias", "O"),
@@ -63,8 +66,7 @@ static int bid(const struct model *m)
     return weight > other ? 60 : weight ? 20 : 0;
 }
 
-static enum status layers(const struct model *m, struct arena *a, struct layers *out,
-                          struct err *e)
+static enum status layers(const struct model *m, struct arena *a, struct layers *out, struct err *e)
 {
     static const struct torch_style style = {"pytorch", false};
     return torch_layers(&style, m, a, out, e);

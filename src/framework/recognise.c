@@ -8,8 +8,7 @@ void name_tail(struct str name, struct str *parent, struct str *leaf)
 {
     size_t cut = SIZE_MAX;
     for (size_t i = 0; i < name.n; i++) {
-        if (name.p[i] == '\\' && i + 1 < name.n &&
-            (name.p[i + 1] == '.' || name.p[i + 1] == '\\'))
+        if (name.p[i] == '\\' && i + 1 < name.n && (name.p[i + 1] == '.' || name.p[i + 1] == '\\'))
             i++;
         else if (name.p[i] == '.')
             cut = i;
@@ -159,32 +158,80 @@ struct hint {
 #define EMBS (KIND_BIT(LAYER_EMBEDDING))
 /* A projection may be a dense layer or a convolution: the number of axes says which. */
 static const struct hint hints[] = {
-    {"embed", EMBS},        {"embedding", EMBS},   {"embeddings", EMBS},  {"emb", EMBS},
-    {"wte", EMBS},          {"wpe", EMBS},         {"tok", EMBS},         {"token", EMBS},
-    {"tokens", EMBS},       {"vocab", EMBS},       {"lookup", EMBS},      {"shared", EMBS},
-    {"positions", EMBS},    {"fc", LINS},          {"linear", LINS},      {"dense", LINS},
-    {"lin", LINS},          {"proj", LINS | CONVS}, {"projection", LINS | CONVS},
-    {"projector", LINS},    {"head", LINS},        {"heads", LINS},       {"classifier", LINS},
-    {"mlp", LINS},          {"query", LINS},       {"key", LINS},         {"value", LINS},
-    {"out", LINS},          {"output", LINS},      {"q", LINS},           {"k", LINS},
-    {"v", LINS},            {"o", LINS},           {"wi", LINS},          {"wo", LINS},
-    {"wq", LINS},           {"wk", LINS},          {"wv", LINS},          {"w", LINS},
-    {"qkv", LINS},          {"gate", LINS},        {"ff", LINS},          {"ffn", LINS},
-    {"logits", LINS},       {"pooler", LINS},      {"relationship", LINS},
-    {"transform", LINS},    {"conv", CONVS},       {"convolution", CONVS},
-    {"convs", CONVS},       {"downsample", CONVS}, {"shortcut", CONVS},   {"depthwise", CONVS},
-    {"pointwise", CONVS},   {"dw", CONVS},         {"pw", CONVS},         {"patch", CONVS},
-    {"stem", CONVS},        {"deconv", KIND_BIT(LAYER_CONV_TRANSPOSE)},
+    {"embed", EMBS},
+    {"embedding", EMBS},
+    {"embeddings", EMBS},
+    {"emb", EMBS},
+    {"wte", EMBS},
+    {"wpe", EMBS},
+    {"tok", EMBS},
+    {"token", EMBS},
+    {"tokens", EMBS},
+    {"vocab", EMBS},
+    {"lookup", EMBS},
+    {"shared", EMBS},
+    {"positions", EMBS},
+    {"fc", LINS},
+    {"linear", LINS},
+    {"dense", LINS},
+    {"lin", LINS},
+    {"proj", LINS | CONVS},
+    {"projection", LINS | CONVS},
+    {"projector", LINS},
+    {"head", LINS},
+    {"heads", LINS},
+    {"classifier", LINS},
+    {"mlp", LINS},
+    {"query", LINS},
+    {"key", LINS},
+    {"value", LINS},
+    {"out", LINS},
+    {"output", LINS},
+    {"q", LINS},
+    {"k", LINS},
+    {"v", LINS},
+    {"o", LINS},
+    {"wi", LINS},
+    {"wo", LINS},
+    {"wq", LINS},
+    {"wk", LINS},
+    {"wv", LINS},
+    {"w", LINS},
+    {"qkv", LINS},
+    {"gate", LINS},
+    {"ff", LINS},
+    {"ffn", LINS},
+    {"logits", LINS},
+    {"pooler", LINS},
+    {"relationship", LINS},
+    {"transform", LINS},
+    {"conv", CONVS},
+    {"convolution", CONVS},
+    {"convs", CONVS},
+    {"downsample", CONVS},
+    {"shortcut", CONVS},
+    {"depthwise", CONVS},
+    {"pointwise", CONVS},
+    {"dw", CONVS},
+    {"pw", CONVS},
+    {"patch", CONVS},
+    {"stem", CONVS},
+    {"deconv", KIND_BIT(LAYER_CONV_TRANSPOSE)},
     {"convtranspose", KIND_BIT(LAYER_CONV_TRANSPOSE)},
     {"convt", KIND_BIT(LAYER_CONV_TRANSPOSE)},
     {"upconv", KIND_BIT(LAYER_CONV_TRANSPOSE)},
     {"tconv", KIND_BIT(LAYER_CONV_TRANSPOSE)},
     {"transpose", KIND_BIT(LAYER_CONV_TRANSPOSE)},
     {"transposed", KIND_BIT(LAYER_CONV_TRANSPOSE)},
-    {"norm", NORMS},        {"normalization", NORMS}, {"ln", KIND_BIT(LAYER_LAYERNORM)},
-    {"layernorm", KIND_BIT(LAYER_LAYERNORM)},      {"rmsnorm", KIND_BIT(LAYER_LAYERNORM)},
-    {"gn", KIND_BIT(LAYER_GROUPNORM)},             {"groupnorm", KIND_BIT(LAYER_GROUPNORM)},
-    {"bn", KIND_BIT(LAYER_BATCHNORM)},             {"batchnorm", KIND_BIT(LAYER_BATCHNORM)},
+    {"norm", NORMS},
+    {"normalization", NORMS},
+    {"ln", KIND_BIT(LAYER_LAYERNORM)},
+    {"layernorm", KIND_BIT(LAYER_LAYERNORM)},
+    {"rmsnorm", KIND_BIT(LAYER_LAYERNORM)},
+    {"gn", KIND_BIT(LAYER_GROUPNORM)},
+    {"groupnorm", KIND_BIT(LAYER_GROUPNORM)},
+    {"bn", KIND_BIT(LAYER_BATCHNORM)},
+    {"batchnorm", KIND_BIT(LAYER_BATCHNORM)},
 };
 
 static bool all_digits(struct str s)
@@ -287,11 +334,10 @@ enum status layers_done(struct layer_list *l, struct modules *ms, const char *fr
         struct member *b = &ms->member[i];
         if (b->taken)
             continue;
-        struct str path = b->path.n ? arena_fmt(l->a, "%.*s.%.*s", STR_ARG(b->path),
-                                                STR_ARG(b->leaf))
-                                    : b->leaf;
-        struct layer *y = path.p ? layer_add(l, LAYER_PARAM, path, STR("a parameter of its own"))
-                                 : NULL;
+        struct str path =
+            b->path.n ? arena_fmt(l->a, "%.*s.%.*s", STR_ARG(b->path), STR_ARG(b->leaf)) : b->leaf;
+        struct layer *y =
+            path.p ? layer_add(l, LAYER_PARAM, path, STR("a parameter of its own")) : NULL;
         if (!y)
             return err_nomem(e, sizeof *y);
         y->tensor[LEAF_VALUE] = b->tensor;
@@ -304,7 +350,8 @@ enum status layers_done(struct layer_list *l, struct modules *ms, const char *fr
     for (size_t i = 0; i < l->n; i++) {
         r[i] = (struct ranked){UINT64_MAX, i};
         for (int k = 0; k < LEAF_N; k++)
-            if (l->layer[i].tensor[k] >= 0 && ms->m->tensor[l->layer[i].tensor[k]].order < r[i].order)
+            if (l->layer[i].tensor[k] >= 0 &&
+                ms->m->tensor[l->layer[i].tensor[k]].order < r[i].order)
                 r[i].order = ms->m->tensor[l->layer[i].tensor[k]].order;
     }
     if (l->n)

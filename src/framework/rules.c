@@ -113,8 +113,12 @@ struct str rules_name(struct arena *a, const char *collection, struct str path, 
 
 /* Buffers that are recomputed, counters and masks: B.10 of the reference of layouts. */
 static const char *const harmless[] = {
-    "*num_batches_tracked", "*position_ids",        "*.attn.masked_bias",
-    "*rotary_emb.inv_freq", "*embed_positions._float_tensor", "*decoder.version",
+    "*num_batches_tracked",
+    "*position_ids",
+    "*.attn.masked_bias",
+    "*rotary_emb.inv_freq",
+    "*embed_positions._float_tensor",
+    "*decoder.version",
 };
 
 bool rules_harmless_drop(struct str name)

@@ -132,8 +132,8 @@ static enum status split_attention(struct ctx *c, struct module *q, struct err *
     }
     if (w[0]->dim[0] != w[1]->dim[0] || w[2]->dim[0] != w[3]->dim[1])
         return ST_OK;
-    struct layer *l =
-        layer_add(&c->list, LAYER_ATTENTION, parent, STR("children q, k, v and o of fitting widths"));
+    struct layer *l = layer_add(&c->list, LAYER_ATTENTION, parent,
+                                STR("children q, k, v and o of fitting widths"));
     if (!l)
         return err_nomem(e, sizeof *l);
     l->by_name = true;
@@ -288,7 +288,8 @@ static struct layer *convolution(struct ctx *c, struct module *mod, const struct
         return put(c, LAYER_CONV, mod, "the bias fits the first axis, [out,in,...]");
     uint64_t n = d0 != d1 ? next_norm(c, mod->path) : 0;
     if (n && n == d0)
-        return put(c, LAYER_CONV, mod, "the batch norm that follows has as many channels as axis 0");
+        return put(c, LAYER_CONV, mod,
+                   "the batch norm that follows has as many channels as axis 0");
     if (n && n == d1)
         return put(c, LAYER_CONV_TRANSPOSE, mod,
                    "the batch norm that follows has as many channels as axis 1");

@@ -2,33 +2,18 @@
 #include "model/layers.h"
 
 static const char *const kind_names[LAYER_KINDS] = {
-    [LAYER_NONE] = "none",
-    [LAYER_LINEAR] = "linear",
-    [LAYER_CONV] = "conv",
-    [LAYER_CONV_TRANSPOSE] = "conv_transpose",
-    [LAYER_BATCHNORM] = "batchnorm",
-    [LAYER_LAYERNORM] = "layernorm",
-    [LAYER_GROUPNORM] = "groupnorm",
-    [LAYER_EMBEDDING] = "embedding",
-    [LAYER_ATTENTION] = "attention",
-    [LAYER_PARAM] = "param",
+    [LAYER_NONE] = "none",           [LAYER_LINEAR] = "linear",
+    [LAYER_CONV] = "conv",           [LAYER_CONV_TRANSPOSE] = "conv_transpose",
+    [LAYER_BATCHNORM] = "batchnorm", [LAYER_LAYERNORM] = "layernorm",
+    [LAYER_GROUPNORM] = "groupnorm", [LAYER_EMBEDDING] = "embedding",
+    [LAYER_ATTENTION] = "attention", [LAYER_PARAM] = "param",
 };
 static const char *const leaf_names[LEAF_N] = {
-    [LEAF_WEIGHT] = "weight",
-    [LEAF_BIAS] = "bias",
-    [LEAF_MEAN] = "mean",
-    [LEAF_VAR] = "var",
-    [LEAF_COUNT] = "count",
-    [LEAF_QKV_WEIGHT] = "qkv_weight",
-    [LEAF_QKV_BIAS] = "qkv_bias",
-    [LEAF_Q_WEIGHT] = "q_weight",
-    [LEAF_K_WEIGHT] = "k_weight",
-    [LEAF_V_WEIGHT] = "v_weight",
-    [LEAF_O_WEIGHT] = "o_weight",
-    [LEAF_Q_BIAS] = "q_bias",
-    [LEAF_K_BIAS] = "k_bias",
-    [LEAF_V_BIAS] = "v_bias",
-    [LEAF_O_BIAS] = "o_bias",
+    [LEAF_WEIGHT] = "weight",     [LEAF_BIAS] = "bias",         [LEAF_MEAN] = "mean",
+    [LEAF_VAR] = "var",           [LEAF_COUNT] = "count",       [LEAF_QKV_WEIGHT] = "qkv_weight",
+    [LEAF_QKV_BIAS] = "qkv_bias", [LEAF_Q_WEIGHT] = "q_weight", [LEAF_K_WEIGHT] = "k_weight",
+    [LEAF_V_WEIGHT] = "v_weight", [LEAF_O_WEIGHT] = "o_weight", [LEAF_Q_BIAS] = "q_bias",
+    [LEAF_K_BIAS] = "k_bias",     [LEAF_V_BIAS] = "v_bias",     [LEAF_O_BIAS] = "o_bias",
     [LEAF_VALUE] = "value",
 };
 

@@ -47,9 +47,9 @@ bool leaf_parse(struct str s, enum leaf *out);
 
 struct layer {
     enum layer_kind kind; /* LAYER_NONE while undecided */
-    unsigned kinds;       /* KIND_BIT set of the kinds that names and shapes allow; several = undecided,
-                             leaves lie in LEAF_WEIGHT, LEAF_BIAS; 0 = no rule knows it */
-    struct str path;        /* the source's own path of the layer, flat text ("" = top) */
+    unsigned kinds;  /* KIND_BIT set of the kinds that names and shapes allow; several = undecided,
+                        leaves lie in LEAF_WEIGHT, LEAF_BIAS; 0 = no rule knows it */
+    struct str path; /* the source's own path of the layer, flat text ("" = top) */
     int64_t tensor[LEAF_N]; /* tensor index in the model, -1 = absent */
     uint8_t rank;           /* spatial rank of convolutions */
     uint64_t groups;        /* convolution groups; 0 = not known from the weights */

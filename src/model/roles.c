@@ -75,7 +75,7 @@ static enum status one(struct model *m, struct tensor *t, struct err *e)
     if (str_is(last, "num_batches_tracked") || str_is(t->name, "step") ||
         str_is(t->name, "n_averaged")) {
         t->role = ROLE_COUNTER;
-    } else if (rest.p && among(first, training)) {
+    } else if (among(first, training)) {
         TRY(training_role(m, t, rest, e));
     } else if (rest.p && among(first, averages)) {
         t->role = ROLE_EMA;

@@ -321,6 +321,8 @@ static void do_open(const struct wire_ask *ask)
         for (cl_uint i = 0; i < n && i < MAX_PLATFORMS; i++)
             list_platform(platform[i]);
     }
+    if (n == 0 && ask->library[0] != 0)
+        D.note[0] = 0; /* what matters is whether the library opens */
     if (n == 0 && ask->library[0] != 0) {
         text_put(D.via, sizeof D.via, ask->library);
         void *lib = dlopen(ask->library, DL_NOW);

@@ -2,7 +2,7 @@
 
 read(path) gives a list of Entry, one per tensor: flat path text, dtype name as
 `inspect --json` spells it, shape, canonical bytes (little-endian, C order, sub-byte
-values one a byte), a role and the exact view it is (for aliases). Standard library
+values one a byte with zero above them), a role and the exact view it is (for aliases). Standard library
 and numpy only; meant for valid files, not hostile ones. Layouts: the safetensors
 README, torch/serialization.py, numpy/lib/_format_impl.py, flax/serialization.py.
 """
@@ -42,6 +42,7 @@ ITEM = {
     "uint32": 4, "uint16": 2, "uint8": 1, "bool": 1, "complex32": 4, "complex64": 8,
     "complex128": 16, "int4": 1, "uint4": 1, "int2": 1, "uint2": 1,
 }
+SUBBYTE_MASK = {"int4": 15, "uint4": 15, "float4_e2m1fn": 15, "int2": 3, "uint2": 3}
 SWAP_UNIT = {"complex32": 2, "complex64": 4, "complex128": 8}  # else the item
 
 
@@ -76,6 +77,8 @@ def role_of(path):
     if last == "num_batches_tracked" or path in ("step", "n_averaged"):
         return "counter"
     if first in ("opt_state", "optimizer", "optimizer_states", "state", "lr_scheduler"):
+        return "train"
+    if first in ("ema", "ema_params", "rng", "rngs", "cache") and "." in path:
         return "train"
     if last in ("running_mean", "running_var") or first == "batch_stats":
         return "statistic"
@@ -113,7 +116,7 @@ def read_safetensors_index(path):
     for shard in sorted(set(index["weight_map"].values())):
         for e in read_safetensors((path.parent / shard).read_bytes()):
             assert index["weight_map"][e.path] == shard
-            out.append(e)
+            out.append(e if e.view is None else e._replace(view=(shard,) + e.view))
     assert len(out) == len(index["weight_map"])
     return out
 
@@ -214,9 +217,12 @@ class Unpickler(pickle.Unpickler):
         return Tag(module, name) if module.split(".")[0] == "torch" else Opaque
 
     def persistent_load(self, pid):
-        kind, tag, key, _, numel = pid
-        assert kind == "storage"
-        return Storage(TORCH_STORAGE.get(tag.name, "uint8"), key, numel)
+        kind, tag, key, _, numel = pid[:5]
+        assert kind == "storage" and (len(pid) == 5 or pid[5] is None)
+        dtype = TORCH_STORAGE.get(tag.name, "uint8")
+        if hasattr(self, "sizes"):  # the legacy stream says it nowhere else
+            self.sizes[key] = ITEM[dtype]
+        return Storage(dtype, key, numel)
 
 
 def tensor_bytes(t, raw):
@@ -248,27 +254,48 @@ def read_torch(path):
         names = set(z.namelist())
         top = Unpickler(io.BytesIO(member(z, f"{prefix}/data.pkl"))).load()
         order = member(z, f"{prefix}/byteorder") if f"{prefix}/byteorder" in names else b"little"
-        out, raw, todo = [], {}, [((), top)]
-        while todo:
-            where, x = todo.pop()
-            if isinstance(x, Tensor):
-                text = ".".join(map(str, where))
-                if x.storage.key not in raw:
-                    data = member(z, f"{prefix}/data/{x.storage.key}")
-                    if order == b"big":
-                        unit = SWAP_UNIT.get(x.dtype, ITEM[x.dtype])
-                        data = swap(data, unit)
-                    raw[x.storage.key] = data
-                dtype, shape = x.dtype, tuple(x.shape)
-                if dtype == "float4_e2m1fn_x2":
-                    dtype, shape = "float4_e2m1fn", shape[:-1] + (2 * shape[-1],)
-                view = (x.storage.key, x.offset, shape, tuple(x.stride), dtype)
-                out.append(Entry(text, dtype, shape, tensor_bytes(x, raw[x.storage.key]),
-                                 role_of(text), view))
-            elif isinstance(x, dict):
-                todo.extend((where + (k,), v) for k, v in reversed(list(x.items())))
-            elif isinstance(x, (list, tuple)):
-                todo.extend((where + (i,), v) for i, v in reversed(list(enumerate(x))))
+        return harvest(top, lambda key: member(z, f"{prefix}/data/{key}"), order == b"big")
+
+
+def read_torch_legacy(blob):
+    f, top = io.BytesIO(blob), []
+    for _ in range(5):
+        up = Unpickler(f)
+        up.sizes = {}
+        top.append(up.load())
+        if len(top) == 4:
+            sizes = up.sizes
+    assert top[0] == 0x1950a86a20f9469cfc6c and top[1] == 1001
+    raw = {}
+    for key in top[4]:
+        (count,) = struct.unpack("<q", f.read(8))
+        raw[key] = f.read(count * sizes[key])
+    assert not f.read(1)
+    return harvest(top[3], raw.__getitem__, not top[2]["little_endian"])
+
+
+def harvest(top, storage, big):
+    """Every tensor of an unpickled object, in its order."""
+    out, raw, todo = [], {}, [((), top)]
+    while todo:
+        where, x = todo.pop()
+        if isinstance(x, Tensor):
+            text = ".".join(map(str, where))
+            if x.storage.key not in raw:
+                data = storage(x.storage.key)
+                if big:
+                    data = swap(data, SWAP_UNIT.get(x.dtype, ITEM[x.dtype]))
+                raw[x.storage.key] = data
+            dtype, shape = x.dtype, tuple(x.shape)
+            if dtype == "float4_e2m1fn_x2":
+                dtype, shape = "float4_e2m1fn", shape[:-1] + (2 * shape[-1],)
+            view = (x.storage.key, x.offset, shape, tuple(x.stride), dtype)
+            out.append(Entry(text, dtype, shape, tensor_bytes(x, raw[x.storage.key]),
+                             role_of(text), view))
+        elif isinstance(x, dict):
+            todo.extend((where + (k,), v) for k, v in reversed(list(x.items())))
+        elif isinstance(x, (list, tuple)):
+            todo.extend((where + (i,), v) for i, v in reversed(list(enumerate(x))))
     return out
 
 
@@ -354,7 +381,10 @@ def read_msgpack(blob):
             todo.extend((where + (k,), v) for k, v in reversed(list(x.items())))
         elif isinstance(x, np.ndarray):
             text = path_text(where)
-            out.append(Entry(text, x[1], x[0], bytes(x[2]), role_of(text), None))
+            data, mask = bytes(x[2]), SUBBYTE_MASK.get(x[1])
+            if mask:
+                data = bytes(b & mask for b in data)
+            out.append(Entry(text, x[1], x[0], data, role_of(text), None))
     return out
 
 
@@ -372,6 +402,8 @@ def read(path):
         with zipfile.ZipFile(path) as z:
             torch = any(n.endswith("/data.pkl") for n in z.namelist())
         return read_torch(path) if torch else read_npz(path)
+    if head[:15] == b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.":
+        return read_torch_legacy(path.read_bytes())
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= path.stat().st_size:
         return read_safetensors(path.read_bytes())
     return read_msgpack(path.read_bytes())

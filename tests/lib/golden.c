@@ -1,7 +1,7 @@
 /* See golden.h. */
 #include "tests/lib/golden.h"
 #include "codec/json.h"
-#include "tests/lib/gather.h"
+#include "tests/lib/eager.h"
 #include <setjmp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,6 +36,8 @@ static void one_tensor(struct json *j, const struct model *m, const char *path)
         if (str_is(j->text, "name")) {
             want_string(j, "name", path);
             at = model_find(m, j->text);
+            if (at < 0 && j->text.n == 0 && m->n_tensors == 1)
+                at = 0; /* npy: the array has no name of its own */
             if (at < 0)
                 fail_msg("%s: no tensor %.*s", path, STR_ARG(j->text));
         } else if (str_is(j->text, "dtype")) {
@@ -58,7 +60,7 @@ static void one_tensor(struct json *j, const struct model *m, const char *path)
             assert_int_equal(n, m->tensor[at].n_dims);
         } else if (str_is(j->text, "sha256")) {
             size_t n;
-            uint8_t *p = gather(m, (size_t)at, &n, &e);
+            uint8_t *p = eager_read(m, (size_t)at, &n, &e);
             if (!p)
                 ok(e.status, &e, path);
             sha_hex(p, n, hex);

@@ -8,5 +8,6 @@ if [ "$version" != 14 ]; then
     echo "clang-format 14 judges the style; this is $version"
     exit 77
 fi
-git ls-files -z --cached --others --exclude-standard -- '*.c' '*.h' '*.cl' |
-    xargs -0 -r ls -d 2>/dev/null | xargs -r clang-format --dry-run -Werror
+python3 tests/lint/files.py '*.c' '*.h' '*.cl' >build/format.list
+xargs clang-format --dry-run -Werror <build/format.list
+echo "$(wc -l <build/format.list) files"

@@ -1,4 +1,5 @@
 """Shared by the lint scripts: the tracked files, C text without comments, one way to report."""
+import fnmatch
 import os
 import re
 import subprocess
@@ -8,11 +9,24 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 
 
 def tracked(*patterns):
-    """Files of the repository: tracked ones, and new ones that git does not ignore."""
-    out = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard",
-                          "--", *patterns], cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout
-    files = sorted(set(out.decode().split("\0")) - {""})
-    return [f for f in files if os.path.isfile(os.path.join(ROOT, f))]
+    """Files of the repository (what git tracks or would add; in an unpacked copy without git,
+    all files but the built ones) that match any of the patterns, in order."""
+    out = subprocess.run(["git", "-c", "safe.directory=*", "ls-files", "-z", "--cached",
+                          "--others", "--exclude-standard"], cwd=ROOT, stdout=subprocess.PIPE,
+                         stderr=subprocess.DEVNULL)
+    if out.returncode == 0:
+        files = set(out.stdout.decode().split("\0")) - {""}
+    else:
+        files = set()
+        for folder, folders, names in os.walk(ROOT):
+            here = os.path.relpath(folder, ROOT)
+            folders[:] = [d for d in folders if d != "__pycache__" and
+                          os.path.normpath(os.path.join(here, d)) not in
+                          (".git", "build", "third_party/cache")]
+            files.update(os.path.normpath(os.path.join(here, n)) for n in names
+                         if not n.endswith((".o", ".pyc")))
+    return [f for f in sorted(files) if os.path.isfile(os.path.join(ROOT, f)) and
+            (not patterns or any(fnmatch.fnmatch(f, p) for p in patterns))]
 
 
 def read(path):

@@ -4,10 +4,9 @@
 set -eu
 cd "$(dirname "$0")/../.."
 guests=build/guests/$(uname -m)-host/include
-git ls-files --cached --others --exclude-standard -- 'src/*.c' | grep -v -e '^src/worker/' \
+python3 tests/lint/files.py 'src/*.c' | grep -v -e '^src/worker/' \
     -e '_avx2\.c$' -e '_avx512\.c$' -e '_neon\.c$' >build/tidy.list
 [ -s build/tidy.list ]
-# shellcheck disable=SC2016
 xargs -P "$(nproc)" -n 4 sh -c '
     guests=$0
     clang-tidy --quiet --warnings-as-errors="*" "$@" -- -std=c11 -D_GNU_SOURCE -Isrc -I. \

@@ -7,7 +7,7 @@ copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
 mkdir -p "$copy/third_party/cache/src" "$copy/build"
 cp -r third_party/*.sh "$copy/third_party/"
-for g in zstd zlib libdeflate jansson cmocka libgomp musl; do cp -r "third_party/$g" "$copy/third_party/"; done
+for pins in third_party/*/pins; do cp -r "$(dirname "$pins")" "$copy/third_party/"; done
 cp -l third_party/cache/src/* "$copy/third_party/cache/src/" 2>/dev/null ||
     cp third_party/cache/src/* "$copy/third_party/cache/src/"
 export NNFERRY_OFFLINE=1

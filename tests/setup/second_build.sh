@@ -8,8 +8,7 @@ here=$PWD
 there=$(mktemp -d)/a-folder-of-quite-another-name
 trap 'rm -rf "${there%/*}"' EXIT
 mkdir -p "$there/third_party"
-git ls-files -z --cached --others --exclude-standard | xargs -0 sh -c '
-    for f; do [ ! -f "$f" ] || printf "%s\0" "$f"; done' sh | tar -c --null -T - | tar -x -C "$there"
+python3 tests/lint/files.py '*' | tar -c -T - | tar -x -C "$there"
 ln -s "$here/third_party/cache" "$there/third_party/cache"
 
 # Without a network means without: not even loopback.

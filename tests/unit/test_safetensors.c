@@ -1,5 +1,5 @@
 /* safetensors: goldens of the real package, refusals, ties, shards. */
-#include "tests/lib/gather.h"
+#include "tests/lib/eager.h"
 #include "tests/lib/golden.h"
 #include "tests/unit/truncate.h"
 
@@ -129,7 +129,7 @@ static void ties(void **state)
     assert_int_equal(m.tensor[gone].alias_of, a);
     assert_int_equal(m.tensor[c].alias_of, -1); /* the metadata lies */
     assert_int_equal(m.tensor[d].alias_of, -1);
-    uint8_t *p = gather(&m, (size_t)c, &n, &e);
+    uint8_t *p = eager_read(&m, (size_t)c, &n, &e);
     assert_non_null(p);
     assert_memory_equal(p, data + 4, 2);
     free(p);

@@ -1,7 +1,5 @@
-# How zstd is built: every library file by hand, no build system. Compressing with
-# the dictionary builder, the legacy formats and threads stays out. XXH3 comes along,
-# through zstd's own copy of xxhash.h.
-# Given: SRC (unpacked source), OUT (prefix), CC, CFLAGS, compile and archive.
+# How zstd is built: every library file by hand, no build system; without the dictionary
+# builder, the legacy formats and threads of its own.
 files=$(cd "$SRC/lib" && ls common/*.c compress/*.c decompress/*.c)
 case $ARCH in x86_64) files="$files decompress/huf_decompress_amd64.S" ;; esac
 compile "$SRC/lib" "-DXXH_NAMESPACE=ZSTD_ -DZSTD_LEGACY_SUPPORT=0 -I$SRC/lib -I$SRC/lib/common" $files

@@ -10,13 +10,13 @@ set -euo pipefail
 root=$(cd "$(dirname "$0")/../../.." && pwd)
 suite=$1 dir=$2 mode=${3-online} command=${4-build}
 [ "$(id -u)" = 0 ] || { echo "needs root"; exit 1; }
+# In a mount namespace of its own: what is mounted here ends with the script.
+[ -n "${CHROOT_PRIVATE-}" ] || CHROOT_PRIVATE=1 exec unshare --mount --propagation private "$0" "$@"
 [ ! -e "$dir" ] || { echo "$dir exists"; exit 1; }
 mirror=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' | sort -u | grep -v security | head -n 1)
 debootstrap --variant=minbase "$suite" "$dir" "$mirror"
 mkdir "$dir/nnferry"
-git -C "$root" ls-files -z --cached --others --exclude-standard |
-    (cd "$root" && xargs -0 sh -c 'for f; do [ ! -f "$f" ] || printf "%s\0" "$f"; done' sh |
-        tar -c --null -T -) | tar -x -C "$dir/nnferry"
+(cd "$root" && python3 tests/lint/files.py '*' | tar -c -T -) | tar -x -C "$dir/nnferry"
 cp /etc/resolv.conf "$dir/etc/resolv.conf"
 # What the machine itself needs to reach its mirror.
 for f in /etc/apt/apt.conf.d/*proxy* /etc/apt/apt.conf; do
@@ -24,13 +24,12 @@ for f in /etc/apt/apt.conf.d/*proxy* /etc/apt/apt.conf; do
 done
 mount --bind /proc "$dir/proc"
 mount --rbind /dev "$dir/dev"
-trap 'umount -l "$dir/proc" "$dir/dev"' EXIT
 run=(env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=dumb)
 case $mode in
 online) "${run[@]}" chroot "$dir" /nnferry/build.sh "$command" ;;
 offline)
     mkdir -p "$dir/nnferry/third_party/cache"
-    cp -r "$root/third_party/cache/." "$dir/nnferry/third_party/cache/"
+    cp -rL "$root/third_party/cache/." "$dir/nnferry/third_party/cache/"
     "${run[@]}" unshare -n chroot "$dir" /nnferry/build.sh --offline "$command"
     ;;
 esac

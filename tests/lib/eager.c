@@ -1,5 +1,5 @@
-/* See gather.h. */
-#include "tests/lib/gather.h"
+/* See eager.h. */
+#include "tests/lib/eager.h"
 #include "codec/sha256.h"
 #include <stdlib.h>
 #include <string.h>
@@ -37,7 +37,7 @@ static enum status stream(const struct storage *s, uint8_t *raw, struct err *e)
     return st;
 }
 
-uint8_t *gather_storage(const struct storage *s, struct err *e)
+uint8_t *eager_storage(const struct storage *s, struct err *e)
 {
     uint8_t *raw = malloc((size_t)s->raw_bytes + 1);
     enum status st = raw ? ST_OK : err_nomem(e, s->raw_bytes);
@@ -63,7 +63,7 @@ uint8_t *gather_storage(const struct storage *s, struct err *e)
     return NULL;
 }
 
-uint8_t *gather(const struct model *m, size_t tensor, size_t *n, struct err *e)
+uint8_t *eager_read(const struct model *m, size_t tensor, size_t *n, struct err *e)
 {
     const struct tensor *t = &m->tensor[tensor];
     const struct storage *s = &m->storage[t->storage];
@@ -71,7 +71,7 @@ uint8_t *gather(const struct model *m, size_t tensor, size_t *n, struct err *e)
     uint64_t elems = view_elems(&t->view), at[VIEW_MAX_AXES] = {0};
     size_t size = d->bits >= 8 ? d->bits / 8u : 1;
     *n = (size_t)elems * size;
-    uint8_t *raw = gather_storage(s, e), *out = raw ? malloc(*n + 1) : NULL;
+    uint8_t *raw = eager_storage(s, e), *out = raw ? malloc(*n + 1) : NULL;
     for (uint64_t i = 0; out && i < elems; i++) {
         int64_t place = t->view.offset;
         for (size_t k = 0; k < t->view.n_axes; k++)

@@ -1,0 +1,610 @@
+/* Mapping: chooses the frameworks, walks the layers, and turns the list of made tensors into a
+ * plan. Which way a tensor goes is decided in the tables; this file only keeps the books.
+ */
+#include "convert/map_int.h"
+#include "framework/recognise.h"
+#include <stdlib.h>
+#include <string.h>
+
+bool glob_any(const char *const *globs, struct str name)
+{
+    for (; globs && *globs; globs++)
+        if (str_glob(str_from(*globs), name))
+            return true;
+    return false;
+}
+
+/* ---- lists ---- */
+
+static void *grown(struct arena *a, void *p, size_t n, size_t *cap, size_t size)
+{
+    if (n < *cap)
+        return p;
+    size_t more = *cap ? *cap * 2 : 64;
+    char *q = arena_alloc(a, more, size);
+    if (!q)
+        return NULL;
+    if (n)
+        memcpy(q, p, n * size);
+    *cap = more;
+    return q;
+}
+
+enum status map_made(struct mapping *m, size_t n_takes, struct made **out, struct err *e)
+{
+    struct made *p = grown(m->a, m->made, m->n_made, &m->cap_made, sizeof *p);
+    struct take *k = n_takes ? ARENA_ARRAY(m->a, struct take, n_takes) : NULL;
+    if (!p || (n_takes && !k))
+        return err_nomem(e, sizeof *p);
+    m->made = p;
+    p[m->n_made] = (struct made){.take = k, .n_takes = n_takes, .of = -1};
+    *out = &p[m->n_made++];
+    return ST_OK;
+}
+
+enum status map_reason(struct mapping *m, uint32_t dst, struct str text, struct err *e)
+{
+    struct plan *p = m->p;
+    struct reason *r = grown(m->a, p->reason, p->n_reasons, &m->cap_reasons, sizeof *r);
+    if (!r)
+        return err_nomem(e, sizeof *r);
+    p->reason = r;
+    r[p->n_reasons++] = (struct reason){dst, text};
+    return ST_OK;
+}
+
+enum status map_ledger(struct mapping *m, enum ledger_kind kind, struct str name, uint64_t n_elems,
+                       bool harmless, struct str why, struct err *e)
+{
+    struct plan *p = m->p;
+    struct ledger_line *l = grown(m->a, p->line, p->n_lines, &m->cap_lines, sizeof *l);
+    if (!l)
+        return err_nomem(e, sizeof *l);
+    p->line = l;
+    l[p->n_lines++] = (struct ledger_line){kind, harmless, name, n_elems, why};
+    const char *const *allow = kind == LEDGER_DROP ? m->o->allow_drop : m->o->allow_synth;
+    struct map_rule *r = map_rule_for(m, kind == LEDGER_DROP ? RULE_DROP : RULE_SYNTH, name);
+    if (!harmless && !r && !glob_any(allow, name)) {
+        if (m->n_lost++ == 0) {
+            m->lost_1 =
+                arena_fmt(m->a, "%.*s: %s (%.*s)", STR_ARG(name),
+                          kind == LEDGER_DROP ? "would be lost" : "would be made up", STR_ARG(why));
+            if (!m->lost_1.p)
+                return err_nomem(e, name.n);
+        }
+        buf_fmt(m->help, "# %.*s: %.*s\n#%s %.*s%s\n", STR_ARG(name), STR_ARG(why),
+                kind == LEDGER_DROP ? "drop" : "synth", STR_ARG(name),
+                kind == LEDGER_DROP ? "" : " = 0");
+    }
+    return ST_OK;
+}
+
+void map_ask(struct mapping *m, const char *comment, struct str line)
+{
+    if (m->n_open++ == 0)
+        m->open_1 = line;
+    buf_fmt(m->help, "# %s\n%.*s\n", comment, STR_ARG(line));
+}
+
+/* ---- what takes part ---- */
+
+static bool is_weight(const struct tensor *t)
+{
+    struct str parent, leaf;
+    switch (t->role) {
+    case ROLE_PARAMETER:
+    case ROLE_BUFFER:
+    case ROLE_STATISTIC:
+    case ROLE_EMA:
+        return true;
+    case ROLE_COUNTER:
+        name_tail(t->name, &parent, &leaf);
+        return str_is(leaf, "num_batches_tracked");
+    default:
+        return false;
+    }
+}
+
+static enum status choose(struct mapping *m, struct err *e)
+{
+    size_t n = m->src->n_tensors;
+    m->in = ARENA_ARRAY(m->a, bool, n + 1);
+    m->used = ARENA_ARRAY(m->a, bool, n + 1);
+    m->dropped = ARENA_ARRAY(m->a, bool, n + 1);
+    if (!m->in || !m->used || !m->dropped)
+        return err_nomem(e, 3 * n);
+    for (size_t i = 0; i < n; i++) {
+        const struct tensor *t = &m->src->tensor[i];
+        const char *why = NULL;
+        bool train = t->role == ROLE_MOMENT1 || t->role == ROLE_MOMENT2 || t->role == ROLE_RNG ||
+                     (t->role == ROLE_COUNTER && !is_weight(t));
+        if (m->o->select && !glob_any(m->o->select, t->name))
+            why = "not selected";
+        else if (m->o->weights_only && !is_weight(t))
+            why = "weights only";
+        else if (m->o->drop_train_state && train)
+            why = "train state, dropped as asked";
+        else if (map_rule_for(m, RULE_DROP, t->name))
+            why = "dropped by a rule of the map";
+        m->in[i] = !why;
+        if (why) {
+            m->dropped[i] = true;
+            TRY(map_ledger(m, LEDGER_DROP, t->name, tensor_elems(t), true, str_from(why), e));
+        }
+    }
+    return ST_OK;
+}
+
+/* Layers without the tensors that do not take part. */
+static void thin(struct mapping *m)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < m->sl.n; i++) {
+        struct layer *l = &m->sl.layer[i];
+        size_t left = 0;
+        for (int k = 0; k < LEAF_N; k++) {
+            if (l->tensor[k] >= 0 && !m->in[l->tensor[k]])
+                l->tensor[k] = -1;
+            left += l->tensor[k] >= 0;
+        }
+        if (left)
+            m->sl.layer[n++] = *l;
+    }
+    m->sl.n = n;
+}
+
+/* ---- the ways ---- */
+
+/* Every tensor under its own name and axes. */
+static enum status keep_all(struct mapping *m, struct err *e)
+{
+    for (size_t i = 0; i < m->src->n_tensors; i++) {
+        if (!m->in[i])
+            continue;
+        struct made *d;
+        TRY(map_made(m, 1, &d, e));
+        d->take->src = (uint32_t)i;
+        d->name = m->src->tensor[i].name;
+        d->order = m->src->tensor[i].order;
+        d->has_order = true;
+    }
+    int64_t *at = ARENA_ARRAY(m->a, int64_t, m->src->n_tensors + 1);
+    if (!at)
+        return err_nomem(e, m->src->n_tensors * sizeof *at);
+    for (size_t i = 0; i < m->src->n_tensors; i++)
+        at[i] = -1;
+    for (size_t i = 0; i < m->n_made; i++)
+        at[m->made[i].take->src] = (int64_t)i;
+    for (size_t i = 0; i < m->n_made; i++) { /* moments point at their parameter */
+        int64_t of = m->src->tensor[m->made[i].take->src].of;
+        m->made[i].of = of >= 0 ? at[of] : -1;
+    }
+    return ST_OK;
+}
+
+static const struct framework *named(const char *name, struct err *e)
+{
+    const struct framework *f = framework_find(str_from(name));
+    if (!f)
+        (void)err_set(e, ST_USAGE, "unknown-framework", "no framework is called %s", name);
+    return f;
+}
+
+static enum status recognise(struct mapping *m, struct err *e)
+{
+    const struct map_opt *o = m->o;
+    m->from = o->from ? named(o->from, e) : framework_of(m->src);
+    if (!m->from && o->from)
+        return ST_USAGE;
+    return ST_OK;
+}
+
+static enum status across(struct mapping *m, struct err *e)
+{
+    TRY(m->from->layers(m->src, m->a, &m->sl, e));
+    thin(m);
+    TRY(map_settle(m, e));
+    if (m->o->like) {
+        TRY(map_like(m, e));
+    } else {
+        TRY(map_pairs(m, NULL, e));
+        TRY(map_open(m, e));
+        TRY(map_flatten(m, e));
+        for (size_t i = 0; i < m->sl.n && m->n_open == 0; i++)
+            TRY(map_layer(m, &m->sl.layer[i], NULL, NULL, e));
+    }
+    if (m->n_open)
+        return err_set(e, ST_CANNOT, "map-ambiguous",
+                       "%zu question%s a rules file must answer, the first: %.*s", m->n_open,
+                       m->n_open == 1 ? "" : "s", STR_ARG(m->open_1));
+    return map_train(m, e);
+}
+
+/* ---- from made tensors to a plan ---- */
+
+static enum status dtype_of(struct mapping *m, struct str name, enum role role, enum dtype have,
+                            enum dtype *out, struct err *e)
+{
+    *out = have;
+    for (const char *const *p = m->o->dtype; p && *p; p++) {
+        struct str s = str_from(*p), glob = STR_NONE, type = s;
+        size_t eq = s.n;
+        while (eq > 0 && s.p[eq - 1] != '=')
+            eq--;
+        if (eq > 0) {
+            glob = str_sub(s, 0, eq - 1);
+            type = str_sub(s, eq, s.n);
+        }
+        enum dtype to = dtype_parse(type);
+        if (to == DT_NONE)
+            return err_set(e, ST_USAGE, "unknown-dtype", "no element type is called %.*s",
+                           STR_ARG(type));
+        if (glob.p ? !str_glob(glob, name)
+                   : dtype_info(have)->kind != DK_FLOAT || dtype_info(to)->kind != DK_FLOAT ||
+                         (role != ROLE_PARAMETER && role != ROLE_BUFFER && role != ROLE_STATISTIC &&
+                          role != ROLE_EMA))
+            continue;
+        *out = to;
+    }
+    return ST_OK;
+}
+
+static enum status add_cast(struct mapping *m, struct part *q, enum dtype to, struct err *e)
+{
+    q->op = ARENA_NEW(m->a, struct op);
+    if (!q->op)
+        return err_nomem(e, sizeof *q->op);
+    q->n_ops = 1;
+    q->op->kind = OP_CAST;
+    q->op->to = to;
+    q->op->allow_overflow = m->o->allow_overflow;
+    return ST_OK;
+}
+
+/* The recipe's parts and the shape of one made tensor. */
+static enum status parts_of(struct mapping *m, const struct made *d, struct tensor *t,
+                            struct recipe *r, struct err *e)
+{
+    uint64_t rows = 0;
+    r->n_parts = d->n_takes ? d->n_takes : 1;
+    r->part = ARENA_ARRAY(m->a, struct part, r->n_parts);
+    if (!r->part)
+        return err_nomem(e, r->n_parts * sizeof *r->part);
+    for (size_t i = 0; i < d->n_takes; i++) {
+        const struct take *k = &d->take[i];
+        struct part *q = &r->part[i];
+        TRY(take_view(m->src, k, k->src, &q->view, e));
+        q->src = k->zero ? -1 : (int64_t)k->src;
+        view_shape(&q->view, q->hi);
+        if (i == 0) {
+            t->n_dims = q->view.n_dims;
+            memcpy(t->dim, q->hi, sizeof t->dim);
+        }
+        bool same = q->view.n_dims == t->n_dims;
+        for (size_t x = 1; same && x < t->n_dims; x++)
+            same = q->hi[x] == t->dim[x];
+        if (!same || (d->n_takes > 1 && t->n_dims == 0))
+            return err_set(e, ST_CANNOT, "parts-differ",
+                           "the parts of %.*s differ in their other axes", STR_ARG(d->name));
+        if (d->n_takes > 1) {
+            q->lo[0] = rows;
+            q->hi[0] += rows;
+            rows = q->hi[0];
+        }
+    }
+    if (d->n_takes > 1)
+        t->dim[0] = rows;
+    if (d->n_takes == 0) {
+        t->n_dims = d->n_dims;
+        memcpy(t->dim, d->dim, sizeof d->dim);
+        memcpy(r->part->hi, d->dim, sizeof d->dim);
+        memcpy(r->part->fill, d->fill, sizeof d->fill);
+        r->part->src = -1;
+        TRY(view_c(&r->part->view, t->dim, t->n_dims, e));
+    }
+    return view_c(&t->view, t->dim, t->n_dims, e);
+}
+
+static enum status put_tensor(struct mapping *m, struct made *d, struct recipe *r, struct err *e)
+{
+    struct tensor *t;
+    TRY(model_tensor_add(&m->p->dst, &t, e));
+    uint32_t index = (uint32_t)(m->p->dst.n_tensors - 1);
+    const struct tensor *s = d->n_takes ? &m->src->tensor[d->take->src] : NULL;
+    t->name = d->name;
+    t->role = s ? s->role : d->role;
+    t->order = d->has_order ? d->order : index;
+    t->requires_grad = s ? s->requires_grad : false;
+    t->note = s ? s->note : STR_NONE;
+    t->of = d->of;
+    enum dtype have = s ? s->dtype : d->dtype;
+    if (s && d->n_takes == 1)
+        t->unpacked = false;
+    TRY(parts_of(m, d, t, r, e));
+    TRY(dtype_of(m, d->name, t->role, have, &t->dtype, e));
+    for (size_t i = 0; i < d->n_takes; i++) {
+        const struct take *k = &d->take[i];
+        if (m->src->tensor[k->src].dtype != have)
+            return err_set(e, ST_CANNOT, "parts-differ", "the parts of %.*s differ in dtype",
+                           STR_ARG(d->name));
+        if (k->zero)
+            TRY(map_ledger(m, LEDGER_SYNTH, d->name, view_elems(&r->part[i].view), false,
+                           STR("zeros for a part the source does not have"), e));
+        else
+            m->used[k->src] = true;
+        if (t->dtype != have && !k->zero)
+            TRY(add_cast(m, &r->part[i], t->dtype, e));
+    }
+    if (d->n_takes == 0)
+        TRY(map_ledger(m, LEDGER_SYNTH, d->name, tensor_elems(t), d->harmless, d->why, e));
+    if (d->why.n)
+        TRY(map_reason(m, index,
+                       arena_fmt(m->a, "%.*s <- %.*s: %.*s", STR_ARG(d->name),
+                                 STR_ARG(s ? s->name : STR("nothing")), STR_ARG(d->why)),
+                       e));
+    return ST_OK;
+}
+
+/* Tensors that share in the source and come out alike share in the target too: all point to the
+ * bytewise smallest name among them. */
+static enum status share(struct mapping *m, struct err *e)
+{
+    struct plan *p = m->p;
+    size_t n = m->src->n_tensors;
+    if (m->target && !m->target->aliases)
+        return ST_OK;
+    /* made tensors that carry one whole source tensor, listed by what that tensor shares */
+    int64_t *first = ARENA_ARRAY(m->a, int64_t, n + 1);
+    int64_t *next = ARENA_ARRAY(m->a, int64_t, m->n_made + 1);
+    if (!first || !next)
+        return err_nomem(e, n * sizeof *first);
+    for (size_t i = 0; i < n; i++)
+        first[i] = -1;
+    for (size_t i = m->n_made; i-- > 0;) {
+        const struct made *d = &m->made[i];
+        next[i] = -1;
+        if (d->n_takes != 1 || d->take->zero)
+            continue;
+        int64_t of = m->src->tensor[d->take->src].alias_of;
+        size_t root = of >= 0 ? (size_t)of : d->take->src;
+        next[i] = first[root];
+        first[root] = (int64_t)i;
+    }
+    for (size_t root = 0; root < n; root++)
+        for (int64_t i = first[root]; i >= 0 && next[first[root]] >= 0; i = next[i]) {
+            int64_t least = i;
+            for (int64_t j = first[root]; j >= 0; j = next[j])
+                if (p->dst.tensor[i].dtype == p->dst.tensor[j].dtype &&
+                    view_same(&p->recipe[i].part->view, &p->recipe[j].part->view) &&
+                    str_cmp(p->dst.tensor[j].name, p->dst.tensor[least].name) < 0)
+                    least = j;
+            if (least != i)
+                p->dst.tensor[i].alias_of = least;
+        }
+    for (size_t i = 0; i < m->n_made; i++)
+        if (p->dst.tensor[i].alias_of >= 0)
+            p->recipe[i] = (struct recipe){0};
+    return ST_OK;
+}
+
+static enum status carry(struct mapping *m, struct err *e)
+{
+    struct model *d = &m->p->dst;
+    for (size_t i = 0; i < m->src->n_meta; i++)
+        TRY(model_meta_add(d, m->src->meta[i].key, m->src->meta[i].value, e));
+    for (size_t i = 0; i < m->src->n_attachments && !m->o->weights_only; i++) {
+        struct attachment *a;
+        TRY(model_attach(d, &a, e));
+        *a = m->src->attachment[i];
+    }
+    return ST_OK;
+}
+
+static enum status left_over(struct mapping *m, struct err *e)
+{
+    for (size_t i = 0; i < m->src->n_tensors; i++) {
+        const struct tensor *t = &m->src->tensor[i];
+        if (m->used[i] || m->dropped[i])
+            continue;
+        bool harmless = rules_harmless_drop(t->name);
+        TRY(map_ledger(m, LEDGER_DROP, t->name, tensor_elems(t), harmless,
+                       harmless ? STR("the target has no place for it and needs none")
+                                : STR("the target has no place for it"),
+                       e));
+    }
+    return ST_OK;
+}
+
+/* Names: unique, and spelled unambiguously where the target is a tree. */
+static enum status names_fit(struct mapping *m, struct err *e)
+{
+    struct model *d = &m->p->dst;
+    for (size_t i = 0; i < d->n_tensors; i++) {
+        struct str name = d->tensor[i].name;
+        bool ok = true;
+        if (m->target && m->target->tree)
+            TRY(path_round_trips(name, m->a, &ok, e));
+        if (!ok) {
+            enum status st = err_set(e, ST_CANNOT, "name-not-spelled",
+                                     "the target cannot spell this name unambiguously");
+            err_in(e, name.p, name.n);
+            return st;
+        }
+    }
+    return ST_OK;
+}
+
+static enum status to_plan(struct mapping *m, struct err *e)
+{
+    struct plan *p = m->p;
+    p->recipe = ARENA_ARRAY(m->a, struct recipe, m->n_made + 1);
+    if (!p->recipe)
+        return err_nomem(e, m->n_made * sizeof *p->recipe);
+    for (size_t i = 0; i < m->n_made; i++) {
+        enum status st = put_tensor(m, &m->made[i], &p->recipe[i], e);
+        if (st != ST_OK) {
+            err_in(e, m->made[i].name.p, m->made[i].name.n);
+            return st;
+        }
+    }
+    TRY(share(m, e));
+    TRY(left_over(m, e));
+    TRY(carry(m, e));
+    TRY(names_fit(m, e));
+    p->dst.format = m->src->format;
+    p->dst.framework = m->to ? str_from(m->to->name) : m->src->framework;
+    return ST_OK;
+}
+
+static int by_name(const void *x, const void *y)
+{
+    const struct str *a = x, *b = y;
+    return str_cmp(*a, *b);
+}
+
+static enum status not_twice(struct mapping *m, struct err *e)
+{
+    struct model *d = &m->p->dst;
+    struct str *name = ARENA_ARRAY(m->a, struct str, d->n_tensors + 1);
+    if (!name)
+        return err_nomem(e, d->n_tensors * sizeof *name);
+    for (size_t i = 0; i < d->n_tensors; i++)
+        name[i] = d->tensor[i].name;
+    if (d->n_tensors)
+        qsort(name, d->n_tensors, sizeof *name, by_name);
+    for (size_t i = 1; i < d->n_tensors; i++)
+        if (str_eq(name[i - 1], name[i])) {
+            enum status st = err_set(e, ST_CANNOT, "name-taken",
+                                     "two tensors would have this name in the target");
+            err_in(e, name[i].p, name[i].n);
+            return st;
+        }
+    return ST_OK;
+}
+
+static enum status plan_it(struct mapping *m, struct err *e)
+{
+    const struct map_opt *o = m->o;
+    bool archive = m->target && strcmp(m->target->name, "archive") == 0;
+    TRY(map_rules_parse(m, e));
+    TRY(choose(m, e));
+    bool whole = true;
+    for (size_t i = 0; i < m->src->n_tensors; i++)
+        whole = whole && m->in[i];
+    bool keep = !o->like && (o->as_is || (!o->to && !archive));
+    if (o->to && strcmp(o->to, "source") == 0) {
+        if (o->like)
+            return err_set(e, ST_USAGE, "source-like", "--to source needs no skeleton");
+        if (m->src->spelling.n) {
+            TRY(spelling_restore(m, e));
+            TRY(to_plan(m, e));
+            m->p->dst.framework = m->framework;
+            TRY(not_twice(m, e));
+            TRY(map_tree(m, e));
+            return map_rules_used(m, e);
+        }
+        keep = true;
+    }
+    if (!keep)
+        TRY(recognise(m, e));
+    if (!keep && !m->from && !o->to && !o->like)
+        keep = true; /* an archive of an unknown framework: stored as it came */
+    else if (!keep && !m->from)
+        return err_set(e, ST_CANNOT, "framework-unknown",
+                       "cannot tell the framework of the source; --from names it");
+    if (!keep) {
+        m->to = o->to ? named(o->to, e) : o->like ? framework_of(o->like) : named("canonical", e);
+        if (!m->to)
+            return o->to ? ST_USAGE
+                         : err_set(e, ST_CANNOT, "framework-unknown",
+                                   "cannot tell the framework of the skeleton; --to names it");
+        if (m->to == m->from && !o->like && m->rules.n == 0)
+            keep = true;
+    }
+    if (keep) {
+        TRY(keep_all(m, e));
+        m->keep_tree = whole;
+    } else {
+        TRY(across(m, e));
+    }
+    TRY(to_plan(m, e));
+    TRY(not_twice(m, e));
+    if (!keep && strcmp(m->to->name, "canonical") == 0)
+        TRY(spelling_write(m, &m->p->dst.spelling, e));
+    else if (keep)
+        m->p->dst.spelling = m->src->spelling;
+    TRY(map_tree(m, e));
+    return map_rules_used(m, e);
+}
+
+enum status map_plan(struct plan *p, const struct map_opt *o, const struct format *target,
+                     uint64_t max_output, struct buf *rules_out, struct err *e)
+{
+    struct buf help = BUF_INIT;
+    struct mapping m = {
+        .p = p, .o = o, .target = target, .src = p->src, .a = &p->dst.arena, .help = &help};
+    buf_fmt(&help, "# nnferry-map 1\n# Complete the lines with a question mark and pass this file "
+                   "with --map.\n");
+    size_t empty = help.n;
+    enum status st = plan_it(&m, e);
+    if (st == ST_OK && m.n_lost)
+        st = err_set(e, ST_CANNOT, "ledger", "%zu entr%s not allowed by name, the first: %.*s",
+                     m.n_lost, m.n_lost == 1 ? "y" : "ies", STR_ARG(m.lost_1));
+    if (st == ST_OK)
+        st = buf_ok(&help, e);
+    if (st == ST_CANNOT && rules_out && help.n > empty)
+        buf_bytes(rules_out, help.p, help.n);
+    buf_free(&help);
+    return st == ST_OK ? plan_prove(p, max_output, e) : st;
+}
+
+/* ---- canonical ---- */
+
+static enum status canonical(struct mapping *m, struct err *e)
+{
+    TRY(map_rules_parse(m, e));
+    TRY(choose(m, e));
+    TRY(recognise(m, e));
+    if (!m->from)
+        return err_set(e, ST_CANNOT, "framework-unknown",
+                       "cannot tell the framework of the source; --from names it");
+    m->to = framework_find(STR("canonical"));
+    TRY(m->from->layers(m->src, m->a, &m->sl, e));
+    TRY(map_settle(m, e));
+    TRY(map_open(m, e));
+    TRY(map_flatten(m, e));
+    if (m->n_open)
+        return err_set(e, ST_CANNOT, "map-ambiguous",
+                       "%zu question%s a rules file must answer, the first: %.*s", m->n_open,
+                       m->n_open == 1 ? "" : "s", STR_ARG(m->open_1));
+    for (size_t i = 0; i < m->sl.n; i++) {
+        struct layer *l = &m->sl.layer[i];
+        if (l->kind == LAYER_NONE) {
+            enum status st = err_set(e, ST_CANNOT, "layer-unmapped", "no canonical spelling (%.*s)",
+                                     STR_ARG(l->reason));
+            err_in(e, l->path.p, l->path.n);
+            return st;
+        }
+        l->tensor[LEAF_COUNT] = -1;
+        TRY(map_layer(m, l, NULL, NULL, e));
+    }
+    TRY(to_plan(m, e));
+    return not_twice(m, e);
+}
+
+enum status map_canonical_ruled(struct plan *p, const char *from, struct str rules,
+                                const char *rules_path, uint32_t *rules_version, struct err *e)
+{
+    struct buf help = BUF_INIT;
+    struct map_opt o = {.from = from, .to = "canonical", .rules = rules, .rules_path = rules_path};
+    struct mapping m = {.p = p, .o = &o, .src = p->src, .a = &p->dst.arena, .help = &help};
+    enum status st = canonical(&m, e);
+    buf_free(&help);
+    *rules_version = RULES_VERSION;
+    return st == ST_OK ? plan_prove(p, UINT64_MAX, e) : st;
+}
+
+enum status map_canonical(struct plan *p, const char *from, uint32_t *rules_version, struct err *e)
+{
+    return map_canonical_ruled(p, from, STR_NONE, NULL, rules_version, e);
+}

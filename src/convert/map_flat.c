@@ -1,0 +1,298 @@
+/* Dense layers that read a flattened feature map, and what rules settle before mapping.
+ *
+ * Flattening channels first numbers the inputs c*S + s, channels last s*C + c, S the number of
+ * positions. Only C is needed, but weights do not say whether a dense layer reads a map at all. So:
+ * a layer whose inputs are C*k, k > 1, for a convolution that may come before it, is asked about;
+ * which convolutions may come before is read from numbers in names where these order the layers.
+ */
+#include "convert/map_int.h"
+#include "framework/recognise.h"
+#include <string.h>
+
+static bool is_norm(enum layer_kind k)
+{
+    return k == LAYER_LAYERNORM || k == LAYER_GROUPNORM || k == LAYER_BATCHNORM;
+}
+
+static bool may_be(const struct layer *l, enum layer_kind k)
+{
+    return l->kind == k || (l->kinds & KIND_BIT(k));
+}
+
+/* May a rule call it so? Leaves and axes must fit; names need not. */
+static bool allowed(const struct mapping *m, const struct layer *l, enum layer_kind k)
+{
+    if (k == LAYER_NONE || k == LAYER_PARAM || (l->kinds & KIND_BIT(k)))
+        return true;
+    const struct tensor *w =
+        l->tensor[LEAF_WEIGHT] >= 0 ? &m->src->tensor[l->tensor[LEAF_WEIGHT]] : NULL;
+    bool bias = l->tensor[LEAF_BIAS] >= 0;
+    if (!w || l->kind == LAYER_ATTENTION || l->tensor[LEAF_MEAN] >= 0)
+        return false;
+    switch (k) {
+    case LAYER_LINEAR:
+        return w->n_dims == 2;
+    case LAYER_EMBEDDING:
+        return w->n_dims == 2 && !bias;
+    case LAYER_CONV:
+    case LAYER_CONV_TRANSPOSE:
+        return w->n_dims >= 3 && w->n_dims <= 5 && l->rank == w->n_dims - 2;
+    case LAYER_LAYERNORM:
+    case LAYER_GROUPNORM:
+        return w->n_dims == 1;
+    default:
+        return false;
+    }
+}
+
+enum status map_settle(struct mapping *m, struct err *e)
+{
+    for (size_t i = 0; i < m->sl.n; i++) {
+        struct layer *l = &m->sl.layer[i];
+        struct map_rule *r = map_rule_for(m, RULE_KIND, l->path);
+        if (!r) {
+            r = map_rule_for(m, RULE_PAIR, l->path);
+            if (r && !r->has_kind)
+                r = NULL;
+        }
+        if (r) {
+            enum layer_kind k = r->kind;
+            if (!allowed(m, l, k))
+                return err_set(e, ST_CANNOT, "map-kind",
+                               "line %zu of the rules file: %.*s cannot be %s (%.*s)", r->line,
+                               STR_ARG(l->path), layer_kind_name(k), STR_ARG(l->reason));
+            layer_decide(l, k == LAYER_PARAM ? LAYER_NONE : k);
+            const struct leaf_rule *w = rules_find(m->from->rules, k, l->rank, 0, LEAF_WEIGHT);
+            l->flip = k == LAYER_CONV_TRANSPOSE && !r->kept_kernel && w && strchr(w->axes, '-');
+            l->reason = STR("by the rules file");
+        }
+        r = map_rule_for(m, RULE_HEADS, l->path);
+        if (r && l->kind == LAYER_ATTENTION)
+            l->heads = r->number;
+        else if (r)
+            r->n_used--;
+    }
+    return ST_OK;
+}
+
+/* ---- widths ---- */
+
+static const struct tensor *leaf_of(const struct mapping *m, const struct layer *l, enum leaf lf)
+{
+    return l->tensor[lf] >= 0 ? &m->src->tensor[l->tensor[lf]] : NULL;
+}
+
+/* Extent of a canonical axis letter of a leaf; 0 = unknown. */
+static uint64_t extent(const struct mapping *m, const struct layer *l, enum layer_kind kind,
+                       enum leaf lf, char letter)
+{
+    const struct tensor *t = leaf_of(m, l, lf);
+    const struct leaf_rule *r = rules_find(m->from->rules, kind, l->rank,
+                                           kind == LAYER_CONV_TRANSPOSE && !l->flip ? 1 : 0, lf);
+    struct axes x;
+    struct axes_size size = {0};
+    char text[AXES_TEXT];
+    struct err quiet;
+    if (!t || !r || rules_axes(m->from->rules, r, 0, &x, text, &quiet) != ST_OK ||
+        axes_learn(&x, t->dim, t->n_dims, &size, &quiet) != ST_OK)
+        return 0;
+    return size.of[(unsigned char)letter];
+}
+
+/* Channels a convolution gives; up to two, where its kind is open. */
+static size_t conv_out(const struct mapping *m, const struct layer *l, uint64_t c[2])
+{
+    size_t n = 0;
+    uint64_t groups = l->groups ? l->groups : 1;
+    if (may_be(l, LAYER_CONV))
+        c[n++] = extent(m, l, LAYER_CONV, LEAF_WEIGHT, 'O');
+    if (may_be(l, LAYER_CONV_TRANSPOSE))
+        c[n++] = groups * extent(m, l, LAYER_CONV_TRANSPOSE, LEAF_WEIGHT, 'O');
+    return n;
+}
+
+/* Width of what a layer reads (dense) or normalises; 0 = not concerned. */
+static uint64_t width_in(const struct mapping *m, const struct layer *l)
+{
+    if (may_be(l, LAYER_LINEAR))
+        return extent(m, l, LAYER_LINEAR, LEAF_WEIGHT, 'F');
+    if (!is_norm(l->kind))
+        return 0;
+    enum leaf lf = l->tensor[LEAF_WEIGHT] >= 0 ? LEAF_WEIGHT : LEAF_MEAN;
+    return extent(m, l, l->kind, lf, 'F');
+}
+
+/* ---- order by names ---- */
+
+/* The last number in a path at the level below `parent`; UINT64_MAX = none. */
+static uint64_t number_of(struct str path)
+{
+    struct str parent, leaf;
+    name_tail(path, &parent, &leaf);
+    size_t n = leaf.n;
+    while (n > 0 && leaf.p[n - 1] >= '0' && leaf.p[n - 1] <= '9')
+        n--;
+    uint64_t v;
+    return str_u64(str_sub(leaf, n, leaf.n), &v) ? v : UINT64_MAX;
+}
+
+/* The parent that numbers it: "net" for "net.3" and "net.fc3"; for "layers.3.fc" the list. */
+static void place_of(struct str path, struct str *list, uint64_t *k)
+{
+    struct str parent, leaf;
+    *k = number_of(path);
+    name_tail(path, &parent, &leaf);
+    *list = parent;
+    if (*k == UINT64_MAX && parent.n) {
+        *k = number_of(parent);
+        name_tail(parent, list, &leaf);
+    }
+}
+
+/* What numbers in names say of the layers before l: the one directly before (norms passed over) and
+ * the nearest convolution. False when they do not order the layers around l. */
+static bool before(const struct mapping *m, const struct layer *l, const struct layer **prev,
+                   const struct layer **conv)
+{
+    struct str list, other;
+    uint64_t k, j, prev_k = 0, conv_k = 0;
+    *prev = *conv = NULL;
+    place_of(l->path, &list, &k);
+    for (size_t i = 0; i < m->sl.n; i++) {
+        const struct layer *o = &m->sl.layer[i];
+        if (o == l || o->kind == LAYER_PARAM || is_norm(o->kind))
+            continue;
+        place_of(o->path, &other, &j);
+        if (!str_eq(other, list))
+            continue;
+        if (j == UINT64_MAX || k == UINT64_MAX || j == k || (*prev && j == prev_k))
+            return false; /* without a number, or two of one: they order nothing */
+        if (j < k && (!*prev || j > prev_k)) {
+            *prev = o;
+            prev_k = j;
+        }
+        if (j < k && (may_be(o, LAYER_CONV) || may_be(o, LAYER_CONV_TRANSPOSE)) &&
+            (!*conv || j > conv_k)) {
+            *conv = o;
+            conv_k = j;
+        }
+    }
+    return *prev != NULL;
+}
+
+/* ---- asking ---- */
+
+static enum status ask(struct mapping *m, const struct layer *l, uint64_t n,
+                       const struct layer *only, struct err *e)
+{
+    struct buf b = BUF_INIT;
+    buf_fmt(&b, "%.*s reads %llu values; a flattened map of", STR_ARG(l->path),
+            (unsigned long long)n);
+    size_t said = 0;
+    for (size_t i = 0; i < m->sl.n && said < 8; i++) {
+        const struct layer *o = &m->sl.layer[i];
+        uint64_t c[2];
+        size_t nc = only && o != only ? 0 : conv_out(m, o, c);
+        for (size_t j = 0; j < nc; j++)
+            if (c[j] && n % c[j] == 0 && n / c[j] > 1) {
+                buf_fmt(&b, "%s %llu channels (%.*s)", said ? " or" : "", (unsigned long long)c[j],
+                        STR_ARG(o->path));
+                said++;
+            }
+    }
+    buf_fmt(&b, ", or none?");
+    enum status st = buf_ok(&b, e);
+    struct str comment = arena_str(m->a, (const char *)b.p, b.n);
+    struct str line = arena_fmt(m->a, "flatten \"%.*s\" = ?", STR_ARG(l->path));
+    buf_free(&b);
+    if (st == ST_OK && (!comment.p || !line.p))
+        st = err_nomem(e, 256);
+    if (st == ST_OK)
+        map_ask(m, comment.p, line);
+    return st;
+}
+
+/* Does this layer give exactly n values? */
+static bool gives(const struct mapping *m, const struct layer *o, uint64_t n)
+{
+    uint64_t c[2];
+    size_t nc = conv_out(m, o, c);
+    for (size_t j = 0; j < nc; j++)
+        if (c[j] == n)
+            return true;
+    return (may_be(o, LAYER_LINEAR) && extent(m, o, LAYER_LINEAR, LEAF_WEIGHT, 'O') == n) ||
+           (may_be(o, LAYER_EMBEDDING) && extent(m, o, LAYER_EMBEDDING, LEAF_WEIGHT, 'D') == n) ||
+           (o->kind == LAYER_ATTENTION && extent(m, o, LAYER_ATTENTION, LEAF_O_WEIGHT, 'E') == n);
+}
+
+/* May n be a flattened map of this convolution, larger than one position? */
+static bool flattens(const struct mapping *m, const struct layer *conv, uint64_t n)
+{
+    uint64_t c[2];
+    size_t nc = conv_out(m, conv, c);
+    for (size_t j = 0; j < nc; j++)
+        if (c[j] && n % c[j] == 0 && n / c[j] > 1)
+            return true;
+    return false;
+}
+
+/* Is what a dense layer reads accounted for: by a rule, by a map, by another layer's width? One
+ * that is not says nothing about the layer after it. */
+static bool accounted(struct mapping *m, const struct layer *l)
+{
+    uint64_t n = width_in(m, l);
+    if (!may_be(l, LAYER_LINEAR))
+        return !may_be(l, LAYER_EMBEDDING);
+    bool found = l->flat_c != 0 || map_rule_for(m, RULE_FLATTEN, l->path);
+    for (size_t i = 0; i < m->sl.n && !found; i++) {
+        const struct layer *o = &m->sl.layer[i];
+        found = o != l && (gives(m, o, n) || flattens(m, o, n));
+    }
+    return found;
+}
+
+enum status map_flatten_ruled(struct mapping *m, struct layer *l, bool *said, struct err *e)
+{
+    uint64_t n = width_in(m, l);
+    struct map_rule *r = n ? map_rule_for(m, RULE_FLATTEN, l->path) : NULL;
+    *said = r != NULL;
+    if (!r)
+        return ST_OK;
+    l->flat_c = r->number;
+    if (r->number && n % r->number)
+        return err_set(
+            e, ST_CANNOT, "map-flatten",
+            "line %zu of the rules file: the %llu inputs of %.*s are no multiple of %llu", r->line,
+            (unsigned long long)n, STR_ARG(l->path), (unsigned long long)r->number);
+    return ST_OK;
+}
+
+static enum status one(struct mapping *m, struct layer *l, struct err *e)
+{
+    uint64_t n = width_in(m, l);
+    bool said;
+    TRY(map_flatten_ruled(m, l, &said, e));
+    if (said || !n || l->flat_c || strcmp(m->from->rules->flat, m->to->rules->flat) == 0)
+        return ST_OK;
+    const struct layer *prev, *conv;
+    if (before(m, l, &prev, &conv)) {
+        bool norm = is_norm(l->kind); /* one over a flattened map follows it directly */
+        bool plain = gives(m, prev, n) && accounted(m, prev);
+        bool ask_it = conv && flattens(m, conv, n) && !plain && !(norm && conv != prev);
+        return ask_it ? ask(m, l, n, conv, e) : ST_OK;
+    }
+    bool flat = false, given = false;
+    for (size_t i = 0; i < m->sl.n; i++) {
+        const struct layer *o = &m->sl.layer[i];
+        flat = flat || flattens(m, o, n);
+        given = given || (o != l && gives(m, o, n));
+    }
+    return flat && !given ? ask(m, l, n, NULL, e) : ST_OK;
+}
+
+enum status map_flatten(struct mapping *m, struct err *e)
+{
+    for (size_t i = 0; i < m->sl.n; i++)
+        TRY(one(m, &m->sl.layer[i], e));
+    return ST_OK;
+}

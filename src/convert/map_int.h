@@ -1,0 +1,157 @@
+/* Inside mapping: the state shared by map*.c. Not for others.
+ *
+ * A mapping makes a list of target tensors ("made"). Each is a join, along its first axis, of
+ * "takes": one source tensor (or a run of its rows), carried from the source's layout to the
+ * canonical one and on to the target's. The plan's recipes, the moments' recipes and the inverse
+ * kept in archives all come from this one list.
+ */
+#ifndef CONVERT_MAP_INT_H
+#define CONVERT_MAP_INT_H
+#include "convert/map.h"
+#include "framework/match.h"
+#include "framework/rules.h"
+
+#define AXES_TEXT 64
+struct take {
+    uint32_t src;
+    uint8_t part, n_parts; /* rows [part, part+1) of n_parts equal runs of axis 0; 0 = all */
+    /* layouts: source's, canonical's, target's; empty = the tensor as it is */
+    char src_axes[AXES_TEXT], can_axes[AXES_TEXT], dst_axes[AXES_TEXT];
+    uint64_t heads, flat_c;       /* extents that shapes do not tell; 0 = not known */
+    const struct axes_size *size; /* ... from a rules file; may be NULL */
+    bool zero; /* zeros of that shape: what it stands for is missing in the source */
+};
+struct made {
+    struct str name;
+    enum role role;
+    struct take *take;
+    size_t n_takes;   /* 0: a synthesis */
+    enum dtype dtype; /* before --dtype; DT_NONE = the source's */
+    uint64_t dim[8];  /* synthesis only */
+    uint8_t n_dims;
+    uint8_t fill[16];
+    bool harmless; /* synthesis a rule allows */
+    struct str why;
+    int64_t of;         /* moments: index in mapping.made of the parameter, -1 = none */
+    struct str of_name; /* restoring: its name */
+    uint64_t order;
+    bool has_order;
+};
+
+enum rule_what { RULE_PAIR, RULE_KIND, RULE_FLATTEN, RULE_HEADS, RULE_DROP, RULE_SYNTH };
+struct map_rule {
+    enum rule_what what;
+    struct str src, dst; /* patterns; src of DROP, KIND ..., dst of SYNTH */
+    enum layer_kind kind;
+    bool has_kind, kept_kernel; /* kept_kernel: conv_transpose with transpose_kernel=True */
+    uint64_t number;            /* heads; channels (0 = none); SYNTH: 0 or 1 */
+    struct str from_axes, to_axes;
+    struct axes_size *size;
+    size_t line;
+    size_t n_used;
+};
+struct map_rules {
+    struct map_rule *rule;
+    size_t n;
+};
+
+struct mapping {
+    struct plan *p;
+    const struct map_opt *o;
+    const struct format *target; /* may be NULL: a target that keeps everything */
+    const struct model *src;
+    const struct framework *from, *to;
+    struct arena *a; /* the target model's */
+    struct map_rules rules;
+    struct layers sl;
+    bool *in;      /* per source tensor: selected */
+    bool *used;    /* ... read by a take */
+    bool *dropped; /* ... its drop is in the ledger */
+    struct made *made;
+    size_t n_made, cap_made;
+    size_t cap_reasons, cap_lines;
+    bool keep_tree;       /* the target carries the source's tree as it is */
+    struct node *tree;    /* restored from the spelling */
+    struct str framework; /* ... its framework */
+    struct buf *help;     /* rules file to complete */
+    size_t n_open;        /* questions in it */
+    struct str open_1;    /* the first, for the error line */
+    size_t n_lost;        /* ledger lines that are neither harmless nor allowed */
+    struct str lost_1;
+};
+
+/* map.c */
+MUSTCHECK enum status map_reason(struct mapping *m, uint32_t made, struct str text, struct err *e);
+/* A ledger line; counts it as lost unless harmless or allowed by an option. */
+MUSTCHECK enum status map_ledger(struct mapping *m, enum ledger_kind kind, struct str name,
+                                 uint64_t n_elems, bool harmless, struct str why, struct err *e);
+/* Appends a zeroed made tensor. */
+MUSTCHECK enum status map_made(struct mapping *m, size_t n_takes, struct made **out, struct err *e);
+/* A question that only a rules file settles: one line of it, with a comment before. */
+void map_ask(struct mapping *m, const char *comment, struct str line);
+bool glob_any(const char *const *globs, struct str name);
+
+/* map_rules.c */
+MUSTCHECK enum status map_rules_parse(struct mapping *m, struct err *e);
+/* The last rule of a kind whose pattern fits; NULL when none. Counts it as used. */
+struct map_rule *map_rule_for(struct mapping *m, enum rule_what what, struct str name);
+/* Pattern with {name} captures and globs; expands dst with what src caught. */
+bool map_capture(struct str pattern, struct str name, struct str dst, struct arena *a,
+                 struct str *out);
+MUSTCHECK enum status map_rules_used(struct mapping *m, struct err *e);
+
+/* map_layer.c: one source layer, spelled in the target. skel: the layer of the skeleton it was
+ * matched with, or NULL. */
+struct skeleton {
+    const struct model *m;
+    struct layers layers;
+    bool *filled; /* per tensor */
+};
+/* Settles kinds, heads, flatten from rules; to be called once before matching. */
+MUSTCHECK enum status map_settle(struct mapping *m, struct err *e);
+MUSTCHECK enum status map_layer(struct mapping *m, const struct layer *l, struct skeleton *sk,
+                                const struct layer *t, struct err *e);
+/* Layers whose kind is open: settled where every kind gives the same, kept as they came in an
+ * archive, asked about elsewhere. */
+MUSTCHECK enum status map_open(struct mapping *m, struct err *e);
+/* Pairs of single tensors that a rules file makes; they leave their layers. sk may be NULL. */
+MUSTCHECK enum status map_pairs(struct mapping *m, struct skeleton *sk, struct err *e);
+/* The value 1 in a dtype, little-endian. */
+MUSTCHECK enum status map_one(enum dtype t, uint8_t out[16], struct err *e);
+/* The view of a take on source tensor t (take->src, or a moment of it). */
+MUSTCHECK enum status take_view(const struct model *src, const struct take *k, uint32_t t,
+                                struct view *out, struct err *e);
+
+/* map_flat.c: which dense layers and norms read a flattened map. */
+MUSTCHECK enum status map_flatten(struct mapping *m, struct err *e);
+/* What the rules file says of it, and nothing else. */
+MUSTCHECK enum status map_flatten_ruled(struct mapping *m, struct layer *l, bool *said,
+                                        struct err *e);
+
+/* map_like.c: the source's layers meet the skeleton's. m->sl and sk.layers are given. */
+struct meeting {
+    struct mapping *m;
+    struct skeleton sk;
+    struct match_item *s, *t;
+    size_t *s_layer, *t_layer; /* layer of each item */
+    size_t n_s, n_t;
+};
+/* Fills the items and matches them. may: layers that options allow to miss and that fit nothing
+ * stay outside. */
+MUSTCHECK enum status map_meet(struct meeting *w, bool may, struct err *e);
+/* KIND_BIT set of what a pair may be on both sides. */
+unsigned map_common(const struct meeting *w, size_t i);
+/* The kind when there is one, or when the difference moves no number; else LAYER_NONE. */
+enum layer_kind map_one_kind(unsigned kinds);
+MUSTCHECK enum status map_like(struct mapping *m, struct err *e);
+
+/* map_train.c: moments ride their parameter's recipe; other train state keeps its names. */
+MUSTCHECK enum status map_train(struct mapping *m, struct err *e);
+
+/* map_tree.c: the structure around the tensors; what the target cannot hold goes to the ledger. */
+MUSTCHECK enum status map_tree(struct mapping *m, struct err *e);
+
+/* map_spelling.c: the inverse kept with a canonical archive. */
+MUSTCHECK enum status spelling_write(struct mapping *m, struct str *out, struct err *e);
+MUSTCHECK enum status spelling_restore(struct mapping *m, struct err *e);
+#endif

@@ -1,0 +1,456 @@
+/* One layer from the source's spelling to the target's: which leaves there are, which the target
+ * has, and the layouts between. Tables say everything; nothing here knows a framework.
+ */
+#include "convert/map_int.h"
+#include "convert/number.h"
+#include "framework/recognise.h"
+#include <string.h>
+
+enum status take_view(const struct model *src, const struct take *k, uint32_t t, struct view *out,
+                      struct err *e)
+{
+    *out = src->tensor[t].view;
+    if (k->n_parts) {
+        uint64_t rows = view_dim(out, 0) / k->n_parts;
+        TRY(view_slice(out, 0, k->part * rows, (k->part + 1) * rows, e));
+    }
+    const char *step[3] = {k->src_axes, k->can_axes, k->dst_axes};
+    struct axes_size size = {0};
+    if (k->size)
+        size = *k->size;
+    if (k->heads)
+        size.of['N'] = k->heads;
+    if (k->flat_c)
+        size.of['C'] = k->flat_c;
+    for (int i = 0; i < 2; i++) {
+        if (!*step[i] || !*step[i + 1] || strcmp(step[i], step[i + 1]) == 0)
+            continue;
+        struct axes from, to;
+        TRY(axes_parse(str_from(step[i]), &from, e));
+        TRY(axes_parse(str_from(step[i + 1]), &to, e));
+        enum status st = axes_apply(out, &from, &to, &size, e);
+        if (st != ST_OK) {
+            err_in(e, src->tensor[t].name.p, src->tensor[t].name.n);
+            return st;
+        }
+    }
+    return ST_OK;
+}
+
+/* ---- what the source offers ---- */
+
+struct offer {
+    bool have;
+    struct take take; /* dst_axes empty */
+};
+
+/* transpose_kernel=True; a table without the variant gives its only spelling */
+static uint8_t variant_of(const struct layer *l)
+{
+    return l->kind == LAYER_CONV_TRANSPOSE && !l->flip ? 1 : 0;
+}
+
+static enum status canon_axes(const struct layer *l, enum leaf leaf, char text[AXES_TEXT],
+                              struct err *e)
+{
+    const struct spelling_rules *r = framework_find(STR("canonical"))->rules;
+    const struct leaf_rule *can = rules_find(r, l->kind, l->rank, 0, leaf);
+    struct axes x;
+    if (!can)
+        return err_set(e, ST_BUG, "no-canonical", "no canonical spelling of %s.%s",
+                       layer_kind_name(l->kind), leaf_name(leaf));
+    return rules_axes(r, can, l->flat_c, &x, text, e);
+}
+
+/* Fills offers by canonical leaf. */
+static enum status offers_of(struct mapping *m, const struct layer *l, struct offer *of,
+                             struct err *e)
+{
+    const struct spelling_rules *r = m->from->rules;
+    for (int i = 0; i < LEAF_N; i++) {
+        if (l->tensor[i] < 0)
+            continue;
+        const struct leaf_rule *rule = rules_find(r, l->kind, l->rank, variant_of(l), (enum leaf)i);
+        struct take k = {.src = (uint32_t)l->tensor[i], .heads = l->heads, .flat_c = l->flat_c};
+        if (!rule)
+            return err_set(e, ST_BUG, "no-rule", "no spelling of %s.%s in %s",
+                           layer_kind_name(l->kind), leaf_name((enum leaf)i), m->from->name);
+        struct axes x;
+        TRY(rules_axes(r, rule, l->flat_c, &x, k.src_axes, e));
+        enum leaf part[3];
+        size_t n = leaf_fuses((enum leaf)i, part);
+        k.n_parts = (uint8_t)n;
+        for (size_t j = 0; j < (n ? n : 1); j++) {
+            struct offer *o = &of[part[j]];
+            o->have = true;
+            o->take = k;
+            o->take.part = (uint8_t)j;
+            TRY(canon_axes(l, part[j], o->take.can_axes, e));
+        }
+    }
+    return ST_OK;
+}
+
+/* ---- tensors that keep their names ---- */
+
+/* Every tensor of a layer without a rule, and bare parameters: own name below the target's
+ * collection, own axes. */
+static enum status keep_tensors(struct mapping *m, const struct layer *l, struct skeleton *sk,
+                                const struct layer *t, struct err *e)
+{
+    bool keep_name = m->to == m->from;
+    for (int i = 0; i < LEAF_N; i++) {
+        if (l->tensor[i] < 0)
+            continue;
+        const struct tensor *x = &m->src->tensor[l->tensor[i]];
+        struct made *d;
+        TRY(map_made(m, 1, &d, e));
+        struct str path = l->path, parent, leaf;
+        if (i != LEAF_VALUE) {
+            name_tail(x->name, &parent, &leaf);
+            path = path.n ? arena_fmt(m->a, "%.*s.%.*s", STR_ARG(path), STR_ARG(leaf)) : leaf;
+        }
+        d->take->src = (uint32_t)l->tensor[i];
+        if (t) {
+            d->name = sk->m->tensor[t->tensor[i]].name;
+            sk->filled[t->tensor[i]] = true;
+        } else {
+            d->name = keep_name ? x->name : rules_name(m->a, m->to->rules->param, path, "");
+        }
+        if (!d->name.p || (!path.p && path.n))
+            return err_nomem(e, x->name.n);
+        d->why = l->kind == LAYER_PARAM
+                     ? arena_fmt(m->a, "param, axes kept (%.*s)", STR_ARG(l->reason))
+                     : arena_fmt(m->a, "no rule: kept as %s has it (%.*s)", m->from->name,
+                                 STR_ARG(l->reason));
+    }
+    return ST_OK;
+}
+
+/* ---- the target's leaves ---- */
+
+/* One target tensor from one leaf rule. */
+static enum status emit(struct mapping *m, const struct layer *l, const struct offer *of,
+                        const struct leaf_rule *rule, struct str name, struct err *e)
+{
+    enum leaf part[3];
+    size_t n = leaf_fuses(rule->leaf, part);
+    size_t n_parts = n ? n : 1;
+    char dst[AXES_TEXT];
+    struct axes x;
+    TRY(rules_axes(m->to->rules, rule, l->flat_c, &x, dst, e));
+    struct made *d;
+    TRY(map_made(m, n_parts, &d, e));
+    d->name = name;
+    for (size_t j = 0; j < n_parts; j++) {
+        size_t from = j;
+        while (!of[part[from]].have) /* zeros of the shape of one that is there */
+            from = (from + 1) % n_parts;
+        d->take[j] = of[part[from]].take;
+        d->take[j].zero = from != j;
+        memcpy(d->take[j].dst_axes, dst, sizeof dst);
+    }
+    const struct take *k = d->take;
+    struct str text = k->n_parts ? arena_fmt(m->a, "%u of %u of [%s]", k->part + 1u,
+                                             (unsigned)k->n_parts, k->src_axes)
+                                 : arena_fmt(m->a, "[%s]", k->src_axes);
+    d->why = arena_fmt(m->a, "%s %.*s -> %s[%s] (%.*s)", layer_kind_name(l->kind), STR_ARG(text),
+                       n ? "joined " : "", dst, STR_ARG(l->reason));
+    return text.p && d->why.p ? ST_OK : err_nomem(e, 128);
+}
+
+/* Does one side part the heads where the other joins them? */
+static bool parts_heads(const struct mapping *m)
+{
+    const struct leaf_rule *a = rules_find(m->from->rules, LAYER_ATTENTION, 0, 0, LEAF_Q_WEIGHT);
+    const struct leaf_rule *b = rules_find(m->to->rules, LAYER_ATTENTION, 0, 0, LEAF_Q_WEIGHT);
+    return a && b && strcmp(a->axes, b->axes) != 0;
+}
+
+/* torch's attention holds one width: heads * width = embedding width. */
+static enum status attention_fits(struct mapping *m, const struct offer *of, bool *fused,
+                                  struct err *e)
+{
+    uint64_t rows[4] = {0}, cols[4] = {0};
+    for (int i = 0; i < 4; i++) {
+        struct take k = of[LEAF_Q_WEIGHT + i].take;
+        struct view v;
+        if (!of[LEAF_Q_WEIGHT + i].have)
+            return err_set(e, ST_CANNOT, "attention-part", "the attention lacks one of q, k, v, o");
+        TRY(take_view(m->src, &k, k.src, &v, e));
+        rows[i] = view_dim(&v, 0);
+        cols[i] = view_dim(&v, 1);
+    }
+    *fused = rows[0] == rows[1] && rows[1] == rows[2] && cols[0] == cols[1] && cols[1] == cols[2];
+    if (m->to->rules->square_qkv &&
+        (rows[0] != cols[0] || rows[1] != rows[0] || rows[2] != rows[0] || rows[3] != rows[0] ||
+         cols[3] != rows[0]))
+        return err_set(e, ST_CANNOT, "attention-shape",
+                       "%s has no attention whose projections are not as wide as its embedding",
+                       m->to->name);
+    return ST_OK;
+}
+
+static struct str path_of(struct mapping *m, struct str path)
+{
+    struct map_rule *r = map_rule_for(m, RULE_PAIR, path);
+    struct str out;
+    if (r && !r->from_axes.n && map_capture(r->src, path, r->dst, m->a, &out))
+        return out;
+    return path;
+}
+
+static const enum leaf order[] = {
+    LEAF_WEIGHT,     LEAF_BIAS,     LEAF_MEAN,     LEAF_VAR,      LEAF_COUNT,
+    LEAF_QKV_WEIGHT, LEAF_QKV_BIAS, LEAF_Q_WEIGHT, LEAF_Q_BIAS,   LEAF_K_WEIGHT,
+    LEAF_K_BIAS,     LEAF_V_WEIGHT, LEAF_V_BIAS,   LEAF_O_WEIGHT, LEAF_O_BIAS,
+};
+
+static enum status counter(struct mapping *m, struct str name, const struct layer *l, struct err *e)
+{
+    struct made *d;
+    TRY(map_made(m, 0, &d, e));
+    d->name = name;
+    d->dtype = DT_I64;
+    d->role = ROLE_COUNTER;
+    d->harmless = true;
+    d->order = l->tensor[LEAF_VAR] >= 0 ? m->src->tensor[l->tensor[LEAF_VAR]].order : 0;
+    d->why = STR("0: the source has no counter; it matters only to a cumulative average");
+    return ST_OK;
+}
+
+enum status map_layer(struct mapping *m, const struct layer *l0, struct skeleton *sk,
+                      const struct layer *t, struct err *e)
+{
+    struct layer l = *l0;
+    if (l.kind == LAYER_NONE || l.kind == LAYER_PARAM)
+        return keep_tensors(m, &l, sk, t, e);
+    const struct spelling_rules *r = m->to->rules;
+    struct offer *of = ARENA_ARRAY(m->a, struct offer, LEAF_N);
+    if (!of)
+        return err_nomem(e, sizeof *of * LEAF_N);
+    if (t && t->heads)
+        l.heads = t->heads;
+    TRY(offers_of(m, &l, of, e));
+    struct layer tl = l; /* the layer as the target has it */
+    uint8_t variant = 0;
+    if (t) {
+        tl.path = t->path;
+        variant = variant_of(t);
+    } else {
+        tl.path = path_of(m, l.path);
+        struct map_rule *k = map_rule_for(m, RULE_KIND, l.path);
+        variant = k && k->kept_kernel;
+    }
+    bool fused = false;
+    if (l.kind == LAYER_ATTENTION) {
+        if (!l.heads && parts_heads(m)) {
+            struct str q = arena_fmt(m->a, "heads \"%.*s\" = ?", STR_ARG(l.path));
+            map_ask(m, "attention: how many heads? The weights do not tell.", q);
+            return q.p ? ST_OK : err_nomem(e, 64);
+        }
+        TRY(attention_fits(m, of, &fused, e));
+        fused = fused && r->fuses_qkv;
+    }
+    for (size_t i = 0; i < sizeof order / sizeof *order; i++) {
+        enum leaf lf = order[i], part[3];
+        const struct leaf_rule *rule = rules_find(r, l.kind, l.rank, variant, lf);
+        if (t ? t->tensor[lf] < 0 : !rule)
+            continue;
+        if (!rule)
+            return err_set(e, ST_BUG, "no-rule", "no spelling of %s.%s in %s",
+                           layer_kind_name(l.kind), leaf_name(lf), m->to->name);
+        size_t n = leaf_fuses(lf, part);
+        bool weights = lf == LEAF_QKV_WEIGHT || lf == LEAF_Q_WEIGHT || lf == LEAF_K_WEIGHT ||
+                       lf == LEAF_V_WEIGHT;
+        if (!t && weights && r->fuses_qkv && fused != (lf == LEAF_QKV_WEIGHT))
+            continue;
+        size_t have = 0;
+        for (size_t j = 0; j < (n ? n : 1); j++)
+            have += of[part[j]].have;
+        struct str name = t ? sk->m->tensor[t->tensor[lf]].name
+                            : rules_name(m->a, rule->collection, tl.path, rule->name);
+        if (!name.p)
+            return err_nomem(e, l.path.n);
+        if (t)
+            sk->filled[t->tensor[lf]] = true;
+        if (have == 0) {
+            if (lf == LEAF_COUNT && (t || r->counts))
+                TRY(counter(m, name, &l, e));
+            else if (t)
+                return err_set(e, ST_CANNOT, "leaf-missing", "the source has nothing for %.*s",
+                               STR_ARG(name));
+            continue;
+        }
+        TRY(emit(m, &l, of, rule, name, e));
+    }
+    return ST_OK;
+}
+
+/* ---- pairs of single tensors ---- */
+
+enum status map_one(enum dtype t, uint8_t out[16], struct err *e)
+{
+    const struct dtype_info *d = dtype_info(t);
+    struct num one = {NUM_FINITE, false, -63, 1ull << 63};
+    bool over = false;
+    if (d->kind == DK_BLOCK || (d->kind == DK_COMPLEX && d->bits > 128))
+        return err_set(e, ST_CANNOT, "no-one", "%s has no value 1", d->name);
+    uint64_t code = num_encode(num_half(t), one, &over);
+    memset(out, 0, 16);
+    for (int i = 0; i < 8; i++)
+        out[i] = (uint8_t)(code >> (8 * i));
+    return ST_OK;
+}
+
+static bool is_layer(const struct layers *l, struct str path)
+{
+    for (size_t i = 0; i < l->n; i++)
+        if (str_eq(l->layer[i].path, path))
+            return true;
+    return false;
+}
+
+static void take_out(struct layers *l, size_t tensor)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < l->n; i++) {
+        struct layer *y = &l->layer[i];
+        size_t left = 0;
+        for (int k = 0; k < LEAF_N; k++) {
+            if (y->tensor[k] == (int64_t)tensor)
+                y->tensor[k] = -1;
+            left += y->tensor[k] >= 0;
+        }
+        if (left)
+            l->layer[n++] = *y;
+    }
+    l->n = n;
+}
+
+enum status map_pairs(struct mapping *m, struct skeleton *sk, struct err *e)
+{
+    bool any = false;
+    for (size_t i = 0; i < m->rules.n; i++)
+        any = any || m->rules.rule[i].what == RULE_PAIR;
+    for (size_t i = 0; any && i < m->src->n_tensors; i++) {
+        struct str name = m->src->tensor[i].name, dst;
+        if (!m->in[i] || is_layer(&m->sl, name))
+            continue;
+        struct map_rule *r = map_rule_for(m, RULE_PAIR, name);
+        if (!r)
+            continue;
+        if (!map_capture(r->src, name, r->dst, m->a, &dst))
+            return err_nomem(e, name.n);
+        struct made *d;
+        TRY(map_made(m, 1, &d, e));
+        d->name = dst;
+        d->take->src = (uint32_t)i;
+        d->take->size = r->size;
+        if (r->from_axes.n) {
+            memcpy(d->take->src_axes, r->from_axes.p, r->from_axes.n);
+            memcpy(d->take->can_axes, r->to_axes.p, r->to_axes.n);
+            memcpy(d->take->dst_axes, r->to_axes.p, r->to_axes.n);
+        }
+        d->why = arena_fmt(m->a, "line %zu of the rules file", r->line);
+        if (!d->why.p)
+            return err_nomem(e, 64);
+        take_out(&m->sl, i);
+        if (!sk)
+            continue;
+        int64_t t = model_find(sk->m, dst);
+        struct view v;
+        TRY(take_view(m->src, d->take, (uint32_t)i, &v, e));
+        bool fits = t >= 0 && sk->m->tensor[t].n_dims == v.n_dims;
+        for (size_t k = 0; fits && k < v.n_dims; k++)
+            fits = sk->m->tensor[t].dim[k] == view_dim(&v, k);
+        if (!fits)
+            return err_set(e, ST_CANNOT, "map-pair",
+                           "line %zu of the rules file: the skeleton has no %.*s of that shape",
+                           r->line, STR_ARG(dst));
+        sk->filled[t] = true;
+        take_out(&sk->layers, (size_t)t);
+    }
+    return ST_OK;
+}
+
+/* ---- layers whose kind is open ---- */
+
+/* What a layer's leaf becomes under one kind: "name|layouts"; empty where the kind has none. */
+static enum status outcome(struct mapping *m, const struct layer *l, enum layer_kind kind,
+                           struct str *out, bool *same_axes, struct err *e)
+{
+    struct layer y = *l;
+    y.kind = kind;
+    *out = STR("");
+    *same_axes = true;
+    for (int i = 0; i < LEAF_N; i++) {
+        if (l->tensor[i] < 0)
+            continue;
+        struct str parent, leaf;
+        name_tail(m->src->tensor[l->tensor[i]].name, &parent, &leaf);
+        const char *collection = m->to->rules->param;
+        if (kind != LAYER_PARAM) {
+            const struct leaf_rule *a =
+                rules_find(m->from->rules, kind, l->rank, variant_of(&y), (enum leaf)i);
+            const struct leaf_rule *b = rules_find(m->to->rules, kind, l->rank, 0, (enum leaf)i);
+            if (!a || !b)
+                return err_set(e, ST_BUG, "no-rule", "no spelling of %s", layer_kind_name(kind));
+            leaf = str_from(b->name);
+            collection = b->collection;
+            *same_axes = *same_axes && strcmp(a->axes, b->axes) == 0;
+        }
+        *out = arena_fmt(m->a, "%.*s|%s.%.*s", STR_ARG(*out), collection, STR_ARG(leaf));
+        if (!out->p)
+            return err_nomem(e, 64);
+    }
+    return ST_OK;
+}
+
+enum status map_open(struct mapping *m, struct err *e)
+{
+    bool archive = !m->o->to && !m->o->like;
+    for (size_t i = 0; i < m->sl.n; i++) {
+        struct layer *l = &m->sl.layer[i];
+        if (l->kind != LAYER_NONE || l->kinds == 0)
+            continue;
+        bool same = true, seen = false;
+        struct str first = STR_NONE;
+        enum layer_kind kind = LAYER_NONE;
+        struct buf b = BUF_INIT;
+        buf_fmt(&b, "%.*s:", STR_ARG(l->reason));
+        for (unsigned k = LAYER_LINEAR; k < LAYER_KINDS; k++) {
+            if (!(l->kinds & KIND_BIT(k)))
+                continue;
+            struct str what;
+            bool axes;
+            enum status st = outcome(m, l, (enum layer_kind)k, &what, &axes, e);
+            if (st != ST_OK) {
+                buf_free(&b);
+                return st;
+            }
+            buf_fmt(&b, "%s %s", seen ? " |" : "", layer_kind_name((enum layer_kind)k));
+            same = same && axes && (!seen || str_eq(what, first));
+            if (!seen) {
+                first = what;
+                kind = (enum layer_kind)k;
+            }
+            seen = true;
+        }
+        enum status st = buf_ok(&b, e);
+        struct str comment = arena_str(m->a, b.p ? (const char *)b.p : "", b.n);
+        buf_free(&b);
+        TRY(st);
+        if (same) { /* whichever it is, the same comes out */
+            l->kind = kind;
+        } else if (archive) { /* stored as it came */
+            l->kinds = 0;
+        } else {
+            struct str line = arena_fmt(m->a, "kind \"%.*s\" = ?", STR_ARG(l->path));
+            if (!comment.p || !line.p)
+                return err_nomem(e, 64);
+            map_ask(m, comment.p, line);
+        }
+    }
+    return ST_OK;
+}

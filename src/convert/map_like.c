@@ -1,0 +1,355 @@
+/* --like: meeting a skeleton. Both sides are recognised by their own framework, compared in
+ * canonical shapes, matched, and only a complete matching becomes a mapping; else every open
+ * question is written into a rules file.
+ */
+#include "base/checked.h"
+#include "convert/map_int.h"
+#include <string.h>
+
+static uint64_t fnv(uint64_t h, uint64_t v)
+{
+    for (int i = 0; i < 8; i++, v >>= 8)
+        h = (h ^ (v & 0xff)) * 0x100000001b3u;
+    return h;
+}
+
+/* Hash of a layer's canonical leaves and shapes under one kind; false when they do not fit it. */
+static bool signature(const struct model *md, const struct spelling_rules *r, const struct layer *l,
+                      enum layer_kind kind, uint64_t *out)
+{
+    const struct spelling_rules *can = framework_find(STR("canonical"))->rules;
+    uint64_t h = fnv(0xcbf29ce484222325u, kind), sum = 0;
+    struct err quiet;
+    for (int i = 0; i < LEAF_N; i++) {
+        if (l->tensor[i] < 0 || i == LEAF_COUNT)
+            continue;
+        const struct tensor *t = &md->tensor[l->tensor[i]];
+        uint64_t dim[VIEW_MAX_AXES], n_dims = t->n_dims;
+        memcpy(dim, t->dim, sizeof dim);
+        enum leaf part[3];
+        size_t n = leaf_fuses((enum leaf)i, part);
+        if (n && (n_dims == 0 || dim[0] % n))
+            return false;
+        if (n)
+            dim[0] /= n;
+        const struct leaf_rule *a =
+            rules_find(r, kind, l->rank, kind == LAYER_CONV_TRANSPOSE && !l->flip, (enum leaf)i);
+        const struct leaf_rule *b = rules_find(can, kind, l->rank, 0, part[0]);
+        struct axes xa, xb;
+        struct axes_size size = {0};
+        char ta[AXES_TEXT], tb[AXES_TEXT];
+        if (!a || !b || rules_axes(r, a, 0, &xa, ta, &quiet) != ST_OK ||
+            rules_axes(can, b, 0, &xb, tb, &quiet) != ST_OK)
+            return false;
+        if (strcmp(ta, tb) != 0) {
+            if (axes_learn(&xa, dim, n_dims, &size, &quiet) != ST_OK ||
+                axes_shape(&xb, &size, dim, &quiet) != ST_OK)
+                return false;
+            n_dims = xb.n_dims;
+        } else if (n_dims != xa.n_dims) {
+            return false;
+        }
+        for (size_t j = 0; j < (n ? n : 1); j++) {
+            uint64_t one = fnv(0xcbf29ce484222325u, (uint64_t)part[j] + 1);
+            for (size_t d = 0; d < n_dims; d++)
+                one = fnv(one, dim[d]);
+            sum += one; /* leaves in any order, fused or not */
+        }
+    }
+    *out = fnv(h, sum);
+    return true;
+}
+
+static bool kept_signature(const struct model *md, const struct layer *l, uint64_t *out)
+{
+    uint64_t h = fnv(0xcbf29ce484222325u, LAYER_PARAM);
+    for (int i = 0; i < LEAF_N; i++)
+        if (l->tensor[i] >= 0) {
+            const struct tensor *t = &md->tensor[l->tensor[i]];
+            h = fnv(h, (uint64_t)i + 1);
+            for (size_t d = 0; d < t->n_dims; d++)
+                h = fnv(h, t->dim[d]);
+        }
+    *out = h;
+    return true;
+}
+
+static void item_of(struct match_item *it, const struct model *md, const struct framework *f,
+                    const struct layer *l, bool same)
+{
+    *it = (struct match_item){.path = l->path, .pair = -1, .kinds = l->kinds};
+    if (l->kind == LAYER_PARAM || (l->kinds == 0 && same)) {
+        it->kinds = KIND_BIT(LAYER_PARAM);
+        it->n_sigs = kept_signature(md, l, &it->sig[0]);
+        return;
+    }
+    for (unsigned k = LAYER_LINEAR; k < LAYER_PARAM && it->n_sigs < MATCH_SIGS; k++)
+        if ((l->kinds & KIND_BIT(k)) &&
+            signature(md, f->rules, l, (enum layer_kind)k, &it->sig[it->n_sigs]))
+            it->n_sigs++;
+}
+
+static bool partner(const struct match_item *a, const struct match_item *b, size_t n)
+{
+    for (size_t j = 0; j < n; j++)
+        for (size_t p = 0; p < a->n_sigs; p++)
+            for (size_t q = 0; q < b[j].n_sigs; q++)
+                if (a->sig[p] == b[j].sig[q])
+                    return true;
+    return false;
+}
+
+/* May all tensors of a layer be lost (or made up) by name? */
+static bool may_miss(struct mapping *m, const struct model *md, const struct layer *l, bool drop)
+{
+    for (int i = 0; i < LEAF_N; i++) {
+        if (l->tensor[i] < 0)
+            continue;
+        struct str name = md->tensor[l->tensor[i]].name;
+        if (drop ? !rules_harmless_drop(name) && !glob_any(m->o->allow_drop, name)
+                 : !glob_any(m->o->allow_synth, name) && !map_rule_for(m, RULE_SYNTH, name))
+            return false;
+    }
+    return true;
+}
+
+static enum status make_up(struct mapping *m, struct skeleton *sk, const struct layer *l,
+                           struct err *e)
+{
+    for (int i = 0; i < LEAF_N; i++) {
+        if (l->tensor[i] < 0)
+            continue;
+        const struct tensor *t = &sk->m->tensor[l->tensor[i]];
+        struct map_rule *r = map_rule_for(m, RULE_SYNTH, t->name);
+        struct made *d;
+        TRY(map_made(m, 0, &d, e));
+        if (t->n_dims > 8)
+            return err_set(e, ST_CANNOT, "too-many-axes", "a synthesis of more than 8 axes");
+        d->name = t->name;
+        d->role = t->role;
+        d->dtype = t->dtype;
+        d->n_dims = t->n_dims;
+        memcpy(d->dim, t->dim, sizeof d->dim);
+        d->why = STR("made up: the source has nothing for it");
+        if (r && r->number)
+            TRY(map_one(t->dtype, d->fill, e));
+        sk->filled[l->tensor[i]] = true;
+    }
+    return ST_OK;
+}
+
+/* Items of both sides; layers that may be missed and fit nothing stay outside. */
+static enum status items(struct meeting *w, bool may, struct err *e)
+{
+    struct mapping *m = w->m;
+    struct layers *sl = &m->sl, *tl = &w->sk.layers;
+    bool same = m->from == m->to;
+    w->s = ARENA_ARRAY(m->a, struct match_item, sl->n + 1);
+    w->t = ARENA_ARRAY(m->a, struct match_item, tl->n + 1);
+    w->s_layer = ARENA_ARRAY(m->a, size_t, sl->n + 1);
+    w->t_layer = ARENA_ARRAY(m->a, size_t, tl->n + 1);
+    if (!w->s || !w->t || !w->s_layer || !w->t_layer)
+        return err_nomem(e, (sl->n + tl->n) * sizeof *w->s);
+    struct match_item *all = ARENA_ARRAY(m->a, struct match_item, sl->n + 1);
+    if (!all)
+        return err_nomem(e, sl->n * sizeof *all);
+    for (size_t i = 0; i < sl->n; i++)
+        item_of(&all[i], m->src, m->from, &sl->layer[i], same);
+    for (size_t i = 0; i < tl->n; i++) {
+        struct match_item *it = &w->t[w->n_t];
+        item_of(it, w->sk.m, m->to, &tl->layer[i], same);
+        if (may && !partner(it, all, sl->n) && may_miss(m, w->sk.m, &tl->layer[i], false)) {
+            TRY(make_up(m, &w->sk, &tl->layer[i], e));
+            continue;
+        }
+        w->t_layer[w->n_t++] = i;
+    }
+    for (size_t i = 0; i < sl->n; i++) {
+        if (may && !partner(&all[i], w->t, w->n_t) && may_miss(m, m->src, &sl->layer[i], true))
+            continue; /* in the ledger at the end */
+        w->s[w->n_s] = all[i];
+        w->s_layer[w->n_s++] = i;
+    }
+    return ST_OK;
+}
+
+static enum status by_rules(struct meeting *w, struct err *e)
+{
+    for (size_t i = 0; i < w->n_s; i++) {
+        struct str dst;
+        struct map_rule *r = map_rule_for(w->m, RULE_PAIR, w->s[i].path);
+        if (!r || r->from_axes.n)
+            continue;
+        if (!map_capture(r->src, w->s[i].path, r->dst, w->m->a, &dst))
+            return err_nomem(e, 64);
+        size_t j = 0;
+        while (j < w->n_t && !str_eq(w->t[j].path, dst))
+            j++;
+        if (j == w->n_t || w->t[j].pair >= 0)
+            return err_set(e, ST_CANNOT, "map-pair",
+                           "line %zu of the rules file: the skeleton has no layer %.*s%s", r->line,
+                           STR_ARG(dst), j < w->n_t ? " left" : "");
+        if (!partner(&w->s[i], &w->t[j], 1))
+            return err_set(e, ST_CANNOT, "map-pair",
+                           "line %zu of the rules file: %.*s and %.*s differ in kind or shape",
+                           r->line, STR_ARG(w->s[i].path), STR_ARG(dst));
+        w->s[i].pair = (int64_t)j;
+        w->t[j].pair = (int64_t)i;
+        w->s[i].why = w->t[j].why = "by the rules file";
+    }
+    return ST_OK;
+}
+
+/* ---- what stays open ---- */
+
+static void shape_text(struct buf *b, const struct model *md, const struct layer *l)
+{
+    const char *sep = "";
+    for (int i = 0; i < LEAF_N; i++) {
+        if (l->tensor[i] < 0)
+            continue;
+        const struct tensor *t = &md->tensor[l->tensor[i]];
+        buf_fmt(b, "%s%s [", sep, leaf_name((enum leaf)i));
+        for (size_t d = 0; d < t->n_dims; d++)
+            buf_fmt(b, "%s%llu", d ? "," : "", (unsigned long long)t->dim[d]);
+        buf_z(b, "]");
+        sep = ", ";
+    }
+}
+
+static enum status report(struct meeting *w, struct err *e)
+{
+    struct mapping *m = w->m;
+    struct buf b = BUF_INIT;
+    enum status st = ST_OK;
+    for (size_t i = 0; i < w->n_s && st == ST_OK; i++) {
+        if (w->s[i].pair >= 0)
+            continue;
+        const struct layer *l = &m->sl.layer[w->s_layer[i]];
+        buf_clear(&b);
+        buf_fmt(&b, "%.*s: ", STR_ARG(l->path));
+        shape_text(&b, m->src, l);
+        size_t n = 0;
+        for (size_t j = 0; j < w->n_t; j++) {
+            if (w->t[j].pair >= 0 || !match_fits(&w->s[i], &w->t[j]))
+                continue;
+            if (n++ < 16)
+                buf_fmt(&b, "%s %.*s", n == 1 ? "; one of:" : ",", STR_ARG(w->t[j].path));
+        }
+        buf_fmt(&b, n > 16 ? " and %zu more" : n ? "" : "; nothing in the skeleton fits", n - 16);
+        struct str text = arena_str(m->a, (const char *)b.p, b.n);
+        struct str line = arena_fmt(m->a, "\"%.*s\" -> ?", STR_ARG(l->path));
+        st = buf_ok(&b, e);
+        if (st == ST_OK && (!text.p || !line.p))
+            st = err_nomem(e, b.n);
+        if (st == ST_OK)
+            map_ask(m, text.p, line);
+    }
+    for (size_t j = 0; j < w->n_t && st == ST_OK; j++) {
+        if (w->t[j].pair >= 0)
+            continue;
+        bool any = false;
+        for (size_t i = 0; i < w->n_s && !any; i++)
+            any = w->s[i].pair < 0 && match_fits(&w->s[i], &w->t[j]);
+        if (any)
+            continue;
+        const struct layer *l = &w->sk.layers.layer[w->t_layer[j]];
+        buf_clear(&b);
+        shape_text(&b, w->sk.m, l);
+        buf_u8(&b, 0);
+        struct str line = arena_fmt(m->a, "? -> \"%.*s\"", STR_ARG(l->path));
+        st = buf_ok(&b, e);
+        if (st == ST_OK && !line.p)
+            st = err_nomem(e, b.n);
+        if (st == ST_OK) {
+            struct str text = arena_fmt(m->a, "nothing in the source fits %.*s: %s",
+                                        STR_ARG(l->path), (const char *)b.p);
+            st = text.p ? ST_OK : err_nomem(e, b.n);
+            if (st == ST_OK)
+                map_ask(m, text.p, line);
+        }
+    }
+    buf_free(&b);
+    return st;
+}
+
+unsigned map_common(const struct meeting *w, size_t i)
+{
+    const struct mapping *m = w->m;
+    const struct layer *l = &m->sl.layer[w->s_layer[i]];
+    const struct layer *t = &w->sk.layers.layer[w->t_layer[w->s[i].pair]];
+    unsigned kinds = 0;
+    for (unsigned k = LAYER_LINEAR; k < LAYER_PARAM; k++) {
+        uint64_t a, b;
+        if ((l->kinds & t->kinds & KIND_BIT(k)) &&
+            signature(m->src, m->from->rules, l, (enum layer_kind)k, &a) &&
+            signature(w->sk.m, m->to->rules, t, (enum layer_kind)k, &b) && a == b)
+            kinds |= KIND_BIT(k);
+    }
+    return kinds;
+}
+
+enum layer_kind map_one_kind(unsigned kinds)
+{
+    if (kinds == (KIND_BIT(LAYER_LAYERNORM) | KIND_BIT(LAYER_GROUPNORM)))
+        return LAYER_LAYERNORM; /* carried alike */
+    for (unsigned k = LAYER_LINEAR; k < LAYER_PARAM; k++)
+        if (kinds == KIND_BIT(k))
+            return (enum layer_kind)k;
+    return LAYER_NONE;
+}
+
+/* The kind of a pair: what both sides may be. Asks when that is still more than one and it
+ * matters. */
+static enum status settle_pair(struct meeting *w, size_t i, struct err *e)
+{
+    struct mapping *m = w->m;
+    struct layer *l = &m->sl.layer[w->s_layer[i]];
+    if (l->kind == LAYER_PARAM || l->kinds == 0)
+        return ST_OK;
+    unsigned kinds = map_common(w, i);
+    enum layer_kind k = map_one_kind(kinds);
+    if (k == LAYER_NONE) {
+        struct str line = arena_fmt(m->a, "kind \"%.*s\" = ?", STR_ARG(l->path));
+        if (!line.p)
+            return err_nomem(e, 64);
+        map_ask(m, l->reason.p, line);
+        return ST_OK;
+    }
+    l->kinds = kinds;
+    l->kind = k;
+    l->reason = arena_fmt(m->a, "%.*s; %s", STR_ARG(l->reason), w->s[i].why);
+    return l->reason.p ? ST_OK : err_nomem(e, 64);
+}
+
+enum status map_meet(struct meeting *w, bool may, struct err *e)
+{
+    TRY(items(w, may, e));
+    TRY(by_rules(w, e));
+    return match(w->s, w->n_s, w->t, w->n_t, w->m->a, e);
+}
+
+enum status map_like(struct mapping *m, struct err *e)
+{
+    struct meeting w = {.m = m, .sk = {.m = m->o->like}};
+    w.sk.filled = ARENA_ARRAY(m->a, bool, w.sk.m->n_tensors + 1);
+    if (!w.sk.filled)
+        return err_nomem(e, w.sk.m->n_tensors);
+    TRY(m->to->layers(w.sk.m, m->a, &w.sk.layers, e));
+    TRY(map_pairs(m, &w.sk, e));
+    TRY(map_meet(&w, true, e));
+    TRY(report(&w, e));
+    for (size_t i = 0; i < w.n_s && m->n_open == 0; i++)
+        TRY(settle_pair(&w, i, e));
+    if (m->n_open)
+        return ST_OK;
+    TRY(map_flatten(m, e));
+    if (m->n_open)
+        return ST_OK;
+    for (size_t i = 0; i < w.n_s; i++) {
+        const struct layer *l = &m->sl.layer[w.s_layer[i]];
+        const struct layer *t = &w.sk.layers.layer[w.t_layer[w.s[i].pair]];
+        TRY(map_layer(m, l, &w.sk, t, e));
+    }
+    return ST_OK;
+}

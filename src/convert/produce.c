@@ -1,0 +1,216 @@
+/* See produce.h. */
+#include "convert/produce.h"
+#include "base/mem.h"
+#include "convert/number.h"
+#include "convert/op.h"
+#include <string.h>
+
+static void place_part(struct made_part *q, const struct part *p, const struct tensor *dst)
+{
+    uint64_t step = 1;
+    bool whole = true; /* the axes below are covered completely */
+    q->p = p;
+    q->n_elems = q->run = 1;
+    for (size_t d = dst->n_dims; d-- > 0;) {
+        uint64_t extent = p->hi[d] - p->lo[d];
+        q->n_elems *= extent;
+        q->base += p->lo[d] * step;
+        step *= dst->dim[d];
+        if (whole)
+            q->run *= extent;
+        whole = whole && extent == dst->dim[d];
+    }
+    /* axes of extent 1 above do not break a run */
+    if (q->run == 0)
+        q->run = 1;
+}
+
+enum status side_make(struct side *sd, const struct plan *p, const struct tensor *dst,
+                      const struct recipe *r, struct resident *table, struct err *e)
+{
+    size_t n_inputs = 0;
+    memset(sd, 0, sizeof *sd);
+    sd->dst = dst;
+    for (size_t i = 0; i < r->n_parts; i++) {
+        if (r->part[i].src < 0)
+            continue;
+        n_inputs++;
+        for (size_t k = 0; k < r->part[i].n_ops; k++)
+            n_inputs += r->part[i].op[k].kind == OP_ADD;
+    }
+    sd->part = mem_zalloc(r->n_parts + 1, sizeof *sd->part);
+    sd->input = mem_zalloc(n_inputs + 1, sizeof *sd->input);
+    if (!sd->part || !sd->input)
+        return err_nomem(e, n_inputs * sizeof *sd->input);
+    sd->n_parts = r->n_parts;
+    for (size_t i = 0; i < r->n_parts; i++) {
+        struct made_part *q = &sd->part[i];
+        const struct part *part = &r->part[i];
+        place_part(q, part, dst);
+        q->first_in = sd->n_inputs;
+        if (part->src >= 0) {
+            input_init(&sd->input[sd->n_inputs++], p->src, &part->view, (uint32_t)part->src, table);
+            for (size_t k = 0; k < part->n_ops; k++)
+                if (part->op[k].kind == OP_ADD)
+                    input_init(&sd->input[sd->n_inputs++], p->src, &part->op[k].view,
+                               part->op[k].operand, table);
+        }
+        q->n_in = sd->n_inputs - q->first_in;
+    }
+    return ST_OK;
+}
+
+void side_free(struct side *sd)
+{
+    mem_free(sd->part);
+    mem_free(sd->input);
+    memset(sd, 0, sizeof *sd);
+}
+
+/* Target index of the part's run number r. */
+static uint64_t run_start(const struct side *sd, const struct made_part *q, uint64_t r)
+{
+    const struct tensor *t = sd->dst;
+    uint64_t at = q->base, step = 1, p = r * q->run;
+    for (size_t d = t->n_dims; d-- > 0;) {
+        uint64_t extent = q->p->hi[d] - q->p->lo[d];
+        at += p % extent * step;
+        p /= extent;
+        step *= t->dim[d];
+    }
+    return at;
+}
+
+uint64_t part_floor(const struct side *sd, const struct made_part *q, uint64_t x)
+{
+    uint64_t lo = 0, hi = q->n_elems / q->run; /* runs [0, lo) start below x */
+    if (q->n_elems == 0 || x <= q->base)
+        return 0;
+    while (lo < hi) {
+        uint64_t mid = lo + (hi - lo) / 2;
+        if (run_start(sd, q, mid) < x)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    if (lo == 0)
+        return 0;
+    uint64_t in = x - run_start(sd, q, lo - 1);
+    return (lo - 1) * q->run + (in < q->run ? in : q->run);
+}
+
+/* Elements [p0, p1) of the part, dense at src, to their places; dst is target index lo. */
+static void scatter(const struct side *sd, const struct made_part *q, uint64_t p0, uint64_t p1,
+                    const uint8_t *src, uint8_t *dst, uint64_t lo, size_t size)
+{
+    while (p0 < p1) {
+        uint64_t r = p0 / q->run, in = p0 % q->run, n = q->run - in;
+        if (n > p1 - p0)
+            n = p1 - p0;
+        copy_run(dst + (run_start(sd, q, r) + in - lo) * size, src, n * size);
+        src += n * size;
+        p0 += n;
+    }
+}
+
+static void fill(const struct side *sd, const struct made_part *q, uint64_t p0, uint64_t p1,
+                 uint8_t *dst, uint64_t lo, size_t size)
+{
+    while (p0 < p1) {
+        uint64_t r = p0 / q->run, in = p0 % q->run, n = q->run - in;
+        if (n > p1 - p0)
+            n = p1 - p0;
+        uint8_t *d = dst + (run_start(sd, q, r) + in - lo) * size;
+        for (uint64_t i = 0; i < n; i++, d += size)
+            memcpy(d, q->p->fill, size);
+        p0 += n;
+    }
+}
+
+static enum status overflow(const struct op *op, enum dtype from, uint64_t at, struct err *e)
+{
+    return err_set(e, ST_CANNOT, "overflow",
+                   "element %llu of a part, %s, has no place in %s: see --allow-overflow",
+                   (unsigned long long)at, dtype_info(from)->name,
+                   dtype_info(op->kind == OP_CAST ? op->to : from)->name);
+}
+
+/* The chain on one block; the last op writes to out. Returns where the result lies. */
+static enum status run_ops(struct side *sd, const struct made_part *q, uint64_t p0, uint64_t n,
+                           const uint8_t *src, uint8_t *out, struct scratch *sc,
+                           struct feed_counts *c, struct err *e)
+{
+    enum dtype now = sd->input[q->first_in].dtype;
+    size_t operand = q->first_in + 1;
+    for (size_t k = 0; k < q->p->n_ops; k++) {
+        const struct op *op = &q->p->op[k];
+        const uint8_t *with = NULL;
+        uint8_t *to = k + 1 == q->p->n_ops ? out : sc->block[k % 2];
+        enum dtype next;
+        size_t bad;
+        if (op->kind == OP_ADD)
+            TRY(input_get(&sd->input[operand++], p0, n, sc->operand, sc, c, &with, e));
+        op_apply(op, now, src, with, to, n, &next, &bad);
+        if (bad < n)
+            return overflow(op, now, p0 + bad, e);
+        now = next;
+        src = to;
+    }
+    return ST_OK;
+}
+
+static enum status make_part(struct side *sd, const struct made_part *q, uint64_t p0, uint64_t p1,
+                             uint8_t *dst, uint64_t lo, struct scratch *sc, struct feed_counts *c,
+                             struct err *e)
+{
+    size_t size = num_bytes(sd->dst->dtype);
+    const uint8_t *got;
+    if (q->p->src < 0) {
+        fill(sd, q, p0, p1, dst, lo, size);
+        return ST_OK;
+    }
+    struct input *in = &sd->input[q->first_in];
+    uint64_t r0 = p0 / q->run, r1 = (p1 - 1) / q->run;
+    uint64_t d0 = run_start(sd, q, r0) + p0 % q->run - lo;
+    bool together = r0 == r1 || run_start(sd, q, r1) + p1 - 1 - r1 * q->run - lo == d0 + (p1 - p0) - 1;
+    uint8_t *direct = together ? dst + d0 * size : NULL;
+    const uint8_t *whole = NULL; /* all of [p0, p1), native, where it came in one piece */
+    if (!in->packed && (!in->contiguous || in->kind == IN_TILES || q->p->n_ops == 0)) {
+        uint8_t *to = direct && q->p->n_ops == 0 ? direct : sc->raw;
+        TRY(input_get(in, p0, p1 - p0, to, sc, c, &whole, e));
+        if (q->p->n_ops == 0) {
+            if (!direct)
+                scatter(sd, q, p0, p1, whole, dst, lo, size);
+            else if (whole != direct)
+                memcpy(direct, whole, (p1 - p0) * size);
+            return ST_OK;
+        }
+    }
+    for (uint64_t p = p0; p < p1; p += OP_BLOCK) {
+        uint64_t n = p1 - p < OP_BLOCK ? p1 - p : OP_BLOCK;
+        uint8_t *out = direct ? direct + (p - p0) * size : sc->block[(q->p->n_ops + 1) % 2];
+        if (whole)
+            got = whole + (p - p0) * in->size;
+        else
+            TRY(input_get(in, p, n, sc->raw, sc, c, &got, e));
+        if (q->p->n_ops > 0)
+            TRY(run_ops(sd, q, p, n, got, out, sc, c, e));
+        else
+            memcpy(out, got, n * size);
+        if (!direct)
+            scatter(sd, q, p, p + n, out, dst, lo, size);
+    }
+    return ST_OK;
+}
+
+enum status side_produce(struct side *sd, uint64_t lo, uint64_t n, uint8_t *dst, struct scratch *sc,
+                         struct feed_counts *c, struct err *e)
+{
+    for (size_t i = 0; i < sd->n_parts && n > 0; i++) {
+        const struct made_part *q = &sd->part[i];
+        uint64_t p0 = part_floor(sd, q, lo), p1 = part_floor(sd, q, lo + n);
+        if (p0 < p1)
+            TRY(make_part(sd, q, p0, p1, dst, lo, sc, c, e));
+    }
+    return ST_OK;
+}

@@ -1,0 +1,130 @@
+/* Reading the layers of a canonical model's spelling. The text comes from a file: every field is
+ * checked, and one that does not fit the tensors is refused.
+ */
+#include "framework/spelling.h"
+#include "codec/json.h"
+#include "framework/recognise.h"
+#include <stdlib.h>
+#include <string.h>
+
+struct told {
+    struct str path, kind;
+    uint64_t heads, groups, flat_c;
+    bool flip;
+};
+
+static int by_path(const void *x, const void *y)
+{
+    const struct layer *const *a = x, *const *b = y;
+    return str_cmp((*a)->path, (*b)->path);
+}
+
+static struct layer *layer_at(struct layer **l, size_t n, struct str path)
+{
+    size_t lo = 0, hi = n;
+    while (lo < hi) {
+        size_t mid = lo + (hi - lo) / 2;
+        int c = str_cmp(l[mid]->path, path);
+        if (c == 0)
+            return l[mid];
+        if (c < 0)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return NULL;
+}
+
+static enum status one_told(struct json *j, struct arena *a, struct told *t, struct err *e)
+{
+    *t = (struct told){0};
+    for (;;) {
+        TRY(json_next(j, e));
+        if (j->kind == JSON_OBJECT_END)
+            return ST_OK;
+        struct str key = arena_str(a, j->text.p, j->text.n);
+        if (j->kind != JSON_KEY || !key.p)
+            return json_fail(j, e, "spelling-syntax", "not a layer");
+        TRY(json_next(j, e));
+        uint64_t *number = str_is(key, "heads")    ? &t->heads
+                           : str_is(key, "groups") ? &t->groups
+                           : str_is(key, "flat_c") ? &t->flat_c
+                                                   : NULL;
+        struct str *text = str_is(key, "path") ? &t->path : str_is(key, "kind") ? &t->kind : NULL;
+        bool ok = true;
+        if (number) {
+            ok = j->kind == JSON_NUMBER && json_u64(j, number);
+        } else if (text) {
+            ok = j->kind == JSON_STRING;
+            *text = arena_str(a, j->text.p, j->text.n);
+        } else if (str_is(key, "flip")) {
+            ok = j->kind == JSON_BOOL;
+            t->flip = j->truth;
+        } else {
+            TRY(json_skip(j, e));
+        }
+        if (!ok)
+            return json_fail(j, e, "spelling-syntax", "%.*s has a value of another type",
+                             STR_ARG(key));
+    }
+}
+
+static void decide(struct layer *l, const struct told *t, enum layer_kind k)
+{
+    if (l->kind != k && !(l->kinds & KIND_BIT(k)))
+        return; /* the tensors do not bear it out */
+    layer_decide(l, k);
+    l->heads = t->heads;
+    l->groups = t->groups;
+    l->flat_c = t->flat_c;
+    l->reason = STR("told by the archive");
+}
+
+static enum status read_layers(struct json *j, struct arena *a, struct layer **sorted, size_t n,
+                               struct err *e)
+{
+    TRY(json_expect(j, JSON_ARRAY, "layers", e));
+    for (;;) {
+        TRY(json_next(j, e));
+        if (j->kind == JSON_ARRAY_END)
+            return ST_OK;
+        if (j->kind != JSON_OBJECT)
+            return json_fail(j, e, "spelling-syntax", "not a layer");
+        struct told t;
+        enum layer_kind k;
+        TRY(one_told(j, a, &t, e));
+        struct layer *l = layer_at(sorted, n, t.path);
+        if (l && layer_kind_parse(t.kind, &k) && k != LAYER_NONE)
+            decide(l, &t, k);
+    }
+}
+
+enum status spelling_decide(const struct model *m, struct arena *a, struct layers *l, struct err *e)
+{
+    if (m->spelling.n == 0)
+        return ST_OK;
+    struct layer **sorted = ARENA_ARRAY(a, struct layer *, l->n + 1);
+    if (!sorted)
+        return err_nomem(e, l->n * sizeof *sorted);
+    for (size_t i = 0; i < l->n; i++)
+        sorted[i] = &l->layer[i];
+    if (l->n)
+        qsort(sorted, l->n, sizeof(struct layer *), by_path);
+    struct cursor c;
+    struct json j;
+    cur_mem(&c, m->spelling.p, m->spelling.n, "spelling", 0);
+    json_init(&j, &c, 0);
+    enum status st = json_expect(&j, JSON_OBJECT, "the spelling", e);
+    while (st == ST_OK) {
+        st = json_next(&j, e);
+        if (st != ST_OK || j.kind == JSON_OBJECT_END)
+            break;
+        if (str_is(j.text, "layers"))
+            st = read_layers(&j, a, sorted, l->n, e);
+        else if ((st = json_next(&j, e)) == ST_OK)
+            st = json_skip(&j, e);
+    }
+    json_free(&j);
+    cur_close(&c);
+    return st;
+}

@@ -1,0 +1,159 @@
+/* Reading forms: letters against shapes. */
+#include "validate/convention.h"
+
+#include <string.h>
+
+#define CONVENTION(name) extern const struct convention name##_convention;
+#include "validate/list.h"
+#undef CONVENTION
+#define CONVENTION(name) &name##_convention,
+static const struct convention *const conventions[] = {
+#include "validate/list.h"
+};
+#undef CONVENTION
+
+const struct convention *convention_find(const char *framework)
+{
+    for (size_t i = 0; framework && i < sizeof conventions / sizeof conventions[0]; i++)
+        if (strcmp(conventions[i]->name, framework) == 0)
+            return conventions[i];
+    return NULL;
+}
+
+uint64_t operand_extent(const struct operand *o, char letter)
+{
+    for (size_t i = 0; i < o->n; i++)
+        if (o->ax[i].letter == letter)
+            return o->ax[i].extent;
+    return 1;
+}
+
+static const struct form *find_form(const struct convention *c, const struct layer *l,
+                                    enum leaf slot)
+{
+    for (size_t i = 0; i < c->n; i++) {
+        const struct form *f = &c->form[i];
+        if (f->kind == l->kind && f->slot == slot && (f->rank == 0 || f->rank == l->rank) &&
+            l->tensor[f->from] >= 0 && (f->when == WHEN_ANY || (f->when == WHEN_FLIP) == l->flip))
+            return f;
+    }
+    return NULL;
+}
+
+/* Is the slot one that the layer holds under any form? Then a missing form is our gap. */
+static bool holds_leaf(const struct layer *l, enum leaf slot)
+{
+    return l->tensor[slot] >= 0;
+}
+
+static bool shared_letter(char c)
+{
+    return c == 'H' || c == 'C' || c == 'S';
+}
+
+/* Gives the letters ax[lo, hi), which make up one stored axis of this extent, their extents. */
+static enum status solve_group(struct operand *o, size_t lo, size_t hi, uint64_t dim,
+                               struct facts *f, char *open, struct err *e)
+{
+    uint64_t product = 1;
+    size_t unknown = hi;
+    for (size_t i = lo; i < hi; i++) {
+        char c = o->ax[i].letter;
+        uint64_t known = c == 'P' ? 3 : shared_letter(c) && hi - lo > 1 ? f->of[(int)c] : 0;
+        if (hi - lo == 1) /* alone, the shape says it */
+            known = dim;
+        if (known == 0) {
+            if (unknown != hi) {
+                *open = o->ax[unknown].letter;
+                return ST_NO;
+            }
+            unknown = i;
+            continue;
+        }
+        o->ax[i].extent = known;
+        if (__builtin_mul_overflow(product, known, &product))
+            product = 0;
+        if (product == 0)
+            break;
+    }
+    if (unknown < hi && product != 0 && dim % product == 0) {
+        o->ax[unknown].extent = dim / product;
+        product = dim;
+    }
+    if (product != dim)
+        return err_set(e, ST_CANNOT, "layer-shape", "an axis of %llu does not divide as %c needs",
+                       (unsigned long long)dim, o->ax[lo].letter);
+    return ST_OK;
+}
+
+enum status convention_operand(const struct convention *c, const struct layer *l,
+                               const struct plan *p, enum leaf slot, struct facts *f,
+                               struct operand *o, char *open, struct err *e)
+{
+    memset(o, 0, sizeof *o);
+    o->tensor = -1;
+    *open = 0;
+    const struct form *form = find_form(c, l, slot);
+    if (!form) {
+        if (holds_leaf(l, slot))
+            return err_set(e, ST_CANNOT, "layer-form", "no convention of %s for %s of a %s layer",
+                           c->name, leaf_name(slot), layer_kind_name(l->kind));
+        return ST_OK;
+    }
+    const struct tensor *t = &p->dst.tensor[l->tensor[form->from]];
+    size_t dim = 0, lo = 0;
+    bool inside = false, flip = false, alone = false;
+    for (const char *s = form->axes; *s; s++) {
+        if (*s == ' ')
+            continue;
+        if (*s == '-') {
+            flip = true;
+            continue;
+        }
+        if (*s == '(') {
+            inside = true;
+            lo = o->n;
+            continue;
+        }
+        if (*s != ')') {
+            if (!inside)
+                lo = o->n;
+            o->ax[o->n].letter = *s;
+            o->ax[o->n].flip = flip;
+            o->n++;
+            flip = false;
+            if (inside)
+                continue;
+        }
+        inside = false;
+        /* A norm over several axes holds them all as one. */
+        alone = form->axes[0] == '(' && form->axes[strlen(form->axes) - 1] == ')' &&
+                strchr(form->axes + 1, '(') == NULL;
+        uint64_t extent = dim < t->n_dims ? t->dim[dim] : 1;
+        if (alone && t->n_dims > 1 && l->kind == LAYER_LAYERNORM) {
+            extent = tensor_elems(t);
+            dim = t->n_dims - 1u;
+        } else if (dim >= t->n_dims)
+            return err_set(e, ST_CANNOT, "layer-shape", "%s has %u axes, \"%s\" has more",
+                           leaf_name(form->from), t->n_dims, form->axes);
+        dim++;
+        TRY(solve_group(o, lo, o->n, extent, f, open, e));
+    }
+    if (dim != t->n_dims)
+        return err_set(e, ST_CANNOT, "layer-shape", "%s has %u axes, \"%s\" has %zu",
+                       leaf_name(form->from), t->n_dims, form->axes, dim);
+    for (size_t i = 0; i < o->n; i++)
+        if (o->ax[i].letter == 'H' && f->of['H'] == 0)
+            f->of['H'] = o->ax[i].extent;
+    if (o->n > 0 && o->ax[0].letter == 'P') { /* take one part; P is always outermost */
+        uint64_t part = 1;
+        for (size_t i = 1; i < o->n; i++)
+            part *= o->ax[i].extent;
+        o->base = part * form->part;
+        for (size_t i = 1; i < o->n; i++)
+            o->ax[i - 1] = o->ax[i];
+        o->n--;
+    }
+    o->tensor = l->tensor[form->from];
+    return ST_OK;
+}

@@ -1,0 +1,63 @@
+/* Conventions: how a framework computes a layer from its own tensors, written from the framework's
+ * semantics and sharing nothing with the mapping's tables. A convention is a table of forms: which
+ * tensor holds a canonical operand, and under which axes, in stored order:
+ *
+ *     "O (C S)"   axis 0 is output features, axis 1 is channels times positions, channels outer
+ *     "-x -y I O" two kernel axes whose stored order is reversed, then inputs, then outputs
+ *     "(P H D) E" three parts (q, k, v) of heads times width; the form's part is taken
+ *
+ * Letters: O, I outputs and inputs (I per group in conv, O per group in conv_transpose); x y z
+ * kernel axes; C S channels and positions of a flattened map; H D heads and their width; E model
+ * width; V rows of a table; P fused parts. A form's letters with the tensor's extents are an
+ * explicit index formula: element (i, j ...) lies at base + sum of index * stride.
+ */
+#ifndef VALIDATE_CONVENTION_H
+#define VALIDATE_CONVENTION_H
+#include "convert/plan.h"
+#include "model/layers.h"
+
+#define OPERAND_AXES 8
+
+enum { WHEN_ANY, WHEN_FLIP, WHEN_NO_FLIP }; /* on layer.flip */
+struct form {
+    enum layer_kind kind;
+    enum leaf slot; /* the canonical operand */
+    enum leaf from; /* the tensor that holds it */
+    uint8_t rank;   /* spatial rank; 0 = any */
+    uint8_t when;
+    uint8_t part; /* which of P */
+    const char *axes;
+};
+struct convention {
+    const char *name; /* the framework's */
+    const struct form *form;
+    size_t n;
+};
+/* NULL when there is none of that name. */
+const struct convention *convention_find(const char *framework);
+
+/* Extents known beyond the tensors' shapes, by letter; 0 = not known. Shared by both sides. */
+struct facts {
+    uint64_t of[128];
+};
+
+struct operand {
+    int64_t tensor; /* -1: the layer has none */
+    uint64_t base;  /* first element in the tensor's C order */
+    uint8_t n;      /* axes in stored order, dense in C order from base on */
+    struct {
+        char letter;
+        bool flip;
+        uint64_t extent;
+    } ax[OPERAND_AXES];
+};
+uint64_t operand_extent(const struct operand *o, char letter); /* 1 when it has no such axis */
+
+/* Fills *o for one slot of a layer. ST_OK with tensor -1 where the layer has none. Learns the
+ * number of heads into *f where it is 0.
+ * ST_NO: an extent is not known yet (*open names the letter). ST_CANNOT: the shape does not fit the
+ * form, or there is no form. p's target tensors are the layer's. */
+MUSTCHECK enum status convention_operand(const struct convention *c, const struct layer *l,
+                                         const struct plan *p, enum leaf slot, struct facts *f,
+                                         struct operand *o, char *open, struct err *e);
+#endif

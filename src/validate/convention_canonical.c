@@ -1,0 +1,44 @@
+/* Canonical: the archive's own spelling, nnferry-archive.5. Linear [O,I], convolutions [O,I/g,k],
+ * transposed ones [I,O/g,k], attention split, heads outermost in rows, channels first. What
+ * follows is that page as forms.
+ */
+#include "validate/convention.h"
+
+#define SAME(kind, leaf, axes)                                                                     \
+    {                                                                                              \
+        LAYER_##kind, LEAF_##leaf, LEAF_##leaf, 0, WHEN_ANY, 0, axes                               \
+    }
+#define RANK(kind, rank, axes)                                                                     \
+    {                                                                                              \
+        LAYER_##kind, LEAF_WEIGHT, LEAF_WEIGHT, rank, WHEN_ANY, 0, axes                            \
+    }
+static const struct form forms[] = {
+    SAME(LINEAR, WEIGHT, "O (C S)"),
+    SAME(LINEAR, BIAS, "O"),
+    RANK(CONV, 1, "O I x"),
+    RANK(CONV, 2, "O I x y"),
+    RANK(CONV, 3, "O I x y z"),
+    SAME(CONV, BIAS, "O"),
+    RANK(CONV_TRANSPOSE, 1, "I O x"),
+    RANK(CONV_TRANSPOSE, 2, "I O x y"),
+    RANK(CONV_TRANSPOSE, 3, "I O x y z"),
+    SAME(CONV_TRANSPOSE, BIAS, "O"),
+    SAME(BATCHNORM, WEIGHT, "(C S)"),
+    SAME(BATCHNORM, BIAS, "(C S)"),
+    SAME(BATCHNORM, MEAN, "(C S)"),
+    SAME(BATCHNORM, VAR, "(C S)"),
+    SAME(LAYERNORM, WEIGHT, "(C S)"),
+    SAME(LAYERNORM, BIAS, "(C S)"),
+    SAME(GROUPNORM, WEIGHT, "(C S)"),
+    SAME(GROUPNORM, BIAS, "(C S)"),
+    SAME(EMBEDDING, WEIGHT, "V D"),
+    SAME(ATTENTION, Q_WEIGHT, "(H D) E"),
+    SAME(ATTENTION, K_WEIGHT, "(H D) E"),
+    SAME(ATTENTION, V_WEIGHT, "(H D) E"),
+    SAME(ATTENTION, O_WEIGHT, "E (H D)"),
+    SAME(ATTENTION, Q_BIAS, "(H D)"),
+    SAME(ATTENTION, K_BIAS, "(H D)"),
+    SAME(ATTENTION, V_BIAS, "(H D)"),
+    SAME(ATTENTION, O_BIAS, "E"),
+};
+const struct convention canonical_convention = {"canonical", forms, sizeof forms / sizeof forms[0]};

@@ -1,0 +1,6 @@
+/* One line per convention: src/validate/convention_NAME.c exports NAME_convention. Order never
+ * means anything.
+ */
+CONVENTION(canonical)
+CONVENTION(flax)
+CONVENTION(pytorch)

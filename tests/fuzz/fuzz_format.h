@@ -1,0 +1,72 @@
+/* Any bytes as a file of one format: the reader must refuse them with a code, or make a model whose
+ * every storage can be read or is refused while reading.
+ */
+#ifndef TESTS_FUZZ_FUZZ_FORMAT_H
+#define TESTS_FUZZ_FUZZ_FORMAT_H
+#include "format/format.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define FUZZ_RAW_MAX ((uint64_t)4 << 20)
+
+static inline void fuzz_stream(const struct storage *s, uint8_t *raw, struct err *e)
+{
+    void *state;
+    uint64_t at = 0;
+    if (s->dec->open(s, &state, e) != ST_OK)
+        return;
+    for (;;) {
+        size_t n = (size_t)(s->raw_bytes - at) + 1;
+        if (s->dec->read(s, state, raw + at, &n, e) != ST_OK || n == 0)
+            break;
+        at += n;
+        if (at > s->raw_bytes)
+            abort();
+    }
+    s->dec->close(s, state);
+}
+
+static inline void fuzz_storage(const struct storage *s, struct err *e)
+{
+    if (s->raw_bytes > FUZZ_RAW_MAX)
+        return;
+    uint8_t *raw = malloc((size_t)s->raw_bytes + 1), *scratch = malloc(s->scratch_bytes + 1);
+    if (!raw || !scratch)
+        abort();
+    if (s->kind == STORAGE_FLAT && s->raw_bytes &&
+        file_pread(s->file, raw, (size_t)s->raw_bytes, s->offset, e) != ST_OK)
+        abort(); /* model_finish has proved the range */
+    for (uint64_t t = 0; s->kind == STORAGE_TILED && t < s->n_tiles; t++)
+        if (s->dec->tile(s, t, raw + t * s->tile_bytes, scratch, e) != ST_OK)
+            break;
+    if (s->kind == STORAGE_STREAM)
+        fuzz_stream(s, raw, e);
+    free(scratch);
+    free(raw);
+}
+
+static inline int fuzz_format(const char *name, const uint8_t *data, size_t n)
+{
+    int fd = memfd_create("fuzz", MFD_CLOEXEC);
+    if (fd < 0 || write(fd, data, n) != (ssize_t)n)
+        abort();
+    char path[64];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    struct model m;
+    struct err e = {0};
+    struct read_opt opt = {0};
+    const struct format *found;
+    model_init(&m);
+    enum status st = format_open(path, format_find(str_from(name)), &opt, &m, &found, &e);
+    if (st == ST_OK)
+        for (size_t i = 0; i < m.n_storages; i++)
+            fuzz_storage(&m.storage[i], &e);
+    else if (st == ST_BUG || !e.code)
+        abort();
+    model_free(&m);
+    close(fd);
+    return 0;
+}
+#endif

@@ -1,0 +1,192 @@
+#include "tests/lib/toy.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static void *place(struct model *m, const char *name, enum dtype type, const uint64_t *dim,
+                   size_t n_dims, uint64_t n, uint32_t *index)
+{
+    struct err e = {0};
+    struct storage *s;
+    struct tensor *t;
+    uint32_t at;
+    size_t size = dtype_bytes(type);
+    assert_int_equal(model_storage_add(m, &s, &at, &e), ST_OK);
+    s->kind = STORAGE_MEMORY;
+    s->raw_bytes = s->stored_bytes = n * size;
+    uint8_t *p = arena_alloc(&m->arena, n ? n : 1, size);
+    s->mem = p;
+    assert_int_equal(model_tensor_add(m, &t, &e), ST_OK);
+    t->name = arena_str(&m->arena, name, strlen(name));
+    t->dtype = type;
+    t->n_dims = (uint8_t)n_dims;
+    for (size_t d = 0; d < n_dims; d++)
+        t->dim[d] = dim[d];
+    t->storage = at;
+    assert_int_equal(view_c(&t->view, dim, n_dims, &e), ST_OK);
+    t->order = m->n_tensors - 1;
+    t->requires_grad = true;
+    *index = (uint32_t)(m->n_tensors - 1);
+    return p;
+}
+
+uint32_t toy_tensor(struct model *m, const char *name, double base, const uint64_t *dim,
+                    size_t n_dims)
+{
+    uint64_t n = 1;
+    uint32_t index;
+    for (size_t d = 0; d < n_dims; d++)
+        n *= dim[d];
+    float *p = place(m, name, DT_F32, dim, n_dims, n, &index);
+    for (uint64_t i = 0; i < n; i++)
+        p[i] = (float)(base + (double)i);
+    return index;
+}
+
+uint32_t toy_add(struct model *m, const char *name, double base, ...)
+{
+    uint64_t dim[8];
+    size_t n = 0;
+    va_list ap;
+    va_start(ap, base);
+    for (int d = va_arg(ap, int); d >= 0; d = va_arg(ap, int))
+        dim[n++] = (uint64_t)d;
+    va_end(ap);
+    return toy_tensor(m, name, base, dim, n);
+}
+
+uint32_t toy_counter(struct model *m, const char *name, int64_t v)
+{
+    uint32_t index;
+    int64_t *p = place(m, name, DT_I64, NULL, 0, 1, &index);
+    *p = v;
+    return index;
+}
+
+void toy_done(struct model *m)
+{
+    struct err e = {0};
+    if (model_finish(m, &e) != ST_OK)
+        fail_msg("%s: %s", e.code, e.reason);
+}
+
+static double value(const uint8_t *p, enum dtype t, int64_t at)
+{
+    float f;
+    double d;
+    int64_t i;
+    switch (t) {
+    case DT_F32:
+        memcpy(&f, p + at * 4, 4);
+        return (double)f;
+    case DT_F64:
+        memcpy(&d, p + at * 8, 8);
+        return d;
+    case DT_I64:
+        memcpy(&i, p + at * 8, 8);
+        return (double)i;
+    default:
+        fail_msg("toy values know float32, float64 and int64 only");
+        return 0;
+    }
+}
+
+double *toy_values(const struct plan *p, size_t index, uint64_t *n)
+{
+    const struct tensor *t = &p->dst.tensor[index];
+    while (t->alias_of >= 0) {
+        index = (size_t)t->alias_of;
+        t = &p->dst.tensor[index];
+    }
+    *n = tensor_elems(t);
+    double *out = malloc((size_t)(*n ? *n : 1) * sizeof *out);
+    unsigned char *seen = calloc((size_t)(*n ? *n : 1), 1);
+    assert_true(out && seen);
+    for (size_t k = 0; k < p->recipe[index].n_parts; k++) {
+        const struct part *q = &p->recipe[index].part[k];
+        const struct view *v = &q->view;
+        uint64_t total = view_elems(v), size[VIEW_MAX_AXES];
+        assert_int_equal(v->n_dims, t->n_dims);
+        view_shape(v, size);
+        for (uint64_t i = 0; i < total; i++) {
+            /* where it goes */
+            uint64_t rest = i, to = 0, stride = 1;
+            for (size_t d = t->n_dims; d-- > 0;) {
+                to += (q->lo[d] + rest % size[d]) * stride;
+                rest /= size[d];
+                stride *= t->dim[d];
+            }
+            /* where it lies */
+            int64_t from = v->offset;
+            rest = i;
+            for (size_t x = v->n_axes; x-- > 0;) {
+                from += (int64_t)(rest % v->axis[x].extent) * v->axis[x].stride;
+                rest /= v->axis[x].extent;
+            }
+            assert_true(to < *n && !seen[to]);
+            seen[to] = 1;
+            if (q->src < 0) {
+                out[to] = value(q->fill, t->dtype, 0);
+            } else {
+                const struct tensor *s = &p->src->tensor[q->src];
+                out[to] = value(p->src->storage[s->storage].mem, s->dtype, from);
+            }
+        }
+    }
+    for (uint64_t i = 0; i < *n; i++)
+        assert_true(seen[i]);
+    free(seen);
+    return out;
+}
+
+int64_t toy_find(const struct model *m, const char *name)
+{
+    for (size_t i = 0; i < m->n_tensors; i++)
+        if (str_is(m->tensor[i].name, name))
+            return (int64_t)i;
+    for (size_t i = 0; i < m->n_tensors; i++)
+        print_message("  has %.*s\n", STR_ARG(m->tensor[i].name));
+    fail_msg("no tensor %s", name);
+    return -1;
+}
+
+void toy_freeze(const struct plan *p, struct model *out)
+{
+    model_init(out);
+    for (size_t i = 0; i < p->dst.n_tensors; i++) {
+        const struct tensor *t = &p->dst.tensor[i];
+        struct str name = arena_str(&out->arena, t->name.p, t->name.n);
+        uint64_t n;
+        uint32_t at;
+        double *v = toy_values(p, i, &n);
+        if (t->alias_of >= 0) { /* shares: same storage */
+            struct tensor *a;
+            struct err e = {0};
+            assert_int_equal(model_tensor_add(out, &a, &e), ST_OK);
+            *a = *t;
+            a->alias_of = -1;
+            a->name = name;
+            assert_true((size_t)t->alias_of < i); /* the toy needs it so */
+            a->storage = out->tensor[t->alias_of].storage;
+        } else if (t->dtype == DT_I64) {
+            int64_t *q = place(out, name.p, DT_I64, t->dim, t->n_dims, n, &at);
+            for (uint64_t k = 0; k < n; k++)
+                q[k] = (int64_t)v[k];
+        } else {
+            float *q = place(out, name.p, DT_F32, t->dim, t->n_dims, n, &at);
+            for (uint64_t k = 0; k < n; k++)
+                q[k] = (float)v[k];
+        }
+        out->tensor[i].role = t->role;
+        out->tensor[i].of = t->of;
+        out->tensor[i].order = t->order;
+        free(v);
+    }
+    out->spelling = arena_str(&out->arena, p->dst.spelling.p, p->dst.spelling.n);
+    out->framework = p->dst.framework;
+    toy_done(out);
+}
