@@ -16,6 +16,18 @@
 
 static const char word[8] = "nnfchk1";
 
+/* Fuzzing looks behind the checks; mending them would be the fuzzer's whole work. */
+static bool check_holds(const uint8_t a[16], const uint8_t b[16])
+{
+#ifdef NNFERRY_FUZZ
+    (void)a;
+    (void)b;
+    return true;
+#else
+    return memcmp(a, b, 16) == 0;
+#endif
+}
+
 static uint32_t get32(const uint8_t *p)
 {
     return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
@@ -81,9 +93,9 @@ static enum status read_check(struct frames *fr, struct arena *a, const uint8_t 
     if (get32(p) != CHECK_MAGIC || get32(p + 4) != size - 8 || memcmp(p + 8, word, 8) != 0 ||
         get32(p + 16) != fr->n || get32(p + 20) != 0)
         return bad(e, fr->f, at, "frames-check", "there is no check frame before the seek table");
-    if (memcmp(sum, p + size - 16, 16) != 0)
+    if (!check_holds(sum, p + size - 16))
         return bad(e, fr->f, at, "frames-check", "the check frame does not match its own check");
-    if (memcmp(table_sum, p + size - 32, 16) != 0)
+    if (!check_holds(table_sum, p + size - 32))
         return bad(e, fr->f, at, "frames-check", "the seek table does not match its check");
     fr->index = (uint64_t)get32(p + 24) | (uint64_t)get32(p + 28) << 32;
     if (fr->index >= fr->n)
@@ -151,7 +163,7 @@ enum status frames_fetch(const struct frames *fr, uint64_t lo, uint64_t hi, void
     TRY(file_pread(fr->f, p, (size_t)(fr->off[hi] - fr->off[lo]), fr->off[lo], e));
     for (uint64_t i = lo; i < hi; i++) {
         xxh128(p, frame_stored(fr, i), sum);
-        if (memcmp(sum, fr->check[i], 16) != 0)
+        if (!check_holds(sum, fr->check[i]))
             return bad(e, fr->f, fr->off[i], "frame-check",
                        "the frame that begins here does not match its check");
         p += frame_stored(fr, i);
