@@ -51,7 +51,8 @@ size_t flatten_candidates(const struct layers *la, size_t i, const struct plan *
     const struct layer *l = &la->layer[i];
     size_t n = 0;
     *inputs = 0;
-    if (l->kind != LAYER_LINEAR || l->flat_c != 0 || channels_first(a) == channels_first(b))
+    if (l->kind != LAYER_LINEAR || l->flat_c != 0 || l->flat_said ||
+        channels_first(a) == channels_first(b))
         return 0;
     *inputs = extent_of(a, l, p, LEAF_WEIGHT, 'C');
     for (size_t k = 0; k<la->n && * inputs> 0; k++) {

@@ -303,7 +303,9 @@ static enum status do_layer(struct work *w, size_t i, int64_t partner, struct va
                                   !w->ca ? w->la->framework : w->lb->framework),
                         e);
     uint64_t channels[FLATTEN_MAX], inputs;
-    size_t n = y->flat_c ? 0 : flatten_candidates(w->la, i, w->a, w->ca, w->cb, channels, &inputs);
+    size_t n = y->flat_c || y->flat_said
+                   ? 0
+                   : flatten_candidates(w->la, i, w->a, w->ca, w->cb, channels, &inputs);
     if (n > 0)
         return do_open(w, i, y, channels, n, inputs, l, e);
     return do_pair(w, i, x, y, l, e);

@@ -323,6 +323,10 @@ static void an_open_flatten_is_not_guessed(void **s)
     assert_true(str_find_str(r.layer[L_FLAT].why, STR("are not a flattened map;"), 0) <
                 r.layer[L_FLAT].why.n);
     validate_free(&r);
+    t.layer[L_FLAT].flat_said = true; /* unless a rule says that it is none */
+    check(&t, &f, "native", 0, &r);
+    assert_int_equal(r.layer[L_FLAT].verdict, VERDICT_EQUAL);
+    validate_free(&r);
     twin_free(&t);
     twin_free(&f);
 }
