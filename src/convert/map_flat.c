@@ -108,7 +108,7 @@ static size_t conv_out(const struct mapping *m, const struct layer *l, uint64_t 
         c[n++] = extent(m, l, LAYER_CONV, LEAF_WEIGHT, 'O');
     if (may_be(l, LAYER_CONV_TRANSPOSE))
         c[n++] = groups * extent(m, l, LAYER_CONV_TRANSPOSE, LEAF_WEIGHT, 'O');
-    return n;
+    return n == 2 && c[0] == c[1] ? 1 : n;
 }
 
 /* Width of what a layer reads (dense) or normalises; 0 = not concerned. */
