@@ -121,8 +121,8 @@ static void put_hole(struct layout *x, uint32_t tensor, uint64_t part, uint64_t 
 }
 
 /* One extension: all of the tensor, or chunk number part of it (flat). */
-static enum status put_ext(struct layout *x, uint32_t i, const uint64_t *dim, size_t n_dims,
-                           uint64_t part, uint64_t bytes, struct err *e)
+static enum status put_ext(struct layout *x, uint32_t i, int8_t type, const uint64_t *dim,
+                           size_t n_dims, uint64_t part, uint64_t bytes, struct err *e)
 {
     struct buf head = BUF_INIT;
     msgpack_w_array(&head, 3);
@@ -131,7 +131,7 @@ static enum status put_ext(struct layout *x, uint32_t i, const uint64_t *dim, si
         msgpack_w_u64(&head, dim[d]);
     msgpack_w_str(&head, str_from(dtype_info(x->m->tensor[i].dtype)->name));
     msgpack_w_bin_head(&head, (uint32_t)bytes);
-    msgpack_w_ext_head(&x->text, FLAX_NDARRAY, (uint32_t)(head.n + bytes));
+    msgpack_w_ext_head(&x->text, type, (uint32_t)(head.n + bytes));
     buf_str(&x->text, buf_as_str(&head));
     enum status st = buf_ok(&head, e);
     buf_free(&head);
@@ -171,12 +171,12 @@ static enum status put_chunked(struct layout *x, uint32_t i, uint64_t bytes, str
         uint64_t piece = left < FLAX_CHUNK_BYTES ? left : FLAX_CHUNK_BYTES;
         uint64_t elems = piece / item_of(t->dtype);
         put_number_key(x, k);
-        TRY(put_ext(x, i, &elems, 1, k, piece, e));
+        TRY(put_ext(x, i, FLAX_NDARRAY, &elems, 1, k, piece, e));
     }
     return ST_OK;
 }
 
-static enum status put_tensor(struct layout *x, uint32_t i, struct err *e)
+static enum status put_tensor(struct layout *x, uint32_t i, bool scalar, struct err *e)
 {
     const struct tensor *t = &x->m->tensor[i];
     uint64_t bytes, all;
@@ -188,8 +188,10 @@ static enum status put_tensor(struct layout *x, uint32_t i, struct err *e)
     if (!mul_u64(tensor_elems(t), item_of(t->dtype), &bytes) || !add_u64(x->total, bytes, &all) ||
         all > INT64_MAX)
         return cannot(t->name, e, "too-large", "the array is too large for msgpack");
-    return bytes > FLAX_CHUNK_BYTES ? put_chunked(x, i, bytes, e)
-                                    : put_ext(x, i, t->dim, t->n_dims, 0, bytes, e);
+    if (bytes > FLAX_CHUNK_BYTES)
+        return put_chunked(x, i, bytes, e);
+    int8_t type = scalar && t->n_dims == 0 ? FLAX_SCALAR : FLAX_NDARRAY;
+    return put_ext(x, i, type, t->dim, t->n_dims, 0, bytes, e);
 }
 
 /* ---- the tree ---- */
@@ -206,6 +208,28 @@ static enum status put_key(struct layout *x, const struct node *n, uint64_t inde
     else
         return err_set(e, ST_CANNOT, "tree-key", "Flax takes text as keys only");
     return ST_OK;
+}
+
+/* PyTorch's version numbers of modules, an attribute of the dict and no entry: nothing in Flax
+ * could hold or read them. */
+static bool is_attribute(const struct node *n)
+{
+    return n->key && n->key->kind == NODE_OPAQUE && str_is(n->key->text, "_metadata");
+}
+
+static const struct node *kept(const struct node *n)
+{
+    while (n && is_attribute(n))
+        n = n->next;
+    return n;
+}
+
+static uint64_t n_kept(const struct node *parent)
+{
+    uint64_t n = 0;
+    for (const struct node *c = kept(parent->child); c; c = kept(c->next))
+        n++;
+    return n;
 }
 
 static enum status put_node(struct layout *x, const struct node *n, struct err *e)
@@ -251,10 +275,10 @@ static enum status put_node(struct layout *x, const struct node *n, struct err *
     case NODE_TUPLE:
         if (n->n_children > UINT32_MAX)
             break;
-        msgpack_w_map(&x->text, (uint32_t)n->n_children);
+        msgpack_w_map(&x->text, (uint32_t)n_kept(n));
         return ST_OK;
     case NODE_TENSOR:
-        return put_tensor(x, n->tensor, e);
+        return put_tensor(x, n->tensor, str_is(n->text, FLAX_SCALAR_MARK), e);
     case NODE_SET:
     case NODE_DTYPE:
     case NODE_OPAQUE:
@@ -301,19 +325,20 @@ static enum status put_tree(struct layout *x, const struct node *root, struct er
             n_seen++;
         }
         TRY(put_node(x, n, e));
-        if (n->child && n->kind != NODE_TENSOR) {
+        const struct node *next = n->kind == NODE_TENSOR ? NULL : kept(n->child);
+        if (next) {
             if (depth == MSGPACK_MAX_DEPTH - 3)
                 return err_set(e, ST_CANNOT, "tree-depth", "the tree is too deep for msgpack");
             index[depth++] = 0;
-            n = n->child;
+            n = next;
         } else {
-            while (n != root && !n->next) {
+            while (n != root && !kept(n->next)) {
                 n = n->parent;
                 depth--;
             }
             if (n == root)
                 break;
-            n = n->next;
+            n = kept(n->next);
             index[depth - 1]++;
         }
         TRY(put_key(x, n, index[depth - 1], e));
