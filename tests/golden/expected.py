@@ -19,12 +19,10 @@ import nnid  # noqa: E402
 LIMIT = 16 * 1024
 
 
-def write(path, made_by, tensors, aliases=(), opaque=False, values=False,
-          unspelled=False):
+def write(path, made_by, tensors, aliases=(), opaque=False, values=False):
     """tensors: [(name, dtype name, shape, canonical bytes)]; opaque: the file holds objects
     that no reader may build, so converting it is exit 4 and more tensors may be found in it;
-    values: it holds numbers, texts or empty containers too, which a flat format would lose;
-    unspelled: a name in it is empty, which no path text can say, so converting it is exit 4."""
+    values: it holds numbers, texts or empty containers too, which a flat format would lose."""
     path = pathlib.Path(path)
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
     for f in files:
@@ -41,8 +39,6 @@ def write(path, made_by, tensors, aliases=(), opaque=False, values=False,
     }
     if opaque:
         record["opaque"] = True
-    if unspelled:
-        record["unspelled"] = True
     if values:
         record["values"] = True
     lines = ",\n  ".join(json.dumps(t) for t in record.pop("tensors"))

@@ -111,8 +111,7 @@ def main(folder):
         "zero_d": np.array(3, np.int32), "zero_size": np.zeros((2, 0), np.float32),
         "0": {"10": np.ones(1), "9": np.zeros(1)},
     })
-    save(out / "no_name.msgpack", {"": np.arange(2, dtype=np.uint8), "w": np.ones(1)},
-         unspelled=True)
+    save(out / "no_name.msgpack", {"": np.arange(2, dtype=np.uint8), "w": np.ones(1)})
 
     class Small(nn.Module):
         @nn.compact

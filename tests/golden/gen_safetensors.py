@@ -38,7 +38,7 @@ def main(folder):
         "zero_d": torch.tensor(1.5), "zero_size": torch.empty(0, 3),
         "caf\u00e9 \"quoted\"\\\u00e9\U0001f600": torch.ones(1), "a.b.c": torch.arange(3.0),
         "a/b": torch.zeros(1, 1, 1, 1, dtype=torch.uint8), "../x": torch.ones(2)})
-    save(out / "no_name.safetensors", {"": torch.arange(2), "w": torch.ones(1)}, unspelled=True)
+    save(out / "no_name.safetensors", {"": torch.arange(2), "w": torch.ones(1)})
     save(out / "empty.safetensors", {}, {"note": "no tensor at all", "json": "{\"a\": 1}"})
     torch.manual_seed(6)
     net = torch.nn.Sequential(torch.nn.Embedding(5, 3), torch.nn.Linear(3, 5, bias=False))
