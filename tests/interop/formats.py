@@ -197,9 +197,6 @@ def read_golden(path, what):
     if what.get("opaque"):
         nnferry("convert", path, "-o", where / "out.pt", exit=4)
         return "exit 4"
-    if what.get("unspelled"):
-        convert(path, where / "out.tar.zst", exit=4)
-        return "exit 4"
     if path.suffix == suffix:
         suffix = ".tar.zst"
     out = where / ("out" + suffix)
