@@ -79,7 +79,7 @@ def write_safetensors():
 
 def write_shards():
     where, want = made(["float32", "int64", "bfloat16"])
-    convert(where / "in.pt", where / "out", "--format", "safetensors", "--max-shard-size", "1K")
+    convert(where / "in.pt", where / "out", "--format", "safetensors", "--max-shard-size", "400")
     index = json.loads((where / "out" / "model.safetensors.index.json").read_text())
     need(index["metadata"]["total_size"] == sum(len(w[2]) for w in want.values()),
          "total_size is wrong")
