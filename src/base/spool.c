@@ -42,8 +42,8 @@ static void folder_of(const char *beside, char out[PATH_MAX])
 
 static enum status spool_err(const struct spool *s, const char *what, int sys, struct err *e)
 {
-    enum status st = err_sys(e, ST_OUTPUT, "spool", sys, "cannot %s a temporary (see --tmpdir)",
-                             what);
+    enum status st =
+        err_sys(e, ST_OUTPUT, "spool", sys, "cannot %s a temporary (see --tmpdir)", what);
     err_file(e, s->dir);
     return st;
 }
