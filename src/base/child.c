@@ -206,19 +206,22 @@ static uint32_t next_seq(void)
     return ++seq;
 }
 
-/* Ends the worker and describes its end in text. */
+/* Ends the worker and describes its end in text (raw: err_set escapes it). */
 static void end_worker(struct child *c, char *text, size_t n)
 {
     struct spawn_ask ask = {SPAWN_END, next_seq(), 0, c->pid, ""};
-    struct spawn_told told;
+    struct spawn_told told = {0};
     int fd;
     text[0] = 0;
     if (c->fd < 0)
         return;
     close(c->fd);
     c->fd = -1;
-    if (ask_spawner(&ask, &told, &fd, NULL) == ST_OK)
-        err_escape(told.text, strlen(told.text), text, n);
+    if (ask_spawner(&ask, &told, &fd, NULL) == ST_OK && n > 0) {
+        size_t len = strlen(told.text) < n ? strlen(told.text) : n - 1;
+        memcpy(text, told.text, len);
+        text[len] = 0;
+    }
     if (fd >= 0)
         close(fd);
 }
@@ -269,7 +272,7 @@ enum status child_open(const char *icd, int deadline_ms, struct child **out, str
     enum status st = ST_OK;
     for (uint32_t way = 0; way < SPAWN_WAYS; way++) {
         struct spawn_ask ask = {SPAWN_BEGIN, next_seq(), way, 0, ""};
-        struct spawn_told told;
+        struct spawn_told told = {0};
         if (icd && strlen(icd) >= sizeof ask.icd) {
             st = err_set(&last, ST_DEVICE, "device-spawn", "the vendor path is too long");
             break;
@@ -335,11 +338,10 @@ enum status child_call(struct child *c, uint16_t type, const void *payload, size
     if (reply_n > 0)
         memcpy(reply, c->packet.bytes + sizeof *h, reply_n);
     if (h->status != 0) {
-        char why[300];
-        err_escape(h->why, strlen(h->why), why, sizeof why);
         if (h->status > 0)
-            return err_sys(e, ST_DEVICE, "device-failed", h->status, "%s", why);
-        return err_set(e, ST_DEVICE, "device-failed", "%s: OpenCL error %d", why, (int)h->status);
+            return err_sys(e, ST_DEVICE, "device-failed", h->status, "%s", h->why);
+        return err_set(e, ST_DEVICE, "device-failed", "%s: OpenCL error %d", h->why,
+                       (int)h->status);
     }
     return ST_OK;
 }

@@ -154,12 +154,12 @@ const struct kernel *kernel(void)
 {
     unsigned have = cpu_have();
 #if defined(__x86_64__)
-    if (0 && have & CPU_AVX512)
+    if ((have & CPU_AVX512) && (have & CPU_VBMI)) /* what the file is built for */
         return &kernel_avx512;
     if (have & CPU_AVX2)
         return &kernel_avx2;
 #elif defined(__aarch64__)
-    if (0 && have & CPU_NEON)
+    if (have & CPU_NEON)
         return &kernel_neon;
 #endif
     (void)have;

@@ -33,6 +33,11 @@ void kernel_swap(void *p, size_t n, size_t width);
 extern const struct kernel kernel_scalar;
 #if defined(__x86_64__)
 extern const struct kernel kernel_avx2, kernel_avx512;
+kernel_transpose kernel_avx2_transpose1, kernel_avx2_transpose2;
+bool kernel_avx2_f32_bf16(const void *src, void *dst, size_t n);
+void kernel_avx2_bf16_f32(const void *src, void *dst, size_t n);
+bool kernel_avx2_f32_f16(const void *src, void *dst, size_t n);
+void kernel_avx2_f16_f32(const void *src, void *dst, size_t n);
 #elif defined(__aarch64__)
 extern const struct kernel kernel_neon;
 #endif

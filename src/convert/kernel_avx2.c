@@ -5,6 +5,8 @@
 #include <immintrin.h>
 #include <string.h>
 
+#define LINE 64
+
 static inline __m256i load(const uint8_t *p)
 {
     return _mm256_loadu_si256((const __m256i *)(const void *)p);
@@ -103,38 +105,40 @@ static void tile1(uint8_t *const *row, size_t at, const uint8_t *s, ptrdiff_t st
         store128(row[i] + at, a[i]);
 }
 
-#define WALK(NAME, TILE_FN, REST, N, SIZE)                                                         \
-    static void NAME(uint8_t *const *row, const uint8_t *src, ptrdiff_t stride, size_t rows,      \
-                     size_t cols)                                                                  \
+/* Tiles are stacked until their rows fill a cache line of the output, so that each line is written
+ * once; the source is asked for ahead, its rows being too far apart for the hardware to guess. At
+ * the edges the last tile is moved back over what is done already: the same bytes are stored twice,
+ * nothing goes the slow way. */
+#define WALK(LINKAGE, NAME, TILE_FN, SCALAR, N, SIZE)                                              \
+    LINKAGE void NAME(uint8_t *const *row, const uint8_t *src, ptrdiff_t stride, size_t rows,     \
+                      size_t cols)                                                                 \
     {                                                                                              \
-        size_t r1 = rows - rows % N, c1 = cols - cols % N;                                         \
-        for (size_t r = 0; r < r1; r += N) {                                                       \
-            const uint8_t *s = src + (ptrdiff_t)r * stride;                                        \
-            for (size_t c = 0; c < c1; c += N)                                                     \
-                TILE_FN(row + c, r * SIZE, s + c * SIZE, stride);                                  \
+        if (rows < N || cols < N) {                                                                \
+            SCALAR(row, src, stride, rows, cols);                                                  \
+            return;                                                                                \
         }                                                                                          \
-        if (c1 < cols && r1 > 0)                                                                   \
-            REST(row + c1, src + c1 * SIZE, stride, r1, cols - c1);                                \
-        if (r1 < rows && cols > 0)                                                                 \
-            tail(REST, row, src, stride, r1, rows, cols, SIZE);                                    \
+        for (size_t r = 0; r < rows; r += LINE / SIZE) {                                           \
+            size_t end = rows - r < LINE / SIZE ? rows : r + LINE / SIZE;                          \
+            for (size_t c = 0; c < cols; c += N) {                                                 \
+                size_t at = cols - c < N ? cols - N : c;                                           \
+                if (r + 2 * (LINE / SIZE) < rows && c * SIZE % LINE < N * SIZE)                    \
+                    for (size_t i = 0; i < LINE / SIZE; i++)                                       \
+                        _mm_prefetch((const char *)(src + (ptrdiff_t)(end + i) * stride +          \
+                                                    c * SIZE),                                     \
+                                     _MM_HINT_T0);                                                 \
+                for (size_t k = r; k < end; k += N) {                                              \
+                    size_t top = rows - k < N ? rows - N : k;                                      \
+                    TILE_FN(row + at, top * SIZE,                                                  \
+                            src + (ptrdiff_t)top * stride + at * SIZE, stride);                    \
+                }                                                                                  \
+            }                                                                                      \
+        }                                                                                          \
     }
 
-/* The last rows: row pointers moved behind what is done, a block of columns at a time. */
-static void tail(kernel_transpose *rest, uint8_t *const *row, const uint8_t *src, ptrdiff_t stride,
-                 size_t r1, size_t rows, size_t cols, size_t size)
-{
-    uint8_t *at[64];
-    for (size_t c = 0; c < cols; c += 64) {
-        size_t n = cols - c < 64 ? cols - c : 64;
-        for (size_t i = 0; i < n; i++)
-            at[i] = row[c + i] + r1 * size;
-        rest(at, src + (ptrdiff_t)r1 * stride + c * size, stride, rows - r1, n);
-    }
-}
-WALK(transpose1, tile1, kernel_scalar.transpose1, 16, 1)
-WALK(transpose2, tile2, kernel_scalar.transpose2, 16, 2)
-WALK(transpose4, tile4, kernel_scalar.transpose4, 8, 4)
-WALK(transpose8, tile8, kernel_scalar.transpose8, 4, 8)
+WALK(, kernel_avx2_transpose1, tile1, kernel_scalar.transpose1, 16, 1)
+WALK(, kernel_avx2_transpose2, tile2, kernel_scalar.transpose2, 16, 2)
+WALK(static, transpose4, tile4, kernel_scalar.transpose4, 8, 4)
+WALK(static, transpose8, tile8, kernel_scalar.transpose8, 4, 8)
 
 /* 8 floats to bf16 in the low halves of 8 words; integers only, so subnormals are kept */
 static inline __m256i bf16_of(__m256i u, __m256i *over)
@@ -155,7 +159,7 @@ static inline __m256i bf16_of(__m256i u, __m256i *over)
     return _mm256_blendv_epi8(r, nan, is_nan);
 }
 
-static bool f32_bf16(const void *src, void *dst, size_t n)
+bool kernel_avx2_f32_bf16(const void *src, void *dst, size_t n)
 {
     const uint8_t *s = src;
     uint8_t *d = dst;
@@ -169,7 +173,7 @@ static bool f32_bf16(const void *src, void *dst, size_t n)
     return left || !_mm256_testz_si256(over, over);
 }
 
-static void bf16_f32(const void *src, void *dst, size_t n)
+void kernel_avx2_bf16_f32(const void *src, void *dst, size_t n)
 {
     const uint8_t *s = src;
     uint8_t *d = dst;
@@ -180,7 +184,7 @@ static void bf16_f32(const void *src, void *dst, size_t n)
 }
 
 /* The conversion instruction makes NaNs quiet; blocks that hold one go the integer way. */
-static bool f32_f16(const void *src, void *dst, size_t n)
+bool kernel_avx2_f32_f16(const void *src, void *dst, size_t n)
 {
     const uint8_t *s = src;
     uint8_t *d = dst;
@@ -201,7 +205,7 @@ static bool f32_f16(const void *src, void *dst, size_t n)
     return left || over;
 }
 
-static void f16_f32(const void *src, void *dst, size_t n)
+void kernel_avx2_f16_f32(const void *src, void *dst, size_t n)
 {
     const uint8_t *s = src;
     uint8_t *d = dst;
@@ -218,5 +222,12 @@ static void f16_f32(const void *src, void *dst, size_t n)
     kernel_scalar.f16_f32(s + 2 * i, d + 4 * i, n - i);
 }
 
-const struct kernel kernel_avx2 = {"avx2",     transpose1, transpose2, transpose4, transpose8,
-                                   f32_bf16,   bf16_f32,   f32_f16,    f16_f32};
+const struct kernel kernel_avx2 = {.name = "avx2",
+                                   .transpose1 = kernel_avx2_transpose1,
+                                   .transpose2 = kernel_avx2_transpose2,
+                                   .transpose4 = transpose4,
+                                   .transpose8 = transpose8,
+                                   .f32_bf16 = kernel_avx2_f32_bf16,
+                                   .bf16_f32 = kernel_avx2_bf16_f32,
+                                   .f32_f16 = kernel_avx2_f32_f16,
+                                   .f16_f32 = kernel_avx2_f16_f32};

@@ -423,7 +423,10 @@ static enum status read_key(struct reader *r, struct node *n, struct err *e)
         if (!mine)
             TRY(json_skip(&r->j, e));
     }
-    return n->key->kind < NODE_DICT ? ST_OK : syntax(r, e, "a key that is no scalar");
+    /* an attribute's name is an opaque key */
+    return n->key->kind < NODE_DICT || n->key->kind == NODE_OPAQUE
+               ? ST_OK
+               : syntax(r, e, "a key that is no scalar");
 }
 
 static bool holds(enum node_kind k)

@@ -14,11 +14,11 @@ struct layout {
     int bias;
 };
 static const struct layout layouts[DT_COUNT] = {
-    [DT_F64] = {11, 52, NAN_IEEE, 1023},        [DT_F32] = {8, 23, NAN_IEEE, 127},
-    [DT_F16] = {5, 10, NAN_IEEE, 15},           [DT_BF16] = {8, 7, NAN_IEEE, 127},
-    [DT_F8_E4M3FN] = {4, 3, NAN_FN, 7},         [DT_F8_E5M2] = {5, 2, NAN_IEEE, 15},
-    [DT_F8_E4M3FNUZ] = {4, 3, NAN_FNUZ, 8},     [DT_F8_E5M2FNUZ] = {5, 2, NAN_FNUZ, 16},
-    [DT_F6_E2M3FN] = {2, 3, NAN_NO, 1},         [DT_F6_E3M2FN] = {3, 2, NAN_NO, 3},
+    [DT_F64] = {11, 52, NAN_IEEE, 1023},    [DT_F32] = {8, 23, NAN_IEEE, 127},
+    [DT_F16] = {5, 10, NAN_IEEE, 15},       [DT_BF16] = {8, 7, NAN_IEEE, 127},
+    [DT_F8_E4M3FN] = {4, 3, NAN_FN, 7},     [DT_F8_E5M2] = {5, 2, NAN_IEEE, 15},
+    [DT_F8_E4M3FNUZ] = {4, 3, NAN_FNUZ, 8}, [DT_F8_E5M2FNUZ] = {5, 2, NAN_FNUZ, 16},
+    [DT_F6_E2M3FN] = {2, 3, NAN_NO, 1},     [DT_F6_E3M2FN] = {3, 2, NAN_NO, 3},
     [DT_F4_E2M1FN] = {2, 1, NAN_NO, 1},
 };
 
@@ -211,11 +211,8 @@ static uint64_t load(const uint8_t *p, size_t n)
     return v;
 }
 
-static void store(enum dtype t, uint8_t *p, size_t n, uint64_t code)
+static void store(uint8_t *p, size_t n, uint64_t code)
 {
-    const struct dtype_info *d = dtype_info(t);
-    if (d->kind == DK_INT && d->bits < 8 && code >> (d->bits - 1) & 1)
-        code |= ~int_mask(t);
     memcpy(p, &code, n);
 }
 
@@ -233,12 +230,12 @@ uint64_t num_cast(enum dtype from, const void *src, enum dtype to, void *dst, ui
         struct num v = num_decode(ha, load(s, na));
         if (to == DT_BOOL && ca && v.cls == NUM_ZERO)
             v = num_decode(ha, load(s + na, na));
-        store(hb, d, nb, num_encode(hb, v, &over));
+        store(d, nb, num_encode(hb, v, &over));
         if (cb) {
             struct num im = {NUM_ZERO, false, 0, 0};
             if (ca)
                 im = num_decode(ha, load(s + na, na));
-            store(hb, d + nb, nb, num_encode(hb, im, &over));
+            store(d + nb, nb, num_encode(hb, im, &over));
         }
         if (over && bad == n)
             bad = i;

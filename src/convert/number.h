@@ -32,7 +32,7 @@ struct num num_decode(enum dtype t, uint64_t code);
 uint64_t num_encode(enum dtype t, struct num v, bool *overflow);
 /* Can values of type a be cast to b at all? (complex to real cannot) */
 bool num_castable(enum dtype a, enum dtype b);
-/* n elements, one a byte for sub-byte types (sign-extended); dst and src do not overlap.
+/* n elements, one a byte for sub-byte types (high bits zero); dst and src do not overlap.
  * Returns the index of the first overflow, n when none. */
 uint64_t num_cast(enum dtype from, const void *src, enum dtype to, void *dst, uint64_t n);
 /* Bytes an element takes inside the engine: sub-byte types take one. */

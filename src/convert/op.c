@@ -38,7 +38,8 @@ static double to_double(enum dtype t, const uint8_t *p)
     uint64_t bits;
     bool over = false;
     double v;
-    bits = t == DT_F64 ? load(p, 8) : num_encode(DT_F64, num_decode(t, load(p, num_bytes(t))), &over);
+    bits =
+        t == DT_F64 ? load(p, 8) : num_encode(DT_F64, num_decode(t, load(p, num_bytes(t))), &over);
     memcpy(&v, &bits, 8);
     return v;
 }
@@ -171,7 +172,6 @@ void op_unpack(enum dtype t, const uint8_t *p, uint64_t at, uint8_t *dst, size_t
             v |= (unsigned)p[bit / 8 + 1] << 8;
         dst[i] = (uint8_t)(v >> shift & mask);
     }
-    op_tidy(t, dst, n);
 }
 
 void op_tidy(enum dtype t, uint8_t *p, size_t n)
@@ -179,11 +179,9 @@ void op_tidy(enum dtype t, uint8_t *p, size_t n)
     const struct dtype_info *d = dtype_info(t);
     if (d->bits >= 8)
         return;
-    unsigned mask = (1u << d->bits) - 1, sign = d->kind == DK_INT ? 1u << (d->bits - 1) : 0;
-    for (size_t i = 0; i < n; i++) {
-        unsigned v = p[i] & mask;
-        p[i] = (uint8_t)(v & sign ? v | ~mask : v);
-    }
+    unsigned mask = (1u << d->bits) - 1;
+    for (size_t i = 0; i < n; i++)
+        p[i] = (uint8_t)(p[i] & mask);
 }
 
 void op_pack(enum dtype t, const uint8_t *src, uint8_t *dst, size_t n)

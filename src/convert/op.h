@@ -1,5 +1,6 @@
 /* What happens to values: casts, sums, signs, scales, on blocks of elements in scratch memory.
- * Elements are native: little-endian, sub-byte types one a byte (signed ones sign-extended).
+ * Elements are native: little-endian, sub-byte types one a byte, high bits zero (as
+ * ml_dtypes stores them).
  */
 #ifndef CONVERT_OP_H
 #define CONVERT_OP_H
@@ -20,7 +21,7 @@ size_t op_cast(enum dtype from, const void *src, enum dtype to, void *dst, size_
 enum dtype op_chain_type(const struct op *op, size_t n_ops, enum dtype from);
 /* Packed elements (lowest bits first) from element `at` of p on, to one a byte. */
 void op_unpack(enum dtype t, const uint8_t *p, uint64_t at, uint8_t *dst, size_t n);
-/* One a byte as a foreign file holds it, to the engine's form: masked, signed types extended. */
+/* One a byte as a foreign file holds it, to the engine's form: high bits cleared. */
 void op_tidy(enum dtype t, uint8_t *p, size_t n);
 /* One a byte to packed; n fills whole bytes. */
 void op_pack(enum dtype t, const uint8_t *src, uint8_t *dst, size_t n);

@@ -27,6 +27,12 @@ static bool container(enum node_kind k)
     return k == NODE_DICT || k == NODE_LIST || k == NODE_TUPLE || k == NODE_SET || k == NODE_OPAQUE;
 }
 
+/* An opaque key is an attribute of the object above, not an item of it. */
+static bool is_key(enum node_kind k)
+{
+    return k == NODE_OPAQUE || (!container(k) && k != NODE_TENSOR);
+}
+
 static struct node *step(const struct node *root, const struct node *n)
 {
     return node_step(root, (struct node *)(uintptr_t)n);
@@ -38,7 +44,7 @@ enum status ar_tree_check(const struct model *m, struct err *e)
     for (const struct node *n = m->tree; n; n = step(m->tree, n)) {
         bool named = n->kind == NODE_DICT || n->kind == NODE_OPAQUE || n->kind == NODE_BIGINT ||
                      n->kind == NODE_DTYPE;
-        if (n->key && (container(n->key->kind) || n->key->kind == NODE_TENSOR))
+        if (n->key && (!is_key(n->key->kind) || n->key->child))
             return err_set(e, ST_CANNOT, "tree-key",
                            "a key of the structure is neither text nor a number");
         if (named && !str_utf8(n->text, &bad))
@@ -290,7 +296,7 @@ static enum status get_key(struct json *j, struct model *m, struct node **out, s
     if (j->kind != JSON_OBJECT)
         return json_fail(j, e, "tree-json", "a key is null or an object");
     TRY(get_kind(j, &kind, e));
-    if (container(kind) || kind == NODE_TENSOR)
+    if (!is_key(kind))
         return json_fail(j, e, "tree-json", "a container cannot be a key");
     *out = node_new(&m->arena, kind);
     if (!*out)

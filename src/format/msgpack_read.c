@@ -160,6 +160,8 @@ static enum status read_ext(struct reader *x, struct node *n, struct err *e)
     if (x->r.type == FLAX_SCALAR && a.n_dims != 0)
         return msgpack_fail(&x->r, e, "bad-scalar", "a scalar with a shape");
     n->kind = NODE_TENSOR;
+    if (x->r.type == FLAX_SCALAR)
+        n->text = STR(FLAX_SCALAR_MARK);
     n->tensor = (uint32_t)(x->arrays.n / sizeof a);
     buf_bytes(&x->arrays, &a, sizeof a);
     return buf_ok(&x->arrays, e);

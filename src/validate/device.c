@@ -211,10 +211,9 @@ static enum status build(struct device *d, const struct device_row *row, struct 
                         e);
         if (st == ST_DEVICE && e && child_alive(d->child) && memchr(built.log, 0, WIRE_TEXT) &&
             built.log[0]) {
-            char log[300], why[sizeof e->reason];
-            err_escape(built.log, strlen(built.log), log, sizeof log);
-            snprintf(why, sizeof why, "%s", e->reason);
-            st = err_set(e, ST_DEVICE, e->code, "%.150s: %s", why, log);
+            char why[sizeof e->reason];
+            memcpy(why, e->reason, sizeof why);
+            st = err_set(e, ST_DEVICE, e->code, "%.150s: %.300s", why, built.log);
         }
     }
     buf_free(&text);
@@ -239,7 +238,7 @@ static enum status reopen(struct device *d, const struct device_row *row, struct
 static enum status open_row(struct device *d, const struct device_row *row, struct buf *tried,
                             struct err *e)
 {
-    d->x.fp64 = row->d.fp64 != 0;
+    d->x.fp64 = row->d.fp64 != 0 && !d->o.single;
     snprintf(d->x.name, sizeof d->x.name, "%s (%s, driver %s)", row->d.name, row->d.platform,
              row->d.driver);
     d->max_alloc = row->d.max_alloc_bytes;

@@ -23,6 +23,14 @@ static bool plain(char *text, size_t n)
     return true;
 }
 
+static bool has_control(const char *text)
+{
+    for (; *text; text++)
+        if ((unsigned char)*text < 0x20 || *text == 0x7f)
+            return true;
+    return false;
+}
+
 static bool check_device(struct wire_device *d)
 {
     return plain(d->platform, sizeof d->platform) &&
@@ -146,8 +154,12 @@ enum status devices_list(const struct devices_opt *opt, struct devices *out, str
                             : "/etc/OpenCL/vendors");
     if (v.n_more > 0)
         buf_fmt(&out->note, "%u more vendors are not looked at\n", v.n_more);
-    for (uint32_t i = 0; i < v.n; i++)
-        TRY(probe(&v.vendor[i], &o, &found, out, e));
+    for (uint32_t i = 0; i < v.n; i++) {
+        if (has_control(v.vendor[i].icd) || has_control(v.vendor[i].library))
+            buf_fmt(&out->note, "vendor %u: its path holds control bytes\n", i);
+        else
+            TRY(probe(&v.vendor[i], &o, &found, out, e));
+    }
     if (v.n == 0 && v.loader[0] != 0 && !o.direct &&
         !o.vendors) { /* edge boards: the loader is the driver */
         struct wire_vendor alone = {"", ""};

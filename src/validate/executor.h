@@ -39,6 +39,7 @@ struct device_opt {
     const char *selector; /* "", NULL: the first usable; else see device_select */
     const char *vendors;  /* file, folder or library instead of the host's .icd folder; NULL */
     bool direct;          /* pass the ICD loader by */
+    bool single;          /* as if the device had no double */
     uint64_t seed;        /* which items are computed again natively */
     int hello_ms, probe_ms, build_ms, run_ms; /* 0: 10 s, 30 s, 180 s, 120 s */
 };

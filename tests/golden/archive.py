@@ -40,6 +40,8 @@ def compare(name, expected, path):
     r = run("id", path, "--tensors", "--json")
     digests = {t["name"]: t["digest"] for t in json.loads(r.stdout).get("tensors", [])}
     opaque = expected.get("opaque", False)
+    if [t["name"] for t in expected["tensors"]] == [""] and len(got) == 1:  # npy: no name of its own
+        expected = dict(expected, tensors=[dict(expected["tensors"][0], name=next(iter(got)))])
     names = [t["name"] for t in expected["tensors"]]
     check(name + ": names", set(names) <= set(got) if opaque else sorted(names) == sorted(got),
           "missing %s, extra %s" % (sorted(set(names) - set(got)), sorted(set(got) - set(names))))
@@ -66,14 +68,18 @@ with tempfile.TemporaryDirectory() as folder:
             continue
         path = record.with_name(expected["file"])
         name = "%s/%s" % (record.parent.name, path.name)
+        if expected.get("refused"):
+            r = run("inspect", path)
+            check(name + ": refused by name", r.returncode == 3 and expected["refused"] + ": " in r.stderr, r.stderr)
+            continue
         compare(name, expected, path)
         archive = os.path.join(folder, name.replace("/", "_") + ".tar.zst")
-        r = run("convert", path, "-o", archive, "--as-is", *(["--allow-drop", "*"] if expected.get("opaque") else []))
+        r = run("convert", path, "-o", archive, "--as-is")
         check(name + ": to the archive", r.returncode == 0, r.stderr)
         if r.returncode == 0:
             compare(name + " by the archive", expected, archive)
         if expected.get("opaque"):
-            r = run("convert", path, "-o", archive + "2.tar.zst", "--as-is")
+            r = run("convert", path, "-o", archive + ".pt")
             check(name + ": an opaque object is named, not dropped", r.returncode == 4, r.stderr)
     check("goldens found", len(records) > 20, len(records))
 print("# cases %d passed, %d failed" % (passed, failed))

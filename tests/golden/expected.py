@@ -3,6 +3,7 @@
 {"file", "made_by", "tensors": [{"name", "dtype", "shape", "sha256", "digest"}],
  "aliases": [[name, ...]]}
 
+A record with "refused" names the code by which a format that is not read is told.
 sha256 is over the little-endian C-order bytes, sub-byte values one a byte; digest is the
 tree digest of tests/lib/nnid.py over the same bytes. Tensors stand in the order of the file's structure. An alias group is two or more names for exactly the
 same view (storage, offset, shape, strides, dtype). Standard library only.
@@ -19,10 +20,12 @@ import nnid  # noqa: E402
 LIMIT = 16 * 1024
 
 
-def write(path, made_by, tensors, aliases=(), opaque=False, values=False):
+def write(path, made_by, tensors, aliases=(), opaque=False, values=False,
+          refused=None):
     """tensors: [(name, dtype name, shape, canonical bytes)]; opaque: the file holds objects
     that no reader may build, so converting it is exit 4 and more tensors may be found in it;
-    values: it holds numbers, texts or empty containers too, which a flat format would lose."""
+    values: it holds numbers, texts or empty containers too, which a flat format would lose;
+    refused: the code by which nnferry refuses the format."""
     path = pathlib.Path(path)
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
     for f in files:
@@ -39,6 +42,8 @@ def write(path, made_by, tensors, aliases=(), opaque=False, values=False):
     }
     if opaque:
         record["opaque"] = True
+    if refused:
+        record["refused"] = refused
     if values:
         record["values"] = True
     lines = ",\n  ".join(json.dumps(t) for t in record.pop("tensors"))

@@ -15,12 +15,12 @@ from gen_torch import DTYPES, NAME_OF, canonical, from_bytes, raw_bytes
 MADE_BY = f"safetensors {safetensors.__version__}, torch {torch.__version__.split('+')[0]}"
 
 
-def save(path, tensors, metadata=None):
+def save(path, tensors, metadata=None, **kw):
     st.save_file(tensors, path, metadata)
     back = st.load_file(path)
     assert back.keys() == tensors.keys()
     expected.write(path, MADE_BY, [(n, NAME_OF[t.dtype], tuple(t.shape), canonical(t))
-                                   for n, t in back.items()])
+                                   for n, t in back.items()], **kw)
 
 
 def main(folder):
@@ -35,9 +35,10 @@ def main(folder):
     expected.write(out / "float4.safetensors", MADE_BY, [
         ("w", "float4_e2m1fn", (2, 8), bytes(v for b in raw for v in (b & 15, b >> 4)))])
     save(out / "shapes.safetensors", {
-        "": torch.arange(2), "zero_d": torch.tensor(1.5), "zero_size": torch.empty(0, 3),
+        "zero_d": torch.tensor(1.5), "zero_size": torch.empty(0, 3),
         "caf\u00e9 \"quoted\"\\\u00e9\U0001f600": torch.ones(1), "a.b.c": torch.arange(3.0),
         "a/b": torch.zeros(1, 1, 1, 1, dtype=torch.uint8), "../x": torch.ones(2)})
+    save(out / "no_name.safetensors", {"": torch.arange(2), "w": torch.ones(1)})
     save(out / "empty.safetensors", {}, {"note": "no tensor at all", "json": "{\"a\": 1}"})
     torch.manual_seed(6)
     net = torch.nn.Sequential(torch.nn.Embedding(5, 3), torch.nn.Linear(3, 5, bias=False))

@@ -102,7 +102,7 @@ def has_values(x):
     return not isinstance(x, torch.Tensor)
 
 
-def describe(path, obj, opaque=False):
+def describe(path, obj, opaque=False, refused=None):
     tensors, groups = [], collections.defaultdict(list)
     for name, t in walk(obj):
         tensors.append((name, NAME_OF[t.dtype], tuple(t.shape), canonical(t)))
@@ -111,17 +111,17 @@ def describe(path, obj, opaque=False):
                t.stride(), t.dtype)
         groups[key].append(name)
     expected.write(path, MADE_BY, tensors, [g for g in groups.values() if len(g) > 1], opaque,
-                   has_values(obj))
+                   has_values(obj), refused)
 
 
-def save(path, obj, opaque=False, **kw):
+def save(path, obj, opaque=False, refused=None, **kw):
     torch.save(obj, path, **kw)
     # what counts is what torch reads back from the file
     kw = {"weights_only": False} if "weights_only" in torch.load.__code__.co_varnames else {}
     back = torch.load(path, map_location="cpu", **kw)
     for (name, a), (_, b) in zip(walk(obj), walk(back)):
         assert canonical(a) == canonical(b), name
-    describe(path, back, opaque)
+    describe(path, back, opaque, refused)
 
 
 def views():
@@ -247,7 +247,8 @@ def main(folder):
         [{"params": n.conv.parameters(), "lr": 0.1}, {"params": n.fc.parameters()}],
         lr=0.01, momentum=0.9, nesterov=True))
     save(out / "sgd.pt", {"model": net.state_dict(), "optimizer": opt.state_dict()})
-    save(out / "legacy.pt", views(), _use_new_zipfile_serialization=False)
+    save(out / "legacy.pt", views(), refused="torch-legacy",
+         _use_new_zipfile_serialization=False)
     save(out / "protocol4.pt", {"a": torch.arange(4), "b": {"c": torch.ones(2, 2)}},
          pickle_protocol=4)
     # a class off every allow-list: an opaque node, a drop that must be allowed by name

@@ -79,7 +79,7 @@ def write_safetensors():
 
 def write_shards():
     where, want = made(["float32", "int64", "bfloat16"])
-    convert(where / "in.pt", where / "out", "--format", "safetensors", "--max-shard-size", "1K")
+    convert(where / "in.pt", where / "out", "--format", "safetensors", "--max-shard-size", "400")
     index = json.loads((where / "out" / "model.safetensors.index.json").read_text())
     need(index["metadata"]["total_size"] == sum(len(w[2]) for w in want.values()),
          "total_size is wrong")
@@ -106,10 +106,10 @@ def write_npy():
     where = fresh("formats")
     for name in NUMPY:
         t = tensors([name])[f"{name}.3"]
-        torch.save({"w": t}, where / "in.pt")
+        torch.save({"arr_0": t}, where / "in.pt")
         convert(where / "in.pt", where / "out.npy")
-        same_tensors({"w": np_bits(np.load(where / "out.npy", allow_pickle=False))},
-                     {"w": bits(t)}, f"np.load {name}")
+        same_tensors({"arr_0": np_bits(np.load(where / "out.npy", allow_pickle=False))},
+                     {"arr_0": bits(t)}, f"np.load {name}")
     return f"{len(NUMPY)} dtypes"
 
 
@@ -200,7 +200,10 @@ def read_golden(path, what):
     if path.suffix == suffix:
         suffix = ".tar.zst"
     out = where / ("out" + suffix)
-    convert(path, out, "--as-is")
+    lossy = what.get("values") and suffix in (".safetensors", ".npz")
+    if lossy:  # numbers and texts that a flat format cannot hold
+        convert(path, out, "--as-is", exit=4)
+    convert(path, out, "--as-is", *(["--allow-drop", "*"] if lossy else []))
     if suffix == ".tar.zst":
         convert(out, where / ("back" + path.suffix), "--to", "source")
         out = where / ("back" + path.suffix)

@@ -14,6 +14,10 @@ want=$(cksum < "$here/requirements.txt")
 export JAX_PLATFORMS=cpu PYTHONDONTWRITEBYTECODE=1 PYTHONWARNINGS=ignore
 export HF_HUB_OFFLINE=1 CUDA_VISIBLE_DEVICES=
 
+if [ ! -x "${NNFERRY:-$root/build/nnferry}" ]; then
+    echo "interop: ${NNFERRY:-$root/build/nnferry} is not there" >&2
+    exit 1
+fi
 python=${NNFERRY_PYTHON:-}
 if [ -z "$python" ]; then
     venv=$root/build/venv

@@ -2,7 +2,7 @@
 
 read(path) gives a list of Entry, one per tensor: flat path text, dtype name as
 `inspect --json` spells it, shape, canonical bytes (little-endian, C order, sub-byte
-values one a byte), a role and the exact view it is (for aliases). Standard library
+values one a byte with zero above them), a role and the exact view it is (for aliases). Standard library
 and numpy only; meant for valid files, not hostile ones. Layouts: the safetensors
 README, torch/serialization.py, numpy/lib/_format_impl.py, flax/serialization.py.
 """
@@ -42,6 +42,7 @@ ITEM = {
     "uint32": 4, "uint16": 2, "uint8": 1, "bool": 1, "complex32": 4, "complex64": 8,
     "complex128": 16, "int4": 1, "uint4": 1, "int2": 1, "uint2": 1,
 }
+SUBBYTE_MASK = {"int4": 15, "uint4": 15, "float4_e2m1fn": 15, "int2": 3, "uint2": 3}
 SWAP_UNIT = {"complex32": 2, "complex64": 4, "complex128": 8}  # else the item
 
 
@@ -380,7 +381,10 @@ def read_msgpack(blob):
             todo.extend((where + (k,), v) for k, v in reversed(list(x.items())))
         elif isinstance(x, np.ndarray):
             text = path_text(where)
-            out.append(Entry(text, x[1], x[0], bytes(x[2]), role_of(text), None))
+            data, mask = bytes(x[2]), SUBBYTE_MASK.get(x[1])
+            if mask:
+                data = bytes(b & mask for b in data)
+            out.append(Entry(text, x[1], x[0], data, role_of(text), None))
     return out
 
 

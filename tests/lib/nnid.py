@@ -2,7 +2,8 @@
 """`nnferry id`, written a second time: numpy and hashlib, nothing shared with src.
 
 Tensor digest: a SHA-256 tree. Leaves are SHA-256 of consecutive 64 KiB pieces of the
-canonical bytes (little-endian, C order, sub-byte values unpacked one a byte); the root
+canonical bytes (little-endian, C order, sub-byte values unpacked one a byte with zero bits above
+them); the root
 is SHA-256("nnt1" || u64le total length || leaf digests in order). A zero-length tensor
 has no leaves.
 

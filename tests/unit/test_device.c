@@ -108,7 +108,7 @@ static void call_both(struct executor *dev, int kernel, const int64_t *p, double
         scale = fmax(scale, fabs(out[i]));
         worst = fmax(worst, fabs(out[i] - got[i]));
     }
-    printf("%d: worst %g of %g\n", kernel, worst, scale);
+    print_message("%d: worst %g of %g\n", kernel, worst, scale);
     assert_true(worst <= (dev->fp64 ? 1e-12 : 1e-6) * scale);
     free(out);
     free(got);
@@ -218,12 +218,12 @@ static void all_kernels(struct executor *x)
     }
 }
 
-static void run_on_device(bool direct)
+static void run_on_device(bool direct, bool single)
 {
     struct executor *x;
     struct err e = {0};
     struct buf tried = BUF_INIT;
-    struct device_opt o = {.seed = 5, .direct = direct};
+    struct device_opt o = {.seed = 5, .direct = direct, .single = single};
     enum status st = device_open(&o, &x, &tried, &e);
     if (st != ST_OK)
         print_error("%s\n%.*s", e.reason, (int)tried.n, (const char *)tried.p);
@@ -239,12 +239,18 @@ static void run_on_device(bool direct)
 static void kernels_agree_on_the_device(void **s)
 {
     (void)s;
-    run_on_device(false);
+    run_on_device(false, false);
 }
 static void kernels_agree_without_a_loader(void **s)
 {
     (void)s;
-    run_on_device(true);
+    run_on_device(true, false);
+}
+
+static void kernels_agree_without_double(void **s)
+{
+    (void)s;
+    run_on_device(false, true);
 }
 
 static void compensated_float_agrees(void **s)
@@ -273,6 +279,7 @@ int main(void)
         cmocka_unit_test(missing_vendors_are_told),
         cmocka_unit_test(kernels_agree_on_the_device),
         cmocka_unit_test(kernels_agree_without_a_loader),
+        cmocka_unit_test(kernels_agree_without_double),
     };
     int r = cmocka_run_group_tests(tests, NULL, NULL);
     child_stop();

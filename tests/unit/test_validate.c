@@ -288,6 +288,49 @@ static void unknown_attributes_are_assumed(void **s)
     twin_free(&u);
 }
 
+static void an_open_flatten_is_not_guessed(void **s)
+{
+    (void)s;
+    struct twin_net t, f;
+    struct validate_report r;
+    twin_torch(&t);
+    twin_flax(&f);
+    t.layer[L_FLAT].flat_c = f.layer[L_FLAT].flat_c = 0;
+    /* 40 inputs; up gives 5 channels, nothing gives 40 or 4 */
+    check(&t, &f, "native", 0, &r);
+    assert_int_equal(r.layer[L_FLAT].verdict, VERDICT_DIFFERS);
+    assert_true(str_find_str(r.layer[L_FLAT].cause, STR("flattened map with 4"), 0) <
+                r.layer[L_FLAT].cause.n);
+    validate_free(&r);
+    /* written as a flattened map of 5 channels: equal then, but only then */
+    float *w = twin_data(&f, L_FLAT, LEAF_WEIGHT), *v = twin_data(&t, L_FLAT, LEAF_WEIGHT);
+    for (size_t o = 0; o < 3; o++)
+        for (size_t c = 0; c < 5; c++)
+            for (size_t q = 0; q < 8; q++)
+                w[(q * 5 + c) * 3 + o] = v[o * 40 + c * 8 + q];
+    check(&t, &f, "native", 0, &r);
+    assert_int_equal(r.layer[L_FLAT].verdict, VERDICT_UNPROVEN);
+    assert_true(str_find_str(r.layer[L_FLAT].why, STR("flattened map of 5 channels;"), 0) <
+                r.layer[L_FLAT].why.n);
+    assert_int_equal(r.overall, VERDICT_UNPROVEN);
+    validate_free(&r);
+    /* a plain transpose is not believed either */
+    for (size_t o = 0; o < 3; o++)
+        for (size_t k = 0; k < 40; k++)
+            w[k * 3 + o] = v[o * 40 + k];
+    check(&t, &f, "native", 0, &r);
+    assert_int_equal(r.layer[L_FLAT].verdict, VERDICT_UNPROVEN);
+    assert_true(str_find_str(r.layer[L_FLAT].why, STR("are not a flattened map;"), 0) <
+                r.layer[L_FLAT].why.n);
+    validate_free(&r);
+    t.layer[L_FLAT].flat_said = true; /* unless a rule says that it is none */
+    check(&t, &f, "native", 0, &r);
+    assert_int_equal(r.layer[L_FLAT].verdict, VERDICT_EQUAL);
+    validate_free(&r);
+    twin_free(&t);
+    twin_free(&f);
+}
+
 static void shapes_and_partners(void **s)
 {
     (void)s;
@@ -491,6 +534,7 @@ int main(void)
         cmocka_unit_test(mutations_differ_on_the_device),
         cmocka_unit_test(device_and_native_metrics_agree),
         cmocka_unit_test(unknown_attributes_are_assumed),
+        cmocka_unit_test(an_open_flatten_is_not_guessed),
         cmocka_unit_test(shapes_and_partners),
         cmocka_unit_test(min_coverage_decides),
         cmocka_unit_test(tensors_by_name),

@@ -1,0 +1,469 @@
+/* The archive: every dtype, every structure, both layouts there and back; every flipped bit, every
+ * truncation and every strange byte noticed. */
+#include "base/cpu.h"
+#include "base/par.h"
+#include "codec/sha256.h"
+#include "format/archive.h"
+#include "tests/lib/gather.h"
+#include "tests/lib/put.h"
+#include "tests/unit/truncate.h"
+#include <stdint.h>
+
+static uint64_t seed = 99;
+static uint32_t rnd(void)
+{
+    seed = seed * 6364136223846793005u + 1442695040888963407u;
+    return (uint32_t)(seed >> 32);
+}
+
+struct made {
+    struct model m;
+    uint8_t *data[80];
+};
+
+static char path_a[] = "/tmp/nnferry-archive-a-XXXXXX", path_b[] = "/tmp/nnferry-archive-b-XXXXXX";
+
+static struct tensor *add(struct made *x, const char *name, enum dtype dt, size_t n_dims,
+                          const uint64_t *dim)
+{
+    struct tensor *t;
+    struct err e;
+    uint64_t bytes;
+    assert_int_equal(model_tensor_add(&x->m, &t, &e), ST_OK);
+    t->name = arena_str(&x->m.arena, name, strlen(name));
+    t->dtype = dt;
+    t->n_dims = (uint8_t)n_dims;
+    memcpy(t->dim, dim, n_dims * sizeof *dim);
+    assert_int_equal(view_c(&t->view, dim, n_dims, &e), ST_OK);
+    t->order = 1000 - x->m.n_tensors;
+    t->role = (enum role)(x->m.n_tensors % 10);
+    t->requires_grad = x->m.n_tensors % 2;
+    assert_true(dtype_span(dt, tensor_elems(t), &bytes));
+    uint8_t *p = malloc((size_t)bytes + 1);
+    for (uint64_t i = 0; i < bytes; i++) /* specials of every type among them */
+        p[i] = (uint8_t)(rnd() % 4 == 0 ? rnd() : i % 4 == 3 ? 0x3c + rnd() % 4 : rnd() % 2 * 255);
+    x->data[x->m.n_tensors - 1] = p;
+    return t;
+}
+
+static struct node *leaf(struct made *x, struct node *parent, enum node_kind k, const char *key)
+{
+    struct node *n = node_new(&x->m.arena, k);
+    if (key) {
+        n->key = node_new(&x->m.arena, NODE_STR);
+        n->key->text = str_from(key);
+    }
+    if (parent)
+        node_add(parent, n);
+    return n;
+}
+
+static void make_tree(struct made *x)
+{
+    struct node *top = leaf(x, NULL, NODE_DICT, NULL), *n, *list;
+    top->text = STR("collections.OrderedDict");
+    leaf(x, top, NODE_NIL, "nil");
+    leaf(x, top, NODE_BOOL, "yes")->i = 1;
+    leaf(x, top, NODE_INT, "least")->i = INT64_MIN;
+    leaf(x, top, NODE_BIGINT, "big")->text = STR("-123456789012345678901234567890");
+    leaf(x, top, NODE_FLOAT, "nan")->bits[0] = UINT64_C(0x7ff0000000000001);
+    n = leaf(x, top, NODE_COMPLEX, "complex");
+    n->bits[0] = UINT64_C(0x8000000000000000);
+    n->bits[1] = 1;
+    leaf(x, top, NODE_STR, "text \"\\\n\x01")->text = STR("\xc3\xa9\0x");
+    leaf(x, top, NODE_STR, "not utf-8")->text = STR("\xff\xfe");
+    leaf(x, top, NODE_BYTES, "bytes")->text = STR("\0\1\xff");
+    leaf(x, top, NODE_BYTES, "no bytes");
+    leaf(x, top, NODE_DTYPE, "dtype")->text = STR("float32");
+    leaf(x, top, NODE_DICT, "empty dict");
+    leaf(x, top, NODE_LIST, "empty list");
+    list = leaf(x, top, NODE_LIST, "list");
+    leaf(x, list, NODE_TUPLE, NULL);
+    n = leaf(x, leaf(x, list, NODE_TUPLE, NULL), NODE_SET, NULL);
+    leaf(x, n, NODE_INT, NULL)->i = 7;
+    leaf(x, list, NODE_TENSOR, NULL)->tensor = 1;
+    n = leaf(x, top, NODE_OPAQUE, "thing");
+    n->text = STR("module.Class");
+    leaf(x, n, NODE_STR, NULL)->text = STR("state");
+    n = leaf(x, top, NODE_TENSOR, NULL);
+    n->key = node_new(&x->m.arena, NODE_INT);
+    n->key->i = 3;
+    struct node *deep = top;
+    for (int i = 0; i < 2000; i++)
+        deep = leaf(x, deep, NODE_DICT, "d");
+    x->m.tree = top;
+}
+
+static void attach(struct made *x, const char *name, const void *p, size_t n)
+{
+    struct attachment *a;
+    struct err e;
+    assert_int_equal(model_attach(&x->m, &a, &e), ST_OK);
+    a->name = arena_str(&x->m.arena, name, strlen(name));
+    a->media_type = STR("application/octet-stream");
+    a->n_bytes = n;
+    a->mem = (const uint8_t *)arena_str(&x->m.arena, p, n).p;
+}
+
+static void make(struct made *x, bool plain, bool large)
+{
+    struct err e;
+    memset(x, 0, sizeof *x);
+    model_init(&x->m);
+    for (int dt = DT_NONE + 1; dt < DT_COUNT; dt++) {
+        char name[64];
+        const struct dtype_info *d = dtype_info((enum dtype)dt);
+        bool shard = !strstr(d->name, "fnuz") && !strstr(d->name, "int2") &&
+                     !strstr(d->name, "int4") && dt != DT_C32 && dt != DT_C128 &&
+                     !strstr(d->name, "float6");
+        if ((plain && !shard) || strstr(d->name, "float6"))
+            continue;
+        const uint64_t dims[3][3] = {{5, 3, 8}, {40, 100}, {16}};
+        snprintf(name, sizeof name, "layer.%s.small", d->name);
+        add(x, name, (enum dtype)dt, 3, dims[0]);
+        if (!large)
+            continue;
+        snprintf(name, sizeof name, "layer.%s.large", d->name);
+        add(x, name, (enum dtype)dt, 2, dims[1]);
+    }
+    const uint64_t none[2] = {0, 7}, big[2] = {700, 1001};
+    add(x, "empty", DT_F32, 2, none);
+    add(x, "scalar", DT_F64, 0, none);
+    add(x, "../\xc3\xa9vil \x1b[31m/name", DT_U8, 1, none + 1);
+    if (large) {
+        add(x, "big.bf16", DT_BF16, 2, big);
+        add(x, "big.f32", DT_F32, 2, big);
+    }
+    struct tensor *t = add(x, "alias", x->m.tensor[0].dtype, 3, x->m.tensor[0].dim);
+    t->alias_of = 0;
+    t->of = 1;
+    const char *gone = (const char *)x->data[x->m.n_tensors - 1];
+    free((void *)(uintptr_t)gone);
+    x->data[x->m.n_tensors - 1] = NULL;
+    x->m.framework = STR("pytorch");
+    x->m.spelling = STR("{\"rules\":[1,{\"a\":\"}\"}],\"version\":3}");
+    assert_int_equal(model_meta_add(&x->m, STR("format"), STR("pt"), &e), ST_OK);
+    assert_int_equal(model_meta_add(&x->m, STR(""), STR("\n\"quoted\"\x01"), &e), ST_OK);
+    attach(x, "config.json", "{}", 2);
+    attach(x, "a/b.c", "", 0);
+    attach(x, "../../etc/passwd", "x", 1);
+    attach(x, "/\x1b[31m.hidden/%/", "xyz", 3);
+    if (large) {
+        char long_name[400];
+        static char zeros[3000000];
+        memset(long_name, 'n', sizeof long_name - 1);
+        long_name[sizeof long_name - 1] = 0;
+        attach(x, long_name, "long", 4);
+        attach(x, "grows/much", zeros, sizeof zeros);
+    }
+    make_tree(x);
+}
+
+static void unmake(struct made *x)
+{
+    for (size_t i = 0; i < x->m.n_tensors; i++)
+        free(x->data[i]);
+    model_free(&x->m);
+}
+
+static void same_str(struct str a, struct str b)
+{
+    assert_int_equal(a.n, b.n);
+    if (a.n > 0)
+        assert_memory_equal(a.p, b.p, a.n);
+}
+
+static void same_node(const struct node *a, const struct node *b)
+{
+    assert_int_equal(a->kind, b->kind);
+    same_str(a->text, b->text);
+    assert_true(a->i == b->i);
+    assert_memory_equal(a->bits, b->bits, sizeof a->bits);
+    assert_int_equal(a->n_children, b->n_children);
+    if (a->kind == NODE_TENSOR)
+        assert_int_equal(a->tensor, b->tensor);
+}
+
+static void same_tree(const struct node *a, const struct node *b)
+{
+    struct node *x = (struct node *)(uintptr_t)a, *y = (struct node *)(uintptr_t)b;
+    for (; x && y; x = node_step(a, x), y = node_step(b, y)) {
+        same_node(x, y);
+        assert_int_equal(!x->key, !y->key);
+        if (x->key)
+            same_node(x->key, y->key);
+    }
+    assert_true(!x && !y);
+}
+
+static void same_model(const struct made *x, const struct model *m)
+{
+    struct err e;
+    assert_int_equal(m->n_tensors, x->m.n_tensors);
+    for (size_t i = 0; i < m->n_tensors; i++) {
+        const struct tensor *a = &x->m.tensor[i], *b = &m->tensor[i];
+        same_str(a->name, b->name);
+        assert_int_equal(a->dtype, b->dtype);
+        assert_int_equal(a->role, b->role);
+        assert_int_equal(a->order, b->order);
+        assert_int_equal(a->of, b->of);
+        assert_int_equal(a->requires_grad, b->requires_grad);
+        assert_true(view_same(&a->view, &b->view));
+        uint8_t *p = gather_storage(&m->storage[b->storage], &e);
+        const uint8_t *want = x->data[a->alias_of < 0 ? (int64_t)i : a->alias_of];
+        assert_non_null(p);
+        assert_memory_equal(p, want, m->storage[b->storage].raw_bytes);
+        free(p);
+    }
+    /* "alias" sorts before the name it points to, so the reader turns the pair around */
+    int64_t a = (int64_t)m->n_tensors - 1;
+    assert_true(m->tensor[0].alias_of == a || m->tensor[a].alias_of == 0);
+    assert_int_equal(m->tensor[0].storage, m->tensor[a].storage);
+    same_str(m->framework, x->m.framework);
+    same_str(m->spelling, x->m.spelling);
+    assert_int_equal(m->n_meta, x->m.n_meta);
+    for (size_t i = 0; i < m->n_meta; i++) {
+        same_str(m->meta[i].key, x->m.meta[i].key);
+        same_str(m->meta[i].value, x->m.meta[i].value);
+    }
+    assert_int_equal(m->n_attachments, x->m.n_attachments);
+    for (size_t i = 0; i < m->n_attachments; i++) {
+        const struct attachment *p = &m->attachment[i], *q = &x->m.attachment[i];
+        same_str(p->name, q->name);
+        same_str(p->media_type, q->media_type);
+        assert_int_equal(p->n_bytes, q->n_bytes);
+        if (p->n_bytes > 0)
+            assert_memory_equal(p->mem, q->mem, p->n_bytes);
+    }
+    same_tree(x->m.tree, m->tree);
+    assert_true(m->has_opaque);
+}
+
+static void write_one(const struct made *x, bool plain, bool full, const char *path)
+{
+    struct write_opt opt = {.plain = plain, .sums_full = full, .provenance = "{\"writer\":\"x\"}"};
+    struct err e;
+    char line[1200];
+    enum status st = put_model(format_find(STR("archive")), &x->m, (const uint8_t *const *)x->data,
+                               &opt, path, &e);
+    if (st != ST_OK) {
+        err_line(&e, line, sizeof line);
+        fail_msg("%s", line);
+    }
+}
+
+static void verify_ok(const char *path)
+{
+    struct archive_facts facts;
+    struct err e;
+    char line[1200];
+    if (archive_verify(path, &facts, &e) != ST_OK) {
+        err_line(&e, line, sizeof line);
+        fail_msg("%s", line);
+    }
+    assert_true(facts.n_frames > 0 && facts.n_members > 4);
+}
+
+static void round_trip(void **state)
+{
+    (void)state;
+    for (int v = 0; v < 4; v++) {
+        struct made x;
+        struct model m;
+        struct err e;
+        char line[1200];
+        const struct format *f;
+        struct read_opt opt = {0};
+        make(&x, v & 1, true);
+        write_one(&x, v & 1, v & 2, path_a);
+        model_init(&m);
+        enum status st = format_open(path_a, NULL, &opt, &m, &f, &e);
+        if (st != ST_OK) {
+            err_line(&e, line, sizeof line);
+            fail_msg("%s", line);
+        }
+        assert_string_equal(f->name, "archive");
+        same_model(&x, &m);
+        model_free(&m);
+        for (int threads = 1; threads <= 3; threads++) {
+            par_set_threads(threads);
+            verify_ok(path_a);
+        }
+        par_set_threads(1);
+        model_init(&m);
+        opt.weights_only = true;
+        assert_int_equal(format_open(path_a, NULL, &opt, &m, &f, &e), ST_OK);
+        assert_int_equal(m.n_attachments, 0);
+        model_free(&m);
+        unmake(&x);
+    }
+}
+
+/* The bytes do not depend on the processor, and are pinned: a change of the format must be meant.
+ */
+static void pinned(void **state)
+{
+    (void)state;
+    static const char *const want[] = {
+        "0384477cbcf52b0b047fc48ec802f05103322d05c62873487a07b3bd54e1d359",
+        "30b3cc7ee9b1b27ddf0378f9a7cd0e057ffa5a03636a270e06532fd71b4eb65a",
+        "544342926a40d73b57632c95f267377db2f66b1881e0a759ef56af8e58ac61dd",
+        "5d696b5ab157ab31adccf4d92bdb2f6ae4057b26c9cfe66a903b2c25e8789e29"};
+    bool good = true;
+    struct made x;
+    for (int v = 0; v < 4; v++) {
+        char hex[65];
+        size_t n;
+        seed = 5;
+        make(&x, v & 1, false);
+        for (int level = 0; level < 2; level++) {
+            cpu_limit(level ? ~0u : 0);
+            write_one(&x, v & 1, v & 2, path_a);
+            uint8_t *p = get_file(path_a, &n);
+            sha_hex(p, n, hex);
+            free(p);
+            if (strcmp(hex, want[v]) != 0)
+                print_message("archive %d is %s\n", v, hex);
+            good &= strcmp(hex, want[v]) == 0;
+        }
+        unmake(&x);
+    }
+    assert_true(good);
+}
+
+static void small(struct made *x)
+{
+    struct err e;
+    memset(x, 0, sizeof *x);
+    model_init(&x->m);
+    const uint64_t dim[2] = {33, 33}, few = 5;
+    add(x, "w", DT_F32, 2, dim);
+    add(x, "b", DT_BF16, 1, &few);
+    struct tensor *t = add(x, "a", DT_BF16, 1, &few);
+    t->alias_of = 1;
+    free(x->data[2]);
+    x->data[2] = NULL;
+    attach(x, "config.json", "{\"a\":1}", 7);
+    assert_int_equal(model_meta_add(&x->m, STR("k"), STR("v"), &e), ST_OK);
+    x->m.tree = leaf(x, NULL, NODE_DICT, NULL);
+    leaf(x, x->m.tree, NODE_TENSOR, "w");
+}
+
+static void every_bit(void **state)
+{
+    (void)state;
+    for (int v = 0; v < 2; v++) { /* the plain layout by samples: the frames are the same */
+        struct made x;
+        size_t n, by_code = 0, step = v ? 61 : 1, tried = 0;
+        struct archive_facts facts;
+        struct err e;
+        small(&x);
+        write_one(&x, v, false, path_a);
+        verify_ok(path_a);
+        uint8_t *p = get_file(path_a, &n);
+        int fd = open(path_a, O_RDWR | O_CLOEXEC);
+        assert_true(fd >= 0);
+        for (size_t bit = 0; bit < n * 8; bit += step, tried++) {
+            uint8_t b = (uint8_t)(p[bit / 8] ^ 1 << bit % 8);
+            assert_int_equal(pwrite(fd, &b, 1, (off_t)(bit / 8)), 1);
+            enum status st = archive_verify(path_a, &facts, &e);
+            if (st != ST_NO)
+                fail_msg("bit %zu of byte %zu: status %d", bit % 8, bit / 8, (int)st);
+            by_code += e.code != NULL && e.has_offset;
+            assert_int_equal(pwrite(fd, p + bit / 8, 1, (off_t)(bit / 8)), 1);
+        }
+        assert_int_equal(by_code, tried);
+        verify_ok(path_a);
+        assert_int_equal(close(fd), 0);
+        free(p);
+        unmake(&x);
+    }
+}
+
+static void every_length(void **state)
+{
+    (void)state;
+    struct made x;
+    size_t n;
+    struct archive_facts facts;
+    struct err e;
+    small(&x);
+    write_one(&x, false, false, path_a);
+    uint8_t *p = get_file(path_a, &n);
+    for (size_t cut = 0; cut < n; cut++) {
+        put_file(path_b, p, cut);
+        enum status st = archive_verify(path_b, &facts, &e);
+        /* what still begins like an archive is one, damaged */
+        if (st != (cut < 300 ? ST_INPUT : ST_NO) && (cut < 100 || cut > 800))
+            fail_msg("cut to %zu of %zu: status %d", cut, n, (int)st);
+        assert_true(st == ST_NO || st == ST_INPUT);
+    }
+    /* and longer */
+    uint8_t *q = malloc(n + 16);
+    memcpy(q, p, n);
+    memset(q + n, 0, 16);
+    for (size_t more = 1; more <= 16; more++) {
+        put_file(path_b, q, n + more);
+        assert_int_equal(archive_verify(path_b, &facts, &e), ST_NO);
+    }
+    free(q);
+    free(p);
+    unmake(&x);
+    truncate_every(path_a, "archive", NULL);
+}
+
+static void strangers(void **state)
+{
+    (void)state;
+    struct archive_facts facts;
+    struct err e;
+    put_file(path_b, "", 0);
+    assert_int_equal(archive_verify(path_b, &facts, &e), ST_INPUT);
+    put_file(path_b, "hello", 5);
+    assert_int_equal(archive_verify(path_b, &facts, &e), ST_INPUT);
+    assert_string_equal(e.code, "unrecognised");
+    assert_int_equal(archive_verify("/tmp/nnferry-not-there", &facts, &e), ST_INPUT);
+    assert_int_equal(archive_verify("/tmp", &facts, &e), ST_INPUT);
+}
+
+static void cannot(void **state)
+{
+    (void)state;
+    struct made x;
+    struct err e;
+    struct write_opt plain = {.plain = true}, planes = {0};
+    const struct format *f = format_find(STR("archive"));
+    const uint64_t two = 2;
+    small(&x);
+    assert_int_equal(f->check(&x.m, &plain, &e), ST_OK);
+    add(&x, "c", DT_C128, 1, &two);
+    assert_int_equal(f->check(&x.m, &planes, &e), ST_OK);
+    assert_int_equal(f->check(&x.m, &plain, &e), ST_CANNOT);
+    assert_string_equal(e.code, "dtype");
+    attach(&x, "\xff", "", 0);
+    assert_int_equal(f->check(&x.m, &planes, &e), ST_CANNOT);
+    assert_string_equal(e.code, "not-utf8");
+    x.m.n_attachments--;
+    x.m.tree->child->key->kind = NODE_TUPLE;
+    assert_int_equal(f->check(&x.m, &planes, &e), ST_CANNOT);
+    assert_string_equal(e.code, "tree-key");
+    unmake(&x);
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest t[] = {cmocka_unit_test(round_trip), cmocka_unit_test(pinned),
+                                   cmocka_unit_test(every_bit),  cmocka_unit_test(every_length),
+                                   cmocka_unit_test(strangers),  cmocka_unit_test(cannot)};
+    int fa = mkstemp(path_a), fb = mkstemp(path_b);
+    if (fa < 0 || fb < 0)
+        return 1;
+    (void)close(fa);
+    (void)close(fb);
+    if (argc > 1) /* one test by its name */
+        cmocka_set_test_filter(argv[1]);
+    int failed = cmocka_run_group_tests(t, NULL, NULL);
+    (void)unlink(path_a);
+    (void)unlink(path_b);
+    return failed;
+}
