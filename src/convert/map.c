@@ -210,7 +210,7 @@ static enum status across(struct mapping *m, struct err *e)
         TRY(map_pairs(m, NULL, e));
         TRY(map_open(m, e));
         TRY(map_flatten(m, e));
-        for (size_t i = 0; i < m->sl.n && m->n_open == 0; i++)
+        for (size_t i = 0; i < m->sl.n; i++) /* every question at once */
             TRY(map_layer(m, &m->sl.layer[i], NULL, NULL, e));
     }
     if (m->n_open)

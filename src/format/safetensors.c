@@ -103,6 +103,7 @@ const struct format safetensors_format = {
     .writes = true,
     .dir_source = true,
     .dir_target = true,
+    .aliases = true,
     .framework = "hf",
     .refuses = "ranges that overlap, leave a hole or a rest; doubled or unknown keys' values; "
                "names with NUL or of 64 KiB; shards outside the folder",
