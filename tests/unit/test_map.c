@@ -631,12 +631,14 @@ static void single_tensors(void **state)
     model_init(&m);
     toy_add(&m, "proj", 0, 8, 5, -1);
     toy_add(&m, "bias", 0, 3, -1);
+    toy_add(&m, "gate", 0, 3, -1);
     toy_done(&m);
     must(map_to(&p, &m,
                 (struct map_opt){.from = "pytorch",
                                  .to = "flax",
                                  .rules = STR("proj -> params.proj axes \"(N D) E\" -> \"E N D\" "
-                                              "N=4\nbias -> params.b axes C -> \"1 C\"\n")}));
+                                              "N=4\nbias -> params.b axes C -> \"1 C\"\n"
+                                              "gate -> door\n")}));
     double *k = got(&p, "params.proj", 5, 4, 2, -1);
     for (int x = 0; x < 5; x++)
         for (int n = 0; n < 4; n++)
@@ -644,6 +646,7 @@ static void single_tensors(void **state)
                 assert_true(k[(x * 4 + n) * 2 + d] == (n * 2 + d) * 5 + x);
     free(k);
     free(got(&p, "params.b", 1, 3, -1));
+    free(got(&p, "params.door", 3, -1));
     plan_free(&p);
     model_free(&m);
 }
