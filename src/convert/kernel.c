@@ -7,7 +7,7 @@
 #define TILE 16
 
 #define TRANSPOSE(NAME, T)                                                                         \
-    static void NAME(uint8_t *const *row, const uint8_t *src, ptrdiff_t stride, size_t rows,      \
+    static void NAME(uint8_t *const *row, const uint8_t *src, ptrdiff_t stride, size_t rows,       \
                      size_t cols)                                                                  \
     {                                                                                              \
         for (size_t c0 = 0; c0 < cols; c0 += TILE) {                                               \
@@ -147,8 +147,8 @@ void kernel_swap(void *p, size_t n, size_t width)
     }
 }
 
-const struct kernel kernel_scalar = {"scalar",   transpose1, transpose2, transpose4, transpose8,
-                                     f32_bf16,   bf16_f32,   f32_f16,    f16_f32};
+const struct kernel kernel_scalar = {"scalar", transpose1, transpose2, transpose4, transpose8,
+                                     f32_bf16, bf16_f32,   f32_f16,    f16_f32};
 
 const struct kernel *kernel(void)
 {

@@ -72,7 +72,7 @@ static void tile8(uint8_t *const *row, size_t at, const uint8_t *s, ptrdiff_t st
  * the edges the last tile is moved back over what is done already: the same bytes are stored twice,
  * nothing goes the slow way. */
 #define WALK(LINKAGE, NAME, TILE_FN, SCALAR, N, SIZE)                                              \
-    LINKAGE void NAME(uint8_t *const *row, const uint8_t *src, ptrdiff_t stride, size_t rows,     \
+    LINKAGE void NAME(uint8_t *const *row, const uint8_t *src, ptrdiff_t stride, size_t rows,      \
                       size_t cols)                                                                 \
     {                                                                                              \
         if (rows < N || cols < N) {                                                                \
@@ -85,13 +85,13 @@ static void tile8(uint8_t *const *row, size_t at, const uint8_t *s, ptrdiff_t st
                 size_t at = cols - c < N ? cols - N : c;                                           \
                 if (r + 2 * (LINE / SIZE) < rows && c * SIZE % LINE < N * SIZE)                    \
                     for (size_t i = 0; i < LINE / SIZE; i++)                                       \
-                        _mm_prefetch((const char *)(src + (ptrdiff_t)(end + i) * stride +          \
-                                                    c * SIZE),                                     \
-                                     _MM_HINT_T0);                                                 \
+                        _mm_prefetch(                                                              \
+                            (const char *)(src + (ptrdiff_t)(end + i) * stride + c * SIZE),        \
+                            _MM_HINT_T0);                                                          \
                 for (size_t k = r; k < end; k += N) {                                              \
                     size_t top = rows - k < N ? rows - N : k;                                      \
-                    TILE_FN(row + at, top * SIZE,                                                  \
-                            src + (ptrdiff_t)top * stride + at * SIZE, stride);                    \
+                    TILE_FN(row + at, top * SIZE, src + (ptrdiff_t)top * stride + at * SIZE,       \
+                            stride);                                                               \
                 }                                                                                  \
             }                                                                                      \
         }                                                                                          \

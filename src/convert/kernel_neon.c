@@ -72,7 +72,7 @@ static void tile1(uint8_t *const *row, size_t at, const uint8_t *s, ptrdiff_t st
 /* At the edges the last tile is moved back over what is done already: the same bytes are stored
  * twice, nothing goes the slow way. */
 #define WALK(NAME, TILE_FN, N, SIZE)                                                               \
-    static void NAME(uint8_t *const *row, const uint8_t *src, ptrdiff_t stride, size_t rows,      \
+    static void NAME(uint8_t *const *row, const uint8_t *src, ptrdiff_t stride, size_t rows,       \
                      size_t cols)                                                                  \
     {                                                                                              \
         if (rows < N || cols < N) {                                                                \

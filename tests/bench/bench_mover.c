@@ -1,6 +1,6 @@
 /* The mover's kernels in memory, one thread, as ratios against memcpy of the same bytes in the
- * same run, in processor time (other load disturbs less): transposes in output slabs of 1 MiB (as the engine asks for them), casts.
- * Usage: bench_mover [repeats]. Prints medians.
+ * same run, in processor time (other load disturbs less): transposes in output slabs of 1 MiB (as
+ * the engine asks for them), casts. Usage: bench_mover [repeats]. Prints medians.
  */
 #include "base/cpu.h"
 #include "convert/gather.h"
