@@ -384,8 +384,10 @@ static bool numbers_of(struct str path, struct numbered *out)
                 continue;
             if (out->n == NUMBERS)
                 return false;
-            char *end;
-            out->v[out->n++] = strtoull(w.word[i], &end, 10);
+            uint64_t v = 0;
+            for (const char *d = w.word[i]; *d; d++)
+                v = v * 10 + (uint64_t)(*d - '0'); /* at most 23 digits; order beyond is moot */
+            out->v[out->n++] = v;
         }
     }
     return out->n > 0;

@@ -40,8 +40,9 @@ bool rules_mutate(const struct framework *f, int i)
         p[3] = t;
         mutate_to.axes = mutate_axes;
     } else if (strlen(l->name) + 2 < sizeof mutate_name) {
-        strcpy(mutate_name, l->name);
-        strcat(mutate_name, "_");
+        size_t len = strlen(l->name);
+        memcpy(mutate_name, l->name, len);
+        memcpy(mutate_name + len, "_", 2);
         mutate_to.name = mutate_name;
     }
     mutate_from = l;
