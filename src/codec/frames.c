@@ -16,6 +16,18 @@
 
 static const char word[8] = "nnfchk1";
 
+/* Fuzzing looks behind the checks; mending them would be the fuzzer's whole work. */
+static bool check_holds(const uint8_t a[16], const uint8_t b[16])
+{
+#ifdef NNFERRY_FUZZ
+    (void)a;
+    (void)b;
+    return true;
+#else
+    return memcmp(a, b, 16) == 0;
+#endif
+}
+
 static uint32_t get32(const uint8_t *p)
 {
     return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
@@ -58,6 +70,10 @@ static enum status read_table(struct cursor *c, struct frames *fr, uint64_t tabl
                        "a frame size of the seek table is impossible");
         at += stored;
         raw += r;
+        if (i < fr->n && stored > fr->stored_max)
+            fr->stored_max = stored;
+        if (r > fr->raw_max)
+            fr->raw_max = r;
     }
     if (at != table_at)
         return bad(e, fr->f, table_at, "frames-tail",
@@ -77,9 +93,9 @@ static enum status read_check(struct frames *fr, struct arena *a, const uint8_t 
     if (get32(p) != CHECK_MAGIC || get32(p + 4) != size - 8 || memcmp(p + 8, word, 8) != 0 ||
         get32(p + 16) != fr->n || get32(p + 20) != 0)
         return bad(e, fr->f, at, "frames-check", "there is no check frame before the seek table");
-    if (memcmp(sum, p + size - 16, 16) != 0)
+    if (!check_holds(sum, p + size - 16))
         return bad(e, fr->f, at, "frames-check", "the check frame does not match its own check");
-    if (memcmp(table_sum, p + size - 32, 16) != 0)
+    if (!check_holds(table_sum, p + size - 32))
         return bad(e, fr->f, at, "frames-check", "the seek table does not match its check");
     fr->index = (uint64_t)get32(p + 24) | (uint64_t)get32(p + 28) << 32;
     if (fr->index >= fr->n)
@@ -147,7 +163,7 @@ enum status frames_fetch(const struct frames *fr, uint64_t lo, uint64_t hi, void
     TRY(file_pread(fr->f, p, (size_t)(fr->off[hi] - fr->off[lo]), fr->off[lo], e));
     for (uint64_t i = lo; i < hi; i++) {
         xxh128(p, frame_stored(fr, i), sum);
-        if (memcmp(sum, fr->check[i], 16) != 0)
+        if (!check_holds(sum, fr->check[i]))
             return bad(e, fr->f, fr->off[i], "frame-check",
                        "the frame that begins here does not match its check");
         p += frame_stored(fr, i);
@@ -155,9 +171,13 @@ enum status frames_fetch(const struct frames *fr, uint64_t lo, uint64_t hi, void
     return ST_OK;
 }
 
-size_t frames_scratch(void)
+static size_t stored_room(const struct frames *fr)
 {
-    return STORED_MAX + zs_decode_scratch();
+    return (fr->stored_max + 63) / 64 * 64;
+}
+size_t frames_scratch(const struct frames *fr)
+{
+    return stored_room(fr) + zs_decode_scratch();
 }
 
 enum status frames_decode(const struct frames *fr, uint64_t i, void *dst, void *scratch,
@@ -166,7 +186,7 @@ enum status frames_decode(const struct frames *fr, uint64_t i, void *dst, void *
     uint8_t *stored = scratch;
     TRY(frames_fetch(fr, i, i + 1, stored, e));
     enum status st =
-        zs_decode(stored, frame_stored(fr, i), dst, frame_raw(fr, i), stored + STORED_MAX, e);
+        zs_decode(stored, frame_stored(fr, i), dst, frame_raw(fr, i), stored + stored_room(fr), e);
     if (st != ST_OK)
         err_at(e, file_path(fr->f), fr->off[i]);
     return st;

@@ -29,7 +29,8 @@ struct frames {
     uint64_t *off; /* n + 1: file offset of each, and of the check frame */
     uint64_t *raw; /* n + 1: place in the decoded stream */
     const uint8_t (*check)[16];
-    uint64_t index; /* the frame that begins the index member */
+    uint64_t index;             /* the frame that begins the index member */
+    size_t stored_max, raw_max; /* of a frame here: work buffers need no more */
 };
 /* Tail and check frame look like ours (or did, but for damage). Never fails loudly. */
 bool frames_recognise(struct file *f);
@@ -46,8 +47,8 @@ static inline size_t frame_raw(const struct frames *fr, uint64_t i)
 /* The stored bytes of frames [lo, hi), checked, into dst (off[hi] - off[lo] bytes). */
 MUSTCHECK enum status frames_fetch(const struct frames *fr, uint64_t lo, uint64_t hi, void *dst,
                                    struct err *e);
-/* Frame i decoded into dst (frame_raw bytes). scratch: frames_scratch(), 64-byte aligned. */
-size_t frames_scratch(void);
+/* Frame i decoded into dst (frame_raw bytes). scratch: frames_scratch(fr), 64-byte aligned. */
+size_t frames_scratch(const struct frames *fr);
 MUSTCHECK enum status frames_decode(const struct frames *fr, uint64_t i, void *dst, void *scratch,
                                     struct err *e);
 

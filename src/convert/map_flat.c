@@ -262,6 +262,7 @@ enum status map_flatten_ruled(struct mapping *m, struct layer *l, bool *said, st
     if (!r)
         return ST_OK;
     l->flat_c = r->number;
+    l->flat_said = true;
     if (r->number && n % r->number)
         return err_set(
             e, ST_CANNOT, "map-flatten",

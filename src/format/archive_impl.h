@@ -84,7 +84,7 @@ struct ar_map { /* the whole file, proved to add up */
 /* Opens, proves the structure and fills m (all but attachments' bytes and model_finish). Memory
  * from m->arena. f stays the caller's. */
 MUSTCHECK enum status ar_open(struct file *f, struct model *m, struct ar_map **out, struct err *e);
-/* Decodes a whole member of n bytes into dst; scratch: frames_scratch(). */
+/* Decodes a whole member of n bytes into dst; scratch: frames_scratch(&x->fr). */
 MUSTCHECK enum status ar_member_read(const struct ar_map *x, const struct ar_member *mb,
                                      uint8_t *dst, void *scratch, struct err *e);
 /* Frame of tile i of a tensor. */

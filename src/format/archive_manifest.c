@@ -396,7 +396,7 @@ static enum status get_tensor(struct reader *r, struct ar_tensor *x, struct err 
     TRY(key(r, "dtype"));
     TRY(json_expect(&r->j, JSON_STRING, "dtype", e));
     t->dtype = dtype_parse(r->j.text);
-    if (t->dtype == DT_NONE)
+    if (t->dtype == DT_NONE || t->dtype == DT_F6_E2M3FN || t->dtype == DT_F6_E3M2FN)
         return json_fail(&r->j, e, "unknown-dtype", "no such dtype");
     TRY(get_text(r, "member", &member));
     TRY(get_text(r, "name", &t->name));

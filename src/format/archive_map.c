@@ -311,11 +311,11 @@ enum status ar_open(struct file *f, struct model *m, struct ar_map **out, struct
     if (!x)
         return err_nomem(e, sizeof *x);
     TRY(frames_open(f, &m->arena, &x->fr, e));
-    uint8_t *memory = mem_alloc(frames_scratch() + PLANES_CHUNK + AR_SCRATCH_ALIGN);
+    uint8_t *memory = mem_alloc(frames_scratch(&x->fr) + x->fr.raw_max + AR_SCRATCH_ALIGN);
     if (!memory)
-        return err_nomem(e, frames_scratch() + PLANES_CHUNK);
+        return err_nomem(e, frames_scratch(&x->fr) + x->fr.raw_max);
     w.scratch = ar_align(memory);
-    w.block = (uint8_t *)w.scratch + frames_scratch();
+    w.block = (uint8_t *)w.scratch + frames_scratch(&x->fr);
     enum status st = open_with(&w);
     mem_free(memory);
     return st;

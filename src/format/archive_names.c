@@ -93,8 +93,8 @@ struct str ar_attach_name(struct arena *a, struct str name, size_t number)
     "    sha256sum -c SHA256SUMS\n"                                                                \
     "\n"                                                                                           \
     "manifest.json lists every tensor: name, dtype, shape, role, the member that holds it, and\n"  \
-    "the digest of its bytes (little-endian, C order; types below a byte packed, lowest bits\n"    \
-    "first). The digest of bytes b is a SHA-256 tree, in Python:\n"                                \
+    "the digest of its bytes (little-endian, C order; values below a byte one a byte, signed\n"    \
+    "ones extended). The digest of bytes b is a SHA-256 tree, in Python:\n"                        \
     "\n"                                                                                           \
     "    from hashlib import sha256\n"                                                             \
     "    leaves = [sha256(b[i:i+65536]).digest() for i in range(0, len(b), 65536)]\n"              \

@@ -102,7 +102,7 @@ static enum status add_storage(struct model *m, const struct ar_map *x, uint32_t
 
 static enum status add_attachments(struct model *m, const struct ar_map *x, struct err *e)
 {
-    size_t n = frames_scratch() + AR_SCRATCH_ALIGN;
+    size_t n = frames_scratch(&x->fr) + AR_SCRATCH_ALIGN;
     uint8_t *memory = m->n_attachments > 0 ? arena_alloc(&m->arena, n, 1) : NULL;
     if (m->n_attachments > 0 && !memory)
         return err_nomem(e, n);

@@ -22,7 +22,8 @@ struct run {
 struct slot {
     uint8_t *raw, *scratch;
     const uint8_t *stream;
-    uint8_t leaf[PLANES_CHUNK / SHA256_LEAF][32];
+    uint8_t leaf[4 * PLANES_CHUNK / SHA256_LEAF][32]; /* two-bit values unpack to four chunks */
+    size_t n_leaves;
 };
 struct job {
     const struct model *m;
@@ -103,6 +104,32 @@ static void name_it(const struct job *j, const struct run *r, struct err *e)
     err_in(e, name.p, name.n);
 }
 
+/* Digests count values below a byte as one a byte, signed ones extended. */
+static size_t unpacked_leaves(enum dtype t, const uint8_t *p, size_t n, uint8_t (*out)[32])
+{
+    const struct dtype_info *d = dtype_info(t);
+    unsigned mask = (1u << d->bits) - 1, sign = d->kind == DK_INT ? 1u << (d->bits - 1) : 0;
+    unsigned per_byte = 8u / d->bits;
+    size_t leaf = SHA256_LEAF / per_byte, n_leaves = 0;
+    uint8_t wide[4096];
+    for (size_t lo = 0; lo < n; lo += leaf, n_leaves++) {
+        size_t hi = n - lo < leaf ? n : lo + leaf;
+        struct sha256 s;
+        sha256_begin(&s);
+        for (size_t i = lo; i < hi;) {
+            size_t w = 0;
+            for (; i < hi && w + per_byte <= sizeof wide; i++)
+                for (unsigned k = 0; k < per_byte; k++) {
+                    unsigned v = (unsigned)p[i] >> k * d->bits & mask;
+                    wide[w++] = (uint8_t)(v & sign ? v | ~mask : v);
+                }
+            sha256_add(&s, wide, w);
+        }
+        sha256_end(&s, out[n_leaves]);
+    }
+    return n_leaves;
+}
+
 static enum status body(void *ctx, uint64_t item, int slot, struct err *e)
 {
     struct job *j = ctx;
@@ -116,7 +143,13 @@ static enum status body(void *ctx, uint64_t item, int slot, struct err *e)
         name_it(j, r, e);
         return st;
     }
-    if (r->tensor >= 0)
+    if (r->tensor < 0)
+        return ST_OK;
+    enum dtype t = j->m->tensor[r->tensor].dtype;
+    s->n_leaves = (size_t)sha256_tree_n_leaves(n);
+    if (dtype_info(t)->bits < 8)
+        s->n_leaves = unpacked_leaves(t, s->raw, n, s->leaf);
+    else
         sha256_tree_leaves(s->raw, n, s->leaf);
     return ST_OK;
 }
@@ -143,9 +176,12 @@ static enum status commit(void *ctx, uint64_t item, int slot, struct err *e)
     uint8_t digest[32];
     if (r->tensor >= 0) {
         uint64_t tile = r->tile + chunk, bytes = j->x->ar.tensor[r->tensor].bytes;
+        uint64_t wide;
+        if (!tensor_bytes(&j->m->tensor[r->tensor], &wide))
+            return err_set(e, ST_BUG, "digest", "a tensor of more than 2^64 bytes");
         if (tile == 0)
-            sha256_tree_begin(&j->tree, bytes);
-        sha256_tree_add(&j->tree, (const uint8_t(*)[32])s->leaf, (size_t)sha256_tree_n_leaves(n));
+            sha256_tree_begin(&j->tree, wide);
+        sha256_tree_add(&j->tree, (const uint8_t(*)[32])s->leaf, s->n_leaves);
         if (tile == n_chunks(bytes) - 1) {
             sha256_tree_end(&j->tree, digest);
             TRY(check_digest(j, (size_t)r->tensor, digest, e));
@@ -214,10 +250,13 @@ static enum status verify_map(const struct model *m, const struct ar_map *x, str
 {
     struct job j = {.m = m, .x = x};
     int n_slots = par_threads();
-    size_t scratch =
-        ar_decoder_scratch() > frames_scratch() ? ar_decoder_scratch() : frames_scratch();
-    size_t each = (PLANES_CHUNK + scratch + 2 * AR_SCRATCH_ALIGN + 4095) / 4096 * 4096;
+    size_t fetch = frames_scratch(&x->fr), scratch = ar_decoder_scratch();
+    size_t each = PLANES_CHUNK + (scratch > fetch ? scratch : fetch) + 2 * AR_SCRATCH_ALIGN;
+    each = (each + 4095) / 4096 * 4096;
     uint8_t *memory = NULL;
+    uint64_t chunks = x->fr.raw[x->fr.n] / PLANES_CHUNK + 1;
+    if ((uint64_t)n_slots > chunks)
+        n_slots = (int)chunks;
     /* fewer threads where the memory allows no more */
     for (; n_slots > 0; n_slots = n_slots / 2) {
         memory = mem_pages(each * (size_t)n_slots);

@@ -163,6 +163,12 @@ static enum status facts(const struct model *m, const struct write_opt *opt, str
     for (uint32_t i = 0; i < m->n_tensors; i++) {
         const struct tensor *t = &m->tensor[i];
         struct ar_tensor *x = &ar->tensor[i];
+        if (t->dtype == DT_F6_E2M3FN || t->dtype == DT_F6_E3M2FN) {
+            (void)err_set(e, ST_CANNOT, "dtype", "archives do not hold %s",
+                          dtype_info(t->dtype)->name);
+            err_in(e, t->name.p, t->name.n);
+            return ST_CANNOT;
+        }
         if (!dtype_span(t->dtype, tensor_elems(t), &x->bytes)) {
             (void)err_set(e, ST_CANNOT, "part-byte",
                           "the tensor's elements do not fill whole bytes");

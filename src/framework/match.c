@@ -384,9 +384,9 @@ static bool numbers_of(struct str path, struct numbered *out)
                 continue;
             if (out->n == NUMBERS)
                 return false;
-            uint64_t v = 0;
-            for (const char *d = w.word[i]; *d; d++)
-                v = v * 10 + (uint64_t)(*d - '0'); /* at most 23 digits; order beyond is moot */
+            uint64_t v = 0; /* leading zeros are fine here, and so is wrapping: only order counts */
+            for (const char *p = w.word[i]; *p; p++)
+                v = v * 10 + (uint64_t)(*p - '0');
             out->v[out->n++] = v;
         }
     }

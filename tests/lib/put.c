@@ -53,6 +53,27 @@ static enum status append(const struct format *f, struct writer *w, uint32_t t, 
     return st;
 }
 
+/* The digest of canonical bytes: values below a byte one a byte, signed ones extended. */
+static void digest(const struct tensor *t, const uint8_t *p, uint64_t n, uint8_t out[32])
+{
+    const struct dtype_info *d = dtype_info(t->dtype);
+    if (d->bits >= 8) {
+        sha256_tree(p, (size_t)n, out);
+        return;
+    }
+    size_t elems = (size_t)tensor_elems(t);
+    uint8_t *wide = malloc(elems + 1);
+    for (size_t i = 0; i < elems; i++) {
+        size_t bit = i * d->bits;
+        int v = p[bit / 8] >> bit % 8 & ((1 << d->bits) - 1);
+        if (d->kind == DK_INT && v >> (d->bits - 1))
+            v -= 1 << d->bits;
+        wide[i] = (uint8_t)v;
+    }
+    sha256_tree(wide, elems, out);
+    free(wide);
+}
+
 static enum status put_all(const struct format *f, struct writer *w, const uint8_t *const *data,
                            struct err *e)
 {
@@ -65,7 +86,7 @@ static enum status put_all(const struct format *f, struct writer *w, const uint8
             continue;
         if (!dtype_span(w->m->tensor[t].dtype, tensor_elems(&w->m->tensor[t]), &n))
             return ST_BUG;
-        sha256_tree(data[t], (size_t)n, w->placed[t].tree);
+        digest(&w->m->tensor[t], data[t], n, w->placed[t].tree);
         if (w->place[t].kind == PLACE_APPEND)
             TRY(append(f, w, t, data[t], n, e));
         else

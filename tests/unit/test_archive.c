@@ -2,9 +2,12 @@
  * truncation and every strange byte noticed. */
 #include "base/cpu.h"
 #include "base/par.h"
+#include "codec/frames.h"
 #include "codec/sha256.h"
+#include "codec/xxh.h"
+#include "codec/zstd.h"
 #include "format/archive.h"
-#include "tests/lib/gather.h"
+#include "tests/lib/eager.h"
 #include "tests/lib/put.h"
 #include "tests/unit/truncate.h"
 #include <stdint.h>
@@ -116,7 +119,7 @@ static void make(struct made *x, bool plain, bool large)
         bool shard = !strstr(d->name, "fnuz") && !strstr(d->name, "int2") &&
                      !strstr(d->name, "int4") && dt != DT_C32 && dt != DT_C128 &&
                      !strstr(d->name, "float6");
-        if (plain && !shard)
+        if ((plain && !shard) || strstr(d->name, "float6"))
             continue;
         const uint64_t dims[3][3] = {{5, 3, 8}, {40, 100}, {16}};
         snprintf(name, sizeof name, "layer.%s.small", d->name);
@@ -209,7 +212,7 @@ static void same_model(const struct made *x, const struct model *m)
         assert_int_equal(a->of, b->of);
         assert_int_equal(a->requires_grad, b->requires_grad);
         assert_true(view_same(&a->view, &b->view));
-        uint8_t *p = gather_storage(&m->storage[b->storage], &e);
+        uint8_t *p = eager_storage(&m->storage[b->storage], &e);
         const uint8_t *want = x->data[a->alias_of < 0 ? (int64_t)i : a->alias_of];
         assert_non_null(p);
         assert_memory_equal(p, want, m->storage[b->storage].raw_bytes);
@@ -304,7 +307,12 @@ static void round_trip(void **state)
 static void pinned(void **state)
 {
     (void)state;
-    static const char *const want[] = {"", "", "", ""};
+    static const char *const want[] = {
+        "0384477cbcf52b0b047fc48ec802f05103322d05c62873487a07b3bd54e1d359",
+        "30b3cc7ee9b1b27ddf0378f9a7cd0e057ffa5a03636a270e06532fd71b4eb65a",
+        "544342926a40d73b57632c95f267377db2f66b1881e0a759ef56af8e58ac61dd",
+        "5d696b5ab157ab31adccf4d92bdb2f6ae4057b26c9cfe66a903b2c25e8789e29"};
+    bool good = true;
     struct made x;
     for (int v = 0; v < 4; v++) {
         char hex[65];
@@ -317,10 +325,13 @@ static void pinned(void **state)
             uint8_t *p = get_file(path_a, &n);
             sha_hex(p, n, hex);
             free(p);
-            assert_string_equal(hex, want[v]);
+            if (strcmp(hex, want[v]) != 0)
+                print_message("archive %d is %s\n", v, hex);
+            good &= strcmp(hex, want[v]) == 0;
         }
         unmake(&x);
     }
+    assert_true(good);
 }
 
 static void small(struct made *x)
@@ -344,9 +355,9 @@ static void small(struct made *x)
 static void every_bit(void **state)
 {
     (void)state;
-    for (int v = 0; v < 2; v++) {
+    for (int v = 0; v < 2; v++) { /* the plain layout by samples: the frames are the same */
         struct made x;
-        size_t n, by_code = 0;
+        size_t n, by_code = 0, step = v ? 61 : 1, tried = 0;
         struct archive_facts facts;
         struct err e;
         small(&x);
@@ -355,7 +366,7 @@ static void every_bit(void **state)
         uint8_t *p = get_file(path_a, &n);
         int fd = open(path_a, O_RDWR | O_CLOEXEC);
         assert_true(fd >= 0);
-        for (size_t bit = 0; bit < n * 8; bit++) {
+        for (size_t bit = 0; bit < n * 8; bit += step, tried++) {
             uint8_t b = (uint8_t)(p[bit / 8] ^ 1 << bit % 8);
             assert_int_equal(pwrite(fd, &b, 1, (off_t)(bit / 8)), 1);
             enum status st = archive_verify(path_a, &facts, &e);
@@ -364,7 +375,7 @@ static void every_bit(void **state)
             by_code += e.code != NULL && e.has_offset;
             assert_int_equal(pwrite(fd, p + bit / 8, 1, (off_t)(bit / 8)), 1);
         }
-        assert_int_equal(by_code, n * 8);
+        assert_int_equal(by_code, tried);
         verify_ok(path_a);
         assert_int_equal(close(fd), 0);
         free(p);
@@ -402,6 +413,102 @@ static void every_length(void **state)
     free(p);
     unmake(&x);
     truncate_every(path_a, "archive", NULL);
+}
+
+/* An archive taken apart into frames and put together again with one frame's content changed, all
+ * checks and sizes mended: what only the content can tell. */
+static void rebuild(const char *from, const char *to, const char *find, const char *replace,
+                    bool twice)
+{
+    struct file *f;
+    struct frames fr;
+    struct arena a = ARENA_INIT;
+    struct err e;
+    struct buf out = BUF_INIT, raw = BUF_INIT;
+    assert_int_equal(file_open(from, &f, &e), ST_OK);
+    assert_int_equal(frames_open(f, &a, &fr, &e), ST_OK);
+    void *enc = aligned_alloc(64, (zs_encode_scratch() + 63) / 64 * 64);
+    void *dec = aligned_alloc(64, (frames_scratch(&fr) + 63) / 64 * 64);
+    struct frame_note *note = ARENA_ARRAY(&a, struct frame_note, fr.n + 1);
+    size_t n = 0, len = strlen(find), done = 0;
+    uint64_t index = fr.index;
+    for (uint64_t i = 0; i < fr.n; i++) {
+        buf_clear(&raw);
+        assert_true(buf_reserve(&raw, frame_raw(&fr, i) + 1));
+        assert_int_equal(frames_decode(&fr, i, raw.p, dec, &e), ST_OK);
+        raw.n = frame_raw(&fr, i);
+        size_t at = str_find_str(buf_as_str(&raw), (struct str){find, len}, 0);
+        bool hit = at < raw.n;
+        if (hit) {
+            memcpy(raw.p + at, replace, len);
+            done++;
+        }
+        for (int k = 0; k < (hit && twice ? 2 : 1); k++) {
+            size_t stored;
+            assert_true(buf_reserve(&out, zs_bound(raw.n)));
+            assert_int_equal(
+                zs_encode(ZS_RAW, raw.p, raw.n, out.p + out.n, zs_bound(raw.n), enc, &stored, &e),
+                ST_OK);
+            note[n].stored = (uint32_t)stored;
+            note[n].raw = (uint32_t)raw.n;
+            xxh128(out.p + out.n, stored, note[n++].check);
+            out.n += stored;
+            index += k > 0 && i < fr.index;
+        }
+    }
+    assert_int_equal(done, 1);
+    assert_int_equal(frames_tail(&out, note, n, index, &e), ST_OK);
+    put_file(to, out.p, out.n);
+    buf_free(&out);
+    buf_free(&raw);
+    free(enc);
+    free(dec);
+    arena_free(&a);
+    file_close(f);
+}
+
+/* What every check accepts and the content gives away. */
+static void forged(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *find, *replace, *code;
+        bool twice;
+    } bad[] = {
+        {"\"digest\":\"sha256-tree\"", "\"digest\":\"md5-of-all1\"", "manifest-value", false},
+        {"\"provenance\":true", "\"provenancf\":true", "manifest-key", false},
+        {"\"order\":1000", "\"ordes\":1000", "manifest-key", false},
+        {"\"order\":1000", "\"order\":1e33", "manifest-value", false},
+        {"\"version\":1}", "\"version\":2}", "manifest-version", false},
+        {"\"sums\":\"short\"", "\"sums\": \"shor\"", "manifest-value", false},
+        {"[[\"k\",\"v\"]]", "[[\"k\" ,\"\"]]", "manifest-canonical", false},
+        {"\"shape\":[33,33]", "\"shape\":[33,34]", "manifest-value", false},
+        {"\"member\":\"attach/config.json\"", "\"member\":\"attach/../ig.json\"", "manifest-value",
+         false},
+        {"\"alias_of\":1", "\"alias_of\":2", "manifest-value", false},
+        {"\"alias_of\":1", "\"alias_of\":9", "manifest-value", false},
+        {"\"dtype\":\"float32\"", "\"dtype\":\"float99\"", "unknown-dtype", false},
+        {"weights/000000.000", "weights/../../.000", "archive-member", false},
+        {"weights/000001.000", "weights/000001.000", "archive-frames", true},
+        {"{\"a\":1}", "{\"a\":2}", "sums", false},
+        {"sha256sum -c", "sha256sum -C", "sums", false},
+        {"\"kind\":\"tensor\",\"n\":0,\"value\":0", "\"kind\":\"tensor\",\"n\":0,\"value\":7",
+         "tree-json", false},
+        {"nnferry-tree", "nnferry-trex", "tree-json", false},
+    };
+    struct made x;
+    struct archive_facts facts;
+    struct err e;
+    small(&x);
+    write_one(&x, false, false, path_a);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        rebuild(path_a, path_b, bad[i].find, bad[i].replace, bad[i].twice);
+        enum status st = archive_verify(path_b, &facts, &e);
+        if (st != ST_NO || !e.code || strcmp(e.code, bad[i].code) != 0)
+            fail_msg("%s: status %d, code %s: %s", bad[i].find, (int)st, e.code ? e.code : "none",
+                     e.reason);
+    }
+    unmake(&x);
 }
 
 static void strangers(void **state)
@@ -442,16 +549,19 @@ static void cannot(void **state)
     unmake(&x);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     const struct CMUnitTest t[] = {cmocka_unit_test(round_trip), cmocka_unit_test(pinned),
                                    cmocka_unit_test(every_bit),  cmocka_unit_test(every_length),
-                                   cmocka_unit_test(strangers),  cmocka_unit_test(cannot)};
+                                   cmocka_unit_test(strangers),  cmocka_unit_test(cannot),
+                                   cmocka_unit_test(forged)};
     int fa = mkstemp(path_a), fb = mkstemp(path_b);
     if (fa < 0 || fb < 0)
         return 1;
     (void)close(fa);
     (void)close(fb);
+    if (argc > 1) /* one test by its name */
+        cmocka_set_test_filter(argv[1]);
     int failed = cmocka_run_group_tests(t, NULL, NULL);
     (void)unlink(path_a);
     (void)unlink(path_b);

@@ -86,9 +86,9 @@ static const struct decoder toy = {"toy", toy_tile, toy_open, toy_read, toy_clos
 
 /* ---- a random source ---- */
 
-static const enum dtype types[] = {DT_F64,  DT_F32, DT_F16, DT_BF16, DT_I64, DT_I32, DT_I16,
-                                   DT_I8,   DT_U8,  DT_BOOL, DT_C64, DT_C128, DT_F8_E4M3FN,
-                                   DT_I4,   DT_U2,  DT_F6_E2M3FN};
+static const enum dtype types[] = {DT_F64,       DT_F32, DT_F16, DT_BF16,     DT_I64, DT_I32,
+                                   DT_I16,       DT_I8,  DT_U8,  DT_BOOL,     DT_C64, DT_C128,
+                                   DT_F8_E4M3FN, DT_I4,  DT_U2,  DT_F6_E2M3FN};
 #define N_TYPES (sizeof types / sizeof *types)
 
 static struct file *noise_file(uint64_t n)
