@@ -248,7 +248,7 @@ enum status map_layer(struct mapping *m, const struct layer *l0, struct skeleton
     bool fused = false;
     if (l.kind == LAYER_ATTENTION) {
         if (!l.heads && parts_heads(m)) {
-            struct str q = arena_fmt(m->a, "heads \"%.*s\" = ?", STR_ARG(l.path));
+            struct str q = map_line(m, "heads ", l.path, " = ?");
             map_ask(m, "attention: how many heads? The weights do not tell.", q);
             return q.p ? ST_OK : err_nomem(e, 64);
         }
@@ -447,7 +447,7 @@ enum status map_open(struct mapping *m, struct err *e)
         } else if (archive) { /* stored as it came */
             l->kinds = 0;
         } else {
-            struct str line = arena_fmt(m->a, "kind \"%.*s\" = ?", STR_ARG(l->path));
+            struct str line = map_line(m, "kind ", l->path, " = ?");
             if (!comment.p || !line.p)
                 return err_nomem(e, 64);
             map_ask(m, comment.p, line);
