@@ -497,7 +497,7 @@ static int sync_folders(const struct out *o)
         *slash = 0;
         if (strcmp(path, last) == 0)
             continue;
-        strcpy(last, path);
+        memcpy(last, path, sizeof last);
         for (; slash && strcmp(path, o->temp) != 0; slash = strrchr(path, '/')) {
             int sys;
             *slash = 0;

@@ -35,7 +35,7 @@ static void folder_of(const char *beside, char out[PATH_MAX])
         out[--n] = 0;
     char *slash = strrchr(out, '/');
     if (!slash)
-        strcpy(out, ".");
+        snprintf(out, PATH_MAX, ".");
     else
         slash[slash == out] = 0;
 }

@@ -206,7 +206,7 @@ static enum status ask(struct mapping *m, const struct layer *l, uint64_t n,
     buf_fmt(&b, ", or none?");
     enum status st = buf_ok(&b, e);
     struct str comment = arena_str(m->a, (const char *)b.p, b.n);
-    struct str line = arena_fmt(m->a, "flatten \"%.*s\" = ?", STR_ARG(l->path));
+    struct str line = map_line(m, "flatten ", l->path, " = ?");
     buf_free(&b);
     if (st == ST_OK && (!comment.p || !line.p))
         st = err_nomem(e, 256);

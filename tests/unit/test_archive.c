@@ -2,9 +2,12 @@
  * truncation and every strange byte noticed. */
 #include "base/cpu.h"
 #include "base/par.h"
+#include "codec/frames.h"
 #include "codec/sha256.h"
+#include "codec/xxh.h"
+#include "codec/zstd.h"
 #include "format/archive.h"
-#include "tests/lib/gather.h"
+#include "tests/lib/eager.h"
 #include "tests/lib/put.h"
 #include "tests/unit/truncate.h"
 #include <stdint.h>
@@ -209,7 +212,7 @@ static void same_model(const struct made *x, const struct model *m)
         assert_int_equal(a->of, b->of);
         assert_int_equal(a->requires_grad, b->requires_grad);
         assert_true(view_same(&a->view, &b->view));
-        uint8_t *p = gather_storage(&m->storage[b->storage], &e);
+        uint8_t *p = eager_storage(&m->storage[b->storage], &e);
         const uint8_t *want = x->data[a->alias_of < 0 ? (int64_t)i : a->alias_of];
         assert_non_null(p);
         assert_memory_equal(p, want, m->storage[b->storage].raw_bytes);
@@ -412,6 +415,103 @@ static void every_length(void **state)
     truncate_every(path_a, "archive", NULL);
 }
 
+/* An archive taken apart into frames and put together again with one frame's content changed, all
+ * checks and sizes mended: what only the content can tell. */
+static void rebuild(const char *from, const char *to, const char *find, const char *replace,
+                    bool twice)
+{
+    struct file *f;
+    struct frames fr;
+    struct arena a = ARENA_INIT;
+    struct err e;
+    struct buf out = BUF_INIT, raw = BUF_INIT;
+    assert_int_equal(file_open(from, &f, &e), ST_OK);
+    assert_int_equal(frames_open(f, &a, &fr, &e), ST_OK);
+    void *enc = aligned_alloc(64, (zs_encode_scratch() + 63) / 64 * 64);
+    void *dec = aligned_alloc(64, (frames_scratch(&fr) + 63) / 64 * 64);
+    struct frame_note *note = ARENA_ARRAY(&a, struct frame_note, fr.n + 1);
+    size_t n = 0, len = strlen(find), done = 0;
+    uint64_t index = fr.index;
+    for (uint64_t i = 0; i < fr.n; i++) {
+        buf_clear(&raw);
+        assert_true(buf_reserve(&raw, frame_raw(&fr, i) + 1));
+        assert_int_equal(frames_decode(&fr, i, raw.p, dec, &e), ST_OK);
+        raw.n = frame_raw(&fr, i);
+        size_t at = str_find_str(buf_as_str(&raw), (struct str){find, len}, 0);
+        bool hit = at < raw.n;
+        if (hit) {
+            memcpy(raw.p + at, replace, len);
+            done++;
+        }
+        for (int k = 0; k < (hit && twice ? 2 : 1); k++) {
+            size_t stored;
+            assert_true(buf_reserve(&out, zs_bound(raw.n)));
+            assert_int_equal(
+                zs_encode(ZS_RAW, raw.p, raw.n, out.p + out.n, zs_bound(raw.n), enc, &stored, &e),
+                ST_OK);
+            note[n].stored = (uint32_t)stored;
+            note[n].raw = (uint32_t)raw.n;
+            xxh128(out.p + out.n, stored, note[n++].check);
+            out.n += stored;
+            index += k > 0 && i < fr.index;
+        }
+    }
+    if (done != 1 || strlen(replace) != len)
+        fail_msg("%s: %zu times", find, done);
+    assert_int_equal(frames_tail(&out, note, n, index, &e), ST_OK);
+    put_file(to, out.p, out.n);
+    buf_free(&out);
+    buf_free(&raw);
+    free(enc);
+    free(dec);
+    arena_free(&a);
+    file_close(f);
+}
+
+/* What every check accepts and the content gives away. */
+static void forged(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *find, *replace, *code;
+        bool twice;
+    } bad[] = {
+        {"\"digest\":\"sha256-tree\"", "\"digest\":\"md5-of-all1\"", "manifest-value", false},
+        {"\"provenance\":true", "\"provenancf\":true", "manifest-key", false},
+        {"\"order\":999", "\"ordes\":999", "manifest-key", false},
+        {"\"order\":999", "\"order\":1e3", "manifest-value", false},
+        {"\"tree\":true,\"version\":1}", "\"tree\":true,\"version\":2}", "manifest-version", false},
+        {"\"sums\":\"short\"", "\"sums\": \"shor\"", "manifest-value", false},
+        {"[[\"k\",\"v\"]]", "[[\"k\" ,\"\"]]", "manifest-canonical", false},
+        {"\"shape\":[33,33]", "\"shape\":[33,34]", "manifest-value", false},
+        {"\"member\":\"attach/config.json\"", "\"member\":\"attach/../fig.json\"", "manifest-value",
+         false},
+        {"\"alias_of\":1", "\"alias_of\":2", "manifest-value", false},
+        {"\"alias_of\":1", "\"alias_of\":9", "manifest-value", false},
+        {"\"dtype\":\"float32\"", "\"dtype\":\"float99\"", "unknown-dtype", false},
+        {"weights/000000.000", "weights/../../.000", "archive-member", false},
+        {"weights/000001.000", "weights/000001.000", "archive-frames", true},
+        {"{\"a\":1}", "{\"a\":2}", "sums", false},
+        {"sha256sum -c", "sha256sum -C", "sums", false},
+        {"\"kind\":\"tensor\",\"n\":0,\"value\":0", "\"kind\":\"tensor\",\"n\":0,\"value\":7",
+         "tree-json", false},
+        {"nnferry-tree", "nnferry-trex", "tree-json", false},
+    };
+    struct made x;
+    struct archive_facts facts;
+    struct err e;
+    small(&x);
+    write_one(&x, false, false, path_a);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        rebuild(path_a, path_b, bad[i].find, bad[i].replace, bad[i].twice);
+        enum status st = archive_verify(path_b, &facts, &e);
+        if (st != ST_NO || !e.code || strcmp(e.code, bad[i].code) != 0)
+            fail_msg("%s: status %d, code %s: %s", bad[i].find, (int)st, e.code ? e.code : "none",
+                     e.reason);
+    }
+    unmake(&x);
+}
+
 static void strangers(void **state)
 {
     (void)state;
@@ -454,7 +554,8 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest t[] = {cmocka_unit_test(round_trip), cmocka_unit_test(pinned),
                                    cmocka_unit_test(every_bit),  cmocka_unit_test(every_length),
-                                   cmocka_unit_test(strangers),  cmocka_unit_test(cannot)};
+                                   cmocka_unit_test(strangers),  cmocka_unit_test(cannot),
+                                   cmocka_unit_test(forged)};
     int fa = mkstemp(path_a), fb = mkstemp(path_b);
     if (fa < 0 || fb < 0)
         return 1;

@@ -54,9 +54,8 @@ static void every_kind(struct model *m, bool split)
         const struct tensor *t = &m->tensor[i];
         float *p = (float *)(uintptr_t)m->storage[t->storage].mem;
         for (uint64_t k = 0; k < tensor_elems(t); k++)
-            p[k] = str_ends(t->name, STR("running_var"))
-                       ? 0.5f + (float)(k % 3)
-                       : sinf(p[k] * 1.7f + (float)i) * 0.6f;
+            p[k] = str_ends(t->name, STR("running_var")) ? 0.5f + (float)(k % 3)
+                                                         : sinf(p[k] * 1.7f + (float)i) * 0.6f;
     }
     toy_done(m);
 }
@@ -64,8 +63,8 @@ static void every_kind(struct model *m, bool split)
 enum answer { REFUSED, EQUAL, NOT_EQUAL };
 
 /* Converts and validates; *out, where asked for, is the converted model. */
-static enum answer judge(const struct model *m, const char *from, const char *to,
-                         const char *rules, struct model *out)
+static enum answer judge(const struct model *m, const char *from, const char *to, const char *rules,
+                         struct model *out)
 {
     struct plan p, ia, ib;
     struct model f;
@@ -145,8 +144,8 @@ static void each_entry(void **state)
             struct model m, back;
             if (l->leaf == LEAF_COUNT)
                 continue; /* moves no number */
-            bool split = l->leaf == LEAF_Q_WEIGHT || l->leaf == LEAF_K_WEIGHT ||
-                         l->leaf == LEAF_V_WEIGHT;
+            bool split =
+                l->leaf == LEAF_Q_WEIGHT || l->leaf == LEAF_K_WEIGHT || l->leaf == LEAF_V_WEIGHT;
             every_kind(&m, split);
             const char *there = l->variant ? rules_kept : rules_default;
             assert_int_equal(judge(&m, "pytorch", "flax", there, &back), EQUAL);
