@@ -112,7 +112,8 @@ def flip(blob):
     return blob[:at] + bytes([blob[at] ^ 1]) + blob[at + 1:]
 
 
-case("N14-crc", "w.npz", 3, "zip-crc", None, build=flip(GOOD_Z), twin=GOOD_Z)
+case("N14-crc", "w.npz", {"inspect": 0, "convert": 3}, {"inspect": None, "convert": "zip-crc"},
+     build=flip(GOOD_Z), twin=GOOD_Z)  # inspect reads no data
 for tag, descr in (("text", "'<U2'"), ("bytes", "'|S8'"), ("date", "'<M8[ns]'"), ("f16", "'<f16'"),
                    ("void", "'|V8'")):
     both(f"N15-{tag}", "npy-dtype", npy(descr=descr, shape="(1,)"))
