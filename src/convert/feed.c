@@ -276,8 +276,6 @@ static void count_cost(struct state *s, const struct job *j)
                      n = view_elems(&in->v) * in->size;
             if (n < need)
                 need = n;
-            if (in->s->kind == STORAGE_TILED || in->s->kind == STORAGE_STREAM)
-                need = 0; /* counted when chosen */
             s->read_needed += need;
             if (s->budget.dry && in->kind == IN_FILE)
                 s->counts.bytes_fetched += need;

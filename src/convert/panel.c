@@ -15,7 +15,7 @@ static uint64_t size_of(int64_t stride)
 /* One box: its axes sorted by stride give rows; the view on the panel keeps their C order. */
 static void place(struct piece_box *q, const struct box *b, size_t size, uint64_t *at)
 {
-    size_t order[VIEW_MAX_AXES], n = 0;
+    size_t order[VIEW_MAX_AXES] = {0}, n = 0;
     int64_t low = b->offset;
     memset(q, 0, sizeof *q);
     q->lo = b->lo;
