@@ -39,8 +39,9 @@ enum {
 #define NNF_P_ITEMS 0 /* ids 0 .. items-1 do work, higher ones return */
 #define NNF_P_WIDTH 1 /* elements of out per item */
 #define NNF_P_X 2     /* offset of the input in in */
-#define NNF_P_W 3     /* offset of the weight's index 0 (may be negative: the block in in is part of
-                         the tensor) */
+#define NNF_P_W                                                                                    \
+    3 /* offset of the weight's index 0 (may be negative: the block in in is part of               \
+         the tensor) */
 
 /* An axis of a strided operand: stride in elements, the half-open range [lo, hi) that the block in
  * in holds, and the whole extent. Axis k of a kernel starts at NNF_P_AXES + 4 * k. */

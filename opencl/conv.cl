@@ -99,8 +99,7 @@ NNF_KERNEL void nnf_conv_transpose(__global const i64 *p, __global const real *i
     s.lo = 0;
     for (i64 i = lo; i < hi; i++)
         for (i64 k0 = ak[NNF_AXIS_LO]; k0 < ak[NNF_AXIS_HI]; k0++) {
-            i64 y0 =
-                nnf_tap(q0, k0, p[NNF_P_STRIDE], p[NNF_P_DILATION], p[NNF_P_PAD], d[0]);
+            i64 y0 = nnf_tap(q0, k0, p[NNF_P_STRIDE], p[NNF_P_DILATION], p[NNF_P_PAD], d[0]);
             if (y0 < 0)
                 continue;
             for (i64 k1 = ak[NNF_AXIS_N + NNF_AXIS_LO]; k1 < ak[NNF_AXIS_N + NNF_AXIS_HI]; k1++) {

@@ -212,9 +212,10 @@ def main():
                               ["build/%s/tests/unit/%s" % (flavour, name)], cmocka=True))
     if os.uname().machine == "x86_64":
         builds.append(Test("build/aarch64", make + ["ARCH=aarch64", "all", "unit"], 1800))
+        qemu = shutil.which("qemu-aarch64-static") or "qemu-aarch64"
         for name in unit_names():
             tests.append(Test("unit-aarch64/" + name,
-                              ["qemu-aarch64-static", "build/release-aarch64/tests/unit/" + name],
+                              [qemu, "build/release-aarch64/tests/unit/" + name],
                               cmocka=True))
     # The longest first, so that the machine is not left with one of them at the end.
     tests = sorted(script_tests(), key=lambda t: -t.timeout) + tests

@@ -32,6 +32,12 @@ kind_of() {
     case $1 in libgomp | musl) echo binary ;; *) echo source ;; esac
 }
 
+# Whether GUEST is upstream's tarball alone ("take upstream" in its pins), without the
+# distribution's packaging: where its patches do not touch the library.
+upstream_only() {
+    grep -q '^take upstream$' "third_party/$1/pins"
+}
+
 # "VERSION SHA-256 FILE" lines that the pins accept for GUEST's package.
 accepted() {
     local files=.
@@ -90,7 +96,7 @@ offered() {
 }
 
 fetch_guest() {
-    local guest=$1 package kind versions v choice=""
+    local guest=$1 package kind versions v choice="" only=()
     if v=$(cached_version "$guest"); then
         echo "  $guest $v"
         return 0
@@ -101,6 +107,10 @@ fetch_guest() {
     package=$(package_of "$guest")
     kind=$(kind_of "$guest")
     offered "$kind" "$package" >"$APT_DIR/offered"
+    if upstream_only "$guest"; then
+        only=(--tar-only)
+        sed -i '/\.orig\.tar\./!d' "$APT_DIR/offered"
+    fi
     [ -s "$APT_DIR/offered" ] || {
         cat "$APT_DIR/update.log" >&2
         die "$guest: this machine's package sources offer no $package"
@@ -133,7 +143,7 @@ fetch_guest() {
     (
         cd "$APT_DIR/download"
         case $kind in
-        source) apt_private apt-get -q source --download-only --only-source "$package=$choice" ;;
+        source) apt_private apt-get -q source --download-only "${only[@]}" --only-source "$package=$choice" ;;
         binary) apt_private apt-get -q download "$package=$choice" ;;
         esac >"$APT_DIR/download.log" 2>&1
     ) || {
@@ -179,6 +189,12 @@ unpack_guest() {
         dpkg-deb -x "$CACHE/$file" "$dir"
         ;;
     *)
+        if upstream_only "$guest"; then
+            file=$(accepted "$guest" | awk -v v="$version" '$1 == v { print $3 }')
+            mkdir -p "$dir"
+            tar -xf "$CACHE/$file" -C "$dir" --strip-components=1
+            return 0
+        fi
         file=$(accepted "$guest" | awk -v v="$version" '$1 == v && $3 ~ /\.dsc$/ { print $3 }')
         # Hashes were checked just now, against more than the .dsc says of itself.
         dpkg-source --no-check -x "$CACHE/$file" "$dir" >/dev/null

@@ -30,8 +30,8 @@ struct out_file {
     char *rel; /* beneath the temporary; NULL for a single file */
     int fd;    /* -1: closed */
     int users;
-    uint64_t used;       /* tick of the last use */
-    uint64_t unsynced;   /* bytes written since write-back was last started */
+    uint64_t used;     /* tick of the last use */
+    uint64_t unsynced; /* bytes written since write-back was last started */
     uint64_t ino;
 };
 struct out {
@@ -497,7 +497,7 @@ static int sync_folders(const struct out *o)
         *slash = 0;
         if (strcmp(path, last) == 0)
             continue;
-        strcpy(last, path);
+        memcpy(last, path, sizeof last);
         for (; slash && strcmp(path, o->temp) != 0; slash = strrchr(path, '/')) {
             int sys;
             *slash = 0;
@@ -571,9 +571,9 @@ enum status out_publish(struct out *o, struct err *e)
     int sys = close_all(o);
     if (sys != 0)
         return out_err(o, write_code(sys), sys, e, "cannot close");
-    if (!o->opt.is_dir && (o->n_files != 1 ||
-                           fstatat(o->dir, o->temp, &st, AT_SYMLINK_NOFOLLOW) != 0 ||
-                           (uint64_t)st.st_ino != o->file[0].ino))
+    if (!o->opt.is_dir &&
+        (o->n_files != 1 || fstatat(o->dir, o->temp, &st, AT_SYMLINK_NOFOLLOW) != 0 ||
+         (uint64_t)st.st_ino != o->file[0].ino))
         return out_err(o, "write-error", ENOENT, e, "the temporary is not ours any more");
     sys = o->opt.force ? rename_over(o) : rename_new(o);
     if (sys != 0)

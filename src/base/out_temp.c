@@ -52,7 +52,7 @@ static void self(struct owner *o)
     struct stat st;
     memset(o, 0, sizeof *o);
     if (gethostname(o->host, sizeof o->host - 1) != 0 || o->host[0] == 0)
-        strcpy(o->host, "unknown");
+        snprintf(o->host, sizeof o->host, "unknown");
     for (char *p = o->host; *p; p++)
         if (*p == '/')
             *p = '_';
@@ -64,7 +64,7 @@ static void self(struct owner *o)
             o->boot[n++] = *p;
     o->boot[n < 12 ? n : 12] = 0;
     if (o->boot[0] == 0)
-        strcpy(o->boot, "0");
+        snprintf(o->boot, sizeof o->boot, "0");
     if (stat("/proc/self/ns/pid", &st) == 0)
         o->ns = (unsigned long long)st.st_ino;
     o->start = start_time(o->pid);
@@ -93,7 +93,7 @@ static bool parse(const char *text, struct owner *o)
     memset(o, 0, sizeof *o);
     if (strlen(text) >= sizeof t)
         return false;
-    strcpy(t, text);
+    memcpy(t, text, strlen(text) + 1);
     char *boot = strrchr(t, '-');
     if (!boot)
         return false;
@@ -107,7 +107,7 @@ static bool parse(const char *text, struct owner *o)
     o->pid = strtol(pid, &end, 10);
     if (errno || *end || end == pid || o->pid <= 0 || strlen(t) >= sizeof o->host)
         return false;
-    strcpy(o->host, t);
+    memcpy(o->host, t, strlen(t) + 1);
     return sscanf(boot, "%39[0-9a-f].%llx.%llx.%u", o->boot, &o->ns, &o->start, &try) == 4;
 }
 
@@ -157,7 +157,7 @@ int out_remove_tree(int dir, const char *name)
         return errno;
     if (top >= sizeof path)
         return ENAMETOOLONG;
-    strcpy(path, name);
+    memcpy(path, name, top + 1);
     for (;;) {
         int fd = openat(dir, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         DIR *d = fd < 0 ? NULL : fdopendir(fd);

@@ -35,15 +35,15 @@ static void folder_of(const char *beside, char out[PATH_MAX])
         out[--n] = 0;
     char *slash = strrchr(out, '/');
     if (!slash)
-        strcpy(out, ".");
+        snprintf(out, PATH_MAX, ".");
     else
         slash[slash == out] = 0;
 }
 
 static enum status spool_err(const struct spool *s, const char *what, int sys, struct err *e)
 {
-    enum status st = err_sys(e, ST_OUTPUT, "spool", sys, "cannot %s a temporary (see --tmpdir)",
-                             what);
+    enum status st =
+        err_sys(e, ST_OUTPUT, "spool", sys, "cannot %s a temporary (see --tmpdir)", what);
     err_file(e, s->dir);
     return st;
 }

@@ -97,7 +97,7 @@ static enum status token(struct msgpack *r, uint8_t t, struct err *e)
     if (t < 0xc0)
         return bytes(r, MSGPACK_STR, t & 31, e);
     if (t >= 0xe0) {
-        r->i = (int8_t)t;
+        r->i = (int64_t)t - 256;
         return scalar(r, MSGPACK_INT, 0, e);
     }
     switch (t) {

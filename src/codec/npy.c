@@ -173,13 +173,15 @@ enum status npy_read(struct cursor *c, struct npy *out, struct err *e)
 {
     uint64_t start = c->pos;
     *out = (struct npy){0};
-    const uint8_t *p = cur_take(c, 8);
-    if (!p)
-        return cur_ok(c, e);
-    if (memcmp(p, "\x93NUMPY", 6) != 0) {
+    size_t n_magic = cur_left(c) < 6 ? (size_t)cur_left(c) : 6;
+    const uint8_t *p = cur_peek(c, n_magic);
+    if (p && memcmp(p, "\x93NUMPY", n_magic) != 0) {
         (void)cur_fail(c, start, "npy-magic", "this is no npy array");
         return cur_ok(c, e);
     }
+    p = cur_take(c, 8);
+    if (!p)
+        return cur_ok(c, e);
     uint8_t major = p[6], minor = p[7];
     if (major < 1 || major > 3 || minor != 0) {
         (void)cur_fail(c, start + 6, "npy-version", "version %u.%u is not known", major, minor);

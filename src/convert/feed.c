@@ -26,7 +26,7 @@
 struct job {
     size_t number; /* place in the order */
     uint64_t slab, n_slabs;
-    uint64_t lo, hi; /* elements */
+    uint64_t lo, hi;     /* elements */
     uint64_t first_item; /* in the batch */
     struct side side[2];
 };
@@ -52,7 +52,7 @@ struct state {
     uint64_t done_bytes, total_bytes;
     uint64_t read_needed; /* bytes of source elements used */
     uint64_t resident_room;
-    uint64_t peak_bytes;  /* windows, panels and decoded storages, at most */
+    uint64_t peak_bytes; /* windows, panels and decoded storages, at most */
 };
 
 static const struct tensor *target(const struct feed *f, size_t job, int side)
@@ -109,8 +109,8 @@ uint64_t feed_slab_elems(const struct feed *f, size_t job)
 
 static uint64_t slab_of(const struct feed *f, size_t job)
 {
-    uint64_t n = f->sink && f->sink->slab_elems ? f->sink->slab_elems(f->sink->ctx, f->order[job])
-                                                : 0;
+    uint64_t n =
+        f->sink && f->sink->slab_elems ? f->sink->slab_elems(f->sink->ctx, f->order[job]) : 0;
     return n ? n : feed_slab_elems(f, job);
 }
 
@@ -187,14 +187,16 @@ static enum status share_memory(struct state *s, const struct needs *n, struct e
 {
     const struct feed *f = s->f;
     uint64_t memory = f->opt.memory ? f->opt.memory : (uint64_t)1 << 30, used = mem_in_use();
+    if (mem_ceiling() != 0 && mem_ceiling() < memory)
+        memory = mem_ceiling();
     uint64_t floor = (uint64_t)4 << 20;
     uint64_t left = memory > used + floor ? memory - used : floor;
     s->slot_bytes = page_round(n->raw_bytes) + page_round(n->decode_bytes) +
                     page_round(s->data_bytes[0] + 64) + page_round(s->data_bytes[1] + 64) +
                     3 * OP_BLOCK_BYTES + page_round(OP_BLOCK) + STAGE_BYTES +
                     (f->sink ? f->sink->slot_bytes : 0);
-    int want = f->opt.threads > 0 && f->opt.threads < par_threads() ? f->opt.threads
-                                                                     : par_threads();
+    int want =
+        f->opt.threads > 0 && f->opt.threads < par_threads() ? f->opt.threads : par_threads();
     while (want > 1 && (uint64_t)want * s->slot_bytes > left / 2)
         want--;
     s->n_slots = want;
@@ -270,7 +272,8 @@ static void count_cost(struct state *s, const struct job *j)
         const struct side *sd = &j->side[k];
         for (size_t i = 0; i < sd->n_inputs; i++) {
             const struct input *in = &sd->input[i];
-            uint64_t need = (uint64_t)(in->hi - in->lo) * in->size, n = view_elems(&in->v) * in->size;
+            uint64_t need = (uint64_t)(in->hi - in->lo) * in->size,
+                     n = view_elems(&in->v) * in->size;
             if (n < need)
                 need = n;
             if (in->s->kind == STORAGE_TILED || in->s->kind == STORAGE_STREAM)
@@ -347,8 +350,8 @@ static enum status fill_slab(struct state *s, struct job *j, uint64_t index, int
     b->first = index == 0;
     b->last = index + 1 == j->n_slabs;
     for (int k = 0; k < s->n_sides; k++) {
-        enum status st = side_produce(&j->side[k], b->lo, b->n, b->data[k], &s->scratch[slot],
-                                      &s->counts, e);
+        enum status st =
+            side_produce(&j->side[k], b->lo, b->n, b->data[k], &s->scratch[slot], &s->counts, e);
         if (st != ST_OK) {
             const struct tensor *t = target(s->f, j->number, k);
             err_in(e, t->name.p, t->name.n);
@@ -438,7 +441,7 @@ struct ahead {
         struct input *in;
         const struct piece_box *q; /* NULL: tile number lo of the input's buffer */
         uint64_t lo, hi;
-    } *fetch;
+    } * fetch;
     size_t n_fetch, cap_fetch;
 };
 
@@ -523,8 +526,8 @@ static enum status list_fetches(struct state *s, struct ahead *a, struct err *e)
                     s->counts.bytes_fetched += panel_cost(q);
                 for (uint64_t r = 0; r < q->n_rows && !s->budget.dry; r += step)
                     TRY(add_fetch(
-                        a,
-                        (struct fetch){in, q, r, q->n_rows - r < step ? q->n_rows : r + step}, e));
+                        a, (struct fetch){in, q, r, q->n_rows - r < step ? q->n_rows : r + step},
+                        e));
             }
         }
     }
@@ -724,6 +727,9 @@ enum status feed_run(const struct feed *f, struct run_cost *cost, struct err *e)
     for (size_t i = 0; i < s.n_jobs; i++)
         close_job(&s, &s.job[i]);
     for (int k = 0; k < s.n_sides; k++) {
+        /* what was read is what was there when we looked first */
+        for (size_t i = 0; st == ST_OK && i < f->plan[k]->src->n_files; i++)
+            st = file_check(f->plan[k]->src->file[i], e);
         for (size_t i = 0; s.table[k] && i < f->plan[k]->src->n_storages; i++)
             resident_free(&s.table[k][i]);
         mem_free(s.table[k]);
@@ -740,7 +746,8 @@ enum status feed_run(const struct feed *f, struct run_cost *cost, struct err *e)
             .write_bytes = s.total_bytes,
             .memory_bytes = (uint64_t)s.n_slots * s.slot_bytes + s.peak_bytes,
             .spool_bytes = s.counts.spool_bytes,
-            .read_amplification = s.read_needed ? (double)s.counts.bytes_fetched / (double)s.read_needed : 1,
+            .read_amplification =
+                s.read_needed ? (double)s.counts.bytes_fetched / (double)s.read_needed : 1,
             .threads = s.n_slots,
             .n_decodes = s.counts.n_decodes};
     return st;

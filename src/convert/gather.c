@@ -252,10 +252,38 @@ static void gather_box(const struct box *b, const uint8_t *origin, size_t size, 
     }
 }
 
+/* A plain matrix transpose, v being columns of stride 1 by rows. The first and the last output row
+ * may be partial: the source rows are cut into at most three stretches in which the columns wanted
+ * stay the same, so that no column is walked alone. */
+static void gather_matrix(const struct view *v, uint64_t lo, uint64_t hi, const uint8_t *origin,
+                          size_t size, uint8_t *dst, kernel_transpose *fn)
+{
+    uint64_t n_rows = v->axis[1].extent, c0 = lo / n_rows, c1 = (hi - 1) / n_rows;
+    uint64_t from = lo % n_rows, to = (hi - 1) % n_rows + 1;
+    uint64_t cut[4] = {0, from < to ? from : to, from < to ? to : from, n_rows};
+    int64_t stride = v->axis[1].stride * (int64_t)size;
+    for (int i = 0; i < 3; i++) {
+        uint64_t r0 = cut[i], r1 = cut[i + 1], a = c0 + (r0 < from), b = c1 + (r1 <= to);
+        uint8_t *row[COLS];
+        for (uint64_t c = a; c < b && r0 < r1; c += COLS) {
+            size_t n = b - c < COLS ? (size_t)(b - c) : COLS;
+            for (size_t k = 0; k < n; k++) /* never before dst: from <= r0 where c is c0 */
+                row[k] = dst + ((c + k) * n_rows + r0 - lo) * size;
+            fn(row, origin + (v->offset + (int64_t)c) * (int64_t)size + (int64_t)r0 * stride,
+               stride, r1 - r0, n);
+        }
+    }
+}
+
 void gather(const struct view *v, uint64_t lo, uint64_t hi, const uint8_t *origin, size_t size,
             uint8_t *dst)
 {
     struct box b;
+    kernel_transpose *fn = transpose_of(size);
+    if (fn && v->n_axes == 2 && v->axis[0].stride == 1 && v->axis[1].stride != 1 && lo < hi) {
+        gather_matrix(v, lo, hi, origin, size, dst, fn);
+        return;
+    }
     for (uint64_t at = lo; at < hi; at = b.hi) {
         box_next(v, at, hi, false, &b);
         gather_box(&b, origin, size, dst + (at - lo) * size);

@@ -7,7 +7,7 @@
 
 /* A box of a collapsed view that is one range of its C order. */
 struct box {
-    int64_t offset; /* of its first element, in elements */
+    int64_t offset;  /* of its first element, in elements */
     uint64_t lo, hi; /* the C-order range */
     uint8_t n_axes;
     struct axis axis[VIEW_MAX_AXES];

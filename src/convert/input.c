@@ -127,9 +127,10 @@ static enum status load(struct input *in, struct input_budget *b, struct err *e)
     }
     if (s->kind == STORAGE_TILED)
         b->counts->bytes_fetched += s->stored_bytes;
-    struct par_job job = {.n_items = s->kind == STORAGE_TILED
-                                         ? s->n_tiles
-                                         : s->raw_bytes / COPY_BYTES + (s->raw_bytes % COPY_BYTES != 0),
+    struct par_job job = {.n_items =
+                              s->kind == STORAGE_TILED
+                                  ? s->n_tiles
+                                  : s->raw_bytes / COPY_BYTES + (s->raw_bytes % COPY_BYTES != 0),
                           .n_slots = b->n_slots,
                           .ctx = &j,
                           .body = s->kind == STORAGE_TILED ? load_tile : load_flat};

@@ -44,10 +44,10 @@ struct input {
     const struct storage *s;
     struct resident *res; /* of s */
     enum dtype dtype;
-    bool packed; /* sub-byte, several elements a byte */
-    bool tidy;   /* sub-byte, one a byte: mask what a file may hold */
-    size_t swap; /* unit to reverse, 0 = none */
-    size_t size; /* bytes of an element (packed: 1, after unpacking) */
+    bool packed;   /* sub-byte, several elements a byte */
+    bool tidy;     /* sub-byte, one a byte: mask what a file may hold */
+    size_t swap;   /* unit to reverse, 0 = none */
+    size_t size;   /* bytes of an element (packed: 1, after unpacking) */
     struct view v; /* collapsed */
     bool contiguous;
     int64_t lo, hi; /* elements touched in the storage */
@@ -71,7 +71,7 @@ struct scratch {
     uint8_t *base;
     uint64_t base_bytes;
     uint8_t *stage; /* STAGE_BYTES, for panel_fetch */
-    uint8_t *raw; /* gathered source elements of a slab, or decoded tiles */
+    uint8_t *raw;   /* gathered source elements of a slab, or decoded tiles */
     size_t raw_bytes;
     uint8_t *block[2]; /* OP_BLOCK_BYTES each */
     uint8_t *operand;  /* OP_BLOCK_BYTES */
@@ -103,8 +103,8 @@ void input_init(struct input *in, const struct model *m, const struct view *v, u
                 struct resident *table);
 /* Chooses and opens. alone: the only input of its tensor, whose order is the view's; slabs of
  * `slab` elements start at element `first`. */
-MUSTCHECK enum status input_choose(struct input *in, bool alone, uint64_t first,
-                                   uint64_t slab, struct input_budget *b, struct err *e);
+MUSTCHECK enum status input_choose(struct input *in, bool alone, uint64_t first, uint64_t slab,
+                                   struct input_budget *b, struct err *e);
 /* Releases what choose opened, and the storage when this was its last user. */
 void input_close(struct input *in, struct input_budget *b);
 

@@ -7,7 +7,7 @@
 #define TILE 16
 
 #define TRANSPOSE(NAME, T)                                                                         \
-    static void NAME(uint8_t *const *row, const uint8_t *src, ptrdiff_t stride, size_t rows,      \
+    static void NAME(uint8_t *const *row, const uint8_t *src, ptrdiff_t stride, size_t rows,       \
                      size_t cols)                                                                  \
     {                                                                                              \
         for (size_t c0 = 0; c0 < cols; c0 += TILE) {                                               \
@@ -147,21 +147,8 @@ void kernel_swap(void *p, size_t n, size_t width)
     }
 }
 
-/* Row pointers are moved behind what is done, a block of columns at a time. */
-void kernel_tail(kernel_transpose *scalar, uint8_t *const *row, const uint8_t *src,
-                 ptrdiff_t stride, size_t r1, size_t rows, size_t cols, size_t size)
-{
-    uint8_t *at[64];
-    for (size_t c = 0; c < cols; c += 64) {
-        size_t n = cols - c < 64 ? cols - c : 64;
-        for (size_t i = 0; i < n; i++)
-            at[i] = row[c + i] + r1 * size;
-        scalar(at, src + (ptrdiff_t)r1 * stride + c * size, stride, rows - r1, n);
-    }
-}
-
-const struct kernel kernel_scalar = {"scalar",   transpose1, transpose2, transpose4, transpose8,
-                                     f32_bf16,   bf16_f32,   f32_f16,    f16_f32};
+const struct kernel kernel_scalar = {"scalar", transpose1, transpose2, transpose4, transpose8,
+                                     f32_bf16, bf16_f32,   f32_f16,    f16_f32};
 
 const struct kernel *kernel(void)
 {

@@ -31,9 +31,6 @@ void kernel_swap(void *p, size_t n, size_t width);
 
 /* Private to kernel*.c. What a table does not do itself it takes from the one below. */
 extern const struct kernel kernel_scalar;
-/* A scalar transpose of rows [r1, rows), what a kernel of whole tiles leaves over. */
-void kernel_tail(kernel_transpose *scalar, uint8_t *const *row, const uint8_t *src,
-                 ptrdiff_t stride, size_t r1, size_t rows, size_t cols, size_t size);
 #if defined(__x86_64__)
 extern const struct kernel kernel_avx2, kernel_avx512;
 kernel_transpose kernel_avx2_transpose1, kernel_avx2_transpose2;

@@ -5,6 +5,8 @@
 #include <immintrin.h>
 #include <string.h>
 
+#define LINE 64
+
 static inline __m256i load(const uint8_t *p)
 {
     return _mm256_loadu_si256((const __m256i *)(const void *)p);
@@ -103,20 +105,34 @@ static void tile1(uint8_t *const *row, size_t at, const uint8_t *s, ptrdiff_t st
         store128(row[i] + at, a[i]);
 }
 
-#define WALK(LINKAGE, NAME, TILE_FN, REST, N, SIZE)                                                         \
-    LINKAGE void NAME(uint8_t *const *row, const uint8_t *src, ptrdiff_t stride, size_t rows,     \
+/* Tiles are stacked until their rows fill a cache line of the output, so that each line is written
+ * once; the source is asked for ahead, its rows being too far apart for the hardware to guess. At
+ * the edges the last tile is moved back over what is done already: the same bytes are stored twice,
+ * nothing goes the slow way. */
+#define WALK(LINKAGE, NAME, TILE_FN, SCALAR, N, SIZE)                                              \
+    LINKAGE void NAME(uint8_t *const *row, const uint8_t *src, ptrdiff_t stride, size_t rows,      \
                       size_t cols)                                                                 \
     {                                                                                              \
-        size_t r1 = rows - rows % N, c1 = cols - cols % N;                                         \
-        for (size_t r = 0; r < r1; r += N) {                                                       \
-            const uint8_t *s = src + (ptrdiff_t)r * stride;                                        \
-            for (size_t c = 0; c < c1; c += N)                                                     \
-                TILE_FN(row + c, r * SIZE, s + c * SIZE, stride);                                  \
+        if (rows < N || cols < N) {                                                                \
+            SCALAR(row, src, stride, rows, cols);                                                  \
+            return;                                                                                \
         }                                                                                          \
-        if (c1 < cols && r1 > 0)                                                                   \
-            REST(row + c1, src + c1 * SIZE, stride, r1, cols - c1);                                \
-        if (r1 < rows && cols > 0)                                                                 \
-            kernel_tail(REST, row, src, stride, r1, rows, cols, SIZE);                             \
+        for (size_t r = 0; r < rows; r += LINE / SIZE) {                                           \
+            size_t end = rows - r < LINE / SIZE ? rows : r + LINE / SIZE;                          \
+            for (size_t c = 0; c < cols; c += N) {                                                 \
+                size_t at = cols - c < N ? cols - N : c;                                           \
+                if (r + 2 * (LINE / SIZE) < rows && c * SIZE % LINE < N * SIZE)                    \
+                    for (size_t i = 0; i < LINE / SIZE; i++)                                       \
+                        _mm_prefetch(                                                              \
+                            (const char *)(src + (ptrdiff_t)(end + i) * stride + c * SIZE),        \
+                            _MM_HINT_T0);                                                          \
+                for (size_t k = r; k < end; k += N) {                                              \
+                    size_t top = rows - k < N ? rows - N : k;                                      \
+                    TILE_FN(row + at, top * SIZE, src + (ptrdiff_t)top * stride + at * SIZE,       \
+                            stride);                                                               \
+                }                                                                                  \
+            }                                                                                      \
+        }                                                                                          \
     }
 
 WALK(, kernel_avx2_transpose1, tile1, kernel_scalar.transpose1, 16, 1)
@@ -133,8 +149,8 @@ static inline __m256i bf16_of(__m256i u, __m256i *over)
     __m256i r = _mm256_srli_epi32(
         _mm256_add_epi32(u, _mm256_add_epi32(_mm256_set1_epi32(0x7fff), _mm256_and_si256(hi, one))),
         16);
-    __m256i empty = _mm256_cmpeq_epi32(_mm256_and_si256(hi, _mm256_set1_epi32(0x7f)),
-                                       _mm256_setzero_si256());
+    __m256i empty =
+        _mm256_cmpeq_epi32(_mm256_and_si256(hi, _mm256_set1_epi32(0x7f)), _mm256_setzero_si256());
     __m256i nan = _mm256_or_si256(hi, _mm256_and_si256(empty, _mm256_set1_epi32(0x40)));
     __m256i is_nan = _mm256_cmpgt_epi32(a, inf), is_fin = _mm256_cmpgt_epi32(inf, a);
     __m256i at_inf = _mm256_cmpeq_epi32(_mm256_and_si256(r, _mm256_set1_epi32(0x7fff)),
@@ -197,8 +213,7 @@ void kernel_avx2_f16_f32(const void *src, void *dst, size_t n)
     size_t i = 0;
     for (; i + 8 <= n; i += 8) {
         __m128i h = load128(s + 2 * i);
-        if (_mm_movemask_epi8(
-                _mm_cmpgt_epi16(_mm_and_si128(h, _mm_set1_epi16(0x7fff)), inf)))
+        if (_mm_movemask_epi8(_mm_cmpgt_epi16(_mm_and_si128(h, _mm_set1_epi16(0x7fff)), inf)))
             kernel_scalar.f16_f32(s + 2 * i, d + 4 * i, 8);
         else
             store(d + 4 * i, _mm256_castps_si256(_mm256_cvtph_ps(h)));

@@ -4,6 +4,8 @@
 #include "convert/kernel.h"
 #include <immintrin.h>
 
+#define LINE 64
+
 static inline __m512i load(const uint8_t *p)
 {
     return _mm512_loadu_si512((const void *)p);
@@ -66,28 +68,37 @@ static void tile8(uint8_t *const *row, size_t at, const uint8_t *s, ptrdiff_t st
     }
 }
 
-#define WALK(NAME, TILE_FN, REST, N, SIZE)                                                         \
-    static void NAME(uint8_t *const *row, const uint8_t *src, ptrdiff_t stride, size_t rows,      \
-                     size_t cols)                                                                  \
+/* The source is asked for ahead, its rows being too far apart for the hardware to guess. At
+ * the edges the last tile is moved back over what is done already: the same bytes are stored twice,
+ * nothing goes the slow way. */
+#define WALK(LINKAGE, NAME, TILE_FN, SCALAR, N, SIZE)                                              \
+    LINKAGE void NAME(uint8_t *const *row, const uint8_t *src, ptrdiff_t stride, size_t rows,      \
+                      size_t cols)                                                                 \
     {                                                                                              \
-        size_t r1 = rows - rows % N, c1 = cols - cols % N;                                         \
-        for (size_t r = 0; r < r1; r += N) {                                                       \
-            const uint8_t *s = src + (ptrdiff_t)r * stride;                                        \
-            for (size_t c = 0; c < c1; c += N) {                                                   \
-                if (r + 2 * N < r1) /* rows are far apart: no hardware prefetch finds them */      \
-                    for (int i = 0; i < N; i++)                                                    \
-                        _mm_prefetch((const char *)(s + (2 * N + i) * stride + c * SIZE),          \
-                                     _MM_HINT_T0);                                                 \
-                TILE_FN(row + c, r * SIZE, s + c * SIZE, stride);                                  \
+        if (rows < N || cols < N) {                                                                \
+            SCALAR(row, src, stride, rows, cols);                                                  \
+            return;                                                                                \
+        }                                                                                          \
+        for (size_t r = 0; r < rows; r += LINE / SIZE) {                                           \
+            size_t end = rows - r < LINE / SIZE ? rows : r + LINE / SIZE;                          \
+            for (size_t c = 0; c < cols; c += N) {                                                 \
+                size_t at = cols - c < N ? cols - N : c;                                           \
+                if (r + 2 * (LINE / SIZE) < rows && c * SIZE % LINE < N * SIZE)                    \
+                    for (size_t i = 0; i < LINE / SIZE; i++)                                       \
+                        _mm_prefetch(                                                              \
+                            (const char *)(src + (ptrdiff_t)(end + i) * stride + c * SIZE),        \
+                            _MM_HINT_T0);                                                          \
+                for (size_t k = r; k < end; k += N) {                                              \
+                    size_t top = rows - k < N ? rows - N : k;                                      \
+                    TILE_FN(row + at, top * SIZE, src + (ptrdiff_t)top * stride + at * SIZE,       \
+                            stride);                                                               \
+                }                                                                                  \
             }                                                                                      \
         }                                                                                          \
-        if (c1 < cols && r1 > 0)                                                                   \
-            REST(row + c1, src + c1 * SIZE, stride, r1, cols - c1);                                \
-        if (r1 < rows && cols > 0)                                                                 \
-            kernel_tail(REST, row, src, stride, r1, rows, cols, SIZE);                             \
     }
-WALK(transpose4, tile4, kernel_scalar.transpose4, 16, 4)
-WALK(transpose8, tile8, kernel_scalar.transpose8, 8, 8)
+
+WALK(static, transpose4, tile4, kernel_scalar.transpose4, 16, 4)
+WALK(static, transpose8, tile8, kernel_scalar.transpose8, 8, 8)
 
 const struct kernel kernel_avx512 = {.name = "avx512",
                                      .transpose1 = kernel_avx2_transpose1,

@@ -69,21 +69,23 @@ static void tile1(uint8_t *const *row, size_t at, const uint8_t *s, ptrdiff_t st
         vst1q_u8(row[i] + at, a[i]);
 }
 
+/* At the edges the last tile is moved back over what is done already: the same bytes are stored
+ * twice, nothing goes the slow way. */
 #define WALK(NAME, TILE_FN, N, SIZE)                                                               \
-    static void NAME(uint8_t *const *row, const uint8_t *src, ptrdiff_t stride, size_t rows,      \
+    static void NAME(uint8_t *const *row, const uint8_t *src, ptrdiff_t stride, size_t rows,       \
                      size_t cols)                                                                  \
     {                                                                                              \
-        kernel_transpose *rest = kernel_scalar.NAME;                                               \
-        size_t r1 = rows - rows % N, c1 = cols - cols % N;                                         \
-        for (size_t r = 0; r < r1; r += N) {                                                       \
-            const uint8_t *s = src + (ptrdiff_t)r * stride;                                        \
-            for (size_t c = 0; c < c1; c += N)                                                     \
-                TILE_FN(row + c, r * SIZE, s + c * SIZE, stride);                                  \
+        if (rows < N || cols < N) {                                                                \
+            kernel_scalar.NAME(row, src, stride, rows, cols);                                      \
+            return;                                                                                \
         }                                                                                          \
-        if (c1 < cols && r1 > 0)                                                                   \
-            rest(row + c1, src + c1 * SIZE, stride, r1, cols - c1);                                \
-        if (r1 < rows && cols > 0)                                                                 \
-            kernel_tail(rest, row, src, stride, r1, rows, cols, SIZE);                             \
+        for (size_t r = 0; r < rows; r += N) {                                                     \
+            size_t top = rows - r < N ? rows - N : r;                                              \
+            for (size_t c = 0; c < cols; c += N) {                                                 \
+                size_t at = cols - c < N ? cols - N : c;                                           \
+                TILE_FN(row + at, top * SIZE, src + (ptrdiff_t)top * stride + at * SIZE, stride);  \
+            }                                                                                      \
+        }                                                                                          \
     }
 WALK(transpose1, tile1, 16, 1)
 WALK(transpose2, tile2, 8, 2)

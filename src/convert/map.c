@@ -53,6 +53,30 @@ enum status map_reason(struct mapping *m, uint32_t dst, struct str text, struct 
     return ST_OK;
 }
 
+/* Names are foreign: nothing in them may end a comment or a quotation. */
+static bool breaks_line(char c)
+{
+    return (unsigned char)c < 0x20 || c == 0x7f;
+}
+
+static void plain_text(struct buf *b, const char *before, struct str s)
+{
+    buf_z(b, before);
+    for (size_t i = 0; i < s.n; i++)
+        buf_u8(b, breaks_line(s.p[i]) ? '?' : (uint8_t)s.p[i]);
+}
+
+struct str map_line(struct mapping *m, const char *before, struct str name, const char *after)
+{
+    struct str out = arena_fmt(m->a, "%s\"%.*s\"%s", before, STR_ARG(name), after);
+    char *w = (char *)(uintptr_t)out.p;
+    size_t lo = strlen(before) + 1;
+    for (size_t i = lo; w && i < lo + name.n; i++)
+        if (breaks_line(w[i]) || w[i] == '"' || w[i] == '*' || w[i] == '[')
+            w[i] = '?'; /* any one byte */
+    return out;
+}
+
 enum status map_ledger(struct mapping *m, enum ledger_kind kind, struct str name, uint64_t n_elems,
                        bool harmless, struct str why, struct err *e)
 {
@@ -72,9 +96,11 @@ enum status map_ledger(struct mapping *m, enum ledger_kind kind, struct str name
             if (!m->lost_1.p)
                 return err_nomem(e, name.n);
         }
-        buf_fmt(m->help, "# %.*s: %.*s\n#%s %.*s%s\n", STR_ARG(name), STR_ARG(why),
-                kind == LEDGER_DROP ? "drop" : "synth", STR_ARG(name),
-                kind == LEDGER_DROP ? "" : " = 0");
+        struct str line = map_line(m, kind == LEDGER_DROP ? "drop " : "synth ", name,
+                                   kind == LEDGER_DROP ? "" : " = 0");
+        plain_text(m->help, "# ", name);
+        plain_text(m->help, ": ", why);
+        buf_fmt(m->help, "\n#%.*s\n", STR_ARG(line));
     }
     return ST_OK;
 }
@@ -83,7 +109,8 @@ void map_ask(struct mapping *m, const char *comment, struct str line)
 {
     if (m->n_open++ == 0)
         m->open_1 = line;
-    buf_fmt(m->help, "# %s\n%.*s\n", comment, STR_ARG(line));
+    plain_text(m->help, "# ", str_from(comment));
+    buf_fmt(m->help, "\n%.*s\n", STR_ARG(line));
 }
 
 /* ---- what takes part ---- */
@@ -210,7 +237,7 @@ static enum status across(struct mapping *m, struct err *e)
         TRY(map_pairs(m, NULL, e));
         TRY(map_open(m, e));
         TRY(map_flatten(m, e));
-        for (size_t i = 0; i < m->sl.n && m->n_open == 0; i++)
+        for (size_t i = 0; i < m->sl.n; i++) /* every question at once */
             TRY(map_layer(m, &m->sl.layer[i], NULL, NULL, e));
     }
     if (m->n_open)

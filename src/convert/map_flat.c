@@ -108,7 +108,7 @@ static size_t conv_out(const struct mapping *m, const struct layer *l, uint64_t 
         c[n++] = extent(m, l, LAYER_CONV, LEAF_WEIGHT, 'O');
     if (may_be(l, LAYER_CONV_TRANSPOSE))
         c[n++] = groups * extent(m, l, LAYER_CONV_TRANSPOSE, LEAF_WEIGHT, 'O');
-    return n;
+    return n == 2 && c[0] == c[1] ? 1 : n;
 }
 
 /* Width of what a layer reads (dense) or normalises; 0 = not concerned. */
@@ -116,8 +116,8 @@ static uint64_t width_in(const struct mapping *m, const struct layer *l)
 {
     if (may_be(l, LAYER_LINEAR))
         return extent(m, l, LAYER_LINEAR, LEAF_WEIGHT, 'F');
-    if (!is_norm(l->kind))
-        return 0;
+    if (l->kind != LAYER_LAYERNORM && l->kind != LAYER_BATCHNORM)
+        return 0; /* a group norm has channels */
     enum leaf lf = l->tensor[LEAF_WEIGHT] >= 0 ? LEAF_WEIGHT : LEAF_MEAN;
     return extent(m, l, l->kind, lf, 'F');
 }
@@ -156,28 +156,31 @@ static bool before(const struct mapping *m, const struct layer *l, const struct 
 {
     struct str list, other;
     uint64_t k, j, prev_k = 0, conv_k = 0;
+    bool elsewhere = false;
     *prev = *conv = NULL;
     place_of(l->path, &list, &k);
     for (size_t i = 0; i < m->sl.n; i++) {
         const struct layer *o = &m->sl.layer[i];
         if (o == l || o->kind == LAYER_PARAM || is_norm(o->kind))
             continue;
+        bool is_conv = may_be(o, LAYER_CONV) || may_be(o, LAYER_CONV_TRANSPOSE);
         place_of(o->path, &other, &j);
-        if (!str_eq(other, list))
+        if (!str_eq(other, list)) {
+            elsewhere = elsewhere || is_conv;
             continue;
+        }
         if (j == UINT64_MAX || k == UINT64_MAX || j == k || (*prev && j == prev_k))
             return false; /* without a number, or two of one: they order nothing */
         if (j < k && (!*prev || j > prev_k)) {
             *prev = o;
             prev_k = j;
         }
-        if (j < k && (may_be(o, LAYER_CONV) || may_be(o, LAYER_CONV_TRANSPOSE)) &&
-            (!*conv || j > conv_k)) {
+        if (j < k && is_conv && (!*conv || j > conv_k)) {
             *conv = o;
             conv_k = j;
         }
     }
-    return *prev != NULL;
+    return *prev || !elsewhere; /* the first of a list may follow another list */
 }
 
 /* ---- asking ---- */
@@ -203,7 +206,7 @@ static enum status ask(struct mapping *m, const struct layer *l, uint64_t n,
     buf_fmt(&b, ", or none?");
     enum status st = buf_ok(&b, e);
     struct str comment = arena_str(m->a, (const char *)b.p, b.n);
-    struct str line = arena_fmt(m->a, "flatten \"%.*s\" = ?", STR_ARG(l->path));
+    struct str line = map_line(m, "flatten ", l->path, " = ?");
     buf_free(&b);
     if (st == ST_OK && (!comment.p || !line.p))
         st = err_nomem(e, 256);
@@ -259,6 +262,7 @@ enum status map_flatten_ruled(struct mapping *m, struct layer *l, bool *said, st
     if (!r)
         return ST_OK;
     l->flat_c = r->number;
+    l->flat_said = true;
     if (r->number && n % r->number)
         return err_set(
             e, ST_CANNOT, "map-flatten",
@@ -277,7 +281,7 @@ static enum status one(struct mapping *m, struct layer *l, struct err *e)
     const struct layer *prev, *conv;
     if (before(m, l, &prev, &conv)) {
         bool norm = is_norm(l->kind); /* one over a flattened map follows it directly */
-        bool plain = gives(m, prev, n) && accounted(m, prev);
+        bool plain = prev && gives(m, prev, n) && accounted(m, prev);
         bool ask_it = conv && flattens(m, conv, n) && !plain && !(norm && conv != prev);
         return ask_it ? ask(m, l, n, conv, e) : ST_OK;
     }

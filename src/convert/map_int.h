@@ -89,6 +89,9 @@ MUSTCHECK enum status map_ledger(struct mapping *m, enum ledger_kind kind, struc
 MUSTCHECK enum status map_made(struct mapping *m, size_t n_takes, struct made **out, struct err *e);
 /* A question that only a rules file settles: one line of it, with a comment before. */
 void map_ask(struct mapping *m, const char *comment, struct str line);
+/* before "name" after, as a line of a rules file: '?' stands for bytes that would break the line or
+ * are patterns. .p == NULL: no memory. */
+struct str map_line(struct mapping *m, const char *before, struct str name, const char *after);
 bool glob_any(const char *const *globs, struct str name);
 
 /* map_rules.c */

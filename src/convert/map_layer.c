@@ -93,6 +93,16 @@ static enum status offers_of(struct mapping *m, const struct layer *l, struct of
 
 /* ---- tensors that keep their names ---- */
 
+/* The target's path of a layer: as a rule says, else its own. */
+static struct str path_of(struct mapping *m, struct str path)
+{
+    struct map_rule *r = map_rule_for(m, RULE_PAIR, path);
+    struct str out;
+    if (r && !r->from_axes.n && map_capture(r->src, path, r->dst, m->a, &out))
+        return out;
+    return path;
+}
+
 /* Every tensor of a layer without a rule, and bare parameters: own name below the target's
  * collection, own axes. */
 static enum status keep_tensors(struct mapping *m, const struct layer *l, struct skeleton *sk,
@@ -105,7 +115,7 @@ static enum status keep_tensors(struct mapping *m, const struct layer *l, struct
         const struct tensor *x = &m->src->tensor[l->tensor[i]];
         struct made *d;
         TRY(map_made(m, 1, &d, e));
-        struct str path = l->path, parent, leaf;
+        struct str path = path_of(m, l->path), parent, leaf;
         if (i != LEAF_VALUE) {
             name_tail(x->name, &parent, &leaf);
             path = path.n ? arena_fmt(m->a, "%.*s.%.*s", STR_ARG(path), STR_ARG(leaf)) : leaf;
@@ -115,7 +125,9 @@ static enum status keep_tensors(struct mapping *m, const struct layer *l, struct
             d->name = sk->m->tensor[t->tensor[i]].name;
             sk->filled[t->tensor[i]] = true;
         } else {
-            d->name = keep_name ? x->name : rules_name(m->a, m->to->rules->param, path, "");
+            d->name = keep_name && str_eq(path_of(m, l->path), l->path)
+                          ? x->name
+                          : rules_name(m->a, m->to->rules->param, path, "");
         }
         if (!d->name.p || (!path.p && path.n))
             return err_nomem(e, x->name.n);
@@ -191,15 +203,6 @@ static enum status attention_fits(struct mapping *m, const struct offer *of, boo
     return ST_OK;
 }
 
-static struct str path_of(struct mapping *m, struct str path)
-{
-    struct map_rule *r = map_rule_for(m, RULE_PAIR, path);
-    struct str out;
-    if (r && !r->from_axes.n && map_capture(r->src, path, r->dst, m->a, &out))
-        return out;
-    return path;
-}
-
 static const enum leaf order[] = {
     LEAF_WEIGHT,     LEAF_BIAS,     LEAF_MEAN,     LEAF_VAR,      LEAF_COUNT,
     LEAF_QKV_WEIGHT, LEAF_QKV_BIAS, LEAF_Q_WEIGHT, LEAF_Q_BIAS,   LEAF_K_WEIGHT,
@@ -245,7 +248,7 @@ enum status map_layer(struct mapping *m, const struct layer *l0, struct skeleton
     bool fused = false;
     if (l.kind == LAYER_ATTENTION) {
         if (!l.heads && parts_heads(m)) {
-            struct str q = arena_fmt(m->a, "heads \"%.*s\" = ?", STR_ARG(l.path));
+            struct str q = map_line(m, "heads ", l.path, " = ?");
             map_ask(m, "attention: how many heads? The weights do not tell.", q);
             return q.p ? ST_OK : err_nomem(e, 64);
         }
@@ -335,11 +338,9 @@ enum status map_pairs(struct mapping *m, struct skeleton *sk, struct err *e)
         any = any || m->rules.rule[i].what == RULE_PAIR;
     for (size_t i = 0; any && i < m->src->n_tensors; i++) {
         struct str name = m->src->tensor[i].name, dst;
-        if (!m->in[i] || is_layer(&m->sl, name))
-            continue;
-        struct map_rule *r = map_rule_for(m, RULE_PAIR, name);
-        if (!r)
-            continue;
+        struct map_rule *r = m->in[i] ? map_rule_for(m, RULE_PAIR, name) : NULL;
+        if (!r || (!r->from_axes.n && is_layer(&m->sl, name)))
+            continue; /* without layouts, a parameter of its own is renamed as layers are */
         if (!map_capture(r->src, name, r->dst, m->a, &dst))
             return err_nomem(e, name.n);
         struct made *d;
@@ -446,7 +447,7 @@ enum status map_open(struct mapping *m, struct err *e)
         } else if (archive) { /* stored as it came */
             l->kinds = 0;
         } else {
-            struct str line = arena_fmt(m->a, "kind \"%.*s\" = ?", STR_ARG(l->path));
+            struct str line = map_line(m, "kind ", l->path, " = ?");
             if (!comment.p || !line.p)
                 return err_nomem(e, 64);
             map_ask(m, comment.p, line);

@@ -236,9 +236,12 @@ static enum status report(struct meeting *w, struct err *e)
             if (n++ < 16)
                 buf_fmt(&b, "%s %.*s", n == 1 ? "; one of:" : ",", STR_ARG(w->t[j].path));
         }
-        buf_fmt(&b, n > 16 ? " and %zu more" : n ? "" : "; nothing in the skeleton fits", n - 16);
+        if (n == 0)
+            buf_z(&b, "; nothing in the skeleton fits");
+        else if (n > 16)
+            buf_fmt(&b, " and %zu more", n - 16);
         struct str text = arena_str(m->a, (const char *)b.p, b.n);
-        struct str line = arena_fmt(m->a, "\"%.*s\" -> ?", STR_ARG(l->path));
+        struct str line = map_line(m, "", l->path, " -> ?");
         st = buf_ok(&b, e);
         if (st == ST_OK && (!text.p || !line.p))
             st = err_nomem(e, b.n);
@@ -257,7 +260,7 @@ static enum status report(struct meeting *w, struct err *e)
         buf_clear(&b);
         shape_text(&b, w->sk.m, l);
         buf_u8(&b, 0);
-        struct str line = arena_fmt(m->a, "? -> \"%.*s\"", STR_ARG(l->path));
+        struct str line = map_line(m, "? -> ", l->path, "");
         st = buf_ok(&b, e);
         if (st == ST_OK && !line.p)
             st = err_nomem(e, b.n);
@@ -310,7 +313,7 @@ static enum status settle_pair(struct meeting *w, size_t i, struct err *e)
     unsigned kinds = map_common(w, i);
     enum layer_kind k = map_one_kind(kinds);
     if (k == LAYER_NONE) {
-        struct str line = arena_fmt(m->a, "kind \"%.*s\" = ?", STR_ARG(l->path));
+        struct str line = map_line(m, "kind ", l->path, " = ?");
         if (!line.p)
             return err_nomem(e, 64);
         map_ask(m, l->reason.p, line);

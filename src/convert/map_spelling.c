@@ -423,6 +423,7 @@ static enum status read_key(struct reader *r, struct node *n, struct err *e)
         if (!mine)
             TRY(json_skip(&r->j, e));
     }
+    /* an attribute's name is an opaque key */
     return n->key->kind < NODE_DICT || n->key->kind == NODE_OPAQUE
                ? ST_OK
                : syntax(r, e, "a key that is no scalar");

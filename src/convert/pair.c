@@ -27,6 +27,11 @@ static void share(struct meeting *w, size_t i)
             a->kinds = b->kinds = kinds;
         }
     }
+    struct map_rule *r = map_rule_for(w->m, RULE_KIND, a->path);
+    if (!r)
+        r = map_rule_for(w->m, RULE_KIND, b->path);
+    if (r && r->kept_kernel)
+        a->flip = b->flip = false;
     if (a->heads == 0)
         a->heads = b->heads;
     if (b->heads == 0)
@@ -51,6 +56,11 @@ static enum status pair(struct mapping *m, const struct model *b, const struct p
     TRY(m->from->layers(m->src, m->a, &m->sl, e));
     TRY(m->to->layers(b, m->a, &w.sk.layers, e));
     TRY(map_settle(m, e));
+    struct mapping other = *m; /* rules may name the layers of either side */
+    other.src = b;
+    other.from = m->to;
+    other.sl = w.sk.layers;
+    TRY(map_settle(&other, e));
     TRY(map_meet(&w, false, e));
     out->pair = ARENA_ARRAY(m->a, int64_t, m->sl.n + 1);
     if (!out->pair)
@@ -59,6 +69,10 @@ static enum status pair(struct mapping *m, const struct model *b, const struct p
         bool said;
         out->pair[i] = -1;
         TRY(map_flatten_ruled(m, &m->sl.layer[i], &said, e));
+    }
+    for (size_t i = 0; i < w.sk.layers.n; i++) {
+        bool said;
+        TRY(map_flatten_ruled(&other, &w.sk.layers.layer[i], &said, e));
     }
     for (size_t i = 0; i < w.n_s; i++) {
         if (w.s[i].pair < 0)

@@ -32,7 +32,8 @@ static void place(struct piece_box *q, const struct box *b, size_t size, uint64_
             order[k] = order[k - 1];
         order[k] = i;
     }
-    /* the run: axes that continue each other from stride 1 up, or one dense enough to read through */
+    /* the run: axes that continue each other from stride 1 up, or one dense enough to read through
+     */
     int64_t stride[VIEW_MAX_AXES] = {0}; /* on the panel, in elements */
     uint64_t run = 1;
     while (n > 0) {

@@ -5,6 +5,9 @@
 #include "convert/op.h"
 #include <string.h>
 
+#define CACHE_BYTES ((uint64_t)1 << 20)
+#define CACHE_COLS 256 /* bytes of a source row taken at a time */
+
 static void place_part(struct made_part *q, const struct part *p, const struct tensor *dst)
 {
     uint64_t step = 1;
@@ -159,22 +162,29 @@ static enum status run_ops(struct side *sd, const struct made_part *q, uint64_t 
     return ST_OK;
 }
 
-static enum status make_part(struct side *sd, const struct made_part *q, uint64_t p0, uint64_t p1,
-                             uint8_t *dst, uint64_t lo, struct scratch *sc, struct feed_counts *c,
-                             struct err *e)
+/* Where a strided range is best cut so that gathered and computed elements stay in the second-level
+ * cache: whole cache lines of source columns of a transposed matrix. */
+static uint64_t cache_end(const struct input *in, uint64_t p0, uint64_t p1)
+{
+    if (in->v.n_axes != 2 || in->v.axis[0].stride != 1)
+        return p1;
+    uint64_t step = in->v.axis[1].extent * (CACHE_COLS / in->size);
+    uint64_t end = p0 / step * step + step;
+    return step * in->size <= CACHE_BYTES && end < p1 ? end : p1;
+}
+
+static enum status make_range(struct side *sd, const struct made_part *q, uint64_t p0, uint64_t p1,
+                              uint8_t *dst, uint64_t lo, struct scratch *sc, struct feed_counts *c,
+                              struct err *e)
 {
     size_t size = num_bytes(sd->dst->dtype);
-    const uint8_t *got;
-    if (q->p->src < 0) {
-        fill(sd, q, p0, p1, dst, lo, size);
-        return ST_OK;
-    }
     struct input *in = &sd->input[q->first_in];
     uint64_t r0 = p0 / q->run, r1 = (p1 - 1) / q->run;
     uint64_t d0 = run_start(sd, q, r0) + p0 % q->run - lo;
-    bool together = r0 == r1 || run_start(sd, q, r1) + p1 - 1 - r1 * q->run - lo == d0 + (p1 - p0) - 1;
-    uint8_t *direct = together ? dst + d0 * size : NULL;
+    uint64_t d1 = run_start(sd, q, r1) + (p1 - 1) % q->run - lo;
+    uint8_t *direct = d1 - d0 == p1 - 1 - p0 ? dst + d0 * size : NULL; /* it lies together */
     const uint8_t *whole = NULL; /* all of [p0, p1), native, where it came in one piece */
+    const uint8_t *got;
     if (!in->packed && (!in->contiguous || in->kind == IN_TILES || q->p->n_ops == 0)) {
         uint8_t *to = direct && q->p->n_ops == 0 ? direct : sc->raw;
         TRY(input_get(in, p0, p1 - p0, to, sc, c, &whole, e));
@@ -199,6 +209,22 @@ static enum status make_part(struct side *sd, const struct made_part *q, uint64_
             memcpy(out, got, n * size);
         if (!direct)
             scatter(sd, q, p, p + n, out, dst, lo, size);
+    }
+    return ST_OK;
+}
+
+static enum status make_part(struct side *sd, const struct made_part *q, uint64_t p0, uint64_t p1,
+                             uint8_t *dst, uint64_t lo, struct scratch *sc, struct feed_counts *c,
+                             struct err *e)
+{
+    if (q->p->src < 0) {
+        fill(sd, q, p0, p1, dst, lo, num_bytes(sd->dst->dtype));
+        return ST_OK;
+    }
+    const struct input *in = &sd->input[q->first_in];
+    for (uint64_t end; p0 < p1; p0 = end) {
+        end = q->p->n_ops > 0 && !in->contiguous ? cache_end(in, p0, p1) : p1;
+        TRY(make_range(sd, q, p0, end, dst, lo, sc, c, e));
     }
     return ST_OK;
 }

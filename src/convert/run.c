@@ -82,8 +82,7 @@ enum status run_hash(const struct plan *p, const struct run_opt *o, uint8_t (*di
                      struct err *e)
 {
     struct hash h = {.p = p, .digest = digest};
-    struct sink sink = {
-        .ctx = &h, .start = hash_start, .body = hash_body, .commit = hash_commit};
+    struct sink sink = {.ctx = &h, .start = hash_start, .body = hash_body, .commit = hash_commit};
     struct feed f = {.plan = {p, NULL}, .sink = &sink};
     uint32_t *order;
     if (o)
@@ -134,7 +133,6 @@ enum status run_read(const struct plan *p, uint32_t t, uint64_t lo, uint64_t hi,
         return err_set(e, ST_BUG, "run-read", "a range or type the tensor does not have");
     struct read r = {p->dst.tensor[t].dtype, as, lo, dst};
     struct sink sink = {.ctx = &r, .body = read_body};
-    struct feed f = {
-        .plan = {p, NULL}, .order = &t, .n = 1, .lo = lo, .hi = hi, .sink = &sink};
+    struct feed f = {.plan = {p, NULL}, .order = &t, .n = 1, .lo = lo, .hi = hi, .sink = &sink};
     return lo == hi ? ST_OK : feed_run(&f, NULL, e);
 }

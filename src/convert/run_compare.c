@@ -157,7 +157,9 @@ static void settle(const struct sums *s, struct run_diff *d)
                            .first = s->n_unequal ? s->first : 0,
                            .max_abs = s->max_abs,
                            .mse = s->n_finite ? s->sq / (double)s->n_finite : 0,
-                           .cosine = norm > 0 ? s->ab / norm : s->aa == s->bb ? 1 : 0,
+                           .cosine = norm > 0         ? s->ab / norm
+                                     : s->aa == s->bb ? 1
+                                                      : 0,
                            .max_rel = s->max_rel,
                            .max_ref = s->max_ref,
                            .n_fail = s->n_fail,

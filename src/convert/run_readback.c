@@ -9,8 +9,8 @@
 #include <string.h>
 
 struct back {
-    const struct plan *p;           /* what was to be written */
-    const struct plan *q;           /* what is there */
+    const struct plan *p; /* what was to be written */
+    const struct plan *q; /* what is there */
     const struct slab_digests *kept;
     uint32_t *of; /* target tensor per tensor read */
 };

@@ -177,9 +177,9 @@ static enum status body(void *ctx, const struct slab *b, int slot, struct err *e
         s->stored_bytes = s->raw_bytes;
         return ST_OK;
     }
-    enum status st = pl->enc->encode(s->raw, s->raw_bytes, dt, b->first, b->last, s->stored,
-                                     x->stored_cap, s->scratch, &s->stored_bytes, s->piece,
-                                     x->piece_cap, &s->n_pieces, e);
+    enum status st =
+        pl->enc->encode(s->raw, s->raw_bytes, dt, b->first, b->last, s->stored, x->stored_cap,
+                        s->scratch, &s->stored_bytes, s->piece, x->piece_cap, &s->n_pieces, e);
     s->raw = s->stored;
     return st;
 }
@@ -366,8 +366,7 @@ enum status run_write(const struct plan *p, const struct format *fmt, const stru
     if (!x.kept)
         return err_nomem(e, sizeof *x.kept);
     x.kept->n_tensors = p->dst.n_tensors;
-    x.kept->tensor =
-        arena_alloc(&x.kept->arena, p->dst.n_tensors + 1, sizeof *x.kept->tensor);
+    x.kept->tensor = arena_alloc(&x.kept->arena, p->dst.n_tensors + 1, sizeof *x.kept->tensor);
     enum status st = x.kept->tensor ? ST_OK : err_nomem(e, p->dst.n_tensors);
     if (st == ST_OK)
         st = begin(&x, p, wo, out, e);
@@ -375,9 +374,6 @@ enum status run_write(const struct plan *p, const struct format *fmt, const stru
         st = write_all(&x, o, e);
     if (st == ST_OK)
         st = fmt->end(&x.w, e);
-    /* what was read is what was there when we looked first */
-    for (size_t i = 0; i < p->src->n_files && st == ST_OK; i++)
-        st = file_check(p->src->file[i], e);
     if (st == ST_OK)
         st = out_sync(out, e);
     if (fmt->drop && x.w.place)

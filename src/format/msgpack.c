@@ -32,8 +32,8 @@ static int bid(const struct source *s)
         return named ? 1 : 0;
     uint8_t t = s->head[0];
     size_t key = t >= 0x80 && t <= 0x8f ? 1 : t == 0xde ? 3 : t == 0xdf ? 5 : 0;
-    if (t == 0x80)
-        return file_size(s->file) == 1 ? 60 : named ? 20 : 0;
+    if (t == 0x80) /* an empty map, one byte: too little to know it by */
+        return !named ? 0 : file_size(s->file) == 1 ? 60 : 20;
     if (key == 0)
         return named ? 1 : 0;
     if (s->head_n <= key)

@@ -31,7 +31,9 @@ static enum status cannot(struct str name, struct err *e, const char *code, cons
 
 struct entry {
     struct path path;
+    const struct node *leaf; /* NULL: a tensor and nothing more */
     uint32_t tensor;
+    struct str name; /* for messages */
 };
 
 static int by_path(const void *pa, const void *pb)
@@ -55,8 +57,20 @@ static struct node *keyed(struct arena *a, struct node *parent, enum node_kind k
     return n;
 }
 
+/* A leaf's value: everything but its place. An empty container stays one. */
+static void copy_leaf(struct node *to, const struct entry *from)
+{
+    to->tensor = from->tensor;
+    if (!from->leaf)
+        return;
+    to->kind = from->leaf->kind;
+    to->text = from->leaf->text;
+    to->i = from->leaf->i;
+    memcpy(to->bits, from->leaf->bits, sizeof to->bits);
+}
+
 static enum status hang(struct arena *a, struct node *root, const struct entry *x, size_t n,
-                        const struct model *m, struct err *e)
+                        struct err *e)
 {
     struct node *at = root; /* the leaf added last, or the root */
     size_t depth = 0;       /* of `at` */
@@ -68,7 +82,7 @@ static enum status hang(struct arena *a, struct node *root, const struct entry *
                    str_eq(p->seg[same].key, x[i - 1].path.seg[same].key))
                 same++;
         if (i && (same == p->n || same == x[i - 1].path.n))
-            return cannot(m->tensor[x[i].tensor].name, e, "name-prefix",
+            return cannot(x[i].name, e, "name-prefix",
                           "one name is the path of another: a tree cannot hold both");
         for (; depth > same; depth--)
             at = at->parent;
@@ -78,31 +92,171 @@ static enum status hang(struct arena *a, struct node *root, const struct entry *
             if (!at)
                 return err_nomem(e, sizeof *at);
         }
-        at->tensor = x[i].tensor;
+        copy_leaf(at, &x[i]);
     }
     return ST_OK;
 }
 
-static enum status grow_tree(struct layout *x, struct node **out, struct err *e)
+static enum status cut(struct layout *x, struct entry *it, struct err *e)
 {
-    const struct model *m = x->m;
-    struct entry *list = ARENA_ARRAY(x->arena, struct entry, m->n_tensors + 1);
+    bool ok;
+    TRY(path_round_trips(it->name, x->arena, &ok, e));
+    if (!ok)
+        return cannot(it->name, e, "name", "a tree cannot spell this name");
+    TRY(path_parse(it->name, x->arena, &it->path, e));
+    return it->path.n > MSGPACK_MAX_DEPTH - 3
+               ? cannot(it->name, e, "name", "the name has too many parts")
+               : ST_OK;
+}
+
+static enum status grow_tree(struct layout *x, struct entry *list, size_t n, struct node **out,
+                             struct err *e)
+{
     *out = node_new(x->arena, NODE_DICT);
-    if (!list || !*out)
-        return err_nomem(e, m->n_tensors * sizeof *list);
-    for (size_t i = 0; i < m->n_tensors; i++) {
-        bool ok;
-        list[i].tensor = (uint32_t)i;
-        TRY(path_round_trips(m->tensor[i].name, x->arena, &ok, e));
-        if (!ok)
-            return cannot(m->tensor[i].name, e, "name", "a tree cannot spell this name");
-        TRY(path_parse(m->tensor[i].name, x->arena, &list[i].path, e));
-        if (list[i].path.n > MSGPACK_MAX_DEPTH - 3)
-            return cannot(m->tensor[i].name, e, "name", "the name has too many parts");
+    if (!*out)
+        return err_nomem(e, sizeof **out);
+    for (size_t i = 0; i < n; i++)
+        TRY(cut(x, &list[i], e));
+    if (n)
+        qsort(list, n, sizeof *list, by_path);
+    return hang(x->arena, *out, list, n, e);
+}
+
+static enum status from_names(struct layout *x, struct node **out, struct err *e)
+{
+    size_t n = x->m->n_tensors;
+    struct entry *list = ARENA_ARRAY(x->arena, struct entry, n + 1);
+    if (!list)
+        return err_nomem(e, n * sizeof *list);
+    for (size_t i = 0; i < n; i++)
+        list[i] = (struct entry){.tensor = (uint32_t)i, .name = x->m->tensor[i].name};
+    return grow_tree(x, list, n, out, e);
+}
+
+/* ---- a tree of another format ---- */
+
+/* PyTorch's version numbers of modules, an attribute of the dict and no entry: nothing in Flax
+ * could hold or read them. */
+static bool is_attribute(const struct node *n)
+{
+    return n->key && n->key->kind == NODE_OPAQUE && str_is(n->key->text, "_metadata");
+}
+
+static const struct node *kept(const struct node *n)
+{
+    while (n && is_attribute(n))
+        n = n->next;
+    return n;
+}
+
+static uint64_t n_kept(const struct node *parent)
+{
+    uint64_t n = 0;
+    for (const struct node *c = kept(parent->child); c; c = kept(c->next))
+        n++;
+    return n;
+}
+
+/* A walk over the kept nodes of a tree, with each one's place among its siblings. */
+struct walk {
+    const struct node *root, *n;
+    uint64_t index[MSGPACK_MAX_DEPTH];
+    size_t depth;
+};
+
+/* n becomes the next node, or NULL at the end. */
+static enum status walk_on(struct walk *w, struct err *e)
+{
+    const struct node *next = w->n->kind == NODE_TENSOR ? NULL : kept(w->n->child);
+    if (next) {
+        if (w->depth == MSGPACK_MAX_DEPTH - 3)
+            return err_set(e, ST_CANNOT, "tree-depth", "the tree is too deep for msgpack");
+        w->index[w->depth++] = 0;
+        w->n = next;
+        return ST_OK;
     }
-    if (m->n_tensors)
-        qsort(list, m->n_tensors, sizeof *list, by_path);
-    return hang(x->arena, *out, list, m->n_tensors, m, e);
+    while (w->n != w->root && !kept(w->n->next)) {
+        w->n = w->n->parent;
+        w->depth--;
+    }
+    if (w->n == w->root) {
+        w->n = NULL;
+        return ST_OK;
+    }
+    w->n = kept(w->n->next);
+    w->index[w->depth - 1]++;
+    return ST_OK;
+}
+
+static enum status key_text(const struct walk *w, struct arena *a, struct str *out, struct err *e)
+{
+    const struct node *k = w->n->key;
+    if (k && k->kind == NODE_STR) {
+        *out = k->text;
+        return ST_OK;
+    }
+    if (k && (k->kind != NODE_INT || k->i < 0))
+        return err_set(e, ST_CANNOT, "tree-key", "Flax takes text as keys only");
+    *out = arena_fmt(a, "%llu", (unsigned long long)(k ? (uint64_t)k->i : w->index[w->depth - 1]));
+    return out->p ? ST_OK : err_nomem(e, 24);
+}
+
+/* Walks the whole tree with the path of keys to each node. Finds whether its keys spell the
+ * tensors' names as a tree does (*spells); a state_dict's keys hold dots that are separators. Then
+ * list, when not NULL, receives every leaf under the text that its keys make. */
+static enum status look(struct layout *x, const struct node *root, bool *spells, struct buf *list,
+                        struct err *e)
+{
+    struct seg seg[MSGPACK_MAX_DEPTH];
+    struct walk w = {.root = root, .n = root};
+    *spells = true;
+    for (;;) {
+        TRY(walk_on(&w, e));
+        if (!w.n)
+            return ST_OK;
+        seg[w.depth - 1] = (struct seg){.kind = SEG_KEY};
+        TRY(key_text(&w, x->arena, &seg[w.depth - 1].key, e));
+        bool tensor = w.n->kind == NODE_TENSOR;
+        if (tensor && w.n->tensor >= x->m->n_tensors)
+            return err_set(e, ST_BUG, "tree-tensor", "no such tensor");
+        if (tensor && *spells) {
+            struct path p = {seg, w.depth};
+            struct str name;
+            TRY(path_print(&p, x->arena, &name, e));
+            *spells = str_eq(name, x->m->tensor[w.n->tensor].name);
+        }
+        if (!list || (!tensor && kept(w.n->child)))
+            continue;
+        struct entry it = {.leaf = w.n, .tensor = w.n->tensor};
+        struct buf text = BUF_INIT;
+        for (size_t i = 0; i < w.depth; i++) {
+            if (i)
+                buf_u8(&text, '.');
+            buf_str(&text, seg[i].key);
+        }
+        it.name = tensor ? x->m->tensor[w.n->tensor].name : arena_str(x->arena, text.p, text.n);
+        buf_free(&text);
+        if (!it.name.p)
+            return err_nomem(e, 64);
+        buf_bytes(list, &it, sizeof it);
+        TRY(buf_ok(list, e));
+    }
+}
+
+static enum status from_tree(struct layout *x, const struct node **root, struct err *e)
+{
+    struct buf list = BUF_INIT;
+    struct node *grown = NULL;
+    bool spells;
+    TRY(look(x, *root, &spells, NULL, e));
+    if (spells)
+        return ST_OK;
+    enum status st = look(x, *root, &spells, &list, e);
+    if (st == ST_OK)
+        st = grow_tree(x, (struct entry *)(void *)list.p, list.n / sizeof(struct entry), &grown, e);
+    buf_free(&list);
+    *root = grown;
+    return st;
 }
 
 /* ---- arrays ---- */
@@ -194,43 +348,7 @@ static enum status put_tensor(struct layout *x, uint32_t i, bool scalar, struct 
     return put_ext(x, i, type, t->dim, t->n_dims, 0, bytes, e);
 }
 
-/* ---- the tree ---- */
-
-static enum status put_key(struct layout *x, const struct node *n, uint64_t index, struct err *e)
-{
-    const struct node *k = n->key;
-    if (!k)
-        put_number_key(x, index);
-    else if (k->kind == NODE_STR)
-        msgpack_w_str(&x->text, k->text);
-    else if (k->kind == NODE_INT && k->i >= 0)
-        put_number_key(x, (uint64_t)k->i);
-    else
-        return err_set(e, ST_CANNOT, "tree-key", "Flax takes text as keys only");
-    return ST_OK;
-}
-
-/* PyTorch's version numbers of modules, an attribute of the dict and no entry: nothing in Flax
- * could hold or read them. */
-static bool is_attribute(const struct node *n)
-{
-    return n->key && n->key->kind == NODE_OPAQUE && str_is(n->key->text, "_metadata");
-}
-
-static const struct node *kept(const struct node *n)
-{
-    while (n && is_attribute(n))
-        n = n->next;
-    return n;
-}
-
-static uint64_t n_kept(const struct node *parent)
-{
-    uint64_t n = 0;
-    for (const struct node *c = kept(parent->child); c; c = kept(c->next))
-        n++;
-    return n;
-}
+/* ---- the text ---- */
 
 static enum status put_node(struct layout *x, const struct node *n, struct err *e)
 {
@@ -307,41 +425,28 @@ static enum status check_keys(const struct node *dict, struct err *e)
 
 static enum status put_tree(struct layout *x, const struct node *root, struct err *e)
 {
-    uint64_t index[MSGPACK_MAX_DEPTH];
+    struct walk w = {.root = root, .n = root};
+    struct str key;
     uint64_t n_seen = 0;
-    size_t depth = 0;
     uint8_t *seen = ARENA_ARRAY(x->arena, uint8_t, x->m->n_tensors + 1);
-    const struct node *n = root;
     if (!seen)
         return err_nomem(e, x->m->n_tensors);
     if (root->kind != NODE_DICT && root->kind != NODE_LIST && root->kind != NODE_TUPLE)
         return err_set(e, ST_CANNOT, "tree-top", "Flax msgpack has a map at the top");
-    for (;;) {
-        if (n->kind == NODE_DICT)
-            TRY(check_keys(n, e));
-        if (n->kind == NODE_TENSOR) {
-            if (n->tensor >= x->m->n_tensors || seen[n->tensor]++)
+    while (w.n) {
+        if (w.n != root) {
+            TRY(key_text(&w, x->arena, &key, e));
+            msgpack_w_str(&x->text, key);
+        }
+        if (w.n->kind == NODE_DICT)
+            TRY(check_keys(w.n, e));
+        if (w.n->kind == NODE_TENSOR) {
+            if (w.n->tensor >= x->m->n_tensors || seen[w.n->tensor]++)
                 return err_set(e, ST_BUG, "tree-tensor", "a tensor hangs in the tree twice");
             n_seen++;
         }
-        TRY(put_node(x, n, e));
-        const struct node *next = n->kind == NODE_TENSOR ? NULL : kept(n->child);
-        if (next) {
-            if (depth == MSGPACK_MAX_DEPTH - 3)
-                return err_set(e, ST_CANNOT, "tree-depth", "the tree is too deep for msgpack");
-            index[depth++] = 0;
-            n = next;
-        } else {
-            while (n != root && !kept(n->next)) {
-                n = n->parent;
-                depth--;
-            }
-            if (n == root)
-                break;
-            n = kept(n->next);
-            index[depth - 1]++;
-        }
-        TRY(put_key(x, n, index[depth - 1], e));
+        TRY(put_node(x, w.n, e));
+        TRY(walk_on(&w, e));
     }
     if (n_seen != x->m->n_tensors)
         return err_set(e, ST_CANNOT, "tree-tensor", "%llu of %zu tensors have no place in the tree",
@@ -353,8 +458,10 @@ static enum status lay_out(struct layout *x, struct err *e)
 {
     struct node *grown;
     const struct node *root = x->m->tree;
-    if (!root) {
-        TRY(grow_tree(x, &grown, e));
+    if (root) {
+        TRY(from_tree(x, &root, e));
+    } else {
+        TRY(from_names(x, &grown, e));
         root = grown;
     }
     TRY(put_tree(x, root, e));

@@ -27,7 +27,7 @@ struct shard {
     size_t first;      /* its first tensor in the model */
     size_t first_meta; /* and its first metadata */
     struct buf range;  /* struct range */
-    bool has_meta, warned;
+    bool has_meta, unknown;
 };
 enum { HAS_DTYPE = 1, HAS_SHAPE = 2, HAS_OFFSETS = 4 };
 
@@ -96,11 +96,7 @@ static enum status read_member(struct shard *s, struct tensor *t, struct range *
                              (int)(j->text.n < 40 ? j->text.n : 40), j->text.p);
         return ST_OK;
     }
-    if (!s->warned) {
-        log_warn("%s: unknown-member: unknown member '%.*s' of a tensor is left aside",
-                 file_path(s->f), (int)(j->text.n < 80 ? j->text.n : 80), j->text.p);
-        s->warned = true;
-    }
+    s->unknown = true;
     TRY(json_next(j, e));
     return json_skip(j, e);
 }
@@ -366,6 +362,8 @@ static enum status read_shard(struct model *m, struct file *f, struct err *e)
     if (st == ST_OK)
         st = prove_tiling(&s, e);
     buf_free(&s.range);
+    if (st == ST_OK && s.unknown)
+        log_warn("%s: unknown-member: unknown members of tensors are left aside", file_path(f));
     return st == ST_OK ? settle_metadata(&s, e) : st;
 }
 

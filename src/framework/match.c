@@ -384,8 +384,10 @@ static bool numbers_of(struct str path, struct numbered *out)
                 continue;
             if (out->n == NUMBERS)
                 return false;
-            char *end;
-            out->v[out->n++] = strtoull(w.word[i], &end, 10);
+            uint64_t v = 0; /* leading zeros are fine here, and so is wrapping: only order counts */
+            for (const char *p = w.word[i]; *p; p++)
+                v = v * 10 + (uint64_t)(*p - '0');
+            out->v[out->n++] = v;
         }
     }
     return out->n > 0;

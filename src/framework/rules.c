@@ -1,5 +1,6 @@
 /* Lookups in the rule tables, and the table of names that are harmless to drop. */
 #include "framework/rules.h"
+#include <stdio.h>
 #include <string.h>
 
 #ifdef NNFERRY_MUTATE
@@ -40,8 +41,7 @@ bool rules_mutate(const struct framework *f, int i)
         p[3] = t;
         mutate_to.axes = mutate_axes;
     } else if (strlen(l->name) + 2 < sizeof mutate_name) {
-        strcpy(mutate_name, l->name);
-        strcat(mutate_name, "_");
+        snprintf(mutate_name, sizeof mutate_name, "%s_", l->name);
         mutate_to.name = mutate_name;
     }
     mutate_from = l;

@@ -58,6 +58,7 @@ struct layer {
      * spatial extents need not be known: channels first and channels last differ only in where C
      * stands, the order of the positions is one and the same. */
     uint64_t flat_c;
+    bool flat_said;    /* a rule told flat_c, 0 meaning that there is no flattened map */
     bool flip;         /* transposed convolution whose kernel is stored flipped against torch */
     bool by_name;      /* kind told by the names alone */
     struct str reason; /* why this kind: printed by inspect and convert */

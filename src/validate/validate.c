@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "base/stop.h"
 #include "validate/cause.h"
+#include "validate/flatten.h"
 #include "validate/verdict.h"
 
 #include <math.h>
@@ -218,25 +219,10 @@ static enum status compute(struct work *w, const struct setting *s, const struct
     return ST_OK;
 }
 
-static enum status do_layer(struct work *w, size_t i, int64_t partner, struct validate_layer *l,
-                            struct err *e)
+/* Two layers with a rule, under both conventions. */
+static enum status do_pair(struct work *w, size_t i, const struct layer *x, const struct layer *y,
+                           struct validate_layer *l, struct err *e)
 {
-    const struct layer *x = &w->la->layer[i];
-    l->path_a = x->path;
-    l->kind = x->kind;
-    if (partner < 0)
-        return unproven(w, l, VERDICT_UNPROVEN, STR("no partner"), e);
-    const struct layer *y = &w->lb->layer[partner];
-    l->path_b = y->path;
-    if (x->kind == LAYER_NONE && y->kind == LAYER_NONE)
-        return transport(w, x, y, l, e);
-    if (x->kind == LAYER_NONE || y->kind == LAYER_NONE)
-        return unproven(w, l, VERDICT_UNPROVEN, STR("no rule for this layer on one side"), e);
-    if (!w->ca || !w->cb)
-        return unproven(w, l, VERDICT_UNPROVEN,
-                        arena_fmt(&w->out->arena, "no convention of %s",
-                                  !w->ca ? w->la->framework : w->lb->framework),
-                        e);
     struct setting s;
     struct side a = {.convention = w->ca, .layer = x, .plan = w->a};
     struct side b = {.convention = w->cb, .layer = y, .plan = w->b};
@@ -257,6 +243,72 @@ static enum status do_layer(struct work *w, size_t i, int64_t partner, struct va
     if (!isnan(w->o->atol))
         types.atol = w->o->atol;
     return compute(w, &s, &a, &b, &types, l, e);
+}
+
+/* Nobody says whether the layer follows a flattened map: which answers would make it equal? */
+static enum status do_open(struct work *w, size_t i, const struct layer *y,
+                           const uint64_t *channels, size_t n, uint64_t inputs,
+                           struct validate_layer *l, struct err *e)
+{
+    struct arena *arena = &w->out->arena;
+    struct validate_layer plain = *l;
+    struct str answers = STR_NONE;
+    for (size_t k = 0; k <= n; k++) {
+        struct layer x2 = w->la->layer[i], y2 = *y;
+        struct validate_layer t = *l;
+        x2.flat_c = y2.flat_c = k == 0 ? 0 : channels[k - 1];
+        TRY(do_pair(w, i, &x2, &y2, &t, e));
+        if (k == 0)
+            plain = t;
+        if (t.verdict != VERDICT_EQUAL)
+            continue;
+        struct str first = answers.p ? STR(" or ") : STR("");
+        struct str text =
+            k == 0 ? arena_fmt(arena, "not a flattened map")
+                   : arena_fmt(arena, "%.*s%.*sa flattened map of %llu channels", STR_ARG(answers),
+                               STR_ARG(first), (unsigned long long)channels[k - 1]);
+        if (!text.p)
+            return err_nomem(e, 128);
+        if (!answers.p)
+            plain = t;
+        answers = text;
+    }
+    *l = plain;
+    if (!answers.p)
+        return ST_OK;
+    l->rung = RUNG_NONE;
+    return unproven(w, l, VERDICT_UNPROVEN,
+                    arena_fmt(arena, "equal if its %llu inputs are %.*s; a rules file must tell",
+                              (unsigned long long)inputs, STR_ARG(answers)),
+                    e);
+}
+
+static enum status do_layer(struct work *w, size_t i, int64_t partner, struct validate_layer *l,
+                            struct err *e)
+{
+    const struct layer *x = &w->la->layer[i];
+    l->path_a = x->path;
+    l->kind = x->kind;
+    if (partner < 0)
+        return unproven(w, l, VERDICT_UNPROVEN, STR("no partner"), e);
+    const struct layer *y = &w->lb->layer[partner];
+    l->path_b = y->path;
+    if (x->kind == LAYER_NONE && y->kind == LAYER_NONE)
+        return transport(w, x, y, l, e);
+    if (x->kind == LAYER_NONE || y->kind == LAYER_NONE)
+        return unproven(w, l, VERDICT_UNPROVEN, STR("no rule for this layer on one side"), e);
+    if (!w->ca || !w->cb)
+        return unproven(w, l, VERDICT_UNPROVEN,
+                        arena_fmt(&w->out->arena, "no convention of %s",
+                                  !w->ca ? w->la->framework : w->lb->framework),
+                        e);
+    uint64_t channels[FLATTEN_MAX], inputs;
+    size_t n = y->flat_c || y->flat_said
+                   ? 0
+                   : flatten_candidates(w->la, i, w->a, w->ca, w->cb, channels, &inputs);
+    if (n > 0)
+        return do_open(w, i, y, channels, n, inputs, l, e);
+    return do_pair(w, i, x, y, l, e);
 }
 
 /* ---- all of them ---- */

@@ -90,6 +90,8 @@ def walk(x, where=()):
     elif isinstance(x, (list, tuple)):
         for i, v in enumerate(x):
             yield from walk(v, where + (i,))
+    elif isinstance(x, argparse.Namespace):  # arrays inside opaque objects are found
+        yield from walk(vars(x), where)
 
 
 def has_values(x):

@@ -2,6 +2,7 @@
 
 import io
 import struct
+import warnings
 import zipfile
 
 from lib import case
@@ -23,6 +24,7 @@ def npy(head=None, data=b"\0" * 8, version=1, length=None, **kw):
 
 def npz(members, deflate=False):
     out = io.BytesIO()
+    warnings.simplefilter("ignore", UserWarning)  # names that stand twice are what we want
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED if deflate else zipfile.ZIP_STORED) as z:
         for name, data in members:
             z.writestr(zipfile.ZipInfo(name), data,

@@ -79,7 +79,7 @@ def write_safetensors():
 
 def write_shards():
     where, want = made(["float32", "int64", "bfloat16"])
-    convert(where / "in.pt", where / "out", "--format", "safetensors", "--max-shard-size", "1K")
+    convert(where / "in.pt", where / "out", "--format", "safetensors", "--max-shard-size", "400")
     index = json.loads((where / "out" / "model.safetensors.index.json").read_text())
     need(index["metadata"]["total_size"] == sum(len(w[2]) for w in want.values()),
          "total_size is wrong")
@@ -196,9 +196,6 @@ def read_golden(path, what):
         suffix = ".pt"
     if what.get("opaque"):
         nnferry("convert", path, "-o", where / "out.pt", exit=4)
-        return "exit 4"
-    if what.get("unspelled"):
-        convert(path, where / "out.tar.zst", exit=4)
         return "exit 4"
     if path.suffix == suffix:
         suffix = ".tar.zst"

@@ -20,7 +20,7 @@ def golden_id(path):
 
 
 def containers():
-    source = ROOT / "tests" / "golden" / "safetensors" / "shapes.safetensors"
+    source = ROOT / "tests" / "golden" / "numpy" / "stored.npz"
     where, ids = fresh("ids"), set()
     ids.add(nnferry("id", source).stdout)
     names = {e.path for e in checkpoints.read(source)}

@@ -16,19 +16,18 @@ from checkpoints import path_text
 from common import arrays, convert, entries, fresh, need, same_tensors
 from nets import TWINS, randomise
 
-# The one thing that weights do not say: the shape of the map before a flatten.
-FLATTEN = {"cnn": [("fc1", (6, 3, 6))]}
+# The one thing that weights do not say: how many channels a flattened map had.
+FLATTEN = {"cnn": [("fc1", 6)]}
 DTYPES = {"float32": (torch.float32, jnp.float32, 1e-5, 1e-6),
           "float64": (torch.float64, jnp.float64, 1e-9, 0.0)}
 
 
 def rules(name, where):
     """--map options that a network needs."""
-    lines = [f"flatten {layer} {'x'.join(map(str, chw))}\n" for layer, chw in
-             FLATTEN.get(name, ())]
+    lines = [f'flatten "{layer}" = {channels}\n' for layer, channels in FLATTEN.get(name, ())]
     if not lines:
         return []
-    (where / "rules.map").write_text("".join(lines))
+    (where / "rules.map").write_text("# nnferry-map 1\n" + "".join(lines))
     return ["--map", where / "rules.map"]
 
 

@@ -41,6 +41,9 @@ MAY_REFUSE = {
 }
 
 
+TIES = {"safetensors", "pytorch", "archive"}  # these can say that two tensors are one
+
+
 class Wrong(Exception):
     pass
 
@@ -68,22 +71,25 @@ def tensors(binary, path):
     return {t["name"]: (t["dtype"], tuple(t["shape"])) for t in shown["tensors"]}
 
 
-def digests(binary, path):
-    """{name: digest} as `id --tensors` prints it, and the model's own digest."""
+def digests(binary, path, whole):
+    """What `id --tensors` prints: a line a tensor, last the model's own, which knows the ties."""
     lines = good(binary, "id", "--tensors", path).splitlines()
-    return sorted(lines)
+    return sorted(lines if whole else lines[:-1])
 
 
-def compare(binary, golden, record, made, folder):
+def compare(binary, golden, record, made, folder, ties):
     want = {t["name"]: (t["dtype"], tuple(t["shape"])) for t in record["tensors"]}
     if list(want) == [""] and golden.suffix == ".npy":
         want = {"arr_0": want[""]}
     have = tensors(binary, made)
+    if record.get("opaque"):  # objects' own tensors may be there, and go with them
+        have = {n: t for n, t in have.items() if n in want}
     if have != want:
         odd = sorted(set(want.items()) ^ set(have.items()))[:3]
         raise Wrong(f"other names, dtypes or shapes: {odd}")
-    if digests(binary, made) != digests(binary, golden):
-        raise Wrong("other digests")
+    if not record.get("opaque") and golden.suffix != ".npy":
+        if digests(binary, made, ties) != digests(binary, golden, ties):
+            raise Wrong("other digests")
     if any(d in NOT_IN_SAFETENSORS for d, _ in want.values()):
         return
     plain = folder / "plain.safetensors"
@@ -115,7 +121,7 @@ def pair(binary, golden, fmt, extra=()):
             return False
         if got.returncode != 0:
             raise Wrong(f"exit {got.returncode}: {got.stderr.strip()[-300:]}")
-        compare(binary, golden, record, made, folder)
+        compare(binary, golden, record, made, folder, fmt["name"] in TIES)
     return True
 
 
@@ -126,7 +132,7 @@ def main():
     args = parser.parse_args()
     formats = [f for f in json.loads(good(args.b, "formats", "--json"))["formats"] if f["writes"]]
     goldens = sorted(p.with_suffix("") for p in (ROOT / "tests" / "golden").glob("*/*.json")
-                     if p.with_suffix("").exists())
+                     if p.with_suffix("").exists() and "refused" not in json.loads(p.read_text()))
     passed = failed = 0
     written = {f["name"]: 0 for f in formats}
     for golden in goldens:

@@ -1,8 +1,9 @@
 /* The OpenCL worker, whole: devices of this host, kernels on the device against the same kernels
- * compiled as C. Needs an OpenCL driver (PoCL in CI).
+ * compiled as C. Needs an OpenCL driver (PoCL in CI); says 77 where no worker can run at all.
  */
 #include "base/child.h"
 #include "base/mem.h"
+#include "tests/lib/worker.h"
 #include "validate/devices.h"
 #include "validate/executor.h"
 #include <setjmp.h>
@@ -14,8 +15,6 @@
 #include <cmocka.h>
 #include <math.h>
 #include <unistd.h>
-
-extern char **environ;
 
 static void devices_are_listed(void **s)
 {
@@ -265,14 +264,9 @@ static void compensated_float_agrees(void **s)
 
 int main(void)
 {
-    struct err e = {0};
-    struct child_opt o = {.env = (const char *const *)environ,
-                          .image = nnferry_worker_image,
-                          .image_bytes = (size_t)(nnferry_worker_image_end - nnferry_worker_image)};
-    if (child_start(&o, &e) != ST_OK) {
-        print_error("%s\n", e.reason);
-        return 1;
-    }
+    int r = worker_begin();
+    if (r != 0)
+        return r;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(compensated_float_agrees),
         cmocka_unit_test(devices_are_listed),
@@ -281,7 +275,7 @@ int main(void)
         cmocka_unit_test(kernels_agree_without_a_loader),
         cmocka_unit_test(kernels_agree_without_double),
     };
-    int r = cmocka_run_group_tests(tests, NULL, NULL);
+    r = cmocka_run_group_tests(tests, NULL, NULL);
     child_stop();
     assert_int_equal(mem_in_use(), 0);
     return r;

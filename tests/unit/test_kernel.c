@@ -31,11 +31,10 @@ static uint32_t rnd(void)
 /* Bit patterns that reach every branch: each exponent, both signs, edge and random mantissas. */
 static size_t patterns(uint32_t *out)
 {
-    static const uint32_t man[] = {0,       1,        2,        0x0fff,   0x1000,   0x1001,
-                                   0x2000,  0x2fff,   0x3000,   0x7fff,   0x8000,   0x8001,
-                                   0xffff,  0x10000,  0x17fff,  0x18000,  0x18001,  0x200000,
-                                   0x3fffff, 0x400000, 0x400001, 0x7f7fff, 0x7f8000, 0x7fefff,
-                                   0x7ff000, 0x7fffff};
+    static const uint32_t man[] = {
+        0,        1,        2,        0x0fff,   0x1000,   0x1001,   0x2000,   0x2fff,  0x3000,
+        0x7fff,   0x8000,   0x8001,   0xffff,   0x10000,  0x17fff,  0x18000,  0x18001, 0x200000,
+        0x3fffff, 0x400000, 0x400001, 0x7f7fff, 0x7f8000, 0x7fefff, 0x7ff000, 0x7fffff};
     size_t n = 0;
     for (uint32_t exp = 0; exp < 256; exp++)
         for (uint32_t sign = 0; sign < 2; sign++) {
@@ -113,8 +112,8 @@ static void known_values(void **state)
         {DT_F32, 0x7fc00000, DT_F8_E5M2FNUZ, 0x80, false},
         {DT_F32, 0x3fc00000, DT_F8_E8M0FNU, 0x80, false}, /* 1.5: tie to even */
         {DT_F32, 0xbf800000, DT_F8_E8M0FNU, 0xff, true},
-        {DT_F32, 0x40e00000, DT_F4_E2M1FN, 0x7, true}, /* 7 > 6 */
-        {DT_F32, 0x40a00000, DT_F4_E2M1FN, 0x6, false}, /* 5: tie to 4 */
+        {DT_F32, 0x40e00000, DT_F4_E2M1FN, 0x7, true},   /* 7 > 6 */
+        {DT_F32, 0x40a00000, DT_F4_E2M1FN, 0x6, false},  /* 5: tie to 4 */
         {DT_F32, 0xbfcccccd, DT_I32, 0xffffffff, false}, /* -1.6: toward zero */
         {DT_F32, 0x4f000000, DT_I32, 0x7fffffff, true},
         {DT_I64, 0x8000000000000000, DT_F64, 0xc3e0000000000000, false},
@@ -137,8 +136,8 @@ static void known_values(void **state)
 static void small_floats_round_trip(void **state)
 {
     (void)state;
-    static const enum dtype t[] = {DT_F8_E4M3FN, DT_F8_E5M2,   DT_F8_E4M3FNUZ, DT_F8_E5M2FNUZ,
-                                   DT_F8_E8M0FNU, DT_F6_E2M3FN, DT_F6_E3M2FN,  DT_F4_E2M1FN};
+    static const enum dtype t[] = {DT_F8_E4M3FN,  DT_F8_E5M2,   DT_F8_E4M3FNUZ, DT_F8_E5M2FNUZ,
+                                   DT_F8_E8M0FNU, DT_F6_E2M3FN, DT_F6_E3M2FN,   DT_F4_E2M1FN};
     static const enum dtype via[] = {DT_F32, DT_F64, DT_BF16};
     for (size_t i = 0; i < sizeof t / sizeof *t; i++)
         for (size_t w = 0; w < 3; w++)

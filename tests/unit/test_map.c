@@ -623,6 +623,147 @@ static void options(void **state)
     model_free(&m);
 }
 
+static void single_tensors(void **state)
+{
+    (void)state;
+    struct model m;
+    struct plan p;
+    model_init(&m);
+    toy_add(&m, "proj", 0, 8, 5, -1);
+    toy_add(&m, "bias", 0, 3, -1);
+    toy_add(&m, "gate", 0, 3, -1);
+    toy_done(&m);
+    must(map_to(&p, &m,
+                (struct map_opt){.from = "pytorch",
+                                 .to = "flax",
+                                 .rules = STR("proj -> params.proj axes \"(N D) E\" -> \"E N D\" "
+                                              "N=4\nbias -> params.b axes C -> \"1 C\"\n"
+                                              "gate -> door\n")}));
+    double *k = got(&p, "params.proj", 5, 4, 2, -1);
+    for (int x = 0; x < 5; x++)
+        for (int n = 0; n < 4; n++)
+            for (int d = 0; d < 2; d++)
+                assert_true(k[(x * 4 + n) * 2 + d] == (n * 2 + d) * 5 + x);
+    free(k);
+    free(got(&p, "params.b", 1, 3, -1));
+    free(got(&p, "params.door", 3, -1));
+    plan_free(&p);
+    model_free(&m);
+}
+
+static void drops_and_makes_up(void **state)
+{
+    (void)state;
+    struct model m, sk;
+    struct plan p;
+    model_init(&m);
+    toy_add(&m, "fc.weight", 0, 5, 4, -1);
+    toy_add(&m, "extra", 0, 9, -1);
+    toy_done(&m);
+    model_init(&sk);
+    toy_add(&sk, "params.fc.kernel", 0, 4, 5, -1);
+    toy_add(&sk, "params.gate", 0, 2, -1);
+    toy_done(&sk);
+    assert_int_equal(map_to(&p, &m, (struct map_opt){.to = "flax", .like = &sk}), ST_CANNOT);
+    plan_free(&p);
+    must(map_to(&p, &m,
+                (struct map_opt){.to = "flax",
+                                 .like = &sk,
+                                 .rules = STR("drop extra\nsynth params.gate = 1\n")}));
+    double *k = got(&p, "params.gate", 2, -1);
+    assert_true(k[0] == 1 && k[1] == 1);
+    free(k);
+    assert_int_equal(p.n_lines, 2);
+    assert_int_equal(p.elems_dropped, 9);
+    assert_int_equal(p.elems_synth, 2);
+    plan_free(&p);
+    model_free(&sk);
+    model_free(&m);
+}
+
+/* One bias of three: joining makes zeros up, which must be allowed by name. */
+static void missing_bias(void **state)
+{
+    (void)state;
+    struct model m;
+    struct plan p;
+    model_init(&m);
+    toy_add(&m, "params.a.query.kernel", 0, 4, 2, 2, -1);
+    toy_add(&m, "params.a.key.kernel", 0, 4, 2, 2, -1);
+    toy_add(&m, "params.a.value.kernel", 0, 4, 2, 2, -1);
+    toy_add(&m, "params.a.out.kernel", 0, 2, 2, 4, -1);
+    toy_add(&m, "params.a.query.bias", 70, 2, 2, -1);
+    toy_add(&m, "params.a.value.bias", 90, 2, 2, -1);
+    toy_done(&m);
+    assert_int_equal(map_to(&p, &m, (struct map_opt){.to = "pytorch"}), ST_CANNOT);
+    assert_string_equal(err.code, "ledger");
+    plan_free(&p);
+    must(map_to(&p, &m,
+                (struct map_opt){.to = "pytorch",
+                                 .allow_synth = (const char *const[]){"a.in_proj_bias", NULL}}));
+    double *k = got(&p, "a.in_proj_bias", 12, -1);
+    assert_true(k[0] == 70 && k[4] == 0 && k[7] == 0 && k[8] == 90);
+    free(k);
+    plan_free(&p);
+    /* torch's module holds one width only */
+    model_free(&m);
+    model_init(&m);
+    toy_add(&m, "params.a.query.kernel", 0, 5, 2, 2, -1);
+    toy_add(&m, "params.a.key.kernel", 0, 5, 2, 2, -1);
+    toy_add(&m, "params.a.value.kernel", 0, 5, 2, 2, -1);
+    toy_add(&m, "params.a.out.kernel", 0, 2, 2, 5, -1);
+    toy_done(&m);
+    assert_int_equal(map_to(&p, &m, (struct map_opt){.to = "pytorch"}), ST_CANNOT);
+    assert_string_equal(err.code, "attention-shape");
+    plan_free(&p);
+    model_free(&m);
+}
+
+/* The inverse is foreign text: whatever it says, a status, never more. */
+static void hostile_spelling(void **state)
+{
+    (void)state;
+    static const char *const bad[] = {
+        "{",
+        "[]",
+        "{}",
+        "{\"format\":2}",
+        "{\"format\":1,\"tensors\":[{\"name\":\"x\"}]}",
+        "{\"format\":1,\"tensors\":[{\"from\":[{\"tensor\":\"a\"}]}]}",
+        "{\"format\":1,\"tensors\":[{\"name\":\"x\",\"from\":[{\"tensor\":\"b\"}]}]}",
+        "{\"format\":1,\"tensors\":[{\"name\":\"x\",\"from\":[{\"tensor\":\"a\",\"canonical\":"
+        "\"O I\"}]}]}",
+        "{\"format\":1,\"tensors\":[{\"name\":\"x\",\"from\":[{\"tensor\":\"a\",\"canonical\":"
+        "\"O I H\",\"source\":\"I O H\"}]}]}",
+        "{\"format\":1,\"tensors\":[{\"name\":\"x\",\"from\":[{\"tensor\":\"a\",\"canonical\":"
+        "\"(\",\"source\":\"O\"}]}]}",
+        "{\"format\":1,\"tensors\":[{\"name\":\"x\",\"from\":[{\"tensor\":\"a\"},{\"tensor\":"
+        "\"s\"}]}]}",
+        "{\"format\":1,\"tensors\":[{\"name\":\"x\",\"from\":[{\"tensor\":\"a\"}]},{\"name\":"
+        "\"x\",\"from\":[{\"tensor\":\"a\"}]}]}",
+        "{\"format\":1,\"tensors\":[],\"nodes\":[{\"kind\":\"tensor\",\"tensor\":0}]}",
+        "{\"format\":1,\"tensors\":[],\"nodes\":[{\"kind\":\"dict\",\"up\":0}]}",
+        "{\"format\":1,\"tensors\":[],\"nodes\":[{\"kind\":\"int\"},{\"kind\":\"int\",\"up\":0}]}",
+        "{\"format\":1,\"tensors\":[],\"nodes\":[{\"kind\":\"list\"},{\"kind\":\"int\",\"up\":1}]}",
+        "{\"format\":1,\"tensors\":[],\"nodes\":[{\"kind\":\"dict\"},{\"kind\":\"int\",\"up\":0}]}",
+        "{\"format\":1,\"tensors\":[],\"nodes\":[{\"kind\":\"nonsense\"}]}",
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        struct model m;
+        struct plan p;
+        model_init(&m);
+        toy_add(&m, "a", 0, 2, 3, -1);
+        toy_add(&m, "s", 0, -1);
+        toy_done(&m);
+        m.spelling = str_from(bad[i]);
+        enum status st = map_to(&p, &m, (struct map_opt){.to = "source"});
+        if (st != ST_INPUT && st != ST_CANNOT)
+            fail_msg("%d %s: %s", (int)st, err.reason, bad[i]);
+        plan_free(&p);
+        model_free(&m);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -635,6 +776,8 @@ int main(void)
         cmocka_unit_test(ties_are_kept),          cmocka_unit_test(like_by_shape),
         cmocka_unit_test(like_ambiguous),         cmocka_unit_test(like_by_number),
         cmocka_unit_test(like_lacks_a_layer),     cmocka_unit_test(options),
+        cmocka_unit_test(single_tensors),         cmocka_unit_test(drops_and_makes_up),
+        cmocka_unit_test(missing_bias),           cmocka_unit_test(hostile_spelling),
     };
     int r = cmocka_run_group_tests(tests, NULL, NULL);
     buf_free(&asked);

@@ -86,9 +86,9 @@ static const struct decoder toy = {"toy", toy_tile, toy_open, toy_read, toy_clos
 
 /* ---- a random source ---- */
 
-static const enum dtype types[] = {DT_F64,  DT_F32, DT_F16, DT_BF16, DT_I64, DT_I32, DT_I16,
-                                   DT_I8,   DT_U8,  DT_BOOL, DT_C64, DT_C128, DT_F8_E4M3FN,
-                                   DT_I4,   DT_U2,  DT_F6_E2M3FN};
+static const enum dtype types[] = {DT_F64,       DT_F32, DT_F16, DT_BF16,     DT_I64, DT_I32,
+                                   DT_I16,       DT_I8,  DT_U8,  DT_BOOL,     DT_C64, DT_C128,
+                                   DT_F8_E4M3FN, DT_I4,  DT_U2,  DT_F6_E2M3FN};
 #define N_TYPES (sizeof types / sizeof *types)
 
 static struct file *noise_file(uint64_t n)
@@ -284,10 +284,7 @@ static uint64_t src_code(const struct model *m, const struct tensor *t, const ui
         memcpy(out, raw + (uint64_t)at * size, size);
     }
     if (d->bits < 8) {
-        unsigned mask = (1u << d->bits) - 1, v = out[0] & mask;
-        if (d->kind == DK_INT && v >> (d->bits - 1))
-            v |= ~mask;
-        out[0] = (uint8_t)v;
+        out[0] = (uint8_t)(out[0] & ((1u << d->bits) - 1));
     }
     if (s->big_endian && d->bits >= 8) {
         size_t w = d->swap_bytes;

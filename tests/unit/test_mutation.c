@@ -1,0 +1,195 @@
+/* Every entry of the rule tables, altered one at a time: a conversion by the altered table must be
+ * refused, or level layer of validation, which shares nothing with the tables, must not call it
+ * equal. All axes that may be equal are equal, so that shapes betray nothing.
+ */
+#include "convert/map.h"
+#include "convert/pair.h"
+#include "framework/rules.h"
+#include "tests/lib/toy.h"
+#include "validate/validate.h"
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#ifdef NNFERRY_MUTATE
+static void every_kind(struct model *m, bool split)
+{
+    model_init(m);
+    toy_add(m, "fc.weight", 1, 4, 4, -1);
+    toy_add(m, "fc.bias", 31, 4, -1);
+    toy_add(m, "conv1.weight", 2, 4, 4, 3, -1);
+    toy_add(m, "conv1.bias", 32, 4, -1);
+    toy_add(m, "conv2.weight", 3, 4, 4, 4, 4, -1);
+    toy_add(m, "conv3.weight", 4, 4, 4, 4, 4, 4, -1);
+    toy_add(m, "deconv1.weight", 5, 4, 4, 4, -1);
+    toy_add(m, "deconv1.bias", 33, 4, -1);
+    toy_add(m, "deconv2.weight", 6, 4, 4, 4, 4, -1);
+    toy_add(m, "deconv3.weight", 7, 4, 4, 4, 4, 4, -1);
+    toy_add(m, "bn.weight", 8, 4, -1);
+    toy_add(m, "bn.bias", 34, 4, -1);
+    toy_add(m, "bn.running_mean", 9, 4, -1);
+    toy_add(m, "bn.running_var", 10, 4, -1);
+    toy_add(m, "layernorm.weight", 11, 4, -1);
+    toy_add(m, "layernorm.bias", 35, 4, -1);
+    toy_add(m, "groupnorm.weight", 12, 4, -1);
+    toy_add(m, "groupnorm.bias", 36, 4, -1);
+    toy_add(m, "embed.weight", 13, 4, 4, -1);
+    if (split) {
+        toy_add(m, "attn.q_proj_weight", 14, 4, 4, -1);
+        toy_add(m, "attn.k_proj_weight", 114, 4, 4, -1);
+        toy_add(m, "attn.v_proj_weight", 214, 4, 4, -1);
+    } else {
+        toy_add(m, "attn.in_proj_weight", 14, 12, 4, -1);
+    }
+    toy_add(m, "attn.in_proj_bias", 37, 12, -1);
+    toy_add(m, "attn.out_proj.weight", 15, 4, 4, -1);
+    toy_add(m, "attn.out_proj.bias", 38, 4, -1);
+    /* weights of a size that tells in float32 */
+    for (size_t i = 0; i < m->n_tensors; i++) {
+        const struct tensor *t = &m->tensor[i];
+        float *p = (float *)(uintptr_t)m->storage[t->storage].mem;
+        for (uint64_t k = 0; k < tensor_elems(t); k++)
+            p[k] = str_ends(t->name, STR("running_var")) ? 0.5f + (float)(k % 3)
+                                                         : sinf(p[k] * 1.7f + (float)i) * 0.6f;
+    }
+    toy_done(m);
+}
+
+enum answer { REFUSED, EQUAL, NOT_EQUAL };
+
+/* Converts and validates; *out, where asked for, is the converted model. */
+static enum answer judge(const struct model *m, const char *from, const char *to, const char *rules,
+                         struct model *out)
+{
+    struct plan p, ia, ib;
+    struct model f;
+    struct pairing pr;
+    struct validate_report r = {0};
+    struct err e = {0};
+    struct map_opt o = {.from = from, .to = to, .rules = str_from(rules)};
+    plan_init(&p, m);
+    enum status st = map_plan(&p, &o, NULL, 0, NULL, &e);
+    if (st != ST_OK) {
+        plan_free(&p);
+        return REFUSED;
+    }
+    toy_freeze(&p, &f);
+    struct pair_opt po = {.from = {from, to}, .rules = str_from(rules)};
+    struct validate_opt vo = {.level = VALIDATE_LAYER,
+                              .device = "native",
+                              .seed = 1,
+                              .rtol = NAN,
+                              .atol = NAN,
+                              .min_coverage = NAN,
+                              .run = {.threads = 1}};
+    plan_init(&ia, m);
+    plan_init(&ib, &f);
+    assert_int_equal(plan_identity(&ia, &e), ST_OK);
+    assert_int_equal(plan_identity(&ib, &e), ST_OK);
+    st = pair_layers(m, &f, &po, &pr, &e);
+    if (st == ST_OK) {
+        st = validate_run(&ia, &pr.layers[0], from, &ib, &pr.layers[1], to, pr.pair, &vo, &r, &e);
+        if (getenv("SHOW"))
+            for (size_t i = 0; i < r.n; i++)
+                print_message("  %.*s %.*s %s %.*s\n", STR_ARG(r.layer[i].path_a),
+                              STR_ARG(r.layer[i].path_b), verdict_name(r.layer[i].verdict),
+                              STR_ARG(r.layer[i].why));
+        pair_free(&pr);
+    }
+    if (st != ST_OK)
+        print_message("%s: %s\n", e.code ? e.code : "-", e.reason);
+    enum answer a = st != ST_OK ? REFUSED : r.overall == VERDICT_EQUAL ? EQUAL : NOT_EQUAL;
+    validate_free(&r);
+    plan_free(&ia);
+    plan_free(&ib);
+    plan_free(&p);
+    if (out)
+        *out = f;
+    else
+        model_free(&f);
+    return a;
+}
+
+static const char rules_default[] = "heads attn = 2\n";
+static const char rules_back[] = "";
+static const char rules_kept[] = "heads attn = 2\nkind deconv* = conv_transpose transpose_kernel\n";
+
+static void nothing_altered(void **state)
+{
+    (void)state;
+    struct model m, f;
+    for (int split = 0; split < 2; split++) {
+        every_kind(&m, split);
+        assert_int_equal(judge(&m, "pytorch", "flax", rules_default, &f), EQUAL);
+        assert_int_equal(judge(&f, "flax", "pytorch", rules_back, NULL), EQUAL);
+        model_free(&f);
+        model_free(&m);
+    }
+}
+
+static void each_entry(void **state)
+{
+    (void)state;
+    static const char *const frameworks_[] = {"pytorch", "flax"};
+    size_t n = 0, survivors = 0;
+    for (size_t f = 0; f < 2; f++) {
+        const struct framework *fw = framework_find(str_from(frameworks_[f]));
+        for (int i = 0; i < (int)fw->rules->n; i++) {
+            const struct leaf_rule *l = &fw->rules->leaf[i];
+            struct model m, back;
+            if (l->leaf == LEAF_COUNT)
+                continue; /* moves no number */
+            bool split =
+                l->leaf == LEAF_Q_WEIGHT || l->leaf == LEAF_K_WEIGHT || l->leaf == LEAF_V_WEIGHT;
+            every_kind(&m, split);
+            const char *there = l->variant ? rules_kept : rules_default;
+            assert_int_equal(judge(&m, "pytorch", "flax", there, &back), EQUAL);
+            assert_true(rules_mutate(fw, i));
+            enum answer a = judge(&m, "pytorch", "flax", there, NULL);
+            if (a == EQUAL)
+                a = judge(&back, "flax", "pytorch", rules_back, NULL);
+            assert_true(rules_mutate(fw, -1));
+            model_free(&back);
+            n++;
+            if (a == EQUAL) {
+                survivors++;
+                print_message("survives: %s entry %d (%s %s)\n", fw->name, i,
+                              layer_kind_name(l->kind), leaf_name(l->leaf));
+            }
+            model_free(&m);
+        }
+    }
+    print_message("%zu entries altered, %zu survivors\n", n, survivors);
+    assert_int_equal(survivors, 0);
+}
+#endif
+
+/* In every flavour: an altered entry is an exception of the check build. */
+static void no_such_entry(void **state)
+{
+    (void)state;
+    const struct framework *f = framework_find(STR("flax"));
+    assert_non_null(f);
+    assert_non_null(rules_find(f->rules, LAYER_LINEAR, 0, 0, LEAF_WEIGHT));
+    assert_null(rules_find(f->rules, LAYER_LINEAR, 0, 0, LEAF_MEAN));
+#ifdef NNFERRY_MUTATE
+    assert_false(rules_mutate(f, 100000));
+#endif
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(no_such_entry),
+#ifdef NNFERRY_MUTATE
+        cmocka_unit_test(nothing_altered),
+        cmocka_unit_test(each_entry),
+#endif
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
