@@ -420,7 +420,7 @@ void spawn_loop(int fd, const struct child_opt *o)
     signal(SIGPIPE, SIG_IGN);
     prctl(PR_SET_NAME, "nnferry-spawn", 0, 0, 0);
     for (;;) {
-        struct spawn_ask ask;
+        struct spawn_ask ask = {0};
         struct spawn_told told;
         int passed, give = -1;
         if (spawn_recv(fd, &ask, sizeof ask, &passed) != (ssize_t)sizeof ask)

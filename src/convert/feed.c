@@ -187,6 +187,8 @@ static enum status share_memory(struct state *s, const struct needs *n, struct e
 {
     const struct feed *f = s->f;
     uint64_t memory = f->opt.memory ? f->opt.memory : (uint64_t)1 << 30, used = mem_in_use();
+    if (mem_ceiling() != 0 && mem_ceiling() < memory)
+        memory = mem_ceiling();
     uint64_t floor = (uint64_t)4 << 20;
     uint64_t left = memory > used + floor ? memory - used : floor;
     s->slot_bytes = page_round(n->raw_bytes) + page_round(n->decode_bytes) +
@@ -725,6 +727,9 @@ enum status feed_run(const struct feed *f, struct run_cost *cost, struct err *e)
     for (size_t i = 0; i < s.n_jobs; i++)
         close_job(&s, &s.job[i]);
     for (int k = 0; k < s.n_sides; k++) {
+        /* what was read is what was there when we looked first */
+        for (size_t i = 0; st == ST_OK && i < f->plan[k]->src->n_files; i++)
+            st = file_check(f->plan[k]->src->file[i], e);
         for (size_t i = 0; s.table[k] && i < f->plan[k]->src->n_storages; i++)
             resident_free(&s.table[k][i]);
         mem_free(s.table[k]);

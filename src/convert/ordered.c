@@ -26,12 +26,11 @@ static void slide(struct input *in, uint64_t lo)
 {
     if (lo <= in->buf_lo)
         return;
-    uint64_t keep = in->buf_hi > lo ? in->buf_hi - lo : 0;
-    if (keep)
-        memmove(in->buf, in->buf + (lo - in->buf_lo), keep);
-    in->buf_lo = keep || in->buf_hi <= lo ? lo : in->buf_lo;
-    if (in->buf_hi < lo)
+    if (in->buf_hi > lo)
+        memmove(in->buf, in->buf + (lo - in->buf_lo), in->buf_hi - lo);
+    else
         in->buf_hi = lo;
+    in->buf_lo = lo;
 }
 
 static enum status stream_more(struct input *in, uint8_t *dst, uint64_t want, struct err *e)

@@ -374,9 +374,6 @@ enum status run_write(const struct plan *p, const struct format *fmt, const stru
         st = write_all(&x, o, e);
     if (st == ST_OK)
         st = fmt->end(&x.w, e);
-    /* what was read is what was there when we looked first */
-    for (size_t i = 0; i < p->src->n_files && st == ST_OK; i++)
-        st = file_check(p->src->file[i], e);
     if (st == ST_OK)
         st = out_sync(out, e);
     if (fmt->drop && x.w.place)

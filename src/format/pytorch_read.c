@@ -5,6 +5,7 @@
 #include "base/par.h"
 #include "format/hf_index.h"
 #include "format/pytorch.h"
+#include "model/roles.h"
 #include <string.h>
 
 static enum status bad(struct file *f, uint64_t at, const char *code, const char *why,
@@ -199,6 +200,33 @@ static enum status prove_index(const struct model *m, const struct hf_index *x, 
     return ST_OK;
 }
 
+/* What structure does not tell, names do, as in every other container: a Flax TrainState kept in a
+ * PyTorch file has the roles it has in msgpack. */
+static enum status names_too(struct model *m, struct err *e)
+{
+    struct told {
+        enum role role;
+        int64_t of;
+        bool grad;
+    } *told = mem_zalloc(m->n_tensors + 1, sizeof *told);
+    if (!told)
+        return err_nomem(e, m->n_tensors * sizeof *told);
+    for (size_t i = 0; i < m->n_tensors; i++)
+        told[i] = (struct told){m->tensor[i].role, m->tensor[i].of, m->tensor[i].requires_grad};
+    enum status st = roles_by_name(m, e);
+    for (size_t i = 0; i < m->n_tensors; i++) {
+        struct tensor *t = &m->tensor[i];
+        bool open = told[i].role == ROLE_PARAMETER || told[i].role == ROLE_BUFFER;
+        if (!open || t->role == ROLE_PARAMETER) {
+            t->role = told[i].role;
+            t->of = told[i].of;
+            t->requires_grad = told[i].grad;
+        }
+    }
+    mem_free(told);
+    return st;
+}
+
 static enum status read_shards(struct source *s, const struct read_opt *opt, struct model *m,
                                struct err *e)
 {
@@ -226,6 +254,7 @@ static enum status read_shards(struct source *s, const struct read_opt *opt, str
         pytorch_roles(m, root);
     }
     TRY(model_finish(m, e));
+    TRY(names_too(m, e));
     return prove_index(m, &x, shard, index, e);
 }
 
@@ -248,5 +277,6 @@ enum status pytorch_read(struct source *s, const struct read_opt *opt, struct mo
     TRY(read_zip(m, f, opt, &m->tree, e));
     pytorch_roles(m, m->tree);
     TRY(model_finish(m, e));
+    TRY(names_too(m, e));
     return pytorch_moments(m, m->tree, e);
 }

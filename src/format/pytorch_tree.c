@@ -178,7 +178,7 @@ static enum status add_tensor(struct pt_reader *r, const struct pt_tensor *d, st
     struct tensor *t;
     TRY(new_node(r, NODE_TENSOR, v, out, e));
     TRY(model_tensor_add(m, &t, e));
-    t->name = name.n ? name : STR("tensor");
+    t->name = name.p ? name : STR("tensor"); /* a file that is one tensor */
     t->dtype = d->dtype;
     t->view = d->view;
     t->n_dims = d->view.n_dims;
@@ -575,7 +575,7 @@ static enum status step(struct walk *w, struct err *e)
 enum status pytorch_tree(struct pt_reader *r, struct err *e)
 {
     struct walk w = {.r = r};
-    enum status st = visit(&w, r->pk.root, STR(""), NULL, NULL, e);
+    enum status st = visit(&w, r->pk.root, STR_NONE, NULL, NULL, e);
     while (st == ST_OK && w.n > 0)
         st = step(&w, e);
     mem_free(w.stack);

@@ -66,6 +66,14 @@ static enum status training_role(struct model *m, struct tensor *t, struct str r
     return ST_OK;
 }
 
+/* torch numbers the entries of an optimizer's state; a module may be called state too */
+static bool numbered(struct str rest)
+{
+    struct str seg = STR_NONE;
+    uint64_t v;
+    return segment(&rest, &seg) && str_u64(seg, &v);
+}
+
 static enum status one(struct model *m, struct tensor *t, struct err *e)
 {
     struct str rest = t->name, first = STR_NONE, last = STR_NONE;
@@ -75,7 +83,7 @@ static enum status one(struct model *m, struct tensor *t, struct err *e)
     if (str_is(last, "num_batches_tracked") || str_is(t->name, "step") ||
         str_is(t->name, "n_averaged")) {
         t->role = ROLE_COUNTER;
-    } else if (among(first, training)) {
+    } else if (among(first, training) && !(str_is(first, "state") && !numbered(rest))) {
         TRY(training_role(m, t, rest, e));
     } else if (rest.p && among(first, averages)) {
         t->role = ROLE_EMA;

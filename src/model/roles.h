@@ -3,7 +3,7 @@
  *
  * counter    *.num_batches_tracked; step, n_averaged at the top
  * statistic  *.running_mean, *.running_var, batch_stats.*
- * in opt_state.*, optimizer.*, optimizer_states.*, state.*, lr_scheduler.*:
+ * in opt_state.*, optimizer.*, optimizer_states.*, state.NUMBER.*, lr_scheduler.*:
  *            a segment mu, trace, exp_avg, momentum_buffer: moment1; nu, exp_avg_sq: moment2;
  *            count, step as the last segment: counter; anything else: other.
  *            A moment's `of` is the tensor params.REST, REST being what follows mu, nu or trace.

@@ -74,8 +74,11 @@ static enum status largest(struct executor *x, const void *b, uint64_t n, double
     c.p[NNF_P_COUNT] = (int64_t)n;
     memset(stripe, 0, sizeof stripe);
     TRY(x->run(x, &c, e));
-    for (uint64_t i = 0; i < c.n_out; i++)
-        *top = fmax(*top, get(x->fp64, stripe, i));
+    for (uint64_t i = 0; i < c.n_out; i++) {
+        double v = get(x->fp64, stripe, i);
+        if (v > *top)
+            *top = v;
+    }
     return ST_OK;
 }
 

@@ -284,10 +284,7 @@ static uint64_t src_code(const struct model *m, const struct tensor *t, const ui
         memcpy(out, raw + (uint64_t)at * size, size);
     }
     if (d->bits < 8) {
-        unsigned mask = (1u << d->bits) - 1, v = out[0] & mask;
-        if (d->kind == DK_INT && v >> (d->bits - 1))
-            v |= ~mask;
-        out[0] = (uint8_t)v;
+        out[0] = (uint8_t)(out[0] & ((1u << d->bits) - 1));
     }
     if (s->big_endian && d->bits >= 8) {
         size_t w = d->swap_bytes;
