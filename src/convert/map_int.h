@@ -101,6 +101,9 @@ struct map_rule *map_rule_for(struct mapping *m, enum rule_what what, struct str
 /* Pattern with {name} captures and globs; expands dst with what src caught. */
 bool map_capture(struct str pattern, struct str name, struct str dst, struct arena *a,
                  struct str *out);
+/* What a rule makes of a name that its pattern fits. */
+MUSTCHECK enum status map_captured(struct mapping *m, const struct map_rule *r, struct str name,
+                                   struct str *out, struct err *e);
 MUSTCHECK enum status map_rules_used(struct mapping *m, struct err *e);
 
 /* map_layer.c: one source layer, spelled in the target. skel: the layer of the skeleton it was

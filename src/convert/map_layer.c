@@ -94,13 +94,11 @@ static enum status offers_of(struct mapping *m, const struct layer *l, struct of
 /* ---- tensors that keep their names ---- */
 
 /* The target's path of a layer: as a rule says, else its own. */
-static struct str path_of(struct mapping *m, struct str path)
+static enum status path_of(struct mapping *m, struct str path, struct str *out, struct err *e)
 {
     struct map_rule *r = map_rule_for(m, RULE_PAIR, path);
-    struct str out;
-    if (r && !r->from_axes.n && map_capture(r->src, path, r->dst, m->a, &out))
-        return out;
-    return path;
+    *out = path;
+    return r && !r->from_axes.n ? map_captured(m, r, path, out, e) : ST_OK;
 }
 
 /* Every tensor of a layer without a rule, and bare parameters: own name below the target's
@@ -115,7 +113,9 @@ static enum status keep_tensors(struct mapping *m, const struct layer *l, struct
         const struct tensor *x = &m->src->tensor[l->tensor[i]];
         struct made *d;
         TRY(map_made(m, 1, &d, e));
-        struct str path = path_of(m, l->path), parent, leaf;
+        struct str path, parent, leaf;
+        TRY(path_of(m, l->path, &path, e));
+        bool renamed = !str_eq(path, l->path);
         if (i != LEAF_VALUE) {
             name_tail(x->name, &parent, &leaf);
             path = path.n ? arena_fmt(m->a, "%.*s.%.*s", STR_ARG(path), STR_ARG(leaf)) : leaf;
@@ -125,9 +125,8 @@ static enum status keep_tensors(struct mapping *m, const struct layer *l, struct
             d->name = sk->m->tensor[t->tensor[i]].name;
             sk->filled[t->tensor[i]] = true;
         } else {
-            d->name = keep_name && str_eq(path_of(m, l->path), l->path)
-                          ? x->name
-                          : rules_name(m->a, m->to->rules->param, path, "");
+            d->name =
+                keep_name && !renamed ? x->name : rules_name(m->a, m->to->rules->param, path, "");
         }
         if (!d->name.p || (!path.p && path.n))
             return err_nomem(e, x->name.n);
@@ -241,7 +240,7 @@ enum status map_layer(struct mapping *m, const struct layer *l0, struct skeleton
         tl.path = t->path;
         variant = variant_of(t);
     } else {
-        tl.path = path_of(m, l.path);
+        TRY(path_of(m, l.path, &tl.path, e));
         struct map_rule *k = map_rule_for(m, RULE_KIND, l.path);
         variant = k && k->kept_kernel;
     }
@@ -341,8 +340,7 @@ enum status map_pairs(struct mapping *m, struct skeleton *sk, struct err *e)
         struct map_rule *r = m->in[i] ? map_rule_for(m, RULE_PAIR, name) : NULL;
         if (!r || (!r->from_axes.n && is_layer(&m->sl, name)))
             continue; /* without layouts, a parameter of its own is renamed as layers are */
-        if (!map_capture(r->src, name, r->dst, m->a, &dst))
-            return err_nomem(e, name.n);
+        TRY(map_captured(m, r, name, &dst, e));
         struct made *d;
         TRY(map_made(m, 1, &d, e));
         d->name = dst;

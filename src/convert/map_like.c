@@ -180,8 +180,7 @@ static enum status by_rules(struct meeting *w, struct err *e)
         struct map_rule *r = map_rule_for(w->m, RULE_PAIR, w->s[i].path);
         if (!r || r->from_axes.n)
             continue;
-        if (!map_capture(r->src, w->s[i].path, r->dst, w->m->a, &dst))
-            return err_nomem(e, 64);
+        TRY(map_captured(w->m, r, w->s[i].path, &dst, e));
         size_t j = 0;
         while (j < w->n_t && !str_eq(w->t[j].path, dst))
             j++;

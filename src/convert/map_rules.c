@@ -283,6 +283,17 @@ bool map_capture(struct str pattern, struct str name, struct str dst, struct are
     return text.p != NULL;
 }
 
+enum status map_captured(struct mapping *m, const struct map_rule *r, struct str name,
+                         struct str *out, struct err *e)
+{
+    struct line l = {.m = m, .number = r->line};
+    *out = STR("");
+    if (map_capture(r->src, name, r->dst, m->a, out))
+        return ST_OK;
+    return out->p ? bad(&l, e, "map-capture", "TARGET names text that SOURCE does not catch")
+                  : err_nomem(e, name.n);
+}
+
 struct map_rule *map_rule_for(struct mapping *m, enum rule_what what, struct str name)
 {
     for (size_t i = m->rules.n; i-- > 0;) {

@@ -1,4 +1,5 @@
 /* Mapping: exact numbers through every layer kind, there and back; what is ambiguous is asked. */
+#include "base/mem.h"
 #include "convert/map.h"
 #include "framework/framework.h"
 #include "tests/lib/toy.h"
@@ -764,6 +765,41 @@ static void hostile_spelling(void **state)
     }
 }
 
+/* Memory that runs out anywhere is a status, and the next try with more goes further. */
+static void little_memory(void **state)
+{
+    (void)state;
+    struct model m, sk;
+    struct plan p;
+    attention_model(&m, true);
+    model_init(&sk);
+    toy_add(&sk, "params.a.query.kernel", 0, 6, 3, 2, -1);
+    toy_add(&sk, "params.a.key.kernel", 0, 6, 3, 2, -1);
+    toy_add(&sk, "params.a.value.kernel", 0, 6, 3, 2, -1);
+    toy_add(&sk, "params.a.out.kernel", 0, 3, 2, 6, -1);
+    toy_add(&sk, "params.a.query.bias", 0, 3, 2, -1);
+    toy_add(&sk, "params.a.key.bias", 0, 3, 2, -1);
+    toy_add(&sk, "params.a.value.bias", 0, 3, 2, -1);
+    toy_add(&sk, "params.a.out.bias", 0, 6, -1);
+    toy_done(&sk);
+    for (int way = 0; way < 2; way++) {
+        struct map_opt o = {.to = way ? "flax" : "canonical", .like = way ? &sk : NULL};
+        enum status st = ST_LIMIT;
+        size_t tries = 0;
+        for (uint64_t room = 64; st == ST_LIMIT && room < (4u << 20); room += 512, tries++) {
+            mem_set_ceiling(mem_in_use() + room);
+            st = map_to(&p, &m, o);
+            mem_set_ceiling(0);
+            plan_free(&p);
+            buf_free(&asked);
+        }
+        must(st);
+        assert_true(tries > 10);
+    }
+    model_free(&sk);
+    model_free(&m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -778,6 +814,7 @@ int main(void)
         cmocka_unit_test(like_lacks_a_layer),     cmocka_unit_test(options),
         cmocka_unit_test(single_tensors),         cmocka_unit_test(drops_and_makes_up),
         cmocka_unit_test(missing_bias),           cmocka_unit_test(hostile_spelling),
+        cmocka_unit_test(little_memory),
     };
     int r = cmocka_run_group_tests(tests, NULL, NULL);
     buf_free(&asked);

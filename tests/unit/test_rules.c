@@ -33,10 +33,10 @@ static enum status parse(const char *text)
 static void letters(void **state)
 {
     (void)state;
-    static const char *const good[] = {"",     "O",        "O I H W",  "OIHW",
-                                       "(ND)E", "E (N D)", "-H -W I O", "1 1 C", "O (C S)"};
-    static const char *const bad[] = {"(", ")", "()", "O O", "((N) D)", "-", "- H", "O*", "(1)",
-                                      "-1", "N)", "(-", "é"};
+    static const char *const good[] = {"",        "O",         "O I H W", "OIHW",   "(ND)E",
+                                       "E (N D)", "-H -W I O", "1 1 C",   "O (C S)"};
+    static const char *const bad[] = {"(",  ")",   "()", "O O", "((N) D)", "-", "- H",
+                                      "O*", "(1)", "-1", "N)",  "(-",      "é"};
     struct axes x;
     for (size_t i = 0; i < sizeof good / sizeof *good; i++)
         assert_int_equal(axes_parse(str_from(good[i]), &x, &err), ST_OK);
@@ -212,6 +212,11 @@ static void unused_rule(void **state)
     assert_string_equal(err.code, "map-unused");
     assert_non_null(strstr(err.reason, "line 2 "));
     plan_free(&p);
+    o.rules = STR("{i} -> b.{j}\n");
+    plan_init(&p, &m);
+    assert_int_equal(map_plan(&p, &o, NULL, 0, NULL, &err), ST_USAGE);
+    assert_string_equal(err.code, "map-capture");
+    plan_free(&p);
     model_free(&m);
 }
 
@@ -248,8 +253,8 @@ static void manual(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(letters),  cmocka_unit_test(edits),   cmocka_unit_test(tables),
-        cmocka_unit_test(accepted), cmocka_unit_test(refused), cmocka_unit_test(captures),
+        cmocka_unit_test(letters),     cmocka_unit_test(edits),   cmocka_unit_test(tables),
+        cmocka_unit_test(accepted),    cmocka_unit_test(refused), cmocka_unit_test(captures),
         cmocka_unit_test(unused_rule), cmocka_unit_test(manual),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
