@@ -136,12 +136,18 @@ static enum status run(struct args *a, struct err *e)
     struct plan p;
     const struct format *f;
     uint32_t rules_version = 0;
+    struct buf rules = BUF_INIT;
     model_init(&m);
     plan_init(&p, &m);
     enum status st = open_source(a, a->arg[0], &m, &f, e);
     if (st == ST_OK)
-        st = a->set[OPT_CANONICAL] ? map_canonical(&p, a->text[OPT_FROM], &rules_version, e)
-                                   : plan_identity(&p, e);
+        st = read_rules_file(a, &rules, e);
+    if (st == ST_OK)
+        st = a->set[OPT_CANONICAL]
+                 ? map_canonical_ruled(&p, a->text[OPT_FROM], buf_as_str(&rules),
+                                       a->text[OPT_MAP], &rules_version, e)
+                 : plan_identity(&p, e);
+    buf_free(&rules);
     if (st == ST_OK)
         st = digest_model(a, &p, rules_version, e);
     for (size_t i = 0; i < m.n_files && st == ST_OK; i++)
@@ -151,5 +157,5 @@ static enum status run(struct args *a, struct err *e)
     return st;
 }
 
-static const enum opt opts[] = {OPT_CANONICAL, OPT_TENSORS, OPT_FROM, OPT_INPUT_FORMAT, OPT_N};
+static const enum opt opts[] = {OPT_CANONICAL, OPT_TENSORS, OPT_FROM, OPT_MAP, OPT_INPUT_FORMAT, OPT_N};
 const struct command id_command = {"id", "SRC", "Print the model's digest", opts, 1, 1, run, false};

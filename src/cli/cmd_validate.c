@@ -187,13 +187,17 @@ static enum status by_tensor(const struct args *a, struct side *s, struct valida
     struct validate_opt o;
     const char *from[2] = {a->text[OPT_FROM], a->text[OPT_TO]};
     uint32_t version;
-    for (size_t i = 0; i < 2; i++) {
-        enum status st = map_canonical(&s[i].p, from[i], &version, e);
-        if (st != ST_OK) {
+    struct buf rules = BUF_INIT;
+    enum status st = read_rules_file(a, &rules, e);
+    for (size_t i = 0; i < 2 && st == ST_OK; i++) {
+        st = map_canonical_ruled(&s[i].p, from[i], buf_as_str(&rules), a->text[OPT_MAP], &version,
+                                 e);
+        if (st != ST_OK)
             err_file(e, a->arg[i]);
-            return st;
-        }
     }
+    buf_free(&rules);
+    if (st != ST_OK)
+        return st;
     options(a, &o);
     return validate_run(&s[0].p, NULL, "canonical", &s[1].p, NULL, "canonical", NULL, &o, r, e);
 }

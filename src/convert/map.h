@@ -10,7 +10,7 @@ struct map_opt {
     const char *from; /* framework of the source; NULL = recognise */
     const char *to;   /* "flax" ...; "source" = the spelling before canonical; NULL = keep names and
                          axes   (canonical when the target is the archive, unless as_is) */
-    const struct model *like;      /* target skeleton: names, shapes, dtypes to meet; NULL = none */
+    const struct model *like;      /* target skeleton: names and shapes to meet; NULL = none */
     struct str rules;              /* text of a rules file (nnferry-map.5), empty = none */
     const char *rules_path;        /* for messages */
     const char *const *dtype;      /* --dtype entries "bfloat16" or "GLOB=bfloat16"; NULL ends */
