@@ -47,6 +47,11 @@ struct out {
     size_t n_files, cap_files;
     size_t n_open;
     uint64_t tick;
+    /* out_sync_begin */
+    bool sync_due, syncing; /* asked for; a thread is at it */
+    pthread_t sync_thread;
+    enum status sync_status;
+    struct err sync_err;
 };
 
 static enum status out_err(const struct out *o, const char *code, int sys, struct err *e,
@@ -509,7 +514,7 @@ static int sync_folders(const struct out *o)
     return sync_folder(o->dir, o->temp);
 }
 
-enum status out_sync(struct out *o, struct err *e)
+static enum status sync_all(struct out *o, struct err *e)
 {
     for (size_t i = 0; i < o->n_files; i++) {
         int fd;
@@ -521,6 +526,32 @@ enum status out_sync(struct out *o, struct err *e)
     }
     int sys = o->opt.is_dir ? sync_folders(o) : 0;
     return sys == 0 ? ST_OK : out_err(o, write_code(sys), sys, e, "cannot sync the folder to disk");
+}
+
+static void *sync_body(void *ctx)
+{
+    struct out *o = ctx;
+    o->sync_status = sync_all(o, &o->sync_err);
+    return NULL;
+}
+
+void out_sync_begin(struct out *o)
+{
+    o->sync_due = true;
+    if (!o->syncing)
+        o->syncing = pthread_create(&o->sync_thread, NULL, sync_body, o) == 0;
+}
+
+enum status out_sync(struct out *o, struct err *e)
+{
+    o->sync_due = false;
+    if (!o->syncing)
+        return sync_all(o, e);
+    pthread_join(o->sync_thread, NULL);
+    o->syncing = false;
+    if (o->sync_status != ST_OK && e)
+        *e = o->sync_err;
+    return o->sync_status;
 }
 
 static int close_all(struct out *o)
@@ -568,6 +599,8 @@ static int rename_over(struct out *o)
 enum status out_publish(struct out *o, struct err *e)
 {
     struct stat st;
+    if (o->sync_due)
+        TRY(out_sync(o, e));
     int sys = close_all(o);
     if (sys != 0)
         return out_err(o, write_code(sys), sys, e, "cannot close");
@@ -590,6 +623,8 @@ void out_end(struct out *o)
 {
     if (!o)
         return;
+    if (o->syncing)
+        pthread_join(o->sync_thread, NULL);
     (void)close_all(o);
     for (size_t i = 0; i < o->n_files; i++)
         mem_free(o->file[i].rel);

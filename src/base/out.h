@@ -31,6 +31,10 @@ MUSTCHECK enum status out_pwrite(struct out *o, int id, const void *p, size_t n,
 MUSTCHECK enum status out_truncate(struct out *o, int id, uint64_t size, struct err *e);
 /* fsync of every file and of the temporary folder. */
 MUSTCHECK enum status out_sync(struct out *o, struct err *e);
+/* Begins out_sync on a thread of its own, so that what is written can be read back meanwhile.
+ * Nothing may be added or written afterwards. out_sync, else out_publish, waits for it and fails
+ * where it failed; where no thread can be had they do all of it. */
+void out_sync_begin(struct out *o);
 /* The temporary path of the target (file or folder), for reading back; the final name is put in
  * messages by the caller. */
 const char *out_temp_path(const struct out *o);

@@ -279,19 +279,20 @@ static enum status one(struct mapping *m, struct layer *l, struct err *e)
     if (said || !n || l->flat_c || strcmp(m->from->rules->flat, m->to->rules->flat) == 0)
         return ST_OK;
     const struct layer *prev, *conv;
+    bool flat = false, given = false;
+    for (size_t i = 0; i < m->sl.n && !flat; i++)
+        flat = flattens(m, &m->sl.layer[i], n);
+    if (!flat) /* no convolution it could follow: there is nothing to ask */
+        return ST_OK;
     if (before(m, l, &prev, &conv)) {
         bool norm = is_norm(l->kind); /* one over a flattened map follows it directly */
         bool plain = prev && gives(m, prev, n) && accounted(m, prev);
         bool ask_it = conv && flattens(m, conv, n) && !plain && !(norm && conv != prev);
         return ask_it ? ask(m, l, n, conv, e) : ST_OK;
     }
-    bool flat = false, given = false;
-    for (size_t i = 0; i < m->sl.n; i++) {
-        const struct layer *o = &m->sl.layer[i];
-        flat = flat || flattens(m, o, n);
-        given = given || (o != l && gives(m, o, n));
-    }
-    return flat && !given ? ask(m, l, n, NULL, e) : ST_OK;
+    for (size_t i = 0; i < m->sl.n && !given; i++)
+        given = &m->sl.layer[i] != l && gives(m, &m->sl.layer[i], n);
+    return given ? ST_OK : ask(m, l, n, NULL, e);
 }
 
 enum status map_flatten(struct mapping *m, struct err *e)

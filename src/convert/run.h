@@ -26,8 +26,8 @@ MUSTCHECK enum status run_cost(const struct plan *p, const struct run_opt *o, st
 /* Digest kept of every slab while writing (XXH3-128 of raw bytes): what reading back is checked
  * against. */
 struct slab_digests;
-/* Writes every tensor of p->dst through fmt's writer into out. Afterwards the file is synced but
- * not published. *kept (free with slab_digests_free) serves run_readback. */
+/* Writes every tensor of p->dst through fmt's writer into out. Afterwards its sync is
+ * under way; out_publish waits for it. *kept (free with slab_digests_free) serves run_readback. */
 MUSTCHECK enum status run_write(const struct plan *p, const struct format *fmt,
                                 const struct write_opt *wo, const struct run_opt *o,
                                 struct out *out, struct slab_digests **kept, struct err *e);

@@ -375,7 +375,7 @@ enum status run_write(const struct plan *p, const struct format *fmt, const stru
     if (st == ST_OK)
         st = fmt->end(&x.w, e);
     if (st == ST_OK)
-        st = out_sync(out, e);
+        out_sync_begin(out);
     if (fmt->drop && x.w.place)
         fmt->drop(&x.w);
     free_slots(&x);
