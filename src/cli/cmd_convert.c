@@ -100,13 +100,18 @@ static enum status provenance(struct job *j, struct err *e)
     return ST_OK;
 }
 
+/* What is lost or made up, in as many lines as a reader takes; --dry-run has all. */
+#define SAY_LINES 24
 static void say_ledger(const struct job *j)
 {
-    for (size_t i = 0; i < j->p.n_lines; i++) {
+    size_t n = j->p.n_lines < SAY_LINES ? j->p.n_lines : SAY_LINES;
+    for (size_t i = 0; i < n; i++) {
         const struct ledger_line *l = &j->p.line[i];
         log_note("%s %.*s: %.*s", l->kind == LEDGER_DROP ? "left behind" : "filled in",
                  STR_ARG(l->name), STR_ARG(l->why));
     }
+    if (j->p.n_lines > n)
+        log_note("and %zu more such lines; --dry-run lists them", j->p.n_lines - n);
 }
 
 static enum status show_plan(const struct job *j, struct err *e)
