@@ -118,9 +118,9 @@ static inline __m512i bf16_of(__m512i u, __mmask16 *over)
         _mm512_add_epi32(u, _mm512_add_epi32(_mm512_set1_epi32(0x7fff), even)), 16);
     __mmask16 empty = _mm512_testn_epi32_mask(hi, _mm512_set1_epi32(0x7f));
     __m512i nan = _mm512_mask_or_epi32(hi, empty, hi, _mm512_set1_epi32(0x40));
-    *over |= _mm512_mask_cmpeq_epi32_mask(
-        _mm512_cmplt_epi32_mask(a, inf), _mm512_and_si512(r, _mm512_set1_epi32(0x7fff)),
-        _mm512_set1_epi32(0x7f80));
+    *over |= _mm512_mask_cmpeq_epi32_mask(_mm512_cmplt_epi32_mask(a, inf),
+                                          _mm512_and_si512(r, _mm512_set1_epi32(0x7fff)),
+                                          _mm512_set1_epi32(0x7f80));
     return _mm512_mask_blend_epi32(_mm512_cmpgt_epi32_mask(a, inf), r, nan);
 }
 

@@ -187,7 +187,8 @@ static void transposes_equal_scalar(void **state)
     cpu_limit(~0u);
 }
 
-/* Patterns of every class, transposed and cast in one go, against one after the other; any range. */
+/* Patterns of every class, transposed and cast in one go, against one after the other; any range.
+ */
 static void transposes_that_cast(void **state)
 {
     (void)state;
@@ -243,10 +244,11 @@ static void packing(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(casts_equal_conversion_by_parts), cmocka_unit_test(known_values),
-        cmocka_unit_test(small_floats_round_trip), cmocka_unit_test(transposes_equal_scalar),
-        cmocka_unit_test(transposes_that_cast),
-        cmocka_unit_test(packing)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(casts_equal_conversion_by_parts),
+                                       cmocka_unit_test(known_values),
+                                       cmocka_unit_test(small_floats_round_trip),
+                                       cmocka_unit_test(transposes_equal_scalar),
+                                       cmocka_unit_test(transposes_that_cast),
+                                       cmocka_unit_test(packing)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,6 @@
 /* XXH3-128 and XXH64: known answers of the reference implementation, and incremental = whole. */
-#include "codec/xxh.h"
 #include "base/cpu.h"
+#include "codec/xxh.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -69,6 +69,6 @@ static void instruction_sets(void **state)
 int main(void)
 {
     const struct CMUnitTest t[] = {cmocka_unit_test(known), cmocka_unit_test(incremental),
-                                 cmocka_unit_test(instruction_sets)};
+                                   cmocka_unit_test(instruction_sets)};
     return cmocka_run_group_tests(t, NULL, NULL);
 }
