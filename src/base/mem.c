@@ -116,14 +116,17 @@ void *mem_resize(void *p, size_t n)
     if (!p)
         return mem_alloc(n);
     size_t old = whole_of(p), whole;
-    if (!add_size(n, HEAD, &whole) || faulted() || mem_charge(whole) != 0)
+    /* large blocks move by remapping, so only the difference is new */
+    if (!add_size(n, HEAD, &whole) || faulted() || (whole > old && mem_charge(whole - old) != 0))
         return NULL;
     char *q = realloc((char *)p - HEAD, whole);
     if (!q) {
-        mem_uncharge(whole);
+        if (whole > old)
+            mem_uncharge(whole - old);
         return NULL;
     }
-    mem_uncharge(old);
+    if (whole < old)
+        mem_uncharge(old - whole);
     memcpy(q, &whole, sizeof whole);
     return q + HEAD;
 }

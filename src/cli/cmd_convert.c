@@ -100,13 +100,18 @@ static enum status provenance(struct job *j, struct err *e)
     return ST_OK;
 }
 
+/* What is lost or made up, in as many lines as a reader takes; --dry-run has all. */
+#define SAY_LINES 24
 static void say_ledger(const struct job *j)
 {
-    for (size_t i = 0; i < j->p.n_lines; i++) {
+    size_t n = j->p.n_lines < SAY_LINES ? j->p.n_lines : SAY_LINES;
+    for (size_t i = 0; i < n; i++) {
         const struct ledger_line *l = &j->p.line[i];
         log_note("%s %.*s: %.*s", l->kind == LEDGER_DROP ? "left behind" : "filled in",
                  STR_ARG(l->name), STR_ARG(l->why));
     }
+    if (j->p.n_lines > n)
+        log_note("and %zu more such lines; --dry-run lists them", j->p.n_lines - n);
 }
 
 static enum status show_plan(const struct job *j, struct err *e)
@@ -293,12 +298,71 @@ static enum status one(struct args *a, const char *src, const char *dst, struct 
     return st;
 }
 
+/* Several sources go into a folder that exists, each under its own name with the format's suffix.
+ * The first failure stops, unless --keep-going. */
+static enum status several(struct args *a, const char *folder, struct err *e)
+{
+    enum status worst = ST_OK;
+    struct err first = {0};
+    const struct format *fmt =
+        a->set[OPT_FORMAT] ? format_find(str_from(a->text[OPT_FORMAT])) : NULL;
+    for (size_t i = 0; !fmt && a->set[OPT_TO] && i < n_formats; i++)
+        if (formats[i]->framework && strcmp(formats[i]->framework, a->text[OPT_TO]) == 0)
+            fmt = formats[i];
+    if (path_kind(folder) != PATH_DIR)
+        return err_set(e, ST_USAGE, NULL, "with several sources -o names a folder that exists");
+    if (!fmt || !fmt->writes)
+        return err_set(e, ST_USAGE, NULL, "with several sources --format says what to write");
+    for (size_t i = 0; i < a->n_args; i++) {
+        struct buf dst = BUF_INIT;
+        struct str base = str_from(a->arg[i]);
+        while (base.n > 1 && base.p[base.n - 1] == '/')
+            base.n--;
+        size_t lo = base.n;
+        while (lo > 0 && base.p[lo - 1] != '/')
+            lo--;
+        base = str_sub(base, lo, base.n);
+        const struct format *own = format_by_suffix(base);
+        for (size_t k = 0; own && k < sizeof own->suffix / sizeof *own->suffix; k++) {
+            struct str suffix = str_from(own->suffix[k]);
+            if (suffix.n && suffix.n < base.n && str_ends(base, suffix)) {
+                base.n -= suffix.n;
+                break;
+            }
+        }
+        buf_fmt(&dst, "%s/%.*s%s", folder, STR_ARG(base), fmt->suffix[0] ? fmt->suffix[0] : "");
+        buf_u8(&dst, 0);
+        enum status st = buf_ok(&dst, e);
+        if (st == ST_OK)
+            st = one(a, a->arg[i], (const char *)dst.p, e);
+        buf_free(&dst);
+        if (st != ST_OK && (!a->set[OPT_KEEP_GOING] || st == ST_SIGNAL))
+            return st;
+        if (st != ST_OK) {
+            char line[2048];
+            err_line(e, line, sizeof line);
+            log_warn("skipped: %s", line);
+            if (worst == ST_OK) {
+                worst = ST_CANNOT;
+                first = *e;
+            }
+        }
+    }
+    if (worst != ST_OK) {
+        *e = first;
+        e->status = worst;
+    }
+    return worst;
+}
+
 static enum status run(struct args *a, struct err *e)
 {
     if (!a->set[OPT_OUTPUT] && !a->set[OPT_DRY_RUN])
         return err_set(e, ST_USAGE, NULL, "convert needs -o DST");
     const char *dst = a->set[OPT_OUTPUT] ? a->text[OPT_OUTPUT] : "";
-    return one(a, a->arg[0], dst, e);
+    if (a->n_args == 1)
+        return one(a, a->arg[0], dst, e);
+    return several(a, dst, e);
 }
 
 static const enum opt opts[] = {OPT_OUTPUT,
@@ -326,6 +390,11 @@ static const enum opt opts[] = {OPT_OUTPUT,
                                 OPT_DRY_RUN,
                                 OPT_KEEP_GOING,
                                 OPT_N};
-const struct command convert_command = {
-    "convert", "SRC -o DST", "Convert a checkpoint to another format or framework", opts, 1, 1,
-    run,       false};
+const struct command convert_command = {"convert",
+                                        "SRC... -o DST",
+                                        "Convert a checkpoint to another format or framework",
+                                        opts,
+                                        1,
+                                        SIZE_MAX,
+                                        run,
+                                        false};

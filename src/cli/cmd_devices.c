@@ -1,6 +1,7 @@
 /* nnferry devices: OpenCL platforms and devices, and why there are none. */
 #include "cli/command.h"
 #include "validate/devices.h"
+#include <stdlib.h>
 #include <string.h>
 
 static void json_device(size_t i, const struct device_row *r)
@@ -51,7 +52,7 @@ static void text_device(size_t i, const struct device_row *r)
 static enum status run(struct args *a, struct err *e)
 {
     struct devices d = {0};
-    struct devices_opt o = {0};
+    struct devices_opt o = {.vendors = getenv("OCL_ICD_VENDORS")};
     enum status st = devices_list(&o, &d, e);
     size_t usable = 0;
     if (st == ST_OK && a->set[OPT_JSON]) {
@@ -73,8 +74,8 @@ static enum status run(struct args *a, struct err *e)
         while (rest.n && str_split(&rest, '\n', &line)) {
             if (line.n == 0)
                 continue;
-            print_fmt("note: ");
-            print_name(line);
+            print_fmt("note: "); /* plain already */
+            print_str(line);
             print_fmt("\n");
         }
     }

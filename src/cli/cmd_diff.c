@@ -30,10 +30,12 @@ static enum status open_side(const struct args *a, size_t i, struct side *s, str
 }
 
 static enum status plan_side(const struct args *a, size_t i, struct side *s, bool canonical,
-                             struct err *e)
+                             struct str rules, struct err *e)
 {
     uint32_t version;
-    enum status st = canonical ? map_canonical(&s->p, NULL, &version, e) : plan_identity(&s->p, e);
+    enum status st = canonical
+                         ? map_canonical_ruled(&s->p, NULL, rules, a->text[OPT_MAP], &version, e)
+                         : plan_identity(&s->p, e);
     if (st != ST_OK)
         err_file(e, a->arg[i]);
     return st;
@@ -182,8 +184,12 @@ static enum status run(struct args *a, struct err *e)
     if (st == ST_OK)
         st = open_side(a, 1, &s[1], e);
     bool canonical = st == ST_OK && !same_names(&s[0].m, &s[1].m);
+    struct buf rules = BUF_INIT;
+    if (st == ST_OK)
+        st = read_rules_file(a, &rules, e);
     for (size_t i = 0; i < 2 && st == ST_OK; i++)
-        st = plan_side(a, i, &s[i], canonical, e);
+        st = plan_side(a, i, &s[i], canonical, buf_as_str(&rules), e);
+    buf_free(&rules);
     if (st == ST_OK && a->set[OPT_JSON]) {
         json_w_key(print_json(), STR("canonical"));
         json_w_bool(print_json(), canonical);
@@ -213,6 +219,6 @@ static enum status run(struct args *a, struct err *e)
     return st;
 }
 
-static const enum opt opts[] = {OPT_RTOL, OPT_ATOL, OPT_INPUT_FORMAT, OPT_N};
+static const enum opt opts[] = {OPT_RTOL, OPT_ATOL, OPT_MAP, OPT_INPUT_FORMAT, OPT_N};
 const struct command diff_command = {
     "diff", "A B", "Tell which tensors differ, by how much", opts, 2, 2, run, false};

@@ -143,10 +143,9 @@ static enum status run(struct args *a, struct err *e)
     if (st == ST_OK)
         st = read_rules_file(a, &rules, e);
     if (st == ST_OK)
-        st = a->set[OPT_CANONICAL]
-                 ? map_canonical_ruled(&p, a->text[OPT_FROM], buf_as_str(&rules),
-                                       a->text[OPT_MAP], &rules_version, e)
-                 : plan_identity(&p, e);
+        st = a->set[OPT_CANONICAL] ? map_canonical_ruled(&p, a->text[OPT_FROM], buf_as_str(&rules),
+                                                         a->text[OPT_MAP], &rules_version, e)
+                                   : plan_identity(&p, e);
     buf_free(&rules);
     if (st == ST_OK)
         st = digest_model(a, &p, rules_version, e);
@@ -157,5 +156,6 @@ static enum status run(struct args *a, struct err *e)
     return st;
 }
 
-static const enum opt opts[] = {OPT_CANONICAL, OPT_TENSORS, OPT_FROM, OPT_MAP, OPT_INPUT_FORMAT, OPT_N};
+static const enum opt opts[] = {OPT_CANONICAL, OPT_TENSORS,      OPT_FROM,
+                                OPT_MAP,       OPT_INPUT_FORMAT, OPT_N};
 const struct command id_command = {"id", "SRC", "Print the model's digest", opts, 1, 1, run, false};

@@ -8,6 +8,7 @@
 #include "convert/pair.h"
 #include "validate/validate.h"
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 struct side {
@@ -106,8 +107,8 @@ static void text_report(const struct args *a, const struct validate_report *r)
     while (rest.n && str_split(&rest, '\n', &line)) {
         if (line.n == 0)
             continue;
-        print_fmt("note: ");
-        print_name(line);
+        print_fmt("note: "); /* plain already */
+        print_str(line);
         print_fmt("\n");
     }
     print_fmt("computed by: ");
@@ -172,6 +173,7 @@ static void options(const struct args *a, struct validate_opt *o)
         .level = a->text[OPT_LEVEL] && strcmp(a->text[OPT_LEVEL], "tensor") == 0 ? VALIDATE_TENSOR
                                                                                  : VALIDATE_LAYER,
         .device = a->text[OPT_DEVICE],
+        .vendors = getenv("OCL_ICD_VENDORS"),
         .seed = a->set[OPT_SEED] ? a->number[OPT_SEED] : 1,
         .rtol = a->set[OPT_RTOL] ? a->real[OPT_RTOL] : NAN,
         .atol = a->set[OPT_ATOL] ? a->real[OPT_ATOL] : NAN,

@@ -53,8 +53,8 @@ static enum status start_spawner(struct err *e)
                                 .tmpdir = getenv("TMPDIR"),
                                 .libexec = NNFERRY_LIBEXEC "/nnferry-worker",
                                 .image = nnferry_worker_image,
-                                .image_bytes =
-                                    (size_t)(nnferry_worker_image_end - nnferry_worker_image)};
+                                .image_bytes = (size_t)((uintptr_t)nnferry_worker_image_end -
+                                                        (uintptr_t)nnferry_worker_image)};
     return child_start(&o, e);
 }
 

@@ -64,7 +64,8 @@ void print_name(struct str s)
         size_t k = s.n < 200 ? s.n : 200;
         while (k < s.n && k > 1 && ((unsigned char)s.p[k] & 0xc0) == 0x80)
             k--;
-        print_str((struct str){text, err_escape(s.p, k, text, sizeof text)});
+        size_t n = err_escape(s.p, k, text, sizeof text);
+        print_str((struct str){text, n});
         s = str_sub(s, k, s.n);
     }
 }

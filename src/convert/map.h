@@ -10,12 +10,12 @@ struct map_opt {
     const char *from; /* framework of the source; NULL = recognise */
     const char *to;   /* "flax" ...; "source" = the spelling before canonical; NULL = keep names and
                          axes   (canonical when the target is the archive, unless as_is) */
-    const struct model *like;      /* target skeleton: names and shapes to meet; NULL = none */
-    struct str rules;              /* text of a rules file (nnferry-map.5), empty = none */
-    const char *rules_path;        /* for messages */
-    const char *const *dtype;      /* --dtype entries "bfloat16" or "GLOB=bfloat16"; NULL ends */
-    const char *const *select;     /* globs; NULL = all */
-    const char *const *allow_drop; /* globs */
+    const struct model *like;       /* target skeleton: names and shapes to meet; NULL = none */
+    struct str rules;               /* text of a rules file (nnferry-map.5), empty = none */
+    const char *rules_path;         /* for messages */
+    const char *const *dtype;       /* --dtype entries "bfloat16" or "GLOB=bfloat16"; NULL ends */
+    const char *const *select;      /* globs; NULL = all */
+    const char *const *allow_drop;  /* globs */
     const char *const *allow_synth; /* globs */
     bool allow_overflow;
     bool drop_train_state;

@@ -52,7 +52,7 @@ void model_free(struct model *m)
 static void *grow(void **v, size_t *n, size_t *cap, size_t size)
 {
     if (*n == *cap) {
-        size_t want = *cap ? *cap * 2 : 16, bytes;
+        size_t want = *cap < 1024 ? *cap * 2 + 16 : *cap + *cap / 4, bytes;
         if (!mul_size(want, size, &bytes))
             return NULL;
         void *w = mem_resize(*v, bytes);

@@ -32,12 +32,12 @@ struct node {
         text;  /* STR, BYTES; BIGINT: decimal; DICT: class name such as "collections.OrderedDict",
                   empty = plain dict; OPAQUE: global name; DTYPE: name */
     int64_t i; /* BOOL 0/1, INT */
-    uint64_t bits[2];   /* FLOAT: IEEE double bits (never through FP registers); COMPLEX: re, im */
-    uint32_t tensor;    /* TENSOR */
-    uint64_t offset;    /* where in the file, for messages */
-    struct node *key;   /* this node's key inside a DICT (any scalar kind), else NULL. OPAQUE: not an
-                           item but an attribute of the dict object, text names it ("_metadata"),
-                           or an item whose key is no scalar, text "(key N)" */
+    uint64_t bits[2]; /* FLOAT: IEEE double bits (never through FP registers); COMPLEX: re, im */
+    uint32_t tensor;  /* TENSOR */
+    uint64_t offset;  /* where in the file, for messages */
+    struct node *key; /* this node's key inside a DICT (any scalar kind), else NULL. OPAQUE: not an
+                         item but an attribute of the dict object, text names it ("_metadata"),
+                         or an item whose key is no scalar, text "(key N)" */
     struct node *child; /* first child; in file order */
     struct node *last;  /* last child */
     struct node *next;  /* next sibling */

@@ -202,7 +202,7 @@ static int load_table(void **dispatch, void *lib)
     struct cl_api *api = &S.cl;
 #define X(place, result, name, args)                                                               \
     {                                                                                              \
-        void *f = lib ? dlsym(lib, #name) : dispatch[place];                                       \
+        void *f = lib ? dlsym(lib, #name) : dispatch ? dispatch[place] : 0;                        \
         if (!f)                                                                                    \
             return 0;                                                                              \
         memcpy(&api->name, &f, sizeof f);                                                          \

@@ -134,6 +134,17 @@ def results(d):
     names = {x["name"]: x for x in j["differences"]}
     check("diff finds", r.returncode == 1 and j["exit"] == 1 and names["w"]["unequal"] == 1 and names["w"]["first"] == 1
           and names["b"]["only_in"] == "A" and names["c"]["only_in"] == "B", r.stdout)
+    many = os.path.join(d, "many")
+    os.mkdir(many)
+    r = run("convert", src, other, "-o", many, "--format", "npz")
+    check("several sources", r.returncode == 0 and sorted(os.listdir(many)) == ["a.npz", "b.npz"], r.stderr)
+    check("several sources need a folder", one_line(run("convert", src, other, "-o", os.path.join(d, "x.npz")), 2))
+    broken = os.path.join(d, "broken.safetensors")
+    open(broken, "wb").write(b"\0" * 4)
+    r = run("convert", broken, src, "-o", many, "--format", "msgpack")
+    check("several sources stop at the first failure", one_line(r, 3) and "a.msgpack" not in os.listdir(many), r.stderr)
+    r = run("convert", broken, src, "-o", many, "--format", "msgpack", "--keep-going")
+    check("--keep-going goes on", r.returncode == 4 and "a.msgpack" in os.listdir(many), r.stderr)
     archive = os.path.join(d, "out.tar.zst")
     check("verify", run("verify", archive).returncode == 0)
     check("verify of no archive", one_line(run("verify", src), 3))
