@@ -4,24 +4,46 @@
 #include <stdio.h>
 #include <string.h>
 
+/* Bytes of the one UTF-8 character at p, or 1 where none starts. */
+static size_t char_bytes(const char *p, size_t left)
+{
+    unsigned char c = (unsigned char)*p;
+    size_t n = c >= 0xf0 ? 4 : c >= 0xe0 ? 3 : c >= 0xc0 ? 2 : 1, bad;
+    return n > 1 && n <= left && str_utf8((struct str){p, n}, &bad) ? n : 1;
+}
+
+/* What a terminal obeys instead of showing: C0, DEL, C1, line separators, marks that turn the
+ * direction of writing. A byte that is no UTF-8 is among them. */
+static bool steers(const char *p, size_t n)
+{
+    unsigned char c = (unsigned char)p[0], d = n > 1 ? (unsigned char)p[1] : 0,
+                  t = n > 2 ? (unsigned char)p[2] : 0;
+    if (n == 1)
+        return c < 0x20 || c >= 0x7f;
+    if (n == 2)
+        return c == 0xc2 && d < 0xa0; /* U+0080..9F */
+    return n == 3 && c == 0xe2 &&
+           ((d == 0x80 && (t == 0x8e || t == 0x8f || (t >= 0xa8 && t <= 0xae))) || /* U+200E.. */
+            (d == 0x81 && t >= 0xa6 && t <= 0xa9));                                /* U+2066..69 */
+}
+
+size_t err_char(const char *p, size_t left, bool *unsafe)
+{
+    size_t n = char_bytes(p, left);
+    *unsafe = steers(p, n);
+    return n;
+}
+
 size_t err_escape(const char *p, size_t len, char *out, size_t n)
 {
     static const char hex[] = "0123456789abcdef";
-    size_t o = 0, i = 0;
+    size_t o = 0;
     if (n == 0)
         return 0;
-    while (i < len) {
-        size_t step = 1, bad;
-        unsigned char c = (unsigned char)p[i];
-        if (c >= 0x80) {
-            /* the longest valid sequence that starts here, if any */
-            for (step = 4; step > 1; step--)
-                if (i + step <= len && str_utf8((struct str){p + i, step}, &bad))
-                    break;
-        }
-        /* C1 control characters (U+0080..9F) steer terminals too */
-        bool c1 = step == 2 && c == 0xc2 && (unsigned char)p[i + 1] < 0xa0;
-        if ((step == 1 && (c < 0x20 || c >= 0x7f || c == '\\')) || c1) {
+    for (size_t i = 0, step; i < len; i += step) {
+        bool unsafe;
+        step = err_char(p + i, len - i, &unsafe);
+        if (unsafe || p[i] == '\\') {
             if (o + 4 * step >= n)
                 break;
             for (size_t k = 0; k < step; k++) {
@@ -37,7 +59,6 @@ size_t err_escape(const char *p, size_t len, char *out, size_t n)
             memcpy(out + o, p + i, step);
             o += step;
         }
-        i += step;
     }
     out[o] = 0;
     return o;

@@ -58,6 +58,9 @@ size_t err_line(const struct err *e, char *out, size_t n);
 /* Escapes control bytes, backslash and invalid UTF-8 of p[0..len) as \xHH into out
  * (terminated, cut at a whole escape). Returns the length written. */
 size_t err_escape(const char *p, size_t len, char *out, size_t n);
+/* Bytes of the character at p, left >= 1; *unsafe: a terminal obeys it instead of showing it
+ * (controls, marks of direction), or it is no UTF-8. */
+size_t err_char(const char *p, size_t left, bool *unsafe);
 
 /* Propagates a failure: TRY(f(x, e)); */
 #define TRY(expr)                                                                                  \

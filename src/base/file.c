@@ -3,6 +3,9 @@
  * SIGBUS: every mapped window stands in a fixed table. When a page behind a mapping is gone (the
  * file shrank), the handler puts a zero page there and marks the file; file_check reports it. The
  * handler only reads the table, calls mmap and sets a flag.
+ *
+ * Descriptors: half of what the host allows is kept open. A file beyond that (a model of very many
+ * shards, a small RLIMIT_NOFILE) is opened anew for each read and must still be the file it was.
  */
 #include "base/file.h"
 #include "base/checked.h"
@@ -14,12 +17,17 @@
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
+#include <time.h>
 #include <unistd.h>
 
+#define OPEN_FLAGS (O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY) /* a FIFO must not hang us */
+#define WAIT_MS 2000 /* for a descriptor that another thread holds during one read */
+
 struct file {
-    int fd;
+    int fd; /* -1: opened anew for each read */
     struct stat st;
     bool network;
     _Atomic int torn; /* a mapped page vanished */
@@ -120,6 +128,70 @@ static bool is_network(int fd)
     }
 }
 
+static _Atomic int n_kept; /* descriptors that stay open */
+
+static bool keep_open(void)
+{
+    struct rlimit r;
+    int top = getrlimit(RLIMIT_NOFILE, &r) == 0 && r.rlim_cur < 65536 ? (int)r.rlim_cur : 65536;
+    if (atomic_fetch_add(&n_kept, 1) < top / 2 - 4)
+        return true;
+    n_kept--;
+    return false;
+}
+
+static bool same_time(struct timespec a, struct timespec b)
+{
+    return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
+}
+
+/* ctime moves when a link is added or removed too: a rename over the name is allowed (we keep the
+ * old inode), so it counts only together with unchanged link count */
+static bool changed(const struct file *f, const struct stat *now)
+{
+    return f->torn || now->st_dev != f->st.st_dev || now->st_ino != f->st.st_ino ||
+           now->st_size != f->st.st_size || !same_time(now->st_mtim, f->st.st_mtim) ||
+           (now->st_nlink == f->st.st_nlink && now->st_mode == f->st.st_mode &&
+            now->st_uid == f->st.st_uid && now->st_gid == f->st.st_gid &&
+            !same_time(now->st_ctim, f->st.st_ctim));
+}
+
+static enum status changed_err(const struct file *f, struct err *e)
+{
+    enum status st = err_set(e, ST_INPUT, "input-changed", "the file changed while it was read");
+    err_file(e, f->path);
+    return st;
+}
+
+/* A descriptor to read through; given back with let_go. */
+static enum status hold(const struct file *f, int *fd, struct err *e)
+{
+    struct stat now;
+    *fd = f->fd;
+    if (*fd >= 0)
+        return ST_OK;
+    for (int ms = 0; (*fd = open(f->path, OPEN_FLAGS)) < 0; ms++) {
+        const struct timespec pause = {0, 1000000};
+        if (errno == EINTR || ((errno == EMFILE || errno == ENFILE) && ms < WAIT_MS)) {
+            (void)nanosleep(&pause, NULL);
+            continue;
+        }
+        enum status st = err_sys(e, ST_INPUT, "unreadable", errno, "cannot open again");
+        err_file(e, f->path);
+        return st;
+    }
+    if (fstat(*fd, &now) == 0 && !changed(f, &now))
+        return ST_OK;
+    close(*fd);
+    return changed_err(f, e);
+}
+
+static void let_go(const struct file *f, int fd)
+{
+    if (fd != f->fd)
+        close(fd);
+}
+
 enum status file_adopt(int fd, const char *path, struct file **out, struct err *e)
 {
     size_t n = strlen(path) + 1;
@@ -139,18 +211,22 @@ enum status file_adopt(int fd, const char *path, struct file **out, struct err *
         st = err_set(e, ST_INPUT, "not-a-file", "not a regular file");
     } else {
         f->network = is_network(fd);
+        if (!keep_open()) {
+            close(fd);
+            f->fd = -1;
+        }
         *out = f;
         return ST_OK;
     }
     err_file(e, path);
-    file_close(f);
+    close(fd);
+    mem_free(f);
     return st;
 }
 
 enum status file_open(const char *path, struct file **out, struct err *e)
 {
-    /* O_NONBLOCK: a FIFO must not hang us */
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    int fd = open(path, OPEN_FLAGS);
     *out = NULL;
     if (fd < 0) {
         enum status st = err_sys(e, ST_INPUT, "unreadable", errno, "cannot open");
@@ -164,7 +240,10 @@ void file_close(struct file *f)
 {
     if (!f)
         return;
-    close(f->fd);
+    if (f->fd >= 0) {
+        close(f->fd);
+        n_kept--;
+    }
     mem_free(f);
 }
 
@@ -188,26 +267,19 @@ bool file_same(const struct file *f, uint64_t dev, uint64_t ino)
     return (uint64_t)f->st.st_dev == dev && (uint64_t)f->st.st_ino == ino;
 }
 
-static bool same_time(struct timespec a, struct timespec b)
-{
-    return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
-}
-
 enum status file_check(struct file *f, struct err *e)
 {
     struct stat now;
+    int fd;
+    TRY(hold(f, &fd, e));
     enum status st = ST_OK;
-    if (fstat(f->fd, &now) != 0)
+    if (fstat(fd, &now) != 0) {
         st = err_sys(e, ST_INPUT, "unreadable", errno, "cannot stat");
-    /* ctime moves when a link is added or removed too: a rename over the name is allowed (we keep
-     * the old inode), so it counts only together with unchanged link count */
-    else if (f->torn || now.st_size != f->st.st_size || !same_time(now.st_mtim, f->st.st_mtim) ||
-             (now.st_nlink == f->st.st_nlink && now.st_mode == f->st.st_mode &&
-              now.st_uid == f->st.st_uid && now.st_gid == f->st.st_gid &&
-              !same_time(now.st_ctim, f->st.st_ctim)))
-        st = err_set(e, ST_INPUT, "input-changed", "the file changed while it was read");
-    if (st != ST_OK)
         err_file(e, f->path);
+    } else if (changed(f, &now)) {
+        st = changed_err(f, e);
+    }
+    let_go(f, fd);
     return st;
 }
 
@@ -222,8 +294,11 @@ enum status file_pread(struct file *f, void *dst, size_t n, uint64_t off, struct
         return st;
     }
     char *p = dst;
+    int fd;
+    TRY(hold(f, &fd, e));
+    st = ST_OK;
     while (n > 0) {
-        ssize_t k = pread(f->fd, p, n, (off_t)off);
+        ssize_t k = pread(fd, p, n, (off_t)off);
         if (k < 0 && (errno == EINTR || errno == EAGAIN))
             continue;
         if (k <= 0) {
@@ -232,18 +307,20 @@ enum status file_pread(struct file *f, void *dst, size_t n, uint64_t off, struct
             else
                 st = err_set(e, ST_INPUT, "input-changed", "the file became shorter");
             err_at(e, f->path, off);
-            return st;
+            break;
         }
         p += k;
         n -= (size_t)k;
         off += (uint64_t)k;
     }
-    return ST_OK;
+    let_go(f, fd);
+    return st;
 }
 
 void file_advise(struct file *f, uint64_t off, uint64_t len)
 {
-    (void)posix_fadvise(f->fd, (off_t)off, (off_t)len, POSIX_FADV_WILLNEED);
+    if (f->fd >= 0)
+        (void)posix_fadvise(f->fd, (off_t)off, (off_t)len, POSIX_FADV_WILLNEED);
 }
 
 bool file_maps(const struct file *f)
@@ -268,9 +345,13 @@ enum status window_open(struct file *f, uint64_t off, size_t n, struct window *w
     }
     if (file_maps(f) && handler_ready()) {
         size_t head = (size_t)(off % (uint64_t)page), whole = 0;
-        int slot = add_size(n, head, &whole) ? slot_take() : -1;
+        int slot = add_size(n, head, &whole) ? slot_take() : -1, fd;
         if (slot >= 0 && mem_charge(whole) == 0) {
-            void *p = mmap(NULL, whole, PROT_READ, MAP_SHARED, f->fd, (off_t)(off - head));
+            void *p = MAP_FAILED;
+            if (hold(f, &fd, NULL) == ST_OK) {
+                p = mmap(NULL, whole, PROT_READ, MAP_SHARED, fd, (off_t)(off - head));
+                let_go(f, fd);
+            }
             if (p != MAP_FAILED) {
                 slots[slot].hi = (uintptr_t)p + whole;
                 slots[slot].f = f;

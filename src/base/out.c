@@ -6,6 +6,7 @@
 #include "base/out.h"
 #include "base/mem.h"
 #include "base/out_temp.h"
+#include "base/stop.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -14,12 +15,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
-#define OPEN_MAX_FILES 64
+#define OPEN_MAX_FILES 64                /* or a quarter of what the host allows */
 #define BEHIND_BYTES ((uint64_t)8 << 20) /* write-back is started every so many bytes */
 #ifndef RENAME_NOREPLACE
 #define RENAME_NOREPLACE 1
@@ -283,11 +285,19 @@ static bool evict(struct out *o, int *sys)
     return true;
 }
 
+static size_t open_max(void)
+{
+    struct rlimit r;
+    if (getrlimit(RLIMIT_NOFILE, &r) != 0 || r.rlim_cur / 4 >= OPEN_MAX_FILES)
+        return OPEN_MAX_FILES;
+    return r.rlim_cur / 4 > 0 ? (size_t)r.rlim_cur / 4 : 1;
+}
+
 /* Under the lock. */
 static enum status open_more(struct out *o, const char *rel, int flags, int *fd, struct err *e)
 {
     int sys = 0;
-    if (o->n_open >= OPEN_MAX_FILES && evict(o, &sys) && sys != 0)
+    if (o->n_open >= open_max() && evict(o, &sys) && sys != 0)
         return out_err(o, write_code(sys), sys, e, "cannot sync");
     while ((*fd = open_in(o, rel, flags)) < 0) {
         int why = errno;
@@ -518,6 +528,7 @@ static enum status sync_all(struct out *o, struct err *e)
 {
     for (size_t i = 0; i < o->n_files; i++) {
         int fd;
+        TRY(stop_check(e)); /* many files on a slow disk take their time */
         TRY(acquire(o, (int)i, &fd, e));
         int sys = fsync(fd) == 0 ? 0 : errno;
         release(o, (int)i, 0);

@@ -194,6 +194,17 @@ static enum status show_plan(const struct job *j, struct err *e)
     return ST_OK;
 }
 
+static enum status not_rules(const struct job *j, const struct out *out, struct err *e)
+{
+    struct file *f;
+    if (!j->mo.rules_path)
+        return ST_OK;
+    TRY(file_open(j->mo.rules_path, &f, e));
+    enum status st = out_not_input(out, f, e);
+    file_close(f);
+    return st;
+}
+
 static enum status write_it(struct job *j, struct out *out, struct err *e)
 {
     struct slab_digests *kept = NULL;
@@ -202,6 +213,8 @@ static enum status write_it(struct job *j, struct out *out, struct err *e)
         st = out_not_input(out, j->m.file[i], e);
     for (size_t i = 0; i < j->like.n_files && st == ST_OK; i++)
         st = out_not_input(out, j->like.file[i], e);
+    if (st == ST_OK)
+        st = not_rules(j, out, e);
     if (st == ST_OK)
         st = run_write(&j->p, j->fmt, &j->wo, &j->ro, out, &kept, e);
     if (st == ST_OK)

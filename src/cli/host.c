@@ -13,10 +13,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
 #define FLOOR_BYTES (UINT64_C(48) << 20)
+#define OWN_BYTES (UINT64_C(8) << 20) /* the program, its stacks, its libraries */
 
 struct host host;
 
@@ -93,6 +95,18 @@ static uint64_t cgroup_memory(void)
     return least;
 }
 
+/* What batch systems and ulimit leave us of address space or private memory. */
+static uint64_t limit_memory(void)
+{
+    static const int kinds[] = {RLIMIT_AS, RLIMIT_DATA};
+    uint64_t least = UINT64_MAX;
+    struct rlimit r;
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (getrlimit(kinds[i], &r) == 0 && r.rlim_cur != RLIM_INFINITY && r.rlim_cur < least)
+            least = r.rlim_cur;
+    return least;
+}
+
 static uint64_t default_memory(void)
 {
     uint64_t least = UINT64_C(1) << 30, cg = cgroup_memory();
@@ -138,6 +152,14 @@ enum status host_setup(const struct args *a, struct err *e)
     host.memory = a->set[OPT_MEMORY] ? a->number[OPT_MEMORY] : default_memory();
     if (host.memory < FLOOR_BYTES)
         return err_set(e, ST_USAGE, NULL, "--memory must be at least 48M");
+    /* address space or private memory that the session limits is not all for tensors */
+    uint64_t limit = limit_memory(), own = limit / 8 > OWN_BYTES ? limit / 8 : OWN_BYTES;
+    uint64_t room = limit > FLOOR_BYTES + own ? limit - own : FLOOR_BYTES;
+    if (a->set[OPT_MEMORY] && room < host.memory)
+        log_note("--memory is lowered to %llu bytes by a limit of this session (ulimit)",
+                 (unsigned long long)room);
+    if (room < host.memory)
+        host.memory = room;
     mem_set_ceiling(host.memory);
     set_threads(a);
     if (a->set[OPT_IO])
@@ -257,7 +279,9 @@ static void on_progress(void *ctx, uint64_t done, uint64_t total, const char *te
         snprintf(text, sizeof text, "{\"level\":\"progress\",\"done\":%llu,\"total\":%llu}\n",
                  (unsigned long long)done, (unsigned long long)total);
     } else if (talk.terminal) {
-        snprintf(text, sizeof text, "\r\033[K%3d %% %.60s", percent, tensor ? tensor : "");
+        char name[64];
+        err_escape(tensor ? tensor : "", tensor ? strlen(tensor) : 0, name, sizeof name);
+        snprintf(text, sizeof text, "\r\033[K%3d %% %s", percent, name);
         talk.drawn = true;
     } else {
         snprintf(text, sizeof text, "nnferry: %d %%\n", percent);

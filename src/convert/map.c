@@ -53,17 +53,16 @@ enum status map_reason(struct mapping *m, uint32_t dst, struct str text, struct 
     return ST_OK;
 }
 
-/* Names are foreign: nothing in them may end a comment or a quotation. */
-static bool breaks_line(char c)
-{
-    return (unsigned char)c < 0x20 || c == 0x7f;
-}
-
+/* Names are foreign: nothing in them may end a comment or a quotation, or steer a terminal. */
 static void plain_text(struct buf *b, const char *before, struct str s)
 {
     buf_z(b, before);
-    for (size_t i = 0; i < s.n; i++)
-        buf_u8(b, breaks_line(s.p[i]) ? '?' : (uint8_t)s.p[i]);
+    for (size_t i = 0, n; i < s.n; i += n) {
+        bool unsafe;
+        n = err_char(s.p + i, s.n - i, &unsafe);
+        for (size_t k = 0; k < n; k++)
+            buf_u8(b, unsafe ? '?' : (uint8_t)s.p[i + k]);
+    }
 }
 
 struct str map_line(struct mapping *m, const char *before, struct str name, const char *after)
@@ -71,9 +70,12 @@ struct str map_line(struct mapping *m, const char *before, struct str name, cons
     struct str out = arena_fmt(m->a, "%s\"%.*s\"%s", before, STR_ARG(name), after);
     char *w = (char *)(uintptr_t)out.p;
     size_t lo = strlen(before) + 1;
-    for (size_t i = lo; w && i < lo + name.n; i++)
-        if (breaks_line(w[i]) || w[i] == '"' || w[i] == '*' || w[i] == '[')
-            w[i] = '?'; /* any one byte */
+    for (size_t i = 0, n; w && i < name.n; i += n) {
+        bool unsafe;
+        n = err_char(name.p + i, name.n - i, &unsafe);
+        if (unsafe || name.p[i] == '"' || name.p[i] == '*' || name.p[i] == '[')
+            memset(w + lo + i, '?', n); /* each stands for any one byte */
+    }
     return out;
 }
 

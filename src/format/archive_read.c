@@ -125,8 +125,10 @@ enum status ar_read(struct source *s, const struct read_opt *opt, struct model *
     m->format = "archive";
     if (!s->file)
         return err_set(e, ST_INPUT, "not-a-file", "an archive is a file, not a folder");
-    TRY(model_own_file(m, s->file, e));
-    TRY(ar_open(s->file, m, &x, e));
+    struct file *f = s->file;
+    s->file = NULL;
+    TRY(model_own_file(m, f, e));
+    TRY(ar_open(f, m, &x, e));
     for (uint32_t i = 0; i < m->n_tensors; i++)
         if (m->tensor[i].alias_of < 0)
             TRY(add_storage(m, x, i, e));
@@ -135,7 +137,7 @@ enum status ar_read(struct source *s, const struct read_opt *opt, struct model *
         if (t->alias_of >= 0)
             t->storage = m->tensor[t->alias_of].storage;
         /* messages name the place of the tensor's entry: the manifest's frame */
-        t->decl = s->file;
+        t->decl = f;
         t->offset = x->fr.off[x->fr.index];
     }
     if (opt->weights_only)

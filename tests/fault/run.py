@@ -226,35 +226,45 @@ def size_limit(work):
 def allocations(work):
     """Each allocation fails once, then each and all behind it, until a run gets through."""
     folder = os.path.join(work, "alloc")
-    src = os.path.join(work, "small.safetensors")
-    dst = os.path.join(folder, "out.safetensors")
-    checkpoint(src, 6, 4)
+    small = os.path.join(work, "small.safetensors")
+    checkpoint(small, 6, 4)
+    archive, torch = os.path.join(work, "small.tar.zst"), os.path.join(work, "small.pt")
+    for made in (archive, torch):
+        subprocess.run([NNFERRY, "convert", small, "-o", made], check=True)
     os.makedirs(folder)
+    total = 0
+    for src, name in ((small, "out.safetensors"), (small, "out.tar.zst"), (archive, "out.pt"),
+                      (torch, "out.npz"), (torch, "out.msgpack")):
+        # the first that is never reached ends the first round and tells the second its length
+        n = allocations_of(folder, src, os.path.join(folder, name), None)
+        total += n + allocations_of(folder, src, os.path.join(folder, name), n)
+    note(total > 1000, "only %d allocations were failed" % total)
+
+
+def allocations_of(folder, src, dst, last):
+    """With last each allocation up to it fails once; without, also all behind it."""
     subprocess.run([FAULTY, "convert", src, "-o", dst], check=True)
     whole = content(dst)
     os.remove(dst)
-    for forever in (False, True):
-        n, code = 0, -1
-        while True:
-            n += 1
-            env = dict(os.environ, NNFERRY_FAULT_ALLOC=str(n))
-            if forever:
-                env["NNFERRY_FAULT_FOREVER"] = "1"
-            done = subprocess.run([FAULTY, "convert", src, "-o", dst, "-j", "2"], env=env,
-                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-            code, said = done.returncode, done.stdout.decode(errors="replace")
-            now = content(dst)
-            note("Sanitizer" not in said and code in (0, 7, 8), "allocation %d: exit %d: %s"
-                 % (n, code, said[-600:]))
-            note(now == whole if code == 0 else now is None, "allocation %d: torn" % n)
-            note(set(os.listdir(folder)) <= {"out.safetensors"}, "allocation %d: left behind" % n)
-            if now is not None:
-                os.remove(dst)
-            # one failure may be survived (a fallback); three in a row mean the end is reached
-            ends = ends + 1 if code == 0 and n > 1 else 0
-            if ends >= 8 or n > 20000:
-                break
-        print("allocations: %d failed in turn%s" % (n - ends, ", with all behind" if forever else ""))
+    n, code = 0, -1
+    while n < last if last else code != 0:
+        n += 1
+        env = dict(os.environ, NNFERRY_FAULT_ALLOC=str(n))
+        if not last:
+            env["NNFERRY_FAULT_FOREVER"] = "1"
+        done = subprocess.run([FAULTY, "convert", src, "-o", dst, "-j", "2"], env=env,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        code, said = done.returncode, done.stdout.decode(errors="replace")
+        now = content(dst)
+        what = "%s to %s, allocation %d" % (os.path.basename(src), os.path.basename(dst), n)
+        note("Sanitizer" not in said and code in (0, 7, 8), what + ": exit %d: %s" % (code, said[-600:]))
+        note(now == whole if code == 0 else now is None, what + ": torn")
+        note(set(os.listdir(folder)) <= {os.path.basename(dst)}, what + ": left behind")
+        if now is not None:
+            os.remove(dst)
+    print("allocations, %s to %s: %d failed in turn%s"
+          % (os.path.basename(src), os.path.basename(dst), n, "" if last else ", with all behind"))
+    return n
 
 
 def main():

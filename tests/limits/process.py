@@ -126,7 +126,7 @@ def signals(work):
             for s in (signal.SIGINT, signal.SIGHUP):
                 signal.signal(s, signal.SIG_DFL)
             signal.signal(signal.SIGTERM, signal.SIG_IGN if ignore else signal.SIG_DFL)
-        p = subprocess.Popen([BINARY, "convert", src, "-o", os.path.join(folder, name)] + options, preexec_fn=inherit,
+        p = subprocess.Popen([BINARY, "convert", src, "-o", os.path.join(folder, name), "-q"] + options, preexec_fn=inherit,
                              stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         # the program's first act is to take the signals; before it there is nothing to test
         time.sleep(0.01 + rng.random() * spans[k])
@@ -245,4 +245,4 @@ def surroundings(work):
     check("a read-only file system", one_error(r, 7), "%d %s" % (r.returncode, r.stderr))
 
 
-main(address_space, descriptors, no_threads, streams, surroundings, signals)
+main(address_space, descriptors, no_threads, streams, surroundings, signals, memory=[signals])
