@@ -675,9 +675,9 @@ static uint64_t strided_bytes(const struct feed *f, size_t job)
         for (size_t i = 0; i < r->n_parts; i++) {
             const struct part *q = &r->part[i];
             int64_t lo, hi;
-            if (q->src < 0 || view_is_c(&q->view))
+            if (q->src < 0 || kept_is_c(q->view))
                 continue;
-            view_bounds(&q->view, &lo, &hi);
+            kept_bounds(q->view, &lo, &hi);
             sum += (uint64_t)(hi - lo) * num_bytes(f->plan[k]->src->tensor[q->src].dtype);
         }
     }

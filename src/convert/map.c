@@ -32,14 +32,28 @@ static void *grown(struct arena *a, void *p, size_t n, size_t *cap, size_t size)
 
 enum status map_made(struct mapping *m, size_t n_takes, struct made **out, struct err *e)
 {
+    *out = NULL;
     struct made *p = grown(m->a, m->made, m->n_made, &m->cap_made, sizeof *p);
     struct take *k = n_takes ? ARENA_ARRAY(m->a, struct take, n_takes) : NULL;
     if (!p || (n_takes && !k))
         return err_nomem(e, sizeof *p);
     m->made = p;
     p[m->n_made] = (struct made){.take = k, .n_takes = n_takes, .of = -1};
+    for (size_t i = 0; i < n_takes; i++)
+        k[i].src_axes = k[i].can_axes = k[i].dst_axes = "";
     *out = &p[m->n_made++];
     return ST_OK;
+}
+
+const char *map_axes(struct mapping *m, const char *text)
+{
+    for (size_t i = 0; i < AXES_KEPT && i < m->n_axes; i++)
+        if (strcmp(m->axes[i], text) == 0)
+            return m->axes[i];
+    const char *kept = arena_str(m->a, text, strlen(text)).p;
+    if (kept)
+        m->axes[m->n_axes++ % AXES_KEPT] = kept;
+    return kept;
 }
 
 enum status map_reason(struct mapping *m, uint32_t dst, struct str text, struct err *e)
@@ -288,6 +302,19 @@ static enum status add_cast(struct mapping *m, struct part *q, enum dtype to, st
     return ST_OK;
 }
 
+static enum status take_part(struct mapping *m, const struct take *k, struct part *q,
+                             struct err *e)
+{
+    struct view v;
+    q->src = k->zero ? -1 : (int64_t)k->src;
+    if (take_is_whole(k)) {
+        part_share_view(q, m->src->tensor[k->src].view);
+        return ST_OK;
+    }
+    TRY(take_view(m->src, k, k->src, &v, e));
+    return part_set_view(q, m->a, &v, e);
+}
+
 /* The recipe's parts and the shape of one made tensor. */
 static enum status parts_of(struct mapping *m, const struct made *d, struct tensor *t,
                             struct recipe *r, struct err *e)
@@ -300,36 +327,34 @@ static enum status parts_of(struct mapping *m, const struct made *d, struct tens
     for (size_t i = 0; i < d->n_takes; i++) {
         const struct take *k = &d->take[i];
         struct part *q = &r->part[i];
-        TRY(take_view(m->src, k, k->src, &q->view, e));
-        q->src = k->zero ? -1 : (int64_t)k->src;
-        view_shape(&q->view, q->hi);
-        if (i == 0) {
-            t->n_dims = q->view.n_dims;
-            memcpy(t->dim, q->hi, sizeof t->dim);
-        }
-        bool same = q->view.n_dims == t->n_dims;
-        for (size_t x = 1; same && x < t->n_dims; x++)
-            same = q->hi[x] == t->dim[x];
-        if (!same || (d->n_takes > 1 && t->n_dims == 0))
+        TRY(take_part(m, k, q, e));
+        const struct view_kept *first = r->part->view;
+        bool same = q->view->n_dims == first->n_dims;
+        for (size_t x = 1; same && x < first->n_dims; x++)
+            same = q->hi[x] == first->dim[x];
+        if (!same || (d->n_takes > 1 && first->n_dims == 0))
             return err_set(e, ST_CANNOT, "parts-differ",
                            "the parts of %.*s differ in their other axes", STR_ARG(d->name));
         if (d->n_takes > 1) {
-            q->lo[0] = rows;
-            q->hi[0] += rows;
+            TRY(part_move(q, m->a, 0, rows, e));
             rows = q->hi[0];
         }
     }
-    if (d->n_takes > 1)
-        t->dim[0] = rows;
+    if (d->n_takes > 1) {
+        uint64_t dim[VIEW_MAX_AXES];
+        const struct view_kept *first = r->part->view;
+        memcpy(dim, first->dim, first->n_dims * sizeof *dim);
+        dim[0] = rows;
+        return tensor_set_shape(&m->p->dst, t, dim, first->n_dims, e);
+    }
     if (d->n_takes == 0) {
-        t->n_dims = d->n_dims;
-        memcpy(t->dim, d->dim, sizeof d->dim);
-        memcpy(r->part->hi, d->dim, sizeof d->dim);
+        struct view v;
         memcpy(r->part->fill, d->fill, sizeof d->fill);
         r->part->src = -1;
-        TRY(view_c(&r->part->view, t->dim, t->n_dims, e));
+        TRY(view_c(&v, d->dim, d->n_dims, e));
+        TRY(part_set_view(r->part, m->a, &v, e));
     }
-    return view_c(&t->view, t->dim, t->n_dims, e);
+    return plan_shape(m->p, t, r->part->view, e);
 }
 
 static enum status put_tensor(struct mapping *m, struct made *d, struct recipe *r, struct err *e)
@@ -355,7 +380,7 @@ static enum status put_tensor(struct mapping *m, struct made *d, struct recipe *
             return err_set(e, ST_CANNOT, "parts-differ", "the parts of %.*s differ in dtype",
                            STR_ARG(d->name));
         if (k->zero)
-            TRY(map_ledger(m, LEDGER_SYNTH, d->name, view_elems(&r->part[i].view), false,
+            TRY(map_ledger(m, LEDGER_SYNTH, d->name, kept_elems(r->part[i].view), false,
                            STR("zeros for a part the source does not have"), e));
         else
             m->used[k->src] = true;
@@ -402,7 +427,7 @@ static enum status share(struct mapping *m, struct err *e)
             int64_t least = i;
             for (int64_t j = first[root]; j >= 0; j = next[j])
                 if (p->dst.tensor[i].dtype == p->dst.tensor[j].dtype &&
-                    view_same(&p->recipe[i].part->view, &p->recipe[j].part->view) &&
+                    kept_same(p->recipe[i].part->view, p->recipe[j].part->view) &&
                     str_cmp(p->dst.tensor[j].name, p->dst.tensor[least].name) < 0)
                     least = j;
             if (least != i)

@@ -25,7 +25,7 @@ static bool signature(const struct model *md, const struct spelling_rules *r, co
             continue;
         const struct tensor *t = &md->tensor[l->tensor[i]];
         uint64_t dim[VIEW_MAX_AXES], n_dims = t->n_dims;
-        memcpy(dim, t->dim, sizeof dim);
+        memcpy(dim, t->dim, t->n_dims * sizeof *dim);
         enum leaf part[3];
         size_t n = leaf_fuses((enum leaf)i, part);
         if (n && (n_dims == 0 || dim[0] % n))
@@ -123,13 +123,11 @@ static enum status make_up(struct mapping *m, struct skeleton *sk, const struct 
         struct map_rule *r = map_rule_for(m, RULE_SYNTH, t->name);
         struct made *d;
         TRY(map_made(m, 0, &d, e));
-        if (t->n_dims > 8)
-            return err_set(e, ST_CANNOT, "too-many-axes", "a synthesis of more than 8 axes");
         d->name = t->name;
         d->role = t->role;
         d->dtype = t->dtype;
         d->n_dims = t->n_dims;
-        memcpy(d->dim, t->dim, sizeof d->dim);
+        d->dim = t->dim;
         d->why = STR("made up: the source has nothing for it");
         if (r && r->number)
             TRY(map_one(t->dtype, d->fill, e));

@@ -266,21 +266,20 @@ static enum status number(struct reader *r, uint64_t *out, struct err *e)
                                                             : syntax(r, e, "expected a number");
 }
 
-static enum status axes_text(struct reader *r, char out[AXES_TEXT], struct err *e)
+static enum status axes_text(struct reader *r, const char **out, struct err *e)
 {
     struct axes x;
     struct str s;
     TRY(text(r, &s, e));
     if (s.n >= AXES_TEXT || axes_parse(s, &x, e) != ST_OK)
         return syntax(r, e, "not a list of axis letters");
-    memcpy(out, s.p, s.n);
-    out[s.n] = 0;
-    return ST_OK;
+    *out = map_axes(r->m, s.p);
+    return *out ? ST_OK : err_nomem(e, s.n);
 }
 
 static enum status read_part(struct reader *r, struct take *k, struct err *e)
 {
-    *k = (struct take){.src = UINT32_MAX};
+    *k = (struct take){.src = UINT32_MAX, .src_axes = "", .can_axes = "", .dst_axes = ""};
     struct str key;
     for (;;) {
         TRY(next_key(r, &key, e));
@@ -296,9 +295,9 @@ static enum status read_part(struct reader *r, struct take *k, struct err *e)
                                STR_ARG(name));
             k->src = (uint32_t)at;
         } else if (str_is(key, "canonical")) {
-            TRY(axes_text(r, k->src_axes, e));
+            TRY(axes_text(r, &k->src_axes, e));
         } else if (str_is(key, "source")) {
-            TRY(axes_text(r, k->can_axes, e));
+            TRY(axes_text(r, &k->can_axes, e));
         } else if (str_is(key, "heads")) {
             TRY(number(r, &k->heads, e));
         } else if (str_is(key, "flat_c")) {
@@ -309,7 +308,7 @@ static enum status read_part(struct reader *r, struct take *k, struct err *e)
     }
     if (k->src == UINT32_MAX || !*k->src_axes != !*k->can_axes)
         return syntax(r, e, "a part without its tensor or layouts");
-    memcpy(k->dst_axes, k->can_axes, sizeof k->dst_axes);
+    k->dst_axes = k->can_axes;
     return ST_OK;
 }
 

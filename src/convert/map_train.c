@@ -56,7 +56,7 @@ static enum status ride(struct mapping *m, size_t index, size_t n_params, bool *
 {
     const struct tensor *t = &m->src->tensor[index];
     const struct tensor *p = &m->src->tensor[t->of];
-    if (t->n_dims != p->n_dims || memcmp(t->dim, p->dim, sizeof t->dim) != 0)
+    if (t->n_dims != p->n_dims || memcmp(t->dim, p->dim, t->n_dims * sizeof *t->dim) != 0)
         return ST_OK; /* factored moments and the like keep their own shape */
     size_t users = 0;
     for (size_t i = 0; i < n_params; i++)

@@ -354,6 +354,8 @@ static enum status get_digest(struct reader *r, uint8_t out[32])
 
 static enum status get_shape(struct reader *r, struct tensor *t)
 {
+    uint64_t dim[VIEW_MAX_AXES];
+    struct view v;
     size_t n = 0;
     TRY(list(r, "shape"));
     uint64_t at = r->j.at;
@@ -361,14 +363,13 @@ static enum status get_shape(struct reader *r, struct tensor *t)
         TRY(element(r, JSON_NUMBER, &more));
         if (!more)
             break;
-        if (n == VIEW_MAX_AXES || !json_u64(&r->j, &t->dim[n++]))
+        if (n == VIEW_MAX_AXES || !json_u64(&r->j, &dim[n++]))
             return bad(r, "too many axes, or an extent that is no whole number");
     }
-    t->n_dims = (uint8_t)n;
     r->j.at = at;
-    if (view_c(&t->view, t->dim, n, r->e) != ST_OK)
+    if (view_c(&v, dim, n, r->e) != ST_OK)
         return json_fail(&r->j, r->e, "shape-overflow", "the product of the shape is too large");
-    return ST_OK;
+    return tensor_set_view(r->m, t, &v, r->e);
 }
 
 static enum status get_kind(struct reader *r, enum planes_kind *out)
@@ -469,7 +470,7 @@ static enum status prove_tensors(struct reader *r)
         } else if (t->alias_of >= 0) {
             const struct tensor *o = &m->tensor[t->alias_of];
             const struct ar_tensor *y = &r->ar->tensor[t->alias_of];
-            if (o->alias_of >= 0 || o->dtype != t->dtype || !view_same(&o->view, &t->view) ||
+            if (o->alias_of >= 0 || o->dtype != t->dtype || !kept_same(o->view, t->view) ||
                 y->member != x->member || y->at != x->at || memcmp(y->digest, x->digest, 32) != 0)
                 why = "an alias that differs from its target";
         } else if (!r->ar->plain && (x->member != i || x->at != 0)) {
