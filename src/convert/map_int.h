@@ -62,13 +62,14 @@ struct mapping {
     const struct format *target; /* may be NULL: a target that keeps everything */
     const struct model *src;
     const struct framework *from, *to;
-    struct arena *a; /* the target model's */
+    struct arena *a;   /* the target model's: names and texts that stay */
+    struct arena *tmp; /* what only mapping needs; nothing in the plan points into it */
     struct map_rules rules;
     struct layers sl;
     bool *in;      /* per source tensor: selected */
     bool *used;    /* ... read by a take */
     bool *dropped; /* ... its drop is in the ledger */
-    struct made *made;
+    struct made *made; /* from mem, freed when mapping is done */
     size_t n_made, cap_made;
     size_t cap_reasons, cap_lines;
     const char *axes[AXES_KEPT]; /* texts that takes share, the last ones met */
@@ -165,7 +166,7 @@ MUSTCHECK enum status map_train(struct mapping *m, struct err *e);
 /* map_tree.c: the structure around the tensors; what the target cannot hold goes to the ledger. */
 MUSTCHECK enum status map_tree(struct mapping *m, struct err *e);
 
-/* map_spelling.c: the inverse kept with a canonical archive. */
-MUSTCHECK enum status spelling_write(struct mapping *m, struct str *out, struct err *e);
+/* map_spelling.c: the inverse kept with a canonical archive, as the plan's spelling. */
+MUSTCHECK enum status spelling_write(struct mapping *m, struct err *e);
 MUSTCHECK enum status spelling_restore(struct mapping *m, struct err *e);
 #endif

@@ -249,7 +249,7 @@ enum status map_layer(struct mapping *m, const struct layer *l0, struct skeleton
         return keep_tensors(m, &l, sk, t, e);
     const struct spelling_rules *r = m->to->rules;
     if (!m->offer)
-        m->offer = ARENA_ARRAY(m->a, struct offer, LEAF_N);
+        m->offer = ARENA_ARRAY(m->tmp, struct offer, LEAF_N);
     struct offer *of = m->offer;
     if (!of)
         return err_nomem(e, sizeof *of * LEAF_N);

@@ -142,13 +142,13 @@ static enum status items(struct meeting *w, bool may, struct err *e)
     struct mapping *m = w->m;
     struct layers *sl = &m->sl, *tl = &w->sk.layers;
     bool same = m->from == m->to;
-    w->s = ARENA_ARRAY(m->a, struct match_item, sl->n + 1);
-    w->t = ARENA_ARRAY(m->a, struct match_item, tl->n + 1);
-    w->s_layer = ARENA_ARRAY(m->a, size_t, sl->n + 1);
-    w->t_layer = ARENA_ARRAY(m->a, size_t, tl->n + 1);
+    w->s = ARENA_ARRAY(m->tmp, struct match_item, sl->n + 1);
+    w->t = ARENA_ARRAY(m->tmp, struct match_item, tl->n + 1);
+    w->s_layer = ARENA_ARRAY(m->tmp, size_t, sl->n + 1);
+    w->t_layer = ARENA_ARRAY(m->tmp, size_t, tl->n + 1);
     if (!w->s || !w->t || !w->s_layer || !w->t_layer)
         return err_nomem(e, (sl->n + tl->n) * sizeof *w->s);
-    struct match_item *all = ARENA_ARRAY(m->a, struct match_item, sl->n + 1);
+    struct match_item *all = ARENA_ARRAY(m->tmp, struct match_item, sl->n + 1);
     if (!all)
         return err_nomem(e, sl->n * sizeof *all);
     for (size_t i = 0; i < sl->n; i++)
@@ -326,16 +326,16 @@ enum status map_meet(struct meeting *w, bool may, struct err *e)
 {
     TRY(items(w, may, e));
     TRY(by_rules(w, e));
-    return match(w->s, w->n_s, w->t, w->n_t, w->m->a, e);
+    return match(w->s, w->n_s, w->t, w->n_t, w->m->tmp, e);
 }
 
 enum status map_like(struct mapping *m, struct err *e)
 {
     struct meeting w = {.m = m, .sk = {.m = m->o->like}};
-    w.sk.filled = ARENA_ARRAY(m->a, bool, w.sk.m->n_tensors + 1);
+    w.sk.filled = ARENA_ARRAY(m->tmp, bool, w.sk.m->n_tensors + 1);
     if (!w.sk.filled)
         return err_nomem(e, w.sk.m->n_tensors);
-    TRY(m->to->layers(w.sk.m, m->a, &w.sk.layers, e));
+    TRY(m->to->layers(w.sk.m, m->tmp, &w.sk.layers, e));
     TRY(map_pairs(m, &w.sk, e));
     TRY(map_meet(&w, true, e));
     TRY(report(&w, e));

@@ -95,8 +95,8 @@ static enum status ride(struct mapping *m, size_t index, size_t n_params, bool *
 enum status map_train(struct mapping *m, struct err *e)
 {
     size_t n = m->src->n_tensors, n_params = m->n_made;
-    bool *done = ARENA_ARRAY(m->a, bool, n + 1);
-    bool *taken = ARENA_ARRAY(m->a, bool, n + 1);
+    bool *done = ARENA_ARRAY(m->tmp, bool, n + 1);
+    bool *taken = ARENA_ARRAY(m->tmp, bool, n + 1);
     if (!done || !taken)
         return err_nomem(e, n);
     for (size_t i = 0; i < m->n_made; i++)

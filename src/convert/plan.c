@@ -16,6 +16,7 @@ void plan_init(struct plan *p, const struct model *src)
 void plan_free(struct plan *p)
 {
     model_free(&p->dst);
+    buf_free(&p->spelling);
     memset(p, 0, sizeof *p);
 }
 

@@ -56,6 +56,7 @@ struct plan {
     size_t n_reasons;
     struct ledger_line *line;
     size_t n_lines;
+    struct buf spelling; /* what dst.spelling is, where the mapping wrote it */
     uint64_t elems_read, elems_dropped, elems_written, elems_synth;
 };
 /* A part's view, and a box of its dims at the target's origin. `k` outlives the part; the other

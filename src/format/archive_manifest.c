@@ -105,8 +105,27 @@ static void put_lists(struct json_w *w, const struct model *m, const struct ar *
     json_w_array_end(w);
 }
 
-enum status ar_manifest_write(const struct model *m, const struct ar *ar, struct buf *b,
-                              struct err *e)
+/* What the manifest must be; pieces are compared as they are written, so that a second one never
+ * stands in memory. */
+struct twin {
+    const uint8_t *p;
+    size_t n, at;
+    bool differs; /* from byte `at` on */
+};
+
+static void compare(struct twin *x, struct buf *b)
+{
+    if (!x || b->failed)
+        return;
+    for (size_t i = 0; i < b->n && !x->differs; i++) {
+        x->differs = x->at == x->n || x->p[x->at] != b->p[i];
+        x->at += !x->differs;
+    }
+    buf_clear(b);
+}
+
+static enum status write_text(const struct model *m, const struct ar *ar, struct buf *b,
+                              struct twin *x, struct err *e)
 {
     struct json_w w;
     json_w_init(&w, b, 0);
@@ -120,6 +139,7 @@ enum status ar_manifest_write(const struct model *m, const struct ar *ar, struct
         json_w_u64(&w, ar->shard_head[s]);
     json_w_array_end(&w);
     json_w_key(&w, STR("spelling"));
+    compare(x, b);
     if (m->spelling.n > 0)
         json_w_raw(&w, m->spelling);
     else
@@ -136,6 +156,7 @@ enum status ar_manifest_write(const struct model *m, const struct ar *ar, struct
             return err_nomem(e, 64);
         }
         put_tensor(&w, m, ar, i, member);
+        compare(x, b);
         if (i % 1024 == 1023)
             arena_free(&a);
     }
@@ -147,7 +168,14 @@ enum status ar_manifest_write(const struct model *m, const struct ar *ar, struct
     json_w_u64(&w, VERSION);
     json_w_object_end(&w);
     buf_u8(b, '\n');
+    compare(x, b);
     return buf_ok(b, e);
+}
+
+enum status ar_manifest_write(const struct model *m, const struct ar *ar, struct buf *b,
+                              struct err *e)
+{
+    return write_text(m, ar, b, NULL, e);
 }
 
 /* ---- reading ---- */
@@ -519,7 +547,8 @@ enum status ar_manifest_read(const struct frames *fr, const uint8_t *p, size_t n
 {
     struct cursor c;
     struct reader r = {.text = p, .m = m, .ar = ar, .e = e};
-    struct buf again = BUF_INIT;
+    struct buf again = BUF_INIT; /* a piece of it */
+    struct twin twin = {.p = p, .n = n};
     uint64_t at = fr->off[fr->index];
     static struct node some; /* stands for a tree that is read later */
     cur_mem(&c, p, n, file_path(fr->f), at);
@@ -527,16 +556,14 @@ enum status ar_manifest_read(const struct frames *fr, const uint8_t *p, size_t n
     enum status st = get_all(&r, tree);
     if (st == ST_OK) {
         m->tree = *tree ? &some : NULL;
-        st = ar_manifest_write(m, ar, &again, e);
+        st = write_text(m, ar, &again, &twin, e);
         m->tree = NULL;
     }
     if (st == ST_OK) {
-        size_t i = 0, both = n < again.n ? n : again.n;
-        while (i < both && again.p[i] == p[i])
-            i++;
-        if (i < both || n != again.n) {
+        if (twin.differs || twin.at != n) {
             st = err_set(e, ST_INPUT, "manifest-canonical",
-                         "the manifest is not what its content gives, from its byte %zu on", i);
+                         "the manifest is not what its content gives, from its byte %zu on",
+                         twin.at);
             err_at(e, file_path(fr->f), at);
         }
     }

@@ -317,8 +317,11 @@ enum status ar_around(struct writer *w, uint32_t t, int when, uint64_t at, struc
         TRY(put_zeros(w, extra, at, tar_pad(ar_part_bytes(bytes, s->part++)), e));
     if (when == 1)
         return ST_OK;
-    return put_header(w, extra, at + extra->n, ar_part_name(&w->arena, t, s->part),
-                      ar_part_bytes(bytes, s->part), e);
+    struct arena a = ARENA_INIT;
+    enum status st = put_header(w, extra, at + extra->n, ar_part_name(&a, t, s->part),
+                                ar_part_bytes(bytes, s->part), e);
+    arena_free(&a);
+    return st;
 }
 
 /* ---- end ---- */

@@ -164,10 +164,10 @@ void toy_freeze(const struct plan *p, struct model *out)
             struct tensor *a;
             struct err e = {0};
             assert_int_equal(model_tensor_add(out, &a, &e), ST_OK);
-            struct view v;
+            struct view shape;
             *a = *t;
-            view_load(&v, t->view);
-            assert_int_equal(tensor_set_view(out, a, &v, &e), ST_OK);
+            view_load(&shape, t->view);
+            assert_int_equal(tensor_set_view(out, a, &shape, &e), ST_OK);
             a->alias_of = -1;
             a->name = name;
             assert_true((size_t)t->alias_of < i); /* the toy needs it so */
