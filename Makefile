@@ -1,7 +1,7 @@
 # nnferry: one static binary. `make` builds build/nnferry where the tools and the guests'
 # sources are present; ./build.sh brings both first.
 #
-#   make [FLAVOUR=release|check|fault|fuzz] [ARCH=x86_64|aarch64] [all|unit|fuzzers|clean]
+#   make [FLAVOUR=release|check|fault|fuzz] [ARCH=x86_64|aarch64] [all|unit|bench|fuzzers|clean]
 #
 #   release  musl, static, -O3                      build/nnferry (other ARCH: build/release-ARCH/nnferry)
 #   check    host libc, ASan and UBSan              build/check/nnferry
@@ -78,13 +78,15 @@ OBJ := $(patsubst %.c,$(B)/%.o,$(filter-out src/cli/main.c,$(SRC)))
 MAIN := $(B)/src/cli/main.o
 TESTLIB := $(patsubst %.c,$(B)/%.o,$(wildcard tests/lib/*.c))
 UNIT := $(patsubst %.c,$(B)/%,$(wildcard tests/unit/test_*.c))
+BENCH := $(patsubst %.c,$(B)/%,$(wildcard tests/bench/bench_*.c))
 FUZZERS := $(patsubst %.c,$(B)/%,$(wildcard tests/fuzz/fuzz_*.c))
 
-.PHONY: all unit fuzzers clean objects
+.PHONY: all unit bench fuzzers clean objects
 .DELETE_ON_ERROR:
 .SECONDARY:
 all: $(BIN)
 unit: $(UNIT)
+bench: $(BENCH)
 fuzzers: $(FUZZERS)
 objects: $(OBJ) $(MAIN)
 
@@ -134,6 +136,10 @@ $(B)/tests/unit/%: $(B)/tests/unit/%.o $(TESTLIB) $(B)/libnnferry.a
 	@echo '  LD $@'
 	@$(CC) $(LDFLAGS) $^ $(GUESTS)/lib/libcmocka.a $(LIBS) -o $@
 
+$(B)/tests/bench/%: $(B)/tests/bench/%.o $(B)/libnnferry.a
+	@echo '  LD $@'
+	@$(CC) $(LDFLAGS) $^ $(LIBS) -o $@
+
 $(B)/tests/fuzz/%: $(B)/tests/fuzz/%.o $(B)/libnnferry.a
 	@echo '  LD $@'
 	@$(CC) $(LDFLAGS) -fsanitize=fuzzer $^ $(LIBS) -o $@
@@ -141,4 +147,4 @@ $(B)/tests/fuzz/%: $(B)/tests/fuzz/%.o $(B)/libnnferry.a
 clean:
 	rm -rf build/release* build/check build/fault build/fuzz build/nnferry
 
--include $(OBJ:.o=.d) $(MAIN:.o=.d) $(TESTLIB:.o=.d) $(UNIT:=.d) $(FUZZERS:=.d)
+-include $(OBJ:.o=.d) $(MAIN:.o=.d) $(TESTLIB:.o=.d) $(UNIT:=.d) $(BENCH:=.d) $(FUZZERS:=.d)

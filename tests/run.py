@@ -67,7 +67,9 @@ def environment(test):
         NNFERRY_ROOT=ROOT,
         TMPDIR=os.path.join(TMP, test.name.replace("/", "-")),
         # 99: a sanitizer's finding never passes for one of our own exits.
-        ASAN_OPTIONS="exitcode=99:detect_stack_use_after_return=1",
+        # Not detect_stack_use_after_return: GCC 12 aligns its frames to 32 bytes where AVX-512
+        # needs 64 (GCC bug 110027).
+        ASAN_OPTIONS="exitcode=99:detect_stack_use_after_return=0",
         UBSAN_OPTIONS="exitcode=99:print_stacktrace=1",
         PYTHONDONTWRITEBYTECODE="1",
     )

@@ -74,8 +74,8 @@ static enum status run(struct args *a, struct err *e)
         while (rest.n && str_split(&rest, '\n', &line)) {
             if (line.n == 0)
                 continue;
-            print_fmt("note: ");
-            print_name(line);
+            print_fmt("note: "); /* plain already */
+            print_str(line);
             print_fmt("\n");
         }
     }

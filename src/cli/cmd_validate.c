@@ -107,8 +107,8 @@ static void text_report(const struct args *a, const struct validate_report *r)
     while (rest.n && str_split(&rest, '\n', &line)) {
         if (line.n == 0)
             continue;
-        print_fmt("note: ");
-        print_name(line);
+        print_fmt("note: "); /* plain already */
+        print_str(line);
         print_fmt("\n");
     }
     print_fmt("computed by: ");

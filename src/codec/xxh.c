@@ -1,5 +1,9 @@
-/* The door to xxHash: the guest's header, compiled into this file alone. */
+/* The door to xxHash: the guest's header, compiled into this file and, for wider registers, into
+ * xxh_avx2.c.
+ */
 #include "codec/xxh.h"
+#include "base/cpu.h"
+#include "codec/xxh_impl.h"
 #include <string.h>
 
 #define XXH_INLINE_ALL
@@ -11,6 +15,12 @@ _Static_assert(sizeof(XXH3_state_t) <= sizeof(struct xxh128), "state fits");
 void xxh128(const void *p, size_t n, uint8_t out[16])
 {
     XXH128_canonical_t c;
+#if defined(__x86_64__)
+    if (n >= 1024 && (cpu_have() & CPU_AVX2)) {
+        xxh128_avx2(p, n, out);
+        return;
+    }
+#endif
     XXH128_canonicalFromHash(&c, XXH3_128bits(p, n));
     memcpy(out, c.digest, 16);
 }

@@ -17,6 +17,8 @@
 
 #define SLAB_BYTES ((uint64_t)1 << 20)
 #define SLAB_BYTES_MAX ((uint64_t)8 << 20)
+#define TURN_SLAB_MAX ((uint64_t)4 << 20)
+#define TURN_BYTES 512
 #define BATCH_BYTES ((uint64_t)512 << 20)
 #define BATCH_JOBS 4096
 #define BATCH_WINDOWS 128
@@ -83,12 +85,34 @@ static uint64_t gcd(uint64_t a, uint64_t b)
     return a;
 }
 
+/* Bytes of a slab that makes a matrix transpose read its source's rows in runs of TURN_BYTES: a row
+ * costs a page, whatever is taken from it. Wide slabs are left where memory is short. */
+static uint64_t turn_slab(const struct feed *f, size_t job)
+{
+    const struct recipe *r = job_recipe(f, job, 0);
+    uint64_t memory = f->opt.memory ? f->opt.memory : (uint64_t)1 << 30, bytes = SLAB_BYTES;
+    if (f->plan[1] || r->n_parts != 1 || r->part[0].src < 0)
+        return bytes;
+    const struct tensor *t = &f->plan[0]->src->tensor[r->part[0].src];
+    struct view v = r->part[0].view;
+    view_collapse(&v);
+    if (v.n_axes != 2 || v.axis[0].stride != 1 || v.axis[1].stride == 1)
+        return bytes;
+    uint64_t most = memory / 32 / (uint64_t)par_threads(), rows = v.axis[1].extent;
+    uint64_t want = TURN_BYTES / num_bytes(t->dtype) * num_bytes(target(f, job, 0)->dtype);
+    if (most > TURN_SLAB_MAX)
+        most = TURN_SLAB_MAX;
+    while (bytes * 2 <= most && bytes / rows < want)
+        bytes *= 2;
+    return bytes;
+}
+
 uint64_t feed_slab_elems(const struct feed *f, size_t job)
 {
     uint64_t size = num_bytes(target(f, job, 0)->dtype), n;
     if (f->plan[1] && num_bytes(target(f, job, 1)->dtype) > size)
         size = num_bytes(target(f, job, 1)->dtype);
-    n = SLAB_BYTES / size;
+    n = turn_slab(f, job) / size;
     /* whole tiles to a slab where that is possible, so that each is decoded once in place */
     for (int k = 0; k < (f->plan[1] ? 2 : 1); k++) {
         const struct recipe *r = job_recipe(f, job, k);

@@ -255,24 +255,50 @@ static void gather_box(const struct box *b, const uint8_t *origin, size_t size, 
 /* A plain matrix transpose, v being columns of stride 1 by rows. The first and the last output row
  * may be partial: the source rows are cut into at most three stretches in which the columns wanted
  * stay the same, so that no column is walked alone. */
-static void gather_matrix(const struct view *v, uint64_t lo, uint64_t hi, const uint8_t *origin,
-                          size_t size, uint8_t *dst, kernel_transpose *fn)
+struct turn {
+    size_t from, to; /* bytes of an element */
+    kernel_transpose *move;
+    kernel_transpose_cast *cast; /* where move is NULL */
+};
+static bool gather_matrix(const struct view *v, uint64_t lo, uint64_t hi, const uint8_t *origin,
+                          uint8_t *dst, const struct turn *t)
 {
+    bool over = false;
     uint64_t n_rows = v->axis[1].extent, c0 = lo / n_rows, c1 = (hi - 1) / n_rows;
     uint64_t from = lo % n_rows, to = (hi - 1) % n_rows + 1;
     uint64_t cut[4] = {0, from < to ? from : to, from < to ? to : from, n_rows};
-    int64_t stride = v->axis[1].stride * (int64_t)size;
+    int64_t stride = v->axis[1].stride * (int64_t)t->from;
     for (int i = 0; i < 3; i++) {
         uint64_t r0 = cut[i], r1 = cut[i + 1], a = c0 + (r0 < from), b = c1 + (r1 <= to);
         uint8_t *row[COLS];
         for (uint64_t c = a; c < b && r0 < r1; c += COLS) {
             size_t n = b - c < COLS ? (size_t)(b - c) : COLS;
             for (size_t k = 0; k < n; k++) /* never before dst: from <= r0 where c is c0 */
-                row[k] = dst + ((c + k) * n_rows + r0 - lo) * size;
-            fn(row, origin + (v->offset + (int64_t)c) * (int64_t)size + (int64_t)r0 * stride,
-               stride, r1 - r0, n);
+                row[k] = dst + ((c + k) * n_rows + r0 - lo) * t->to;
+            const uint8_t *src =
+                origin + (v->offset + (int64_t)c) * (int64_t)t->from + (int64_t)r0 * stride;
+            if (t->move)
+                t->move(row, src, stride, r1 - r0, n);
+            else
+                over |= t->cast(row, src, stride, r1 - r0, n);
         }
     }
+    return over;
+}
+
+static bool is_matrix(const struct view *v)
+{
+    return v->n_axes == 2 && v->axis[0].stride == 1 && v->axis[1].stride != 1;
+}
+
+bool gather_bf16(const struct view *v, uint64_t lo, uint64_t hi, const uint8_t *origin,
+                 uint8_t *dst, bool *over)
+{
+    struct turn t = {4, 2, NULL, kernel()->transpose_bf16};
+    if (!is_matrix(v) || lo >= hi)
+        return false;
+    *over = gather_matrix(v, lo, hi, origin, dst, &t);
+    return true;
 }
 
 void gather(const struct view *v, uint64_t lo, uint64_t hi, const uint8_t *origin, size_t size,
@@ -280,8 +306,9 @@ void gather(const struct view *v, uint64_t lo, uint64_t hi, const uint8_t *origi
 {
     struct box b;
     kernel_transpose *fn = transpose_of(size);
-    if (fn && v->n_axes == 2 && v->axis[0].stride == 1 && v->axis[1].stride != 1 && lo < hi) {
-        gather_matrix(v, lo, hi, origin, size, dst, fn);
+    if (fn && is_matrix(v) && lo < hi) {
+        struct turn t = {size, size, fn, NULL};
+        (void)gather_matrix(v, lo, hi, origin, dst, &t);
         return;
     }
     for (uint64_t at = lo; at < hi; at = b.hi) {

@@ -21,6 +21,10 @@ void box_next(const struct view *v, uint64_t lo, uint64_t hi, bool hull, struct 
  * would lie at origin (only bytes that the range touches are read). */
 void gather(const struct view *v, uint64_t lo, uint64_t hi, const uint8_t *origin, size_t size,
             uint8_t *dst);
+/* As gather for a plain matrix transpose of 4-byte floats, each cast to bf16 on the way. False when
+ * the view is no such transpose; nothing is done then. *over: a finite value overflowed. */
+bool gather_bf16(const struct view *v, uint64_t lo, uint64_t hi, const uint8_t *origin,
+                 uint8_t *dst, bool *over);
 /* A dense run of elements, by size. Small moves do not pass through the libc. */
 void copy_run(uint8_t *dst, const uint8_t *src, size_t n);
 #endif

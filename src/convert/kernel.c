@@ -49,6 +49,23 @@ static bool f32_bf16(const void *src, void *dst, size_t n)
     return over != 0;
 }
 
+static bool transpose_bf16(uint8_t *const *row, const uint8_t *src, ptrdiff_t stride, size_t rows,
+                           size_t cols)
+{
+    uint8_t column[TILE * 4];
+    bool over = false;
+    for (size_t r0 = 0; r0 < rows; r0 += TILE) {
+        size_t n = rows - r0 < TILE ? rows - r0 : TILE;
+        for (size_t c = 0; c < cols; c++) {
+            const uint8_t *s = src + (ptrdiff_t)r0 * stride + c * 4;
+            for (size_t r = 0; r < n; r++, s += stride)
+                memcpy(column + 4 * r, s, 4);
+            over |= f32_bf16(column, row[c] + r0 * 2, n);
+        }
+    }
+    return over;
+}
+
 static void bf16_f32(const void *src, void *dst, size_t n)
 {
     const uint8_t *s = src;
@@ -148,7 +165,7 @@ void kernel_swap(void *p, size_t n, size_t width)
 }
 
 const struct kernel kernel_scalar = {"scalar", transpose1, transpose2, transpose4, transpose8,
-                                     f32_bf16, bf16_f32,   f32_f16,    f16_f32};
+                                     f32_bf16, bf16_f32,   f32_f16,    f16_f32,    transpose_bf16};
 
 const struct kernel *kernel(void)
 {

@@ -13,6 +13,11 @@
 typedef void kernel_transpose(uint8_t *const *row, const uint8_t *src, ptrdiff_t stride,
                               size_t rows, size_t cols);
 
+/* The same for 4-byte floats, each rounded to bf16 as f32_bf16 does: row[c] + r * 2 receives it.
+ * True when a finite value overflowed. */
+typedef bool kernel_transpose_cast(uint8_t *const *row, const uint8_t *src, ptrdiff_t stride,
+                                   size_t rows, size_t cols);
+
 struct kernel {
     const char *name; /* "scalar" "avx2" "avx512" "neon" */
     kernel_transpose *transpose1, *transpose2, *transpose4, *transpose8;
@@ -22,6 +27,7 @@ struct kernel {
     void (*bf16_f32)(const void *src, void *dst, size_t n);
     bool (*f32_f16)(const void *src, void *dst, size_t n);
     void (*f16_f32)(const void *src, void *dst, size_t n);
+    kernel_transpose_cast *transpose_bf16;
 };
 /* The table for this CPU, within what cpu_limit (base/cpu.h) allows. Cheap. */
 const struct kernel *kernel(void);

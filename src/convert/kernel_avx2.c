@@ -24,9 +24,10 @@ static inline void store128(uint8_t *p, __m128i v)
     _mm_storeu_si128((__m128i *)(void *)p, v);
 }
 
-static void tile4(uint8_t *const *row, size_t at, const uint8_t *s, ptrdiff_t stride)
+/* 8 by 8 of 4 bytes; a[i] becomes column i */
+static inline void turn4(__m256i a[8], const uint8_t *s, ptrdiff_t stride)
 {
-    __m256i a[8], b[8];
+    __m256i b[8];
     for (int i = 0; i < 8; i++)
         a[i] = load(s + i * stride);
     for (int i = 0; i < 8; i += 2) {
@@ -40,9 +41,18 @@ static void tile4(uint8_t *const *row, size_t at, const uint8_t *s, ptrdiff_t st
         a[i + 3] = _mm256_unpackhi_epi64(b[i + 1], b[i + 3]);
     }
     for (int i = 0; i < 4; i++) {
-        store(row[i] + at, _mm256_permute2x128_si256(a[i], a[i + 4], 0x20));
-        store(row[i + 4] + at, _mm256_permute2x128_si256(a[i], a[i + 4], 0x31));
+        __m256i lo = a[i], hi = a[i + 4];
+        a[i] = _mm256_permute2x128_si256(lo, hi, 0x20);
+        a[i + 4] = _mm256_permute2x128_si256(lo, hi, 0x31);
     }
+}
+
+static void tile4(uint8_t *const *row, size_t at, const uint8_t *s, ptrdiff_t stride)
+{
+    __m256i a[8];
+    turn4(a, s, stride);
+    for (int i = 0; i < 8; i++)
+        store(row[i] + at, a[i]);
 }
 
 static void tile8(uint8_t *const *row, size_t at, const uint8_t *s, ptrdiff_t stride)
@@ -159,6 +169,37 @@ static inline __m256i bf16_of(__m256i u, __m256i *over)
     return _mm256_blendv_epi8(r, nan, is_nan);
 }
 
+/* As WALK, tiles stacked to a line of 32 results. */
+static bool transpose_bf16(uint8_t *const *row, const uint8_t *src, ptrdiff_t stride, size_t rows,
+                           size_t cols)
+{
+    __m256i over = _mm256_setzero_si256();
+    if (rows < 8 || cols < 8)
+        return kernel_scalar.transpose_bf16(row, src, stride, rows, cols);
+    for (size_t r = 0; r < rows; r += LINE / 2) {
+        size_t end = rows - r < LINE / 2 ? rows : r + LINE / 2;
+        for (size_t c = 0; c < cols; c += 8) {
+            size_t at = cols - c < 8 ? cols - 8 : c;
+            if (end + LINE / 2 <= rows && c * 4 % LINE == 0)
+                for (size_t i = 0; i < LINE / 2; i++)
+                    _mm_prefetch((const char *)(src + (ptrdiff_t)(end + i) * stride + c * 4),
+                                 _MM_HINT_T0);
+            for (size_t k = r; k < end; k += 8) {
+                size_t top = rows - k < 8 ? rows - 8 : k;
+                __m256i a[8];
+                turn4(a, src + (ptrdiff_t)top * stride + at * 4, stride);
+                for (int i = 0; i < 8; i++) {
+                    __m256i v = bf16_of(a[i], &over);
+                    store128(row[at + (size_t)i] + top * 2,
+                             _mm_packus_epi32(_mm256_castsi256_si128(v),
+                                              _mm256_extracti128_si256(v, 1)));
+                }
+            }
+        }
+    }
+    return !_mm256_testz_si256(over, over);
+}
+
 bool kernel_avx2_f32_bf16(const void *src, void *dst, size_t n)
 {
     const uint8_t *s = src;
@@ -229,4 +270,5 @@ const struct kernel kernel_avx2 = {.name = "avx2",
                                    .f32_bf16 = kernel_avx2_f32_bf16,
                                    .bf16_f32 = kernel_avx2_bf16_f32,
                                    .f32_f16 = kernel_avx2_f32_f16,
-                                   .f16_f32 = kernel_avx2_f16_f32};
+                                   .f16_f32 = kernel_avx2_f16_f32,
+                                   .transpose_bf16 = transpose_bf16};

@@ -112,6 +112,12 @@ static void f16_f32(const void *src, void *dst, size_t n)
     kernel_scalar.f16_f32(src, dst, n);
 }
 
+static bool transpose_bf16(uint8_t *const *row, const uint8_t *src, ptrdiff_t stride, size_t rows,
+                           size_t cols)
+{
+    return kernel_scalar.transpose_bf16(row, src, stride, rows, cols);
+}
+
 const struct kernel kernel_neon = {.name = "neon",
                                    .transpose1 = transpose1,
                                    .transpose2 = transpose2,
@@ -120,4 +126,5 @@ const struct kernel kernel_neon = {.name = "neon",
                                    .f32_bf16 = f32_bf16,
                                    .bf16_f32 = bf16_f32,
                                    .f32_f16 = f32_f16,
-                                   .f16_f32 = f16_f32};
+                                   .f16_f32 = f16_f32,
+                                   .transpose_bf16 = transpose_bf16};

@@ -173,6 +173,18 @@ static uint64_t cache_end(const struct input *in, uint64_t p0, uint64_t p1)
     return step * in->size <= CACHE_BYTES && end < p1 ? end : p1;
 }
 
+/* A transpose with a cast to bf16 and nothing else, out of memory: one pass. False when it is not
+ * such, or when a value overflowed and somebody wants to know which. */
+static bool turn_and_cast(const struct input *in, const struct made_part *q, uint64_t p0,
+                          uint64_t p1, uint8_t *dst)
+{
+    const struct op *op = q->p->op;
+    bool over;
+    return q->p->n_ops == 1 && op->kind == OP_CAST && op->to == DT_BF16 && in->dtype == DT_F32 &&
+           in->kind == IN_MEMORY && in->swap == 0 &&
+           gather_bf16(&in->v, p0, p1, in->origin, dst, &over) && (!over || op->allow_overflow);
+}
+
 static enum status make_range(struct side *sd, const struct made_part *q, uint64_t p0, uint64_t p1,
                               uint8_t *dst, uint64_t lo, struct scratch *sc, struct feed_counts *c,
                               struct err *e)
@@ -185,6 +197,8 @@ static enum status make_range(struct side *sd, const struct made_part *q, uint64
     uint8_t *direct = d1 - d0 == p1 - 1 - p0 ? dst + d0 * size : NULL; /* it lies together */
     const uint8_t *whole = NULL; /* all of [p0, p1), native, where it came in one piece */
     const uint8_t *got;
+    if (direct && turn_and_cast(in, q, p0, p1, direct))
+        return ST_OK;
     if (!in->packed && (!in->contiguous || in->kind == IN_TILES || q->p->n_ops == 0)) {
         uint8_t *to = direct && q->p->n_ops == 0 ? direct : sc->raw;
         TRY(input_get(in, p0, p1 - p0, to, sc, c, &whole, e));

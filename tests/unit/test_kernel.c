@@ -187,6 +187,41 @@ static void transposes_equal_scalar(void **state)
     cpu_limit(~0u);
 }
 
+/* Patterns of every class, transposed and cast in one go, against one after the other; any range.
+ */
+static void transposes_that_cast(void **state)
+{
+    (void)state;
+    enum { MAX = 90 };
+    static uint32_t f[256 * 2 * 64 + 64], turned[MAX * MAX];
+    static uint16_t want[MAX * MAX], got[MAX * MAX + 1];
+    size_t n = patterns(f);
+    for (size_t l = 0; l < N_LEVELS; l++) {
+        cpu_limit(levels[l]);
+        for (int round = 0; round < 1000; round++) {
+            uint64_t rows = 1 + rnd() % MAX, cols = 1 + rnd() % MAX, pitch = cols + rnd() % 9;
+            uint64_t dim[2] = {cols, rows}, lo = rnd() % (rows * cols), hi;
+            int64_t stride[2] = {1, (int64_t)pitch};
+            const uint8_t *src = (const uint8_t *)(f + rnd() % (n - MAX * (MAX + 9)));
+            struct view v;
+            struct err e;
+            bool over = false;
+            hi = round % 2 ? rows * cols : lo + 1 + rnd() % (rows * cols - lo);
+            lo = round % 4 == 1 ? 0 : lo;
+            assert_int_equal(view_strided(&v, dim, stride, 2, 0, &e), ST_OK);
+            gather(&v, lo, hi, src, 4, (uint8_t *)turned);
+            bool first = num_cast(DT_F32, turned, DT_BF16, want, hi - lo) < hi - lo;
+            memset(got, 0x5a, sizeof got);
+            if (!gather_bf16(&v, lo, hi, src, (uint8_t *)got, &over))
+                continue; /* one row: no transpose */
+            assert_memory_equal(want, got, (hi - lo) * 2);
+            assert_int_equal(got[hi - lo], 0x5a5a);
+            assert_int_equal(over, first);
+        }
+    }
+    cpu_limit(~0u);
+}
+
 static void packing(void **state)
 {
     (void)state;
@@ -209,9 +244,11 @@ static void packing(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(casts_equal_conversion_by_parts), cmocka_unit_test(known_values),
-        cmocka_unit_test(small_floats_round_trip), cmocka_unit_test(transposes_equal_scalar),
-        cmocka_unit_test(packing)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(casts_equal_conversion_by_parts),
+                                       cmocka_unit_test(known_values),
+                                       cmocka_unit_test(small_floats_round_trip),
+                                       cmocka_unit_test(transposes_equal_scalar),
+                                       cmocka_unit_test(transposes_that_cast),
+                                       cmocka_unit_test(packing)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,4 +1,5 @@
 /* XXH3-128 and XXH64: known answers of the reference implementation, and incremental = whole. */
+#include "base/cpu.h"
 #include "codec/xxh.h"
 #include <setjmp.h>
 #include <stdarg.h>
@@ -48,8 +49,26 @@ static void incremental(void **state)
     }
 }
 
+/* Every length around the sizes where the algorithm changes, at several alignments. */
+static void instruction_sets(void **state)
+{
+    (void)state;
+    static uint8_t p[5000];
+    for (size_t i = 0; i < sizeof p; i++)
+        p[i] = (uint8_t)(i * 131 + i / 64);
+    for (size_t n = 0; n + 64 <= sizeof p; n += n < 2100 ? 1 : 61) {
+        uint8_t a[16], b[16];
+        cpu_limit(0);
+        xxh128(p + n % 64, n, a);
+        cpu_limit(~0u);
+        xxh128(p + n % 64, n, b);
+        assert_memory_equal(a, b, 16);
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest t[] = {cmocka_unit_test(known), cmocka_unit_test(incremental)};
+    const struct CMUnitTest t[] = {cmocka_unit_test(known), cmocka_unit_test(incremental),
+                                   cmocka_unit_test(instruction_sets)};
     return cmocka_run_group_tests(t, NULL, NULL);
 }

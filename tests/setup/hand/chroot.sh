@@ -24,6 +24,7 @@ for f in /etc/apt/apt.conf.d/*proxy* /etc/apt/apt.conf; do
 done
 mount --bind /proc "$dir/proc"
 mount --rbind /dev "$dir/dev"
+mount --rbind /sys "$dir/sys" # OpenCL drivers look at the processor there
 run=(env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=dumb)
 case $mode in
 online) "${run[@]}" chroot "$dir" /nnferry/build.sh "$command" ;;
