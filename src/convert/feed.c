@@ -94,7 +94,8 @@ static uint64_t turn_slab(const struct feed *f, size_t job)
     if (f->plan[1] || r->n_parts != 1 || r->part[0].src < 0)
         return bytes;
     const struct tensor *t = &f->plan[0]->src->tensor[r->part[0].src];
-    struct view v = r->part[0].view;
+    struct view v;
+    view_load(&v, r->part[0].view);
     view_collapse(&v);
     if (v.n_axes != 2 || v.axis[0].stride != 1 || v.axis[1].stride == 1)
         return bytes;

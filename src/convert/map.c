@@ -312,8 +312,7 @@ static enum status add_cast(struct mapping *m, struct part *q, enum dtype to, st
     return ST_OK;
 }
 
-static enum status take_part(struct mapping *m, const struct take *k, struct part *q,
-                             struct err *e)
+static enum status take_part(struct mapping *m, const struct take *k, struct part *q, struct err *e)
 {
     struct view v;
     q->src = k->zero ? -1 : (int64_t)k->src;
@@ -504,6 +503,10 @@ static enum status to_plan(struct mapping *m, struct err *e)
     p->recipe = ARENA_ARRAY(m->a, struct recipe, m->n_made + 1);
     if (!p->recipe)
         return err_nomem(e, m->n_made * sizeof *p->recipe);
+    if (!p->reason) { /* most have one */
+        p->reason = ARENA_ARRAY(m->a, struct reason, m->n_made + 1);
+        m->cap_reasons = p->reason ? m->n_made + 1 : 0;
+    }
     for (size_t i = 0; i < m->n_made; i++) {
         enum status st = put_tensor(m, &m->made[i], &p->recipe[i], e);
         if (st != ST_OK) {

@@ -20,7 +20,7 @@ struct take {
     const char *src_axes, *can_axes, *dst_axes;
     uint64_t heads, flat_c;       /* extents that shapes do not tell; 0 = not known */
     const struct axes_size *size; /* ... from a rules file; may be NULL */
-    bool zero;                    /* zeros of that shape: what it stands for is missing in the source */
+    bool zero; /* zeros of that shape: what it stands for is missing in the source */
 };
 struct made {
     struct str name;
@@ -31,8 +31,8 @@ struct made {
     uint8_t n_dims;   /* synthesis only */
     const uint64_t *dim;
     uint8_t fill[16];
-    bool harmless; /* synthesis a rule allows */
-    struct str why;
+    bool harmless;      /* synthesis a rule allows */
+    struct str why;     /* may lie in mapping.tmp; of a synthesis, which the ledger keeps, not */
     int64_t of;         /* moments: index in mapping.made of the parameter, -1 = none */
     struct str of_name; /* restoring: its name */
     uint64_t order;
@@ -66,15 +66,15 @@ struct mapping {
     struct arena *tmp; /* what only mapping needs; nothing in the plan points into it */
     struct map_rules rules;
     struct layers sl;
-    bool *in;      /* per source tensor: selected */
-    bool *used;    /* ... read by a take */
-    bool *dropped; /* ... its drop is in the ledger */
+    bool *in;          /* per source tensor: selected */
+    bool *used;        /* ... read by a take */
+    bool *dropped;     /* ... its drop is in the ledger */
     struct made *made; /* from mem, freed when mapping is done */
     size_t n_made, cap_made;
     size_t cap_reasons, cap_lines;
     const char *axes[AXES_KEPT]; /* texts that takes share, the last ones met */
     size_t n_axes;
-    struct offer *offer; /* map_layer.c: of one layer at a time */
+    struct offer *offer;  /* map_layer.c: of one layer at a time */
     bool keep_tree;       /* the target carries the source's tree as it is */
     struct node *tree;    /* restored from the spelling */
     struct str framework; /* ... its framework */
@@ -92,7 +92,8 @@ MUSTCHECK enum status map_ledger(struct mapping *m, enum ledger_kind kind, struc
                                  uint64_t n_elems, bool harmless, struct str why, struct err *e);
 /* Appends a zeroed made tensor. */
 MUSTCHECK enum status map_made(struct mapping *m, size_t n_takes, struct made **out, struct err *e);
-/* A text of axes (below AXES_TEXT bytes), kept once for the takes that share it. NULL: no memory. */
+/* A text of axes (below AXES_TEXT bytes), kept once for the takes that share it. NULL: no memory.
+ */
 const char *map_axes(struct mapping *m, const char *text);
 /* A question that only a rules file settles: one line of it, with a comment before. */
 void map_ask(struct mapping *m, const char *comment, struct str line);

@@ -148,8 +148,9 @@ static enum status keep_tensors(struct mapping *m, const struct layer *l, struct
         if (!d->name.p || (!path.p && path.n))
             return err_nomem(e, x->name.n);
         d->why = l->kind == LAYER_PARAM
-                     ? arena_fmt(m->a, "param, axes kept (%.*s)", STR_ARG(l->reason))
-                     : arena_fmt(m->a, "no rule: kept as %s has it (%.*s)", m->from->name,
+                     ? arena_fmt(m->tmp, "param, axes kept (%.*s)", STR_ARG(l->reason))
+
+                     : arena_fmt(m->tmp, "no rule: kept as %s has it (%.*s)", m->from->name,
                                  STR_ARG(l->reason));
     }
     return ST_OK;
@@ -182,10 +183,10 @@ static enum status emit(struct mapping *m, const struct layer *l, const struct o
         d->take[j].dst_axes = dst_axes;
     }
     const struct take *k = d->take;
-    struct str text = k->n_parts ? arena_fmt(m->a, "%u of %u of [%s]", k->part + 1u,
+    struct str text = k->n_parts ? arena_fmt(m->tmp, "%u of %u of [%s]", k->part + 1u,
                                              (unsigned)k->n_parts, k->src_axes)
-                                 : arena_fmt(m->a, "[%s]", k->src_axes);
-    d->why = arena_fmt(m->a, "%s %.*s -> %s[%s] (%.*s)", layer_kind_name(l->kind), STR_ARG(text),
+                                 : arena_fmt(m->tmp, "[%s]", k->src_axes);
+    d->why = arena_fmt(m->tmp, "%s %.*s -> %s[%s] (%.*s)", layer_kind_name(l->kind), STR_ARG(text),
                        n ? "joined " : "", dst, STR_ARG(l->reason));
     return text.p && d->why.p ? ST_OK : err_nomem(e, 128);
 }
@@ -377,7 +378,7 @@ enum status map_pairs(struct mapping *m, struct skeleton *sk, struct err *e)
             d->take->src_axes = from.p;
             d->take->can_axes = d->take->dst_axes = to.p;
         }
-        d->why = arena_fmt(m->a, "line %zu of the rules file", r->line);
+        d->why = arena_fmt(m->tmp, "line %zu of the rules file", r->line);
         if (!d->why.p)
             return err_nomem(e, 64);
         take_out(&m->sl, i);

@@ -84,7 +84,7 @@ static enum status ride(struct mapping *m, size_t index, size_t n_params, bool *
         }
         d->name = name_for(m, t, of, users > 1);
         d->of = (int64_t)i;
-        d->why = arena_fmt(m->a, "as its parameter %.*s", STR_ARG(of->name));
+        d->why = arena_fmt(m->tmp, "as its parameter %.*s", STR_ARG(of->name));
         if (!d->name.p || !d->why.p)
             return err_nomem(e, t->name.n);
         done[index] = true;
@@ -118,7 +118,7 @@ enum status map_train(struct mapping *m, struct err *e)
         TRY(map_made(m, 1, &d, e));
         d->take->src = (uint32_t)i;
         d->name = t->name;
-        d->why = arena_fmt(m->a, "%s, kept as it is", role_name(t->role));
+        d->why = arena_fmt(m->tmp, "%s, kept as it is", role_name(t->role));
         if (!d->why.p)
             return err_nomem(e, 64);
     }

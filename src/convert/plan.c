@@ -13,6 +13,13 @@ void plan_init(struct plan *p, const struct model *src)
     model_init(&p->dst);
 }
 
+void plan_written(struct plan *p)
+{
+    if (p->spelling.n)
+        p->dst.spelling = STR_NONE;
+    buf_free(&p->spelling);
+}
+
 void plan_free(struct plan *p)
 {
     model_free(&p->dst);

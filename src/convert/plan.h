@@ -69,8 +69,10 @@ MUSTCHECK enum status part_move(struct part *q, struct arena *a, size_t axis, ui
                                 struct err *e);
 void plan_init(struct plan *p, const struct model *src);
 void plan_free(struct plan *p);
-/* Gives a target tensor the shape of `like`, a view of the source or the plan; shares it where it is
- * in C order already. */
+/* The target is written: lets go of the spelling the mapping wrote, which can be large. */
+void plan_written(struct plan *p);
+/* Gives a target tensor the shape of `like`, a view of the source or the plan; shares it where it
+ * is in C order already. */
 MUSTCHECK enum status plan_shape(struct plan *p, struct tensor *t, const struct view_kept *like,
                                  struct err *e);
 /* The identity: every tensor under its own name, axes and dtype; tree, attachments, meta shared

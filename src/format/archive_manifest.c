@@ -416,7 +416,7 @@ static enum status get_kind(struct reader *r, enum planes_kind *out)
 static enum status get_tensor(struct reader *r, struct ar_tensor *x, struct err *e)
 {
     struct tensor *t;
-    struct str member;
+    struct str member; /* valid until the next token */
     uint64_t at = r->j.at, span;
     TRY(model_tensor_add(r->m, &t, e));
     TRY(get_index(r, "alias_of", &t->alias_of));
@@ -427,7 +427,19 @@ static enum status get_tensor(struct reader *r, struct ar_tensor *x, struct err 
     t->dtype = dtype_parse(r->j.text);
     if (t->dtype == DT_NONE || t->dtype == DT_F6_E2M3FN || t->dtype == DT_F6_E3M2FN)
         return json_fail(&r->j, e, "unknown-dtype", "no such dtype");
-    TRY(get_text(r, "member", &member));
+    TRY(key(r, "member"));
+    TRY(json_expect(&r->j, JSON_STRING, "member", e));
+    member = r->j.text;
+    struct str number = str_sub(member, 8, 14);
+    if (r->ar->plain)
+        number = str_sub(member, 14, 19);
+    else if (member.n > 14)
+        number = str_sub(member, 8, member.n);
+    /* the member's number; its name as a whole is compared when the manifest is written again */
+    uint64_t v = 0;
+    for (size_t i = 0; i < number.n && v < UINT32_MAX; i++)
+        v = v * 10 + (uint64_t)((uint8_t)number.p[i] - '0');
+    x->member = v > UINT32_MAX ? UINT32_MAX : (uint32_t)v - (r->ar->plain && v > 0 ? 1u : 0u);
     TRY(get_text(r, "name", &t->name));
     TRY(get_index(r, "of", &t->of));
     TRY(get_u64(r, "offset", &x->at));
@@ -440,16 +452,6 @@ static enum status get_tensor(struct reader *r, struct ar_tensor *x, struct err 
         return bad(r, "no such role");
     TRY(get_shape(r, t));
     t->offset = at;
-    /* the member's number; its name as a whole is compared when the manifest is written again */
-    struct str number = str_sub(member, 8, 14);
-    if (r->ar->plain)
-        number = str_sub(member, 14, 19);
-    else if (member.n > 14)
-        number = str_sub(member, 8, member.n);
-    uint64_t v = 0;
-    for (size_t i = 0; i < number.n && v < UINT32_MAX; i++)
-        v = v * 10 + (uint64_t)((uint8_t)number.p[i] - '0');
-    x->member = v > UINT32_MAX ? UINT32_MAX : (uint32_t)v - (r->ar->plain && v > 0 ? 1u : 0u);
     if (!dtype_span(t->dtype, tensor_elems(t), &span) || span != x->bytes ||
         x->kind != ar_kind(t->dtype, x->bytes, r->ar->plain)) {
         (void)json_fail(&r->j, e, "manifest-value",

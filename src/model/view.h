@@ -36,8 +36,8 @@ struct view_kept {
     uint8_t n_axes, n_dims; /* as in struct view */
     struct axis axis[];     /* n_axes; then the extents; then group ends, unless one axis a dim */
 };
-extern const struct view_kept view_scalar;          /* no axes, offset 0 */
-extern const uint64_t view_origin[VIEW_MAX_AXES];   /* zeros: where a box at the origin begins */
+extern const struct view_kept view_scalar;        /* no axes, offset 0 */
+extern const uint64_t view_origin[VIEW_MAX_AXES]; /* zeros: where a box at the origin begins */
 MUSTCHECK enum status view_keep(const struct view *v, struct arena *a, const struct view_kept **out,
                                 struct err *e);
 void view_load(struct view *v, const struct view_kept *k);
