@@ -8,8 +8,7 @@
 #include "format/format.h"
 
 struct run_opt {
-    int threads; /* 0 = par_threads() */
-    uint64_t
+    int threads;     /* 0 = par_threads() */
     uint64_t memory; /* bytes the process may hold, those in use at the start too; 0 = 1 GiB */
 };
 /* What a run will take, before it starts; printed by --dry-run. */
