@@ -218,6 +218,8 @@ static enum status write_it(struct job *j, struct out *out, struct err *e)
     if (st == ST_OK)
         st = run_write(&j->p, j->fmt, &j->wo, &j->ro, out, &kept, e);
     if (st == ST_OK)
+        plan_written(&j->p);
+    if (st == ST_OK)
         st = run_readback(&j->p, j->fmt, out_temp_path(out), kept, &j->ro, e);
     slab_digests_free(kept);
     for (size_t i = 0; i < j->m.n_files && st == ST_OK; i++)

@@ -68,11 +68,9 @@ void size_text(uint64_t bytes, char *out, size_t n)
 
 void run_opt_fill(const struct args *a, struct run_opt *o)
 {
-    uint64_t used = mem_in_use();
     (void)a;
     o->threads = host.threads;
-    /* metadata is charged first; the engine gets what is left */
-    o->memory = host.memory > used ? host.memory - used : 1;
+    o->memory = host.memory; /* the engine takes off what is in use when it starts */
 }
 
 enum status read_rules_file(const struct args *a, struct buf *text, struct err *e)

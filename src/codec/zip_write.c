@@ -29,7 +29,7 @@ enum status zip_add(struct zip_writer *z, struct str name, uint8_t method, uint6
     if (name.n == 0 || name.n > 65535)
         return err_set(e, ST_CANNOT, "zip-name", "a zip cannot hold a name of %zu bytes", name.n);
     if (z->n == z->cap_) {
-        size_t cap = z->cap_ ? 2 * z->cap_ : 64, bytes;
+        size_t cap = z->cap_ < 1024 ? z->cap_ * 2 + 64 : z->cap_ + z->cap_ / 4, bytes;
         struct zip_member *p =
             mul_size(cap, sizeof *p, &bytes) ? mem_resize(z->member, bytes) : NULL;
         if (!p)

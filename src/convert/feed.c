@@ -94,7 +94,8 @@ static uint64_t turn_slab(const struct feed *f, size_t job)
     if (f->plan[1] || r->n_parts != 1 || r->part[0].src < 0)
         return bytes;
     const struct tensor *t = &f->plan[0]->src->tensor[r->part[0].src];
-    struct view v = r->part[0].view;
+    struct view v;
+    view_load(&v, r->part[0].view);
     view_collapse(&v);
     if (v.n_axes != 2 || v.axis[0].stride != 1 || v.axis[1].stride == 1)
         return bytes;
@@ -699,9 +700,9 @@ static uint64_t strided_bytes(const struct feed *f, size_t job)
         for (size_t i = 0; i < r->n_parts; i++) {
             const struct part *q = &r->part[i];
             int64_t lo, hi;
-            if (q->src < 0 || view_is_c(&q->view))
+            if (q->src < 0 || kept_is_c(q->view))
                 continue;
-            view_bounds(&q->view, &lo, &hi);
+            kept_bounds(q->view, &lo, &hi);
             sum += (uint64_t)(hi - lo) * num_bytes(f->plan[k]->src->tensor[q->src].dtype);
         }
     }

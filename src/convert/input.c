@@ -11,7 +11,7 @@
 
 #define COPY_BYTES ((uint64_t)1 << 20)
 
-void input_init(struct input *in, const struct model *m, const struct view *v, uint32_t tensor,
+void input_init(struct input *in, const struct model *m, const struct view_kept *v, uint32_t tensor,
                 struct resident *table)
 {
     const struct tensor *t = &m->tensor[tensor];
@@ -25,7 +25,7 @@ void input_init(struct input *in, const struct model *m, const struct view *v, u
     in->tidy = d->bits < 8 && t->unpacked;
     in->swap = in->s->big_endian && d->swap_bytes > 1 ? d->swap_bytes : 0;
     in->size = num_bytes(t->dtype);
-    in->v = *v;
+    view_load(&in->v, v);
     view_collapse(&in->v);
     in->contiguous = view_is_c(&in->v);
     view_bounds(&in->v, &in->lo, &in->hi);

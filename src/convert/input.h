@@ -99,7 +99,7 @@ struct input_budget {
 };
 
 /* Describes the view; no I/O. */
-void input_init(struct input *in, const struct model *m, const struct view *v, uint32_t tensor,
+void input_init(struct input *in, const struct model *m, const struct view_kept *v, uint32_t tensor,
                 struct resident *table);
 /* Chooses and opens. alone: the only input of its tensor, whose order is the view's; slabs of
  * `slab` elements start at element `first`. */

@@ -1,6 +1,8 @@
 /* Mapping: chooses the frameworks, walks the layers, and turns the list of made tensors into a
  * plan. Which way a tensor goes is decided in the tables; this file only keeps the books.
  */
+#include "base/checked.h"
+#include "base/mem.h"
 #include "convert/map_int.h"
 #include "framework/recognise.h"
 #include <stdlib.h>
@@ -32,14 +34,36 @@ static void *grown(struct arena *a, void *p, size_t n, size_t *cap, size_t size)
 
 enum status map_made(struct mapping *m, size_t n_takes, struct made **out, struct err *e)
 {
-    struct made *p = grown(m->a, m->made, m->n_made, &m->cap_made, sizeof *p);
-    struct take *k = n_takes ? ARENA_ARRAY(m->a, struct take, n_takes) : NULL;
+    *out = NULL;
+    struct made *p = m->made;
+    if (m->n_made == m->cap_made) {
+        size_t cap = m->cap_made < 1024 ? m->cap_made * 2 + 64 : m->cap_made + m->cap_made / 4;
+        size_t bytes;
+        p = mul_size(cap, sizeof *p, &bytes) ? mem_resize(p, bytes) : NULL;
+        if (p) {
+            m->made = p;
+            m->cap_made = cap;
+        }
+    }
+    struct take *k = n_takes ? ARENA_ARRAY(m->tmp, struct take, n_takes) : NULL;
     if (!p || (n_takes && !k))
         return err_nomem(e, sizeof *p);
-    m->made = p;
     p[m->n_made] = (struct made){.take = k, .n_takes = n_takes, .of = -1};
+    for (size_t i = 0; i < n_takes; i++)
+        k[i].src_axes = k[i].can_axes = k[i].dst_axes = "";
     *out = &p[m->n_made++];
     return ST_OK;
+}
+
+const char *map_axes(struct mapping *m, const char *text)
+{
+    for (size_t i = 0; i < AXES_KEPT && i < m->n_axes; i++)
+        if (strcmp(m->axes[i], text) == 0)
+            return m->axes[i];
+    const char *kept = arena_str(m->tmp, text, strlen(text)).p;
+    if (kept)
+        m->axes[m->n_axes++ % AXES_KEPT] = kept;
+    return kept;
 }
 
 enum status map_reason(struct mapping *m, uint32_t dst, struct str text, struct err *e)
@@ -137,9 +161,9 @@ static bool is_weight(const struct tensor *t)
 static enum status choose(struct mapping *m, struct err *e)
 {
     size_t n = m->src->n_tensors;
-    m->in = ARENA_ARRAY(m->a, bool, n + 1);
-    m->used = ARENA_ARRAY(m->a, bool, n + 1);
-    m->dropped = ARENA_ARRAY(m->a, bool, n + 1);
+    m->in = ARENA_ARRAY(m->tmp, bool, n + 1);
+    m->used = ARENA_ARRAY(m->tmp, bool, n + 1);
+    m->dropped = ARENA_ARRAY(m->tmp, bool, n + 1);
     if (!m->in || !m->used || !m->dropped)
         return err_nomem(e, 3 * n);
     for (size_t i = 0; i < n; i++) {
@@ -197,7 +221,7 @@ static enum status keep_all(struct mapping *m, struct err *e)
         d->order = m->src->tensor[i].order;
         d->has_order = true;
     }
-    int64_t *at = ARENA_ARRAY(m->a, int64_t, m->src->n_tensors + 1);
+    int64_t *at = ARENA_ARRAY(m->tmp, int64_t, m->src->n_tensors + 1);
     if (!at)
         return err_nomem(e, m->src->n_tensors * sizeof *at);
     for (size_t i = 0; i < m->src->n_tensors; i++)
@@ -230,7 +254,7 @@ static enum status recognise(struct mapping *m, struct err *e)
 
 static enum status across(struct mapping *m, struct err *e)
 {
-    TRY(m->from->layers(m->src, m->a, &m->sl, e));
+    TRY(m->from->layers(m->src, m->tmp, &m->sl, e));
     thin(m);
     TRY(map_settle(m, e));
     if (m->o->like) {
@@ -290,6 +314,18 @@ static enum status add_cast(struct mapping *m, struct part *q, enum dtype to, st
     return ST_OK;
 }
 
+static enum status take_part(struct mapping *m, const struct take *k, struct part *q, struct err *e)
+{
+    struct view v;
+    q->src = k->zero ? -1 : (int64_t)k->src;
+    if (take_is_whole(k)) {
+        part_share_view(q, m->src->tensor[k->src].view);
+        return ST_OK;
+    }
+    TRY(take_view(m->src, k, k->src, &v, e));
+    return part_set_view(q, m->a, &v, e);
+}
+
 /* The recipe's parts and the shape of one made tensor. */
 static enum status parts_of(struct mapping *m, const struct made *d, struct tensor *t,
                             struct recipe *r, struct err *e)
@@ -302,36 +338,34 @@ static enum status parts_of(struct mapping *m, const struct made *d, struct tens
     for (size_t i = 0; i < d->n_takes; i++) {
         const struct take *k = &d->take[i];
         struct part *q = &r->part[i];
-        TRY(take_view(m->src, k, k->src, &q->view, e));
-        q->src = k->zero ? -1 : (int64_t)k->src;
-        view_shape(&q->view, q->hi);
-        if (i == 0) {
-            t->n_dims = q->view.n_dims;
-            memcpy(t->dim, q->hi, sizeof t->dim);
-        }
-        bool same = q->view.n_dims == t->n_dims;
-        for (size_t x = 1; same && x < t->n_dims; x++)
-            same = q->hi[x] == t->dim[x];
-        if (!same || (d->n_takes > 1 && t->n_dims == 0))
+        TRY(take_part(m, k, q, e));
+        const struct view_kept *first = r->part->view;
+        bool same = q->view->n_dims == first->n_dims;
+        for (size_t x = 1; same && x < first->n_dims; x++)
+            same = q->hi[x] == first->dim[x];
+        if (!same || (d->n_takes > 1 && first->n_dims == 0))
             return err_set(e, ST_CANNOT, "parts-differ",
                            "the parts of %.*s differ in their other axes", STR_ARG(d->name));
         if (d->n_takes > 1) {
-            q->lo[0] = rows;
-            q->hi[0] += rows;
+            TRY(part_move(q, m->a, 0, rows, e));
             rows = q->hi[0];
         }
     }
-    if (d->n_takes > 1)
-        t->dim[0] = rows;
+    if (d->n_takes > 1) {
+        uint64_t dim[VIEW_MAX_AXES];
+        const struct view_kept *first = r->part->view;
+        memcpy(dim, first->dim, first->n_dims * sizeof *dim);
+        dim[0] = rows;
+        return tensor_set_shape(&m->p->dst, t, dim, first->n_dims, e);
+    }
     if (d->n_takes == 0) {
-        t->n_dims = d->n_dims;
-        memcpy(t->dim, d->dim, sizeof d->dim);
-        memcpy(r->part->hi, d->dim, sizeof d->dim);
+        struct view v;
         memcpy(r->part->fill, d->fill, sizeof d->fill);
         r->part->src = -1;
-        TRY(view_c(&r->part->view, t->dim, t->n_dims, e));
+        TRY(view_c(&v, d->dim, d->n_dims, e));
+        TRY(part_set_view(r->part, m->a, &v, e));
     }
-    return view_c(&t->view, t->dim, t->n_dims, e);
+    return plan_shape(m->p, t, r->part->view, e);
 }
 
 static enum status put_tensor(struct mapping *m, struct made *d, struct recipe *r, struct err *e)
@@ -357,7 +391,7 @@ static enum status put_tensor(struct mapping *m, struct made *d, struct recipe *
             return err_set(e, ST_CANNOT, "parts-differ", "the parts of %.*s differ in dtype",
                            STR_ARG(d->name));
         if (k->zero)
-            TRY(map_ledger(m, LEDGER_SYNTH, d->name, view_elems(&r->part[i].view), false,
+            TRY(map_ledger(m, LEDGER_SYNTH, d->name, kept_elems(r->part[i].view), false,
                            STR("zeros for a part the source does not have"), e));
         else
             m->used[k->src] = true;
@@ -383,8 +417,8 @@ static enum status share(struct mapping *m, struct err *e)
     if (m->target && !m->target->aliases)
         return ST_OK;
     /* made tensors that carry one whole source tensor, listed by what that tensor shares */
-    int64_t *first = ARENA_ARRAY(m->a, int64_t, n + 1);
-    int64_t *next = ARENA_ARRAY(m->a, int64_t, m->n_made + 1);
+    int64_t *first = ARENA_ARRAY(m->tmp, int64_t, n + 1);
+    int64_t *next = ARENA_ARRAY(m->tmp, int64_t, m->n_made + 1);
     if (!first || !next)
         return err_nomem(e, n * sizeof *first);
     for (size_t i = 0; i < n; i++)
@@ -404,7 +438,7 @@ static enum status share(struct mapping *m, struct err *e)
             int64_t least = i;
             for (int64_t j = first[root]; j >= 0; j = next[j])
                 if (p->dst.tensor[i].dtype == p->dst.tensor[j].dtype &&
-                    view_same(&p->recipe[i].part->view, &p->recipe[j].part->view) &&
+                    kept_same(p->recipe[i].part->view, p->recipe[j].part->view) &&
                     str_cmp(p->dst.tensor[j].name, p->dst.tensor[least].name) < 0)
                     least = j;
             if (least != i)
@@ -447,12 +481,14 @@ static enum status left_over(struct mapping *m, struct err *e)
 /* Names: unique, and spelled unambiguously where the target is a tree. */
 static enum status names_fit(struct mapping *m, struct err *e)
 {
-    struct model *d = &m->p->dst;
-    for (size_t i = 0; i < d->n_tensors; i++) {
+    const struct model *d = &m->p->dst;
+    for (size_t i = 0; i < d->n_tensors && m->target && m->target->tree; i++) {
         struct str name = d->tensor[i].name;
+        struct arena a = ARENA_INIT;
         bool ok = true;
-        if (m->target && m->target->tree)
-            TRY(path_round_trips(name, m->a, &ok, e));
+        enum status parsed = path_round_trips(name, &a, &ok, e);
+        arena_free(&a);
+        TRY(parsed);
         if (!ok) {
             enum status st = err_set(e, ST_CANNOT, "name-not-spelled",
                                      "the target cannot spell this name unambiguously");
@@ -469,6 +505,10 @@ static enum status to_plan(struct mapping *m, struct err *e)
     p->recipe = ARENA_ARRAY(m->a, struct recipe, m->n_made + 1);
     if (!p->recipe)
         return err_nomem(e, m->n_made * sizeof *p->recipe);
+    if (!p->reason) { /* most have one */
+        p->reason = ARENA_ARRAY(m->a, struct reason, m->n_made + 1);
+        m->cap_reasons = p->reason ? m->n_made + 1 : 0;
+    }
     for (size_t i = 0; i < m->n_made; i++) {
         enum status st = put_tensor(m, &m->made[i], &p->recipe[i], e);
         if (st != ST_OK) {
@@ -494,7 +534,7 @@ static int by_name(const void *x, const void *y)
 static enum status not_twice(struct mapping *m, struct err *e)
 {
     struct model *d = &m->p->dst;
-    struct str *name = ARENA_ARRAY(m->a, struct str, d->n_tensors + 1);
+    struct str *name = ARENA_ARRAY(m->tmp, struct str, d->n_tensors + 1);
     if (!name)
         return err_nomem(e, d->n_tensors * sizeof *name);
     for (size_t i = 0; i < d->n_tensors; i++)
@@ -559,7 +599,7 @@ static enum status plan_it(struct mapping *m, struct err *e)
     TRY(to_plan(m, e));
     TRY(not_twice(m, e));
     if (!keep && strcmp(m->to->name, "canonical") == 0)
-        TRY(spelling_write(m, &m->p->dst.spelling, e));
+        TRY(spelling_write(m, e));
     else if (keep)
         m->p->dst.spelling = m->src->spelling;
     TRY(map_tree(m, e));
@@ -570,8 +610,14 @@ enum status map_plan(struct plan *p, const struct map_opt *o, const struct forma
                      uint64_t max_output, struct buf *rules_out, struct err *e)
 {
     struct buf help = BUF_INIT;
-    struct mapping m = {
-        .p = p, .o = o, .target = target, .src = p->src, .a = &p->dst.arena, .help = &help};
+    struct arena tmp = ARENA_INIT;
+    struct mapping m = {.p = p,
+                        .o = o,
+                        .target = target,
+                        .src = p->src,
+                        .a = &p->dst.arena,
+                        .tmp = &tmp,
+                        .help = &help};
     buf_fmt(&help, "# nnferry-map 1\n# Complete the lines with a question mark and pass this file "
                    "with --map.\n");
     size_t empty = help.n;
@@ -584,6 +630,8 @@ enum status map_plan(struct plan *p, const struct map_opt *o, const struct forma
     if (st == ST_CANNOT && rules_out && help.n > empty)
         buf_bytes(rules_out, help.p, help.n);
     buf_free(&help);
+    mem_free(m.made);
+    arena_free(&tmp);
     return st == ST_OK ? plan_prove(p, max_output, e) : st;
 }
 
@@ -598,7 +646,7 @@ static enum status canonical(struct mapping *m, struct err *e)
         return err_set(e, ST_CANNOT, "framework-unknown",
                        "cannot tell the framework of the source; --from names it");
     m->to = framework_find(STR("canonical"));
-    TRY(m->from->layers(m->src, m->a, &m->sl, e));
+    TRY(m->from->layers(m->src, m->tmp, &m->sl, e));
     TRY(map_settle(m, e));
     TRY(map_open(m, e));
     TRY(map_flatten(m, e));
@@ -626,9 +674,13 @@ enum status map_canonical_ruled(struct plan *p, const char *from, struct str rul
 {
     struct buf help = BUF_INIT;
     struct map_opt o = {.from = from, .to = "canonical", .rules = rules, .rules_path = rules_path};
-    struct mapping m = {.p = p, .o = &o, .src = p->src, .a = &p->dst.arena, .help = &help};
+    struct arena tmp = ARENA_INIT;
+    struct mapping m = {
+        .p = p, .o = &o, .src = p->src, .a = &p->dst.arena, .tmp = &tmp, .help = &help};
     enum status st = canonical(&m, e);
     buf_free(&help);
+    mem_free(m.made);
+    arena_free(&tmp);
     *rules_version = RULES_VERSION;
     return st == ST_OK ? plan_prove(p, UINT64_MAX, e) : st;
 }

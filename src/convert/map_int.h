@@ -12,11 +12,12 @@
 #include "framework/rules.h"
 
 #define AXES_TEXT 64
+#define AXES_KEPT 16
 struct take {
     uint32_t src;
     uint8_t part, n_parts; /* rows [part, part+1) of n_parts equal runs of axis 0; 0 = all */
     /* layouts: source's, canonical's, target's; empty = the tensor as it is */
-    char src_axes[AXES_TEXT], can_axes[AXES_TEXT], dst_axes[AXES_TEXT];
+    const char *src_axes, *can_axes, *dst_axes;
     uint64_t heads, flat_c;       /* extents that shapes do not tell; 0 = not known */
     const struct axes_size *size; /* ... from a rules file; may be NULL */
     bool zero; /* zeros of that shape: what it stands for is missing in the source */
@@ -27,11 +28,11 @@ struct made {
     struct take *take;
     size_t n_takes;   /* 0: a synthesis */
     enum dtype dtype; /* before --dtype; DT_NONE = the source's */
-    uint64_t dim[8];  /* synthesis only */
-    uint8_t n_dims;
+    uint8_t n_dims;   /* synthesis only */
+    const uint64_t *dim;
     uint8_t fill[16];
-    bool harmless; /* synthesis a rule allows */
-    struct str why;
+    bool harmless;      /* synthesis a rule allows */
+    struct str why;     /* may lie in mapping.tmp; of a synthesis, which the ledger keeps, not */
     int64_t of;         /* moments: index in mapping.made of the parameter, -1 = none */
     struct str of_name; /* restoring: its name */
     uint64_t order;
@@ -61,15 +62,19 @@ struct mapping {
     const struct format *target; /* may be NULL: a target that keeps everything */
     const struct model *src;
     const struct framework *from, *to;
-    struct arena *a; /* the target model's */
+    struct arena *a;   /* the target model's: names and texts that stay */
+    struct arena *tmp; /* what only mapping needs; nothing in the plan points into it */
     struct map_rules rules;
     struct layers sl;
-    bool *in;      /* per source tensor: selected */
-    bool *used;    /* ... read by a take */
-    bool *dropped; /* ... its drop is in the ledger */
-    struct made *made;
+    bool *in;          /* per source tensor: selected */
+    bool *used;        /* ... read by a take */
+    bool *dropped;     /* ... its drop is in the ledger */
+    struct made *made; /* from mem, freed when mapping is done */
     size_t n_made, cap_made;
     size_t cap_reasons, cap_lines;
+    const char *axes[AXES_KEPT]; /* texts that takes share, the last ones met */
+    size_t n_axes;
+    struct offer *offer;  /* map_layer.c: of one layer at a time */
     bool keep_tree;       /* the target carries the source's tree as it is */
     struct node *tree;    /* restored from the spelling */
     struct str framework; /* ... its framework */
@@ -87,6 +92,9 @@ MUSTCHECK enum status map_ledger(struct mapping *m, enum ledger_kind kind, struc
                                  uint64_t n_elems, bool harmless, struct str why, struct err *e);
 /* Appends a zeroed made tensor. */
 MUSTCHECK enum status map_made(struct mapping *m, size_t n_takes, struct made **out, struct err *e);
+/* A text of axes (below AXES_TEXT bytes), kept once for the takes that share it. NULL: no memory.
+ */
+const char *map_axes(struct mapping *m, const char *text);
 /* A question that only a rules file settles: one line of it, with a comment before. */
 void map_ask(struct mapping *m, const char *comment, struct str line);
 /* before "name" after, as a line of a rules file: '?' stands for bytes that would break the line or
@@ -124,6 +132,8 @@ MUSTCHECK enum status map_open(struct mapping *m, struct err *e);
 MUSTCHECK enum status map_pairs(struct mapping *m, struct skeleton *sk, struct err *e);
 /* The value 1 in a dtype, little-endian. */
 MUSTCHECK enum status map_one(enum dtype t, uint8_t out[16], struct err *e);
+/* Does a take carry its source tensor as it lies? */
+bool take_is_whole(const struct take *k);
 /* The view of a take on source tensor t (take->src, or a moment of it). */
 MUSTCHECK enum status take_view(const struct model *src, const struct take *k, uint32_t t,
                                 struct view *out, struct err *e);
@@ -157,7 +167,7 @@ MUSTCHECK enum status map_train(struct mapping *m, struct err *e);
 /* map_tree.c: the structure around the tensors; what the target cannot hold goes to the ledger. */
 MUSTCHECK enum status map_tree(struct mapping *m, struct err *e);
 
-/* map_spelling.c: the inverse kept with a canonical archive. */
-MUSTCHECK enum status spelling_write(struct mapping *m, struct str *out, struct err *e);
+/* map_spelling.c: the inverse kept with a canonical archive, as the plan's spelling. */
+MUSTCHECK enum status spelling_write(struct mapping *m, struct err *e);
 MUSTCHECK enum status spelling_restore(struct mapping *m, struct err *e);
 #endif

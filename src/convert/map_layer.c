@@ -6,10 +6,19 @@
 #include "framework/recognise.h"
 #include <string.h>
 
+bool take_is_whole(const struct take *k)
+{
+    const char *step[3] = {k->src_axes, k->can_axes, k->dst_axes};
+    bool same = k->n_parts == 0;
+    for (int i = 0; i < 2; i++)
+        same = same && (!*step[i] || !*step[i + 1] || strcmp(step[i], step[i + 1]) == 0);
+    return same;
+}
+
 enum status take_view(const struct model *src, const struct take *k, uint32_t t, struct view *out,
                       struct err *e)
 {
-    *out = src->tensor[t].view;
+    view_load(out, src->tensor[t].view);
     if (k->n_parts) {
         uint64_t rows = view_dim(out, 0) / k->n_parts;
         TRY(view_slice(out, 0, k->part * rows, (k->part + 1) * rows, e));
@@ -76,7 +85,12 @@ static enum status offers_of(struct mapping *m, const struct layer *l, struct of
             return err_set(e, ST_BUG, "no-rule", "no spelling of %s.%s in %s",
                            layer_kind_name(l->kind), leaf_name((enum leaf)i), m->from->name);
         struct axes x;
-        TRY(rules_axes(r, rule, l->flat_c, &x, k.src_axes, e));
+        char text[AXES_TEXT];
+        TRY(rules_axes(r, rule, l->flat_c, &x, text, e));
+        k.src_axes = map_axes(m, text);
+        k.dst_axes = "";
+        if (!k.src_axes)
+            return err_nomem(e, AXES_TEXT);
         enum leaf part[3];
         size_t n = leaf_fuses((enum leaf)i, part);
         k.n_parts = (uint8_t)n;
@@ -85,7 +99,10 @@ static enum status offers_of(struct mapping *m, const struct layer *l, struct of
             o->have = true;
             o->take = k;
             o->take.part = (uint8_t)j;
-            TRY(canon_axes(l, part[j], o->take.can_axes, e));
+            TRY(canon_axes(l, part[j], text, e));
+            o->take.can_axes = map_axes(m, text);
+            if (!o->take.can_axes)
+                return err_nomem(e, AXES_TEXT);
         }
     }
     return ST_OK;
@@ -131,8 +148,9 @@ static enum status keep_tensors(struct mapping *m, const struct layer *l, struct
         if (!d->name.p || (!path.p && path.n))
             return err_nomem(e, x->name.n);
         d->why = l->kind == LAYER_PARAM
-                     ? arena_fmt(m->a, "param, axes kept (%.*s)", STR_ARG(l->reason))
-                     : arena_fmt(m->a, "no rule: kept as %s has it (%.*s)", m->from->name,
+                     ? arena_fmt(m->tmp, "param, axes kept (%.*s)", STR_ARG(l->reason))
+
+                     : arena_fmt(m->tmp, "no rule: kept as %s has it (%.*s)", m->from->name,
                                  STR_ARG(l->reason));
     }
     return ST_OK;
@@ -150,6 +168,9 @@ static enum status emit(struct mapping *m, const struct layer *l, const struct o
     char dst[AXES_TEXT];
     struct axes x;
     TRY(rules_axes(m->to->rules, rule, l->flat_c, &x, dst, e));
+    const char *dst_axes = map_axes(m, dst);
+    if (!dst_axes)
+        return err_nomem(e, sizeof dst);
     struct made *d;
     TRY(map_made(m, n_parts, &d, e));
     d->name = name;
@@ -159,13 +180,13 @@ static enum status emit(struct mapping *m, const struct layer *l, const struct o
             from = (from + 1) % n_parts;
         d->take[j] = of[part[from]].take;
         d->take[j].zero = from != j;
-        memcpy(d->take[j].dst_axes, dst, sizeof dst);
+        d->take[j].dst_axes = dst_axes;
     }
     const struct take *k = d->take;
-    struct str text = k->n_parts ? arena_fmt(m->a, "%u of %u of [%s]", k->part + 1u,
+    struct str text = k->n_parts ? arena_fmt(m->tmp, "%u of %u of [%s]", k->part + 1u,
                                              (unsigned)k->n_parts, k->src_axes)
-                                 : arena_fmt(m->a, "[%s]", k->src_axes);
-    d->why = arena_fmt(m->a, "%s %.*s -> %s[%s] (%.*s)", layer_kind_name(l->kind), STR_ARG(text),
+                                 : arena_fmt(m->tmp, "[%s]", k->src_axes);
+    d->why = arena_fmt(m->tmp, "%s %.*s -> %s[%s] (%.*s)", layer_kind_name(l->kind), STR_ARG(text),
                        n ? "joined " : "", dst, STR_ARG(l->reason));
     return text.p && d->why.p ? ST_OK : err_nomem(e, 128);
 }
@@ -228,9 +249,12 @@ enum status map_layer(struct mapping *m, const struct layer *l0, struct skeleton
     if (l.kind == LAYER_NONE || l.kind == LAYER_PARAM)
         return keep_tensors(m, &l, sk, t, e);
     const struct spelling_rules *r = m->to->rules;
-    struct offer *of = ARENA_ARRAY(m->a, struct offer, LEAF_N);
+    if (!m->offer)
+        m->offer = ARENA_ARRAY(m->tmp, struct offer, LEAF_N);
+    struct offer *of = m->offer;
     if (!of)
         return err_nomem(e, sizeof *of * LEAF_N);
+    memset(of, 0, sizeof *of * LEAF_N);
     if (t && t->heads)
         l.heads = t->heads;
     TRY(offers_of(m, &l, of, e));
@@ -347,11 +371,14 @@ enum status map_pairs(struct mapping *m, struct skeleton *sk, struct err *e)
         d->take->src = (uint32_t)i;
         d->take->size = r->size;
         if (r->from_axes.n) {
-            memcpy(d->take->src_axes, r->from_axes.p, r->from_axes.n);
-            memcpy(d->take->can_axes, r->to_axes.p, r->to_axes.n);
-            memcpy(d->take->dst_axes, r->to_axes.p, r->to_axes.n);
+            struct str from = arena_str(m->a, r->from_axes.p, r->from_axes.n),
+                       to = arena_str(m->a, r->to_axes.p, r->to_axes.n);
+            if (!from.p || !to.p)
+                return err_nomem(e, AXES_TEXT);
+            d->take->src_axes = from.p;
+            d->take->can_axes = d->take->dst_axes = to.p;
         }
-        d->why = arena_fmt(m->a, "line %zu of the rules file", r->line);
+        d->why = arena_fmt(m->tmp, "line %zu of the rules file", r->line);
         if (!d->why.p)
             return err_nomem(e, 64);
         take_out(&m->sl, i);

@@ -25,7 +25,7 @@ static bool signature(const struct model *md, const struct spelling_rules *r, co
             continue;
         const struct tensor *t = &md->tensor[l->tensor[i]];
         uint64_t dim[VIEW_MAX_AXES], n_dims = t->n_dims;
-        memcpy(dim, t->dim, sizeof dim);
+        memcpy(dim, t->dim, t->n_dims * sizeof *dim);
         enum leaf part[3];
         size_t n = leaf_fuses((enum leaf)i, part);
         if (n && (n_dims == 0 || dim[0] % n))
@@ -123,13 +123,11 @@ static enum status make_up(struct mapping *m, struct skeleton *sk, const struct 
         struct map_rule *r = map_rule_for(m, RULE_SYNTH, t->name);
         struct made *d;
         TRY(map_made(m, 0, &d, e));
-        if (t->n_dims > 8)
-            return err_set(e, ST_CANNOT, "too-many-axes", "a synthesis of more than 8 axes");
         d->name = t->name;
         d->role = t->role;
         d->dtype = t->dtype;
         d->n_dims = t->n_dims;
-        memcpy(d->dim, t->dim, sizeof d->dim);
+        d->dim = t->dim;
         d->why = STR("made up: the source has nothing for it");
         if (r && r->number)
             TRY(map_one(t->dtype, d->fill, e));
@@ -144,13 +142,13 @@ static enum status items(struct meeting *w, bool may, struct err *e)
     struct mapping *m = w->m;
     struct layers *sl = &m->sl, *tl = &w->sk.layers;
     bool same = m->from == m->to;
-    w->s = ARENA_ARRAY(m->a, struct match_item, sl->n + 1);
-    w->t = ARENA_ARRAY(m->a, struct match_item, tl->n + 1);
-    w->s_layer = ARENA_ARRAY(m->a, size_t, sl->n + 1);
-    w->t_layer = ARENA_ARRAY(m->a, size_t, tl->n + 1);
+    w->s = ARENA_ARRAY(m->tmp, struct match_item, sl->n + 1);
+    w->t = ARENA_ARRAY(m->tmp, struct match_item, tl->n + 1);
+    w->s_layer = ARENA_ARRAY(m->tmp, size_t, sl->n + 1);
+    w->t_layer = ARENA_ARRAY(m->tmp, size_t, tl->n + 1);
     if (!w->s || !w->t || !w->s_layer || !w->t_layer)
         return err_nomem(e, (sl->n + tl->n) * sizeof *w->s);
-    struct match_item *all = ARENA_ARRAY(m->a, struct match_item, sl->n + 1);
+    struct match_item *all = ARENA_ARRAY(m->tmp, struct match_item, sl->n + 1);
     if (!all)
         return err_nomem(e, sl->n * sizeof *all);
     for (size_t i = 0; i < sl->n; i++)
@@ -328,16 +326,16 @@ enum status map_meet(struct meeting *w, bool may, struct err *e)
 {
     TRY(items(w, may, e));
     TRY(by_rules(w, e));
-    return match(w->s, w->n_s, w->t, w->n_t, w->m->a, e);
+    return match(w->s, w->n_s, w->t, w->n_t, w->m->tmp, e);
 }
 
 enum status map_like(struct mapping *m, struct err *e)
 {
     struct meeting w = {.m = m, .sk = {.m = m->o->like}};
-    w.sk.filled = ARENA_ARRAY(m->a, bool, w.sk.m->n_tensors + 1);
+    w.sk.filled = ARENA_ARRAY(m->tmp, bool, w.sk.m->n_tensors + 1);
     if (!w.sk.filled)
         return err_nomem(e, w.sk.m->n_tensors);
-    TRY(m->to->layers(w.sk.m, m->a, &w.sk.layers, e));
+    TRY(m->to->layers(w.sk.m, m->tmp, &w.sk.layers, e));
     TRY(map_pairs(m, &w.sk, e));
     TRY(map_meet(&w, true, e));
     TRY(report(&w, e));

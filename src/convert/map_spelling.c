@@ -1,6 +1,7 @@
 /* The inverse kept with a canonical archive (framework/spelling.h has the layout): written from the
  * list of made tensors, read back for --to source. What is read is foreign text and checked.
  */
+#include "base/mem.h"
 #include "codec/json.h"
 #include "convert/map_int.h"
 #include "framework/recognise.h"
@@ -77,7 +78,7 @@ static void write_part(struct json_w *w, const struct made *d, const struct take
 static enum status write_tensors(struct json_w *w, const struct mapping *m, int64_t *place,
                                  struct err *e)
 {
-    struct user *u = ARENA_ARRAY(m->a, struct user, m->n_made + 1);
+    struct user *u = ARENA_ARRAY(m->tmp, struct user, m->n_made + 1);
     size_t n = 0, n_out = 0;
     if (!u)
         return err_nomem(e, m->n_made * sizeof *u);
@@ -193,16 +194,17 @@ static enum status write_nodes(struct json_w *w, const struct mapping *m, const 
     return ST_OK;
 }
 
-enum status spelling_write(struct mapping *m, struct str *out, struct err *e)
+enum status spelling_write(struct mapping *m, struct err *e)
 {
-    int64_t *place = ARENA_ARRAY(m->a, int64_t, m->src->n_tensors + 1);
+    int64_t *place = ARENA_ARRAY(m->tmp, int64_t, m->src->n_tensors + 1);
     if (!place)
         return err_nomem(e, m->src->n_tensors * sizeof *place);
     for (size_t i = 0; i < m->src->n_tensors; i++)
         place[i] = -1;
-    struct buf b = BUF_INIT;
+    struct buf *b = &m->p->spelling;
     struct json_w w;
-    json_w_init(&w, &b, 0);
+    buf_clear(b);
+    json_w_init(&w, b, 0);
     json_w_object(&w);
     key_u64(&w, STR("format"), SPELLING_FORMAT);
     key_str(&w, STR("framework"), str_from(m->from->name));
@@ -213,12 +215,13 @@ enum status spelling_write(struct mapping *m, struct str *out, struct err *e)
         st = write_nodes(&w, m, place, e);
     json_w_object_end(&w);
     if (st == ST_OK)
-        st = buf_ok(&b, e);
-    if (st == ST_OK) {
-        *out = arena_str(m->a, (const char *)b.p, b.n);
-        st = out->p ? ST_OK : err_nomem(e, b.n);
+        st = buf_ok(b, e);
+    uint8_t *p = st == ST_OK ? mem_resize(b->p, b->n) : NULL;
+    if (p) { /* what the doubling took and nothing uses */
+        b->p = p;
+        b->cap = b->n;
     }
-    buf_free(&b);
+    m->p->dst.spelling = buf_as_str(b);
     return st;
 }
 
@@ -266,21 +269,20 @@ static enum status number(struct reader *r, uint64_t *out, struct err *e)
                                                             : syntax(r, e, "expected a number");
 }
 
-static enum status axes_text(struct reader *r, char out[AXES_TEXT], struct err *e)
+static enum status axes_text(struct reader *r, const char **out, struct err *e)
 {
     struct axes x;
     struct str s;
     TRY(text(r, &s, e));
     if (s.n >= AXES_TEXT || axes_parse(s, &x, e) != ST_OK)
         return syntax(r, e, "not a list of axis letters");
-    memcpy(out, s.p, s.n);
-    out[s.n] = 0;
-    return ST_OK;
+    *out = map_axes(r->m, s.p);
+    return *out ? ST_OK : err_nomem(e, s.n);
 }
 
 static enum status read_part(struct reader *r, struct take *k, struct err *e)
 {
-    *k = (struct take){.src = UINT32_MAX};
+    *k = (struct take){.src = UINT32_MAX, .src_axes = "", .can_axes = "", .dst_axes = ""};
     struct str key;
     for (;;) {
         TRY(next_key(r, &key, e));
@@ -296,9 +298,9 @@ static enum status read_part(struct reader *r, struct take *k, struct err *e)
                                STR_ARG(name));
             k->src = (uint32_t)at;
         } else if (str_is(key, "canonical")) {
-            TRY(axes_text(r, k->src_axes, e));
+            TRY(axes_text(r, &k->src_axes, e));
         } else if (str_is(key, "source")) {
-            TRY(axes_text(r, k->can_axes, e));
+            TRY(axes_text(r, &k->can_axes, e));
         } else if (str_is(key, "heads")) {
             TRY(number(r, &k->heads, e));
         } else if (str_is(key, "flat_c")) {
@@ -309,7 +311,7 @@ static enum status read_part(struct reader *r, struct take *k, struct err *e)
     }
     if (k->src == UINT32_MAX || !*k->src_axes != !*k->can_axes)
         return syntax(r, e, "a part without its tensor or layouts");
-    memcpy(k->dst_axes, k->can_axes, sizeof k->dst_axes);
+    k->dst_axes = k->can_axes;
     return ST_OK;
 }
 

@@ -56,7 +56,7 @@ static enum status ride(struct mapping *m, size_t index, size_t n_params, bool *
 {
     const struct tensor *t = &m->src->tensor[index];
     const struct tensor *p = &m->src->tensor[t->of];
-    if (t->n_dims != p->n_dims || memcmp(t->dim, p->dim, sizeof t->dim) != 0)
+    if (t->n_dims != p->n_dims || memcmp(t->dim, p->dim, t->n_dims * sizeof *t->dim) != 0)
         return ST_OK; /* factored moments and the like keep their own shape */
     size_t users = 0;
     for (size_t i = 0; i < n_params; i++)
@@ -84,7 +84,7 @@ static enum status ride(struct mapping *m, size_t index, size_t n_params, bool *
         }
         d->name = name_for(m, t, of, users > 1);
         d->of = (int64_t)i;
-        d->why = arena_fmt(m->a, "as its parameter %.*s", STR_ARG(of->name));
+        d->why = arena_fmt(m->tmp, "as its parameter %.*s", STR_ARG(of->name));
         if (!d->name.p || !d->why.p)
             return err_nomem(e, t->name.n);
         done[index] = true;
@@ -95,8 +95,8 @@ static enum status ride(struct mapping *m, size_t index, size_t n_params, bool *
 enum status map_train(struct mapping *m, struct err *e)
 {
     size_t n = m->src->n_tensors, n_params = m->n_made;
-    bool *done = ARENA_ARRAY(m->a, bool, n + 1);
-    bool *taken = ARENA_ARRAY(m->a, bool, n + 1);
+    bool *done = ARENA_ARRAY(m->tmp, bool, n + 1);
+    bool *taken = ARENA_ARRAY(m->tmp, bool, n + 1);
     if (!done || !taken)
         return err_nomem(e, n);
     for (size_t i = 0; i < m->n_made; i++)
@@ -118,7 +118,7 @@ enum status map_train(struct mapping *m, struct err *e)
         TRY(map_made(m, 1, &d, e));
         d->take->src = (uint32_t)i;
         d->name = t->name;
-        d->why = arena_fmt(m->a, "%s, kept as it is", role_name(t->role));
+        d->why = arena_fmt(m->tmp, "%s, kept as it is", role_name(t->role));
         if (!d->why.p)
             return err_nomem(e, 64);
     }

@@ -91,7 +91,7 @@ enum status pair_layers(const struct model *a, const struct model *b, const stru
     struct buf help = BUF_INIT;
     struct map_opt mo = {.rules = o->rules, .rules_path = o->rules_path};
     *out = (struct pairing){0};
-    struct mapping m = {.o = &mo, .src = a, .a = &out->arena, .help = &help};
+    struct mapping m = {.o = &mo, .src = a, .a = &out->arena, .tmp = &out->arena, .help = &help};
     enum status st = pair(&m, b, o, out, e);
     buf_free(&help);
     if (st != ST_OK)

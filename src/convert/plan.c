@@ -13,10 +13,57 @@ void plan_init(struct plan *p, const struct model *src)
     model_init(&p->dst);
 }
 
+void plan_written(struct plan *p)
+{
+    if (p->spelling.n)
+        p->dst.spelling = STR_NONE;
+    buf_free(&p->spelling);
+}
+
 void plan_free(struct plan *p)
 {
     model_free(&p->dst);
+    buf_free(&p->spelling);
     memset(p, 0, sizeof *p);
+}
+
+void part_share_view(struct part *q, const struct view_kept *k)
+{
+    q->lo = view_origin;
+    q->hi = k->dim;
+    q->view = k;
+}
+
+enum status part_set_view(struct part *q, struct arena *a, const struct view *v, struct err *e)
+{
+    const struct view_kept *k;
+    TRY(view_keep(v, a, &k, e));
+    part_share_view(q, k);
+    return ST_OK;
+}
+
+enum status part_move(struct part *q, struct arena *a, size_t axis, uint64_t at, struct err *e)
+{
+    size_t n = q->view->n_dims;
+    uint64_t *box = ARENA_ARRAY(a, uint64_t, 2 * n + 1);
+    if (!box)
+        return err_nomem(e, 2 * n * sizeof *box);
+    for (size_t d = 0; d < n; d++) {
+        box[d] = d == axis ? at : q->lo[d];
+        box[n + d] = box[d] + (q->hi[d] - q->lo[d]);
+    }
+    q->lo = box;
+    q->hi = box + n;
+    return ST_OK;
+}
+
+enum status plan_shape(struct plan *p, struct tensor *t, const struct view_kept *like,
+                       struct err *e)
+{
+    if (like->offset != 0 || like->n_axes != like->n_dims || !kept_is_c(like))
+        return tensor_set_shape(&p->dst, t, like->dim, like->n_dims, e);
+    tensor_share_view(t, like);
+    return ST_OK;
 }
 
 static enum status copy_tensor(struct plan *p, const struct tensor *t, struct err *e)
@@ -26,8 +73,7 @@ static enum status copy_tensor(struct plan *p, const struct tensor *t, struct er
     *d = *t;
     d->storage = 0;
     d->unpacked = false;
-    TRY(view_c(&d->view, t->dim, t->n_dims, e));
-    return ST_OK;
+    return plan_shape(p, d, t->view, e);
 }
 
 /* What is not a tensor is shared with the source, which outlives the plan. */
@@ -65,9 +111,8 @@ enum status plan_identity(struct plan *p, struct err *e)
         struct part *part = ARENA_NEW(&p->dst.arena, struct part);
         if (!part)
             return err_nomem(e, sizeof *part);
-        memcpy(part->hi, t->dim, t->n_dims * sizeof t->dim[0]);
         part->src = (int64_t)i;
-        part->view = t->view;
+        part_share_view(part, t->view);
         p->recipe[i] = (struct recipe){part, 1};
     }
     return ST_OK;
@@ -169,11 +214,11 @@ static enum status prove_tiling(const struct plan *p, size_t t, struct err *e)
 }
 
 /* v reads tensor s of the source: inside its storage? */
-static bool inside(const struct model *m, const struct tensor *s, const struct view *v)
+static bool inside(const struct model *m, const struct tensor *s, const struct view_kept *v)
 {
     int64_t lo, hi;
     uint64_t bits;
-    view_bounds(v, &lo, &hi);
+    kept_bounds(v, &lo, &hi);
     if (lo < 0 || s->storage >= m->n_storages)
         return false;
     if (s->unpacked)
@@ -182,11 +227,11 @@ static bool inside(const struct model *m, const struct tensor *s, const struct v
            bits / 8 + (bits % 8 != 0) <= m->storage[s->storage].raw_bytes;
 }
 
-static bool dims_match(const struct view *v, const struct part *q, size_t n_dims)
+static bool dims_match(const struct view_kept *v, const struct part *q, size_t n_dims)
 {
     bool same = v->n_dims == n_dims;
     for (size_t d = 0; d < n_dims && same; d++)
-        same = view_dim(v, d) == q->hi[d] - q->lo[d];
+        same = v->dim[d] == q->hi[d] - q->lo[d];
     return same;
 }
 
@@ -200,8 +245,8 @@ static enum status prove_ops(const struct plan *p, size_t t, const struct part *
             if (op->operand >= p->src->n_tensors)
                 return broken(p, t, "plan-source", "an operand that the source does not have", e);
             const struct tensor *s = &p->src->tensor[op->operand];
-            if (s->dtype != now || !dims_match(&op->view, q, d->n_dims) ||
-                !inside(p->src, s, &op->view))
+            if (s->dtype != now || !dims_match(op->view, q, d->n_dims) ||
+                !inside(p->src, s, op->view))
                 return broken(p, t, "plan-ops", "an operand that does not fit its part", e);
         }
         now = op_chain_type(op, 1, now);
@@ -221,9 +266,9 @@ static enum status prove_part(const struct plan *p, size_t t, const struct part 
         return q->n_ops == 0 ? ST_OK : broken(p, t, "plan-ops", "a fill takes no ops", e);
     if ((uint64_t)q->src >= p->src->n_tensors)
         return broken(p, t, "plan-source", "a part of a tensor the source does not have", e);
-    if (!dims_match(&q->view, q, d->n_dims))
+    if (!dims_match(q->view, q, d->n_dims))
         return broken(p, t, "plan-view", "a part's view and box differ in shape", e);
-    if (!inside(p->src, &p->src->tensor[q->src], &q->view))
+    if (!inside(p->src, &p->src->tensor[q->src], q->view))
         return broken(p, t, "plan-view", "a part's view leaves its storage", e);
     return prove_ops(p, t, q, e);
 }

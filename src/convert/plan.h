@@ -20,13 +20,13 @@ struct op {
     enum dtype to;       /* CAST */
     bool allow_overflow; /* CAST to float16 of a finite value beyond its range: else ST_CANNOT */
     uint32_t operand;    /* ADD: source tensor */
-    struct view view;    /* ADD: same dims as the part's box */
-    uint64_t scale_bits; /* SCALE: IEEE double */
+    const struct view_kept *view; /* ADD: same dims as the part's box */
+    uint64_t scale_bits;          /* SCALE: IEEE double */
 };
 struct part {
-    uint64_t lo[VIEW_MAX_AXES], hi[VIEW_MAX_AXES]; /* box in the target's logical axes */
-    int64_t src;                                   /* source tensor, -1: a fill */
-    struct view view;                              /* on src's storage; dims = box extents */
+    const uint64_t *lo, *hi;      /* box in the target's logical axes */
+    int64_t src;                  /* source tensor, -1: a fill */
+    const struct view_kept *view; /* on src's storage; dims = box extents */
     struct op *op;
     size_t n_ops;
     uint8_t fill[16]; /* src == -1: one element of the target dtype, little-endian */
@@ -56,10 +56,25 @@ struct plan {
     size_t n_reasons;
     struct ledger_line *line;
     size_t n_lines;
+    struct buf spelling; /* what dst.spelling is, where the mapping wrote it */
     uint64_t elems_read, elems_dropped, elems_written, elems_synth;
 };
+/* A part's view, and a box of its dims at the target's origin. `k` outlives the part; the other
+ * keeps v in `a`. */
+void part_share_view(struct part *q, const struct view_kept *k);
+MUSTCHECK enum status part_set_view(struct part *q, struct arena *a, const struct view *v,
+                                    struct err *e);
+/* Moves the box to `at` along an axis; the other axes stay. */
+MUSTCHECK enum status part_move(struct part *q, struct arena *a, size_t axis, uint64_t at,
+                                struct err *e);
 void plan_init(struct plan *p, const struct model *src);
 void plan_free(struct plan *p);
+/* The target is written: lets go of the spelling the mapping wrote, which can be large. */
+void plan_written(struct plan *p);
+/* Gives a target tensor the shape of `like`, a view of the source or the plan; shares it where it
+ * is in C order already. */
+MUSTCHECK enum status plan_shape(struct plan *p, struct tensor *t, const struct view_kept *like,
+                                 struct err *e);
 /* The identity: every tensor under its own name, axes and dtype; tree, attachments, meta shared
  * with the source. Base of hashing, comparing and container changes. */
 MUSTCHECK enum status plan_identity(struct plan *p, struct err *e);

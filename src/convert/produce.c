@@ -52,10 +52,10 @@ enum status side_make(struct side *sd, const struct plan *p, const struct tensor
         place_part(q, part, dst);
         q->first_in = sd->n_inputs;
         if (part->src >= 0) {
-            input_init(&sd->input[sd->n_inputs++], p->src, &part->view, (uint32_t)part->src, table);
+            input_init(&sd->input[sd->n_inputs++], p->src, part->view, (uint32_t)part->src, table);
             for (size_t k = 0; k < part->n_ops; k++)
                 if (part->op[k].kind == OP_ADD)
-                    input_init(&sd->input[sd->n_inputs++], p->src, &part->op[k].view,
+                    input_init(&sd->input[sd->n_inputs++], p->src, part->op[k].view,
                                part->op[k].operand, table);
         }
         q->n_in = sd->n_inputs - q->first_in;

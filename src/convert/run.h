@@ -9,7 +9,7 @@
 
 struct run_opt {
     int threads;     /* 0 = par_threads() */
-    uint64_t memory; /* private bytes and shared windows the run may hold; 0 = 1 GiB */
+    uint64_t memory; /* bytes the process may hold, those in use at the start too; 0 = 1 GiB */
 };
 /* What a run will take, before it starts; printed by --dry-run. */
 struct run_cost {

@@ -99,12 +99,6 @@ static enum status plan_slabs(struct write *x, const struct feed *f, struct err 
                 x->scratch_cap = pl->enc->scratch_bytes;
             if (pl->enc->max_pieces > x->piece_cap)
                 x->piece_cap = pl->enc->max_pieces;
-            size_t pieces;
-            if (!mul_size(d->n_slabs, pl->enc->max_pieces, &pieces))
-                return err_nomem(e, UINT64_MAX);
-            x->w.placed[t].piece = ARENA_ARRAY(&x->w.arena, struct piece, pieces + 1);
-            if (!x->w.placed[t].piece)
-                return err_nomem(e, pieces * sizeof(struct piece));
         }
         if (is_packed(x, t) && most > x->packed_cap)
             x->packed_cap = most;
@@ -184,6 +178,19 @@ static enum status body(void *ctx, const struct slab *b, int slot, struct err *e
     return st;
 }
 
+/* Room for the pieces of a tensor, as many as they are where one slab is all of it. */
+static enum status room_for_pieces(struct write *x, const struct slab *b, const struct slot *s,
+                                   struct err *e)
+{
+    const struct encoder *enc = x->w.place[b->t].enc;
+    size_t n = s->n_pieces;
+    if (!b->last && !mul_size(x->kept->tensor[b->t].n_slabs, enc->max_pieces, &n))
+        return err_nomem(e, UINT64_MAX);
+    struct piece *p = ARENA_ARRAY(&x->w.arena, struct piece, n + 1);
+    x->w.placed[b->t].piece = p;
+    return p ? ST_OK : err_nomem(e, n * sizeof *p);
+}
+
 /* Bytes that the writer wants in front of, between or behind a tensor's slabs. */
 static enum status around(struct write *x, uint32_t t, int when, struct err *e)
 {
@@ -212,6 +219,8 @@ static enum status commit_append(struct write *x, const struct slab *b, struct s
         TRY(around(x, b->t, 0, e));
         d->offset = *end;
         x->next_part = pl->part_bytes;
+        if (pl->enc && b->n > 0)
+            TRY(room_for_pieces(x, b, s, e));
     } else if (pl->part_bytes && x->raw_done == x->next_part) {
         TRY(around(x, b->t, 2, e));
         x->next_part += pl->part_bytes;

@@ -105,8 +105,27 @@ static void put_lists(struct json_w *w, const struct model *m, const struct ar *
     json_w_array_end(w);
 }
 
-enum status ar_manifest_write(const struct model *m, const struct ar *ar, struct buf *b,
-                              struct err *e)
+/* What the manifest must be; pieces are compared as they are written, so that a second one never
+ * stands in memory. */
+struct twin {
+    const uint8_t *p;
+    size_t n, at;
+    bool differs; /* from byte `at` on */
+};
+
+static void compare(struct twin *x, struct buf *b)
+{
+    if (!x || b->failed)
+        return;
+    for (size_t i = 0; i < b->n && !x->differs; i++) {
+        x->differs = x->at == x->n || x->p[x->at] != b->p[i];
+        x->at += !x->differs;
+    }
+    buf_clear(b);
+}
+
+static enum status write_text(const struct model *m, const struct ar *ar, struct buf *b,
+                              struct twin *x, struct err *e)
 {
     struct json_w w;
     json_w_init(&w, b, 0);
@@ -120,6 +139,7 @@ enum status ar_manifest_write(const struct model *m, const struct ar *ar, struct
         json_w_u64(&w, ar->shard_head[s]);
     json_w_array_end(&w);
     json_w_key(&w, STR("spelling"));
+    compare(x, b);
     if (m->spelling.n > 0)
         json_w_raw(&w, m->spelling);
     else
@@ -136,6 +156,7 @@ enum status ar_manifest_write(const struct model *m, const struct ar *ar, struct
             return err_nomem(e, 64);
         }
         put_tensor(&w, m, ar, i, member);
+        compare(x, b);
         if (i % 1024 == 1023)
             arena_free(&a);
     }
@@ -147,7 +168,14 @@ enum status ar_manifest_write(const struct model *m, const struct ar *ar, struct
     json_w_u64(&w, VERSION);
     json_w_object_end(&w);
     buf_u8(b, '\n');
+    compare(x, b);
     return buf_ok(b, e);
+}
+
+enum status ar_manifest_write(const struct model *m, const struct ar *ar, struct buf *b,
+                              struct err *e)
+{
+    return write_text(m, ar, b, NULL, e);
 }
 
 /* ---- reading ---- */
@@ -354,6 +382,8 @@ static enum status get_digest(struct reader *r, uint8_t out[32])
 
 static enum status get_shape(struct reader *r, struct tensor *t)
 {
+    uint64_t dim[VIEW_MAX_AXES];
+    struct view v;
     size_t n = 0;
     TRY(list(r, "shape"));
     uint64_t at = r->j.at;
@@ -361,14 +391,13 @@ static enum status get_shape(struct reader *r, struct tensor *t)
         TRY(element(r, JSON_NUMBER, &more));
         if (!more)
             break;
-        if (n == VIEW_MAX_AXES || !json_u64(&r->j, &t->dim[n++]))
+        if (n == VIEW_MAX_AXES || !json_u64(&r->j, &dim[n++]))
             return bad(r, "too many axes, or an extent that is no whole number");
     }
-    t->n_dims = (uint8_t)n;
     r->j.at = at;
-    if (view_c(&t->view, t->dim, n, r->e) != ST_OK)
+    if (view_c(&v, dim, n, r->e) != ST_OK)
         return json_fail(&r->j, r->e, "shape-overflow", "the product of the shape is too large");
-    return ST_OK;
+    return tensor_set_view(r->m, t, &v, r->e);
 }
 
 static enum status get_kind(struct reader *r, enum planes_kind *out)
@@ -387,7 +416,7 @@ static enum status get_kind(struct reader *r, enum planes_kind *out)
 static enum status get_tensor(struct reader *r, struct ar_tensor *x, struct err *e)
 {
     struct tensor *t;
-    struct str member;
+    struct str member; /* valid until the next token */
     uint64_t at = r->j.at, span;
     TRY(model_tensor_add(r->m, &t, e));
     TRY(get_index(r, "alias_of", &t->alias_of));
@@ -398,7 +427,19 @@ static enum status get_tensor(struct reader *r, struct ar_tensor *x, struct err 
     t->dtype = dtype_parse(r->j.text);
     if (t->dtype == DT_NONE || t->dtype == DT_F6_E2M3FN || t->dtype == DT_F6_E3M2FN)
         return json_fail(&r->j, e, "unknown-dtype", "no such dtype");
-    TRY(get_text(r, "member", &member));
+    TRY(key(r, "member"));
+    TRY(json_expect(&r->j, JSON_STRING, "member", e));
+    member = r->j.text;
+    struct str number = str_sub(member, 8, 14);
+    if (r->ar->plain)
+        number = str_sub(member, 14, 19);
+    else if (member.n > 14)
+        number = str_sub(member, 8, member.n);
+    /* the member's number; its name as a whole is compared when the manifest is written again */
+    uint64_t v = 0;
+    for (size_t i = 0; i < number.n && v < UINT32_MAX; i++)
+        v = v * 10 + (uint64_t)((uint8_t)number.p[i] - '0');
+    x->member = v > UINT32_MAX ? UINT32_MAX : (uint32_t)v - (r->ar->plain && v > 0 ? 1u : 0u);
     TRY(get_text(r, "name", &t->name));
     TRY(get_index(r, "of", &t->of));
     TRY(get_u64(r, "offset", &x->at));
@@ -411,16 +452,6 @@ static enum status get_tensor(struct reader *r, struct ar_tensor *x, struct err 
         return bad(r, "no such role");
     TRY(get_shape(r, t));
     t->offset = at;
-    /* the member's number; its name as a whole is compared when the manifest is written again */
-    struct str number = str_sub(member, 8, 14);
-    if (r->ar->plain)
-        number = str_sub(member, 14, 19);
-    else if (member.n > 14)
-        number = str_sub(member, 8, member.n);
-    uint64_t v = 0;
-    for (size_t i = 0; i < number.n && v < UINT32_MAX; i++)
-        v = v * 10 + (uint64_t)((uint8_t)number.p[i] - '0');
-    x->member = v > UINT32_MAX ? UINT32_MAX : (uint32_t)v - (r->ar->plain && v > 0 ? 1u : 0u);
     if (!dtype_span(t->dtype, tensor_elems(t), &span) || span != x->bytes ||
         x->kind != ar_kind(t->dtype, x->bytes, r->ar->plain)) {
         (void)json_fail(&r->j, e, "manifest-value",
@@ -469,7 +500,7 @@ static enum status prove_tensors(struct reader *r)
         } else if (t->alias_of >= 0) {
             const struct tensor *o = &m->tensor[t->alias_of];
             const struct ar_tensor *y = &r->ar->tensor[t->alias_of];
-            if (o->alias_of >= 0 || o->dtype != t->dtype || !view_same(&o->view, &t->view) ||
+            if (o->alias_of >= 0 || o->dtype != t->dtype || !kept_same(o->view, t->view) ||
                 y->member != x->member || y->at != x->at || memcmp(y->digest, x->digest, 32) != 0)
                 why = "an alias that differs from its target";
         } else if (!r->ar->plain && (x->member != i || x->at != 0)) {
@@ -518,7 +549,8 @@ enum status ar_manifest_read(const struct frames *fr, const uint8_t *p, size_t n
 {
     struct cursor c;
     struct reader r = {.text = p, .m = m, .ar = ar, .e = e};
-    struct buf again = BUF_INIT;
+    struct buf again = BUF_INIT; /* a piece of it */
+    struct twin twin = {.p = p, .n = n};
     uint64_t at = fr->off[fr->index];
     static struct node some; /* stands for a tree that is read later */
     cur_mem(&c, p, n, file_path(fr->f), at);
@@ -526,16 +558,14 @@ enum status ar_manifest_read(const struct frames *fr, const uint8_t *p, size_t n
     enum status st = get_all(&r, tree);
     if (st == ST_OK) {
         m->tree = *tree ? &some : NULL;
-        st = ar_manifest_write(m, ar, &again, e);
+        st = write_text(m, ar, &again, &twin, e);
         m->tree = NULL;
     }
     if (st == ST_OK) {
-        size_t i = 0, both = n < again.n ? n : again.n;
-        while (i < both && again.p[i] == p[i])
-            i++;
-        if (i < both || n != again.n) {
+        if (twin.differs || twin.at != n) {
             st = err_set(e, ST_INPUT, "manifest-canonical",
-                         "the manifest is not what its content gives, from its byte %zu on", i);
+                         "the manifest is not what its content gives, from its byte %zu on",
+                         twin.at);
             err_at(e, file_path(fr->f), at);
         }
     }

@@ -317,8 +317,11 @@ enum status ar_around(struct writer *w, uint32_t t, int when, uint64_t at, struc
         TRY(put_zeros(w, extra, at, tar_pad(ar_part_bytes(bytes, s->part++)), e));
     if (when == 1)
         return ST_OK;
-    return put_header(w, extra, at + extra->n, ar_part_name(&w->arena, t, s->part),
-                      ar_part_bytes(bytes, s->part), e);
+    struct arena a = ARENA_INIT;
+    enum status st = put_header(w, extra, at + extra->n, ar_part_name(&a, t, s->part),
+                                ar_part_bytes(bytes, s->part), e);
+    arena_free(&a);
+    return st;
 }
 
 /* ---- end ---- */
@@ -476,6 +479,10 @@ static enum status put_rest(struct writer *w, struct buf *text, struct err *e)
         memcpy(s->ar.tensor[i].digest, w->placed[of < 0 ? (int64_t)i : of].tree, 32);
     }
     buf_clear(text);
+    size_t most = m->spelling.n; /* about: so that no doubling takes more than it needs */
+    for (size_t i = 0; i < m->n_tensors; i++)
+        most += m->tensor[i].name.n + 320;
+    (void)buf_reserve(text, most);
     TRY(ar_manifest_write(m, &s->ar, text, e));
     s->manifest_at = w->file_end[s->file];
     TRY(put_member(w, STR("manifest.json"), (struct bytes){text->p, NULL, 0, text->n}, ZS_RAW, true,

@@ -450,8 +450,6 @@ static enum status add_tensor(struct reader *x, struct node *n, struct str name,
     TRY(model_tensor_add(m, &t, e));
     t->name = name;
     t->dtype = a->dtype;
-    t->n_dims = a->n_dims;
-    memcpy(t->dim, a->dim, a->n_dims * sizeof a->dim[0]);
     t->storage = index;
     t->order = m->n_tensors - 1;
     t->requires_grad = true;
@@ -459,7 +457,7 @@ static enum status add_tensor(struct reader *x, struct node *n, struct str name,
     t->offset = a->at;
     t->decl = x->f;
     n->tensor = (uint32_t)(m->n_tensors - 1);
-    return view_c(&t->view, a->dim, a->n_dims, e);
+    return tensor_set_shape(m, t, a->dim, a->n_dims, e);
 }
 
 static enum status name_arrays(struct reader *x, struct err *e)

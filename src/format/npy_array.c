@@ -49,20 +49,20 @@ enum status npy_add(struct model *m, struct str name, const struct npy *h, enum 
     TRY(model_tensor_add(m, &t, e));
     t->name = name;
     t->dtype = dtype;
-    t->n_dims = h->n_dims;
-    memcpy(t->dim, h->dim, h->n_dims * sizeof h->dim[0]);
     t->storage = storage;
     t->order = m->n_tensors - 1;
     t->requires_grad = true;
     t->offset = at;
     t->decl = f;
     if (!h->fortran)
-        return view_c(&t->view, h->dim, h->n_dims, e);
+        return tensor_set_shape(m, t, h->dim, h->n_dims, e);
     for (size_t d = 0; d < h->n_dims; d++) {
         stride[d] = step;
         step *= h->dim[d] ? (int64_t)h->dim[d] : 1; /* npy_read bounds the product */
     }
-    return view_strided(&t->view, h->dim, stride, h->n_dims, 0, e);
+    struct view v;
+    TRY(view_strided(&v, h->dim, stride, h->n_dims, 0, e));
+    return tensor_set_view(m, t, &v, e);
 }
 
 const char *npy_descr(enum dtype t)

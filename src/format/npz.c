@@ -208,8 +208,8 @@ static enum status read_file(struct source *s, const struct read_opt *opt, struc
 
 struct npz {
     struct zip_writer zip;
-    struct buf *header; /* per tensor: npy header, from mem */
-    size_t *member;     /* per tensor: index in zip */
+    struct buf header, name; /* of the tensor in turn, from mem */
+    size_t *member;          /* per tensor: index in zip */
     int id;
 };
 
@@ -298,19 +298,36 @@ static enum status raw_bytes(const struct tensor *t, const struct buf *header, u
     return ST_OK;
 }
 
-static struct str member_name(struct arena *a, const struct tensor *t)
+/* The npy header of a tensor: made where it is needed, into one buffer. */
+static enum status header_of(const struct writer *w, uint32_t t, struct buf **out, struct err *e)
 {
-    return arena_fmt(a, "%.*s.npy", STR_ARG(t->name));
+    struct npz *x = w->priv;
+    const struct tensor *tensor = &w->m->tensor[t];
+    *out = &x->header;
+    buf_clear(&x->header);
+    npy_write(&x->header, npy_descr(tensor->dtype), tensor->dim, tensor->n_dims);
+    return buf_ok(&x->header, e);
+}
+
+static enum status member_name(struct npz *x, const struct tensor *t, struct str *out,
+                               struct err *e)
+{
+    buf_clear(&x->name);
+    buf_str(&x->name, t->name);
+    buf_z(&x->name, ".npy");
+    TRY(buf_ok(&x->name, e));
+    *out = buf_as_str(&x->name);
+    return ST_OK;
 }
 
 static enum status begin_stored(struct writer *w, struct npz *x, uint32_t t, struct err *e)
 {
     const struct tensor *tensor = &w->m->tensor[t];
-    struct str name = member_name(&w->arena, tensor);
-    struct buf *h = &x->header[t];
+    struct str name;
+    struct buf *h;
     uint64_t data = 0, member = 0;
-    if (!name.p)
-        return err_nomem(e, tensor->name.n);
+    TRY(member_name(x, tensor, &name, e));
+    TRY(header_of(w, t, &h, e));
     TRY(raw_bytes(tensor, h, &data, &member, e));
     TRY(zip_add(&x->zip, name, ZIP_STORED, member, &x->member[t], e));
     w->place[t] = (struct place){
@@ -321,9 +338,6 @@ static enum status begin_stored(struct writer *w, struct npz *x, uint32_t t, str
 static enum status fill(struct writer *w, struct npz *x, struct err *e)
 {
     for (uint32_t t = 0; t < w->m->n_tensors; t++) {
-        const struct tensor *tensor = &w->m->tensor[t];
-        npy_write(&x->header[t], npy_descr(tensor->dtype), tensor->dim, tensor->n_dims);
-        TRY(buf_ok(&x->header[t], e));
         if (w->opt.compress)
             w->place[t] =
                 (struct place){.kind = PLACE_APPEND, .want = WANT_CRC32, .enc = &deflater};
@@ -333,9 +347,11 @@ static enum status fill(struct writer *w, struct npz *x, struct err *e)
     TRY(out_add(w->out, STR(""), w->opt.compress ? 0 : x->zip.end, &x->id, e));
     for (uint32_t t = 0; t < w->m->n_tensors; t++) {
         w->place[t].file = x->id;
-        if (!w->opt.compress)
-            TRY(out_pwrite(w->out, x->id, x->header[t].p, x->header[t].n,
-                           x->zip.member[x->member[t]].data, e));
+        if (w->opt.compress)
+            continue;
+        struct buf *h;
+        TRY(header_of(w, t, &h, e));
+        TRY(out_pwrite(w->out, x->id, h->p, h->n, x->zip.member[x->member[t]].data, e));
     }
     return ST_OK;
 }
@@ -345,10 +361,9 @@ static enum status begin(struct writer *w, struct err *e)
     struct npz *x = ARENA_NEW(&w->arena, struct npz);
     if (!x)
         return err_nomem(e, sizeof *x);
-    x->header = ARENA_ARRAY(&w->arena, struct buf, w->m->n_tensors + 1);
     x->member = ARENA_ARRAY(&w->arena, size_t, w->m->n_tensors + 1);
-    if (!x->header || !x->member)
-        return err_nomem(e, w->m->n_tensors * sizeof *x->header);
+    if (!x->member)
+        return err_nomem(e, w->m->n_tensors * sizeof *x->member);
     zip_writer_init(&x->zip);
     w->priv = x;
     return fill(w, x, e);
@@ -361,12 +376,12 @@ static enum status around(struct writer *w, uint32_t t, int when, uint64_t at, s
     const struct tensor *tensor = &w->m->tensor[t];
     struct zip_member *z;
     if (when == 0) {
-        struct buf *h = &x->header[t];
-        struct str name = member_name(&w->arena, tensor);
+        struct buf *h;
+        struct str name;
         uint64_t data = 0, member = 0;
         size_t stored = 0;
-        if (!name.p)
-            return err_nomem(e, tensor->name.n);
+        TRY(member_name(x, tensor, &name, e));
+        TRY(header_of(w, t, &h, e));
         TRY(raw_bytes(tensor, h, &data, &member, e));
         x->zip.end = at;
         TRY(zip_add(&x->zip, name, ZIP_DEFLATED, member, &x->member[t], e));
@@ -394,7 +409,8 @@ static enum status finish(struct writer *w, struct npz *x, struct buf *b, struct
 {
     for (uint32_t t = 0; t < w->m->n_tensors; t++) {
         struct zip_member *z = &x->zip.member[x->member[t]];
-        struct buf *h = &x->header[t];
+        struct buf *h;
+        TRY(header_of(w, t, &h, e));
         z->crc = crc32_join(crc32_update(0, h->p, h->n), w->placed[t].crc32, z->raw - h->n);
         buf_clear(b);
         zip_local(&x->zip, x->member[t], b);
@@ -421,8 +437,8 @@ static void drop(struct writer *w)
     struct npz *x = w->priv;
     if (!x)
         return;
-    for (size_t i = 0; i < w->m->n_tensors; i++)
-        buf_free(&x->header[i]);
+    buf_free(&x->header);
+    buf_free(&x->name);
     zip_writer_free(&x->zip);
 }
 

@@ -34,7 +34,7 @@ static void tensor(const struct model *m, const struct pt_items *it, uint32_t i,
     enum dtype_kind kind = dtype_info(t->dtype)->kind;
     uint64_t dim[VIEW_MAX_AXES], stride[VIEW_MAX_AXES], n = tensor_elems(t), step = 1, bytes = 0;
     char key[16];
-    memcpy(dim, t->dim, sizeof dim);
+    memcpy(dim, t->dim, t->n_dims * sizeof *dim);
     if (t->dtype == DT_F4_E2M1FN)
         dim[t->n_dims - 1] /= 2;
     for (size_t d = t->n_dims; d-- > 0;) {

@@ -180,9 +180,7 @@ static enum status add_tensor(struct pt_reader *r, const struct pt_tensor *d, st
     TRY(model_tensor_add(m, &t, e));
     t->name = name.p ? name : STR("tensor"); /* a file that is one tensor */
     t->dtype = d->dtype;
-    t->view = d->view;
-    t->n_dims = d->view.n_dims;
-    view_shape(&d->view, t->dim);
+    TRY(tensor_set_view(m, t, &d->view, e));
     t->storage = d->storage;
     t->requires_grad = d->requires_grad;
     t->role = ROLE_PARAMETER; /* until pytorch_roles */

@@ -31,8 +31,10 @@ struct shard {
 };
 enum { HAS_DTYPE = 1, HAS_SHAPE = 2, HAS_OFFSETS = 4 };
 
-static enum status read_shape(struct json *j, struct tensor *t, struct err *e)
+static enum status read_shape(struct shard *s, struct tensor *t, struct err *e)
 {
+    struct json *j = &s->j;
+    struct view v;
     uint64_t dim[VIEW_MAX_AXES];
     size_t n = 0;
     TRY(json_expect(j, JSON_ARRAY, "shape", e));
@@ -47,11 +49,9 @@ static enum status read_shape(struct json *j, struct tensor *t, struct err *e)
             return json_fail(j, e, "bad-shape", "a dimension is not a whole number of 64 bits");
     }
     j->at = at;
-    if (view_c(&t->view, dim, n, e) != ST_OK)
+    if (view_c(&v, dim, n, e) != ST_OK)
         return json_fail(j, e, "shape-overflow", "the product of the shape is too large");
-    t->n_dims = (uint8_t)n;
-    memcpy(t->dim, dim, n * sizeof dim[0]);
-    return ST_OK;
+    return tensor_set_view(s->m, t, &v, e);
 }
 
 static enum status read_offsets(struct json *j, struct range *r, struct err *e)
@@ -85,7 +85,7 @@ static enum status read_member(struct shard *s, struct tensor *t, struct range *
         return json_fail(j, e, "key-twice", "'%.*s' stands twice", STR_ARG(j->text));
     *seen |= bit;
     if (bit == HAS_SHAPE)
-        return read_shape(j, t, e);
+        return read_shape(s, t, e);
     if (bit == HAS_OFFSETS)
         return read_offsets(j, r, e);
     if (bit == HAS_DTYPE) {
@@ -104,7 +104,7 @@ static enum status read_member(struct shard *s, struct tensor *t, struct range *
 static enum status prove_size(struct json *j, const struct tensor *t, const struct range *r,
                               struct err *e)
 {
-    uint64_t bits, n = view_elems(&t->view);
+    uint64_t bits, n = tensor_elems(t);
     if (!mul_u64(n, dtype_info(t->dtype)->bits, &bits))
         return json_fail(j, e, "shape-overflow", "the tensor's size is too large");
     if (bits % 8 != 0)

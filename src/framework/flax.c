@@ -274,6 +274,7 @@ static enum status layers(const struct model *m, struct arena *a, struct layers 
 {
     struct ctx c = {.list = {.a = a}};
     TRY(modules_build(m, flax_cut, a, &c.ms, e));
+    c.list.most = c.ms.n;
     for (size_t i = 0; i < c.ms.n; i++)
         TRY(attention(&c, &c.ms.module[i], e));
     for (size_t i = 0; i < c.ms.n; i++)

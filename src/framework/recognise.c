@@ -283,7 +283,7 @@ struct layer *layer_add(struct layer_list *l, enum layer_kind kind, struct str p
                         struct str reason)
 {
     if (l->n == l->cap) {
-        size_t cap = l->cap ? l->cap * 2 : 64;
+        size_t cap = l->cap ? l->cap * 2 : l->most + 64;
         struct layer *p = ARENA_ARRAY(l->a, struct layer, cap);
         if (!p)
             return NULL;
@@ -344,9 +344,8 @@ enum status layers_done(struct layer_list *l, struct modules *ms, const char *fr
         b->taken = true;
     }
     struct ranked *r = ARENA_ARRAY(l->a, struct ranked, l->n + 1);
-    out->layer = ARENA_ARRAY(l->a, struct layer, l->n + 1);
-    if (!r || !out->layer)
-        return err_nomem(e, l->n * sizeof *out->layer);
+    if (!r)
+        return err_nomem(e, l->n * sizeof *r);
     for (size_t i = 0; i < l->n; i++) {
         r[i] = (struct ranked){UINT64_MAX, i};
         for (int k = 0; k < LEAF_N; k++)
@@ -356,8 +355,21 @@ enum status layers_done(struct layer_list *l, struct modules *ms, const char *fr
     }
     if (l->n)
         qsort(r, l->n, sizeof *r, by_order);
-    for (size_t i = 0; i < l->n; i++)
-        out->layer[i] = l->layer[r[i].layer];
+    /* in place, one cycle after the other: r[i].layer is where layer i comes from */
+    for (size_t i = 0; i < l->n; i++) {
+        if (r[i].layer == i)
+            continue;
+        struct layer first = l->layer[i];
+        size_t at = i;
+        for (size_t from = r[at].layer; from != i; from = r[at].layer) {
+            l->layer[at] = l->layer[from];
+            r[at].layer = at;
+            at = from;
+        }
+        l->layer[at] = first;
+        r[at].layer = at;
+    }
+    out->layer = l->layer;
     out->n = l->n;
     out->framework = framework;
     return ST_OK;

@@ -56,6 +56,7 @@ unsigned name_kinds(struct str path);
 struct layer_list {
     struct layer *layer;
     size_t n, cap;
+    size_t most; /* layers expected: room for so many is made at once */
     struct arena *a;
 };
 struct layer *layer_add(struct layer_list *l, enum layer_kind kind, struct str path,

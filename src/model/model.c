@@ -73,6 +73,7 @@ enum status model_tensor_add(struct model *m, struct tensor **out, struct err *e
     if (!*out)
         return err_nomem(e, m->n_tensors * 2 * sizeof **out);
     (*out)->of = (*out)->alias_of = -1;
+    tensor_share_view(*out, &view_scalar);
     return ST_OK;
 }
 
@@ -114,9 +115,32 @@ enum status model_own_file(struct model *m, struct file *f, struct err *e)
     return ST_OK;
 }
 
+void tensor_share_view(struct tensor *t, const struct view_kept *k)
+{
+    t->n_dims = k->n_dims;
+    t->dim = k->dim;
+    t->view = k;
+}
+
+enum status tensor_set_view(struct model *m, struct tensor *t, const struct view *v, struct err *e)
+{
+    const struct view_kept *k;
+    TRY(view_keep(v, &m->arena, &k, e));
+    tensor_share_view(t, k);
+    return ST_OK;
+}
+
+enum status tensor_set_shape(struct model *m, struct tensor *t, const uint64_t *dim, size_t n,
+                             struct err *e)
+{
+    struct view v;
+    TRY(view_c(&v, dim, n, e));
+    return tensor_set_view(m, t, &v, e);
+}
+
 uint64_t tensor_elems(const struct tensor *t)
 {
-    return view_elems(&t->view);
+    return kept_elems(t->view);
 }
 
 bool tensor_bytes(const struct tensor *t, uint64_t *out)
@@ -204,15 +228,12 @@ static enum status check_tensor(const struct model *m, const struct tensor *t, s
         return refuse(t, "bad-name", "the name is longer than 65535 bytes", e);
     if (t->dtype == DT_NONE || (unsigned)t->dtype >= DT_COUNT)
         return refuse(t, "bad-dtype", "unknown element type", e);
-    if (t->n_dims != t->view.n_dims)
-        return err_set(e, ST_BUG, "view-rank", "shape and view differ in rank");
-    for (size_t d = 0; d < t->n_dims; d++)
-        if (t->dim[d] != view_dim(&t->view, d))
-            return err_set(e, ST_BUG, "view-dim", "shape and view differ");
+    if (t->n_dims != t->view->n_dims || t->dim != t->view->dim)
+        return err_set(e, ST_BUG, "view-dim", "shape and view differ");
     if (t->storage >= m->n_storages)
         return err_set(e, ST_BUG, "storage", "a tensor without storage");
     const struct storage *s = &m->storage[t->storage];
-    view_bounds(&t->view, &lo, &hi);
+    kept_bounds(t->view, &lo, &hi);
     const struct dtype_info *d = dtype_info(t->dtype);
     if (lo < 0)
         return refuse(t, "out-of-bounds", "the view starts before its storage", e);
@@ -245,12 +266,12 @@ static int by_place(const void *pa, const void *pb)
     return a->t->x < b->t->x ? -1 : 1
     CMP(storage);
     CMP(dtype);
-    CMP(view.offset);
+    CMP(view->offset);
     CMP(n_dims);
-    CMP(view.n_axes);
+    CMP(view->n_axes);
 #undef CMP
-    for (size_t k = 0; k < a->t->view.n_axes; k++) {
-        const struct axis *x = &a->t->view.axis[k], *y = &b->t->view.axis[k];
+    for (size_t k = 0; k < a->t->view->n_axes; k++) {
+        const struct axis *x = &a->t->view->axis[k], *y = &b->t->view->axis[k];
         if (x->extent != y->extent)
             return x->extent < y->extent ? -1 : 1;
         if (x->stride != y->stride)
@@ -273,7 +294,7 @@ static enum status find_aliases(struct model *m, struct err *e)
     for (size_t i = 1; i < m->n_tensors; i++) {
         const struct tensor *a = k[lead].t, *b = k[i].t;
         bool same = a->storage == b->storage && a->dtype == b->dtype &&
-                    a->unpacked == b->unpacked && view_same(&a->view, &b->view) &&
+                    a->unpacked == b->unpacked && kept_same(a->view, b->view) &&
                     tensor_elems(a) != 0;
         if (same)
             m->tensor[k[i].i].alias_of = (int64_t)k[lead].i;

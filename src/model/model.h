@@ -67,10 +67,10 @@ struct storage {
 struct tensor {
     struct str name; /* flat path text, unique in the model */
     enum dtype dtype;
-    uint8_t n_dims; /* = view.n_dims */
-    uint64_t dim[VIEW_MAX_AXES];
-    uint32_t storage; /* index into model.storage */
-    struct view view; /* elements in the storage, before byte swap */
+    uint8_t n_dims;               /* = view->n_dims */
+    uint32_t storage;             /* index into model.storage */
+    const uint64_t *dim;          /* = view->dim */
+    const struct view_kept *view; /* elements in the storage, before byte swap; never NULL */
     enum role role;
     int64_t of;       /* index of the parameter a moment belongs to, -1 = none */
     uint64_t order;   /* place in the source (state_dict order) */
@@ -120,7 +120,8 @@ struct model {
 void model_init(struct model *m);
 void model_free(struct model *m);
 /* Each appends a zeroed element and gives its address, valid until the next add of the same kind
- * (keep indexes, not pointers). tensor_add sets of and alias_of to -1. */
+ * (keep indexes, not pointers). tensor_add makes a scalar and sets of and alias_of to
+ * -1. */
 MUSTCHECK enum status model_tensor_add(struct model *m, struct tensor **out, struct err *e);
 MUSTCHECK enum status model_storage_add(struct model *m, struct storage **out, uint32_t *index,
                                         struct err *e);
@@ -135,6 +136,15 @@ MUSTCHECK enum status model_own_file(struct model *m, struct file *f, struct err
  */
 MUSTCHECK enum status model_finish(struct model *m, struct err *e);
 int64_t model_find(const struct model *m, struct str name); /* index or -1; hashed after finish */
+/* Keeps v in the model's arena and points n_dims, dim and view to it; t need not be one of m's
+ * (yet). */
+MUSTCHECK enum status tensor_set_view(struct model *m, struct tensor *t, const struct view *v,
+                                      struct err *e);
+/* The same for a view_c of dim. */
+MUSTCHECK enum status tensor_set_shape(struct model *m, struct tensor *t, const uint64_t *dim,
+                                       size_t n, struct err *e);
+/* Points to a view that lives as long as t does. */
+void tensor_share_view(struct tensor *t, const struct view_kept *k);
 uint64_t tensor_elems(const struct tensor *t);
 /* Canonical (unpacked for sub-byte) bytes; false on overflow. */
 bool tensor_bytes(const struct tensor *t, uint64_t *out);

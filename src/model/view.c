@@ -6,6 +6,9 @@
 #include "base/checked.h"
 #include <string.h>
 
+const struct view_kept view_scalar = {.dim = view_origin};
+const uint64_t view_origin[VIEW_MAX_AXES];
+
 #define ELEMS_MAX (UINT64_C(1) << 62)
 
 static size_t group_lo(const struct view *v, size_t d)
@@ -120,15 +123,20 @@ uint64_t view_dim(const struct view *v, size_t d)
     return p;
 }
 
-uint64_t view_elems(const struct view *v)
+static uint64_t elems_of(const struct axis *a, size_t n)
 {
     uint64_t p = 1;
-    for (size_t i = 0; i < v->n_axes; i++)
-        if (v->axis[i].extent == 0)
+    for (size_t i = 0; i < n; i++)
+        if (a[i].extent == 0)
             return 0;
-    for (size_t i = 0; i < v->n_axes; i++)
-        p *= v->axis[i].extent;
+    for (size_t i = 0; i < n; i++)
+        p *= a[i].extent;
     return p;
+}
+
+uint64_t view_elems(const struct view *v)
+{
+    return elems_of(v->axis, v->n_axes);
 }
 
 void view_shape(const struct view *v, uint64_t *dim)
@@ -137,17 +145,22 @@ void view_shape(const struct view *v, uint64_t *dim)
         dim[d] = view_dim(v, d);
 }
 
-void view_bounds(const struct view *v, int64_t *lo, int64_t *hi)
+static void bounds_of(int64_t offset, const struct axis *a, size_t n, int64_t *lo, int64_t *hi)
 {
     *lo = *hi = 0;
-    if (view_elems(v) == 0)
+    if (elems_of(a, n) == 0)
         return;
-    *lo = *hi = v->offset;
-    for (size_t i = 0; i < v->n_axes; i++) {
-        int64_t span = (int64_t)(v->axis[i].extent - 1) * v->axis[i].stride;
+    *lo = *hi = offset;
+    for (size_t i = 0; i < n; i++) {
+        int64_t span = (int64_t)(a[i].extent - 1) * a[i].stride;
         *(span < 0 ? lo : hi) += span;
     }
     *hi += 1;
+}
+
+void view_bounds(const struct view *v, int64_t *lo, int64_t *hi)
+{
+    bounds_of(v->offset, v->axis, v->n_axes, lo, hi);
 }
 
 bool view_is_c(const struct view *v)
@@ -406,4 +419,67 @@ void view_collapse(struct view *v)
     v->n_axes = v->n_dims = (uint8_t)n;
     for (size_t i = 0; i < n; i++)
         v->group_end[i] = (uint8_t)(i + 1);
+}
+
+/* ---- kept views ---- */
+
+enum status view_keep(const struct view *v, struct arena *a, const struct view_kept **out,
+                      struct err *e)
+{
+    size_t axes = v->n_axes * sizeof v->axis[0], dims = v->n_dims * sizeof(uint64_t);
+    size_t groups = v->n_axes == v->n_dims ? 0 : v->n_dims;
+    struct view_kept *k = arena_alloc(a, 1, sizeof *k + axes + dims + groups);
+    if (!k)
+        return err_nomem(e, sizeof *k + axes + dims + groups);
+    uint64_t *dim = (uint64_t *)(void *)((char *)k->axis + axes);
+    view_shape(v, dim);
+    k->offset = v->offset;
+    k->dim = v->n_dims ? dim : view_origin;
+    k->n_axes = v->n_axes;
+    k->n_dims = v->n_dims;
+    if (axes)
+        memcpy(k->axis, v->axis, axes);
+    if (groups)
+        memcpy((char *)dim + dims, v->group_end, groups);
+    *out = k;
+    return ST_OK;
+}
+
+void view_load(struct view *v, const struct view_kept *k)
+{
+    const uint8_t *end = (const uint8_t *)(k->dim + k->n_dims);
+    start(v, k->offset);
+    v->n_axes = k->n_axes;
+    v->n_dims = k->n_dims;
+    for (size_t i = 0; i < k->n_axes; i++)
+        v->axis[i] = k->axis[i];
+    for (size_t d = 0; d < k->n_dims; d++)
+        v->group_end[d] = k->n_axes == k->n_dims ? (uint8_t)(d + 1) : end[d];
+}
+
+uint64_t kept_elems(const struct view_kept *k)
+{
+    return elems_of(k->axis, k->n_axes);
+}
+
+void kept_bounds(const struct view_kept *k, int64_t *lo, int64_t *hi)
+{
+    bounds_of(k->offset, k->axis, k->n_axes, lo, hi);
+}
+
+bool kept_is_c(const struct view_kept *k)
+{
+    struct view v;
+    view_load(&v, k);
+    return view_is_c(&v);
+}
+
+bool kept_same(const struct view_kept *a, const struct view_kept *b)
+{
+    struct view x, y;
+    if (a == b)
+        return true;
+    view_load(&x, a);
+    view_load(&y, b);
+    return view_same(&x, &y);
 }

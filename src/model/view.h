@@ -9,6 +9,7 @@
  */
 #ifndef MODEL_VIEW_H
 #define MODEL_VIEW_H
+#include "base/arena.h"
 #include "base/err.h"
 
 #define VIEW_MAX_AXES 64 /* atomic and logical */
@@ -25,6 +26,26 @@ struct view {
         group_end[VIEW_MAX_AXES]; /* logical axis d covers atomic [group_end[d-1], group_end[d]) */
     struct axis axis[VIEW_MAX_AXES];
 };
+
+/* A view as tensors and parts hold it: as long as its axes need, in an arena, never changed. `dim`
+ * is its logical shape, n_dims long, readable (and not NULL) for n_dims == 0, too. Edits load it
+ * into a struct view and keep the outcome. */
+struct view_kept {
+    int64_t offset;
+    const uint64_t *dim;
+    uint8_t n_axes, n_dims; /* as in struct view */
+    struct axis axis[];     /* n_axes; then the extents; then group ends, unless one axis a dim */
+};
+extern const struct view_kept view_scalar;        /* no axes, offset 0 */
+extern const uint64_t view_origin[VIEW_MAX_AXES]; /* zeros: where a box at the origin begins */
+MUSTCHECK enum status view_keep(const struct view *v, struct arena *a, const struct view_kept **out,
+                                struct err *e);
+void view_load(struct view *v, const struct view_kept *k);
+/* What view_elems, view_bounds, view_is_c and view_same say of the view that was kept. */
+uint64_t kept_elems(const struct view_kept *k);
+void kept_bounds(const struct view_kept *k, int64_t *lo, int64_t *hi);
+bool kept_is_c(const struct view_kept *k);
+bool kept_same(const struct view_kept *a, const struct view_kept *b);
 
 /* C-order view of a shape; offset 0. ST_LIMIT with more than VIEW_MAX_AXES dims, ST_INPUT
  * "shape-overflow" when the product passes 2^62. */

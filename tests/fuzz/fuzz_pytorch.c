@@ -62,7 +62,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
                 const struct tensor *t = &m.tensor[i];
                 int64_t lo, hi;
                 uint64_t bytes = 0;
-                view_bounds(&t->view, &lo, &hi);
+                kept_bounds(t->view, &lo, &hi);
                 if (lo < 0 || !dtype_span(t->dtype, (uint64_t)hi + (uint64_t)hi % 2, &bytes) ||
                     (hi > lo && bytes > m.storage[t->storage].raw_bytes))
                     abort();

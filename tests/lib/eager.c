@@ -68,14 +68,14 @@ uint8_t *eager_read(const struct model *m, size_t tensor, size_t *n, struct err 
     const struct tensor *t = &m->tensor[tensor];
     const struct storage *s = &m->storage[t->storage];
     const struct dtype_info *d = dtype_info(t->dtype);
-    uint64_t elems = view_elems(&t->view), at[VIEW_MAX_AXES] = {0};
+    uint64_t elems = tensor_elems(t), at[VIEW_MAX_AXES] = {0};
     size_t size = d->bits >= 8 ? d->bits / 8u : 1;
     *n = (size_t)elems * size;
     uint8_t *raw = eager_storage(s, e), *out = raw ? malloc(*n + 1) : NULL;
     for (uint64_t i = 0; out && i < elems; i++) {
-        int64_t place = t->view.offset;
-        for (size_t k = 0; k < t->view.n_axes; k++)
-            place += (int64_t)at[k] * t->view.axis[k].stride;
+        int64_t place = t->view->offset;
+        for (size_t k = 0; k < t->view->n_axes; k++)
+            place += (int64_t)at[k] * t->view->axis[k].stride;
         uint8_t *q = out + i * size;
         if (d->bits >= 8) {
             memcpy(q, raw + (size_t)place * size, size);
@@ -94,8 +94,8 @@ uint8_t *eager_read(const struct model *m, size_t tensor, size_t *n, struct err 
                 two |= (unsigned)raw[bit / 8 + 1] << 8;
             *q = (uint8_t)(two >> bit % 8 & ((1u << d->bits) - 1));
         }
-        for (size_t k = t->view.n_axes; k-- > 0;) {
-            if (++at[k] < t->view.axis[k].extent)
+        for (size_t k = t->view->n_axes; k-- > 0;) {
+            if (++at[k] < t->view->axis[k].extent)
                 break;
             at[k] = 0;
         }

@@ -23,11 +23,8 @@ static void *place(struct model *m, const char *name, enum dtype type, const uin
     assert_int_equal(model_tensor_add(m, &t, &e), ST_OK);
     t->name = arena_str(&m->arena, name, strlen(name));
     t->dtype = type;
-    t->n_dims = (uint8_t)n_dims;
-    for (size_t d = 0; d < n_dims; d++)
-        t->dim[d] = dim[d];
     t->storage = at;
-    assert_int_equal(view_c(&t->view, dim, n_dims, &e), ST_OK);
+    assert_int_equal(tensor_set_shape(m, t, dim, n_dims, &e), ST_OK);
     t->order = m->n_tensors - 1;
     t->requires_grad = true;
     *index = (uint32_t)(m->n_tensors - 1);
@@ -108,10 +105,10 @@ double *toy_values(const struct plan *p, size_t index, uint64_t *n)
     assert_true(out && seen);
     for (size_t k = 0; k < p->recipe[index].n_parts; k++) {
         const struct part *q = &p->recipe[index].part[k];
-        const struct view *v = &q->view;
-        uint64_t total = view_elems(v), size[VIEW_MAX_AXES];
+        const struct view_kept *v = q->view;
+        const uint64_t *size = v->dim;
+        uint64_t total = kept_elems(v);
         assert_int_equal(v->n_dims, t->n_dims);
-        view_shape(v, size);
         for (uint64_t i = 0; i < total; i++) {
             /* where it goes */
             uint64_t rest = i, to = 0, stride = 1;
@@ -167,7 +164,10 @@ void toy_freeze(const struct plan *p, struct model *out)
             struct tensor *a;
             struct err e = {0};
             assert_int_equal(model_tensor_add(out, &a, &e), ST_OK);
+            struct view shape;
             *a = *t;
+            view_load(&shape, t->view);
+            assert_int_equal(tensor_set_view(out, a, &shape, &e), ST_OK);
             a->alias_of = -1;
             a->name = name;
             assert_true((size_t)t->alias_of < i); /* the toy needs it so */

@@ -30,10 +30,8 @@ float *twin_add(struct twin_net *n, struct layer *l, enum leaf leaf, const char 
     s->raw_bytes = s->stored_bytes = elems * 4;
     t->name = arena_fmt(&n->m.arena, "%.*s.%s", STR_ARG(l->path), name);
     t->dtype = DT_F32;
-    t->n_dims = (uint8_t)n_dims;
-    memcpy(t->dim, dim, n_dims * sizeof *dim);
     t->storage = id;
-    must(view_c(&t->view, dim, n_dims, &e));
+    must(tensor_set_shape(&n->m, t, dim, n_dims, &e));
     t->role = leaf == LEAF_MEAN || leaf == LEAF_VAR ? ROLE_STATISTIC : ROLE_PARAMETER;
     t->order = n->m.n_tensors - 1;
     l->tensor[leaf] = (int64_t)n->m.n_tensors - 1;

@@ -35,9 +35,7 @@ static struct tensor *add(struct made *x, const char *name, enum dtype dt, size_
     assert_int_equal(model_tensor_add(&x->m, &t, &e), ST_OK);
     t->name = arena_str(&x->m.arena, name, strlen(name));
     t->dtype = dt;
-    t->n_dims = (uint8_t)n_dims;
-    memcpy(t->dim, dim, n_dims * sizeof *dim);
-    assert_int_equal(view_c(&t->view, dim, n_dims, &e), ST_OK);
+    assert_int_equal(tensor_set_shape(&x->m, t, dim, n_dims, &e), ST_OK);
     t->order = 1000 - x->m.n_tensors;
     t->role = (enum role)(x->m.n_tensors % 10);
     t->requires_grad = x->m.n_tensors % 2;
@@ -211,7 +209,7 @@ static void same_model(const struct made *x, const struct model *m)
         assert_int_equal(a->order, b->order);
         assert_int_equal(a->of, b->of);
         assert_int_equal(a->requires_grad, b->requires_grad);
-        assert_true(view_same(&a->view, &b->view));
+        assert_true(kept_same(a->view, b->view));
         uint8_t *p = eager_storage(&m->storage[b->storage], &e);
         const uint8_t *want = x->data[a->alias_of < 0 ? (int64_t)i : a->alias_of];
         assert_non_null(p);

@@ -28,10 +28,8 @@ static void start(uint64_t raw_bytes)
         assert_int_equal(model_tensor_add(&m, &t, &e), ST_OK);
         t->name = arena_fmt(&m.arena, "%c", 'a' + i);
         t->dtype = DT_F32;
-        t->n_dims = 2;
-        memcpy(t->dim, dim, sizeof dim);
         t->storage = si;
-        assert_int_equal(view_c(&t->view, dim, 2, &e), ST_OK);
+        assert_int_equal(tensor_set_shape(&m, t, dim, 2, &e), ST_OK);
     }
     assert_int_equal(model_finish(&m, &e), ST_OK);
     plan_init(&p, &m);
@@ -51,16 +49,23 @@ static void refused(const char *code)
     stop();
 }
 
+/* The part of `from` that lies in [lo, hi) of an axis. */
+static void slice(struct part *q, const struct part *from, size_t axis, uint64_t lo, uint64_t hi)
+{
+    struct view v;
+    *q = *from;
+    view_load(&v, from->view);
+    assert_int_equal(view_slice(&v, axis, lo, hi, &e), ST_OK);
+    assert_int_equal(part_set_view(q, &p.dst.arena, &v, &e), ST_OK);
+    assert_int_equal(part_move(q, &p.dst.arena, axis, lo, &e), ST_OK);
+}
+
 /* Cuts "a" in parts along an axis at the given bounds. */
 static struct part *cut(size_t axis, const uint64_t *bound, size_t n)
 {
     struct part *q = ARENA_ARRAY(&p.dst.arena, struct part, n);
-    for (size_t i = 0; i < n; i++) {
-        q[i] = p.recipe[0].part[0];
-        q[i].lo[axis] = bound[i];
-        q[i].hi[axis] = bound[i + 1];
-        assert_int_equal(view_slice(&q[i].view, axis, bound[i], bound[i + 1], &e), ST_OK);
-    }
+    for (size_t i = 0; i < n; i++)
+        slice(&q[i], &p.recipe[0].part[0], axis, bound[i], bound[i + 1]);
     p.recipe[0] = (struct recipe){q, n};
     return q;
 }
@@ -90,13 +95,12 @@ static void parts_must_tile(void **state)
     refused("plan-tiling");
     start(96);
     struct part *q = cut(1, three, 3); /* the right volume, yet one place twice */
-    q[2] = q[0];
-    q[2].lo[1] = 1;
-    q[2].hi[1] = 2;
-    assert_int_equal(view_slice(&q[2].view, 1, 0, 1, &e), ST_OK);
+    slice(&q[2], &q[0], 1, 0, 1);
+    assert_int_equal(part_move(&q[2], &p.dst.arena, 1, 1, &e), ST_OK);
     refused("plan-tiling");
     start(96);
-    p.recipe[0].part[0].hi[0] = 5;
+    const uint64_t too_far[2] = {5, 6};
+    p.recipe[0].part[0].hi = too_far;
     refused("plan-tiling");
     start(96);
     p.recipe[0].n_parts = 0;
@@ -119,10 +123,8 @@ static void thousands_of_parts(void **state)
         assert_int_equal(model_tensor_add(&m, &t, &e), ST_OK);
         t->name = STR("a");
         t->dtype = DT_F32;
-        t->n_dims = 2;
-        memcpy(t->dim, dim, sizeof dim);
         t->storage = si;
-        assert_int_equal(view_c(&t->view, dim, 2, &e), ST_OK);
+        assert_int_equal(tensor_set_shape(&m, t, dim, 2, &e), ST_OK);
         assert_int_equal(model_finish(&m, &e), ST_OK);
         plan_init(&p, &m);
         assert_int_equal(plan_identity(&p, &e), ST_OK);
@@ -141,11 +143,16 @@ static void views_must_fit(void **state)
 {
     (void)state;
     start(96);
-    p.recipe[0].part[0].view.offset = 1;
+    struct view v;
+    view_load(&v, p.recipe[0].part[0].view);
+    v.offset = 1;
+    assert_int_equal(part_set_view(p.recipe[0].part, &p.dst.arena, &v, &e), ST_OK);
     refused("plan-view");
     start(96);
     uint8_t perm[2] = {1, 0};
-    assert_int_equal(view_permute(&p.recipe[0].part[0].view, perm, 2, &e), ST_OK);
+    view_load(&v, p.recipe[0].part[0].view);
+    assert_int_equal(view_permute(&v, perm, 2, &e), ST_OK);
+    assert_int_equal(view_keep(&v, &p.dst.arena, &p.recipe[0].part[0].view, &e), ST_OK);
     refused("plan-view");
     start(96);
     p.recipe[0].part[0].src = 7;
@@ -207,8 +214,8 @@ static void output_too_big(void **state)
     assert_int_equal(plan_prove(&p, 96, &e), ST_OK);
     /* four bytes expanded to a terabyte */
     struct tensor *d = &p.dst.tensor[0];
-    d->dim[0] = d->dim[1] = 1000000;
-    assert_int_equal(view_c(&d->view, d->dim, 2, &e), ST_OK);
+    const uint64_t million[2] = {1000000, 1000000};
+    assert_int_equal(tensor_set_shape(&p.dst, d, million, 2, &e), ST_OK);
     assert_int_equal(plan_prove(&p, 0, &e), ST_INPUT);
     assert_string_equal(e.code, "output-too-big");
     stop();

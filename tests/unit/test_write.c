@@ -51,11 +51,9 @@ static void add(struct model *m, const char *name, enum dtype dt, uint64_t rows,
     assert_int_equal(model_tensor_add(m, &t, &e), ST_OK);
     t->name = arena_str(&m->arena, name, strlen(name));
     t->dtype = dt;
-    t->n_dims = 2;
-    memcpy(t->dim, dim, sizeof dim);
     t->storage = si;
     t->requires_grad = true;
-    assert_int_equal(view_c(&t->view, dim, 2, &e), ST_OK);
+    assert_int_equal(tensor_set_shape(m, t, dim, 2, &e), ST_OK);
 }
 
 static void source(struct model *m)
@@ -81,10 +79,11 @@ static void turned(struct plan *p, struct op *cast)
         struct part *q = p->recipe[i].part;
         if (d->dtype != DT_F32)
             continue;
-        assert_int_equal(view_permute(&q->view, perm, 2, &e), ST_OK);
-        view_shape(&q->view, d->dim);
-        memcpy(q->hi, d->dim, 2 * sizeof d->dim[0]);
-        assert_int_equal(view_c(&d->view, d->dim, 2, &e), ST_OK);
+        struct view v;
+        view_load(&v, q->view);
+        assert_int_equal(view_permute(&v, perm, 2, &e), ST_OK);
+        assert_int_equal(part_set_view(q, &p->dst.arena, &v, &e), ST_OK);
+        assert_int_equal(tensor_set_shape(&p->dst, d, q->view->dim, 2, &e), ST_OK);
         q->op = cast;
         q->n_ops = 1;
         d->dtype = DT_BF16;
@@ -256,7 +255,7 @@ static void sums_and_fills(void **state)
     struct model m;
     struct plan p;
     struct op op = {.kind = OP_ADD, .operand = 1};
-    uint64_t dim[2] = {3, 4}, one[2] = {1, 4};
+    uint64_t dim[2] = {3, 8}, one[2] = {1, 4};
     float x[12], y[4], got[24];
     model_init(&m);
     add(&m, "x", DT_F32, 3, 4);
@@ -275,15 +274,14 @@ static void sums_and_fills(void **state)
     q[0] = p.recipe[0].part[0];
     q[0].op = &op;
     q[0].n_ops = 1;
-    assert_int_equal(view_c(&op.view, one, 2, &e), ST_OK);
-    assert_int_equal(view_expand(&op.view, 0, 3, &e), ST_OK);
+    struct view v;
+    assert_int_equal(view_c(&v, one, 2, &e), ST_OK);
+    assert_int_equal(view_expand(&v, 0, 3, &e), ST_OK);
+    assert_int_equal(view_keep(&v, &p.dst.arena, &op.view, &e), ST_OK);
     q[1] = (struct part){.src = -1, .fill = {0, 0, 0x80, 0x3f}};
-    q[1].lo[1] = 4;
-    q[1].hi[0] = 3;
-    q[1].hi[1] = 8;
-    dim[1] = 8;
-    memcpy(p.dst.tensor[0].dim, dim, sizeof dim);
-    assert_int_equal(view_c(&p.dst.tensor[0].view, dim, 2, &e), ST_OK);
+    part_share_view(&q[1], p.recipe[0].part[0].view);
+    assert_int_equal(part_move(&q[1], &p.dst.arena, 1, 4, &e), ST_OK);
+    assert_int_equal(tensor_set_shape(&p.dst, &p.dst.tensor[0], dim, 2, &e), ST_OK);
     p.recipe[0] = (struct recipe){q, 2};
     struct ledger_line line = {LEDGER_SYNTH, true, STR("x"), 12, STR("test")};
     p.line = &line;
