@@ -199,6 +199,8 @@ def full_disk(work):
               'test -z "$(ls -A "$1")" || { echo left behind; exit 99; }\n'
               'exit $code\n')
     unshare = ["unshare", "-m"] if os.geteuid() == 0 else ["unshare", "-rm"]
+    if subprocess.run(unshare + ["true"], stderr=subprocess.DEVNULL).returncode != 0:
+        unshare += ["--propagation", "unchanged"]  # in a chroot / is no mount of its own
     done = subprocess.run(unshare + ["sh", "-c", script, "sh", disk, NNFERRY, src],
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     said = done.stdout.decode()
