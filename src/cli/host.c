@@ -98,12 +98,12 @@ static uint64_t cgroup_memory(void)
 /* What batch systems and ulimit leave us of address space or private memory. */
 static uint64_t limit_memory(void)
 {
-    static const int kinds[] = {RLIMIT_AS, RLIMIT_DATA};
     uint64_t least = UINT64_MAX;
     struct rlimit r;
-    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
-        if (getrlimit(kinds[i], &r) == 0 && r.rlim_cur != RLIM_INFINITY && r.rlim_cur < least)
-            least = r.rlim_cur;
+    if (getrlimit(RLIMIT_AS, &r) == 0 && r.rlim_cur != RLIM_INFINITY)
+        least = r.rlim_cur;
+    if (getrlimit(RLIMIT_DATA, &r) == 0 && r.rlim_cur != RLIM_INFINITY && r.rlim_cur < least)
+        least = r.rlim_cur;
     return least;
 }
 
