@@ -21,7 +21,6 @@ struct map_opt {
     bool drop_train_state;
     bool weights_only;
     bool as_is;
-    bool keep_going;
 };
 /* Fills *p (plan_init done by the caller). ST_CANNOT: what is ambiguous, lost or not expressible;
  * then *rules_out (a buf the caller frees) holds a rules file to complete, with the candidates as

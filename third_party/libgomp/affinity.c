@@ -1,4 +1,4 @@
-/* Thread affinity for a libgomp built against musl: see affinity.h. */
+/* nnferry's own code, no part of gcc: see affinity.h. */
 #include "affinity.h"
 
 #undef pthread_create
