@@ -1,4 +1,5 @@
-/* nnferry's own code, no part of gcc: thread affinity for a libgomp built against musl; included before each of its files.
+/* nnferry's own code, no part of gcc: thread affinity for a libgomp built against musl;
+ * included before each of its files.
  *
  * libgomp binds a thread by pthread_attr_setaffinity_np(attr, set) followed by
  * pthread_create(attr). musl lacks the first. Here the attribute's set is kept per
