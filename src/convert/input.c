@@ -1,15 +1,17 @@
 /* See input.h. */
 #include "convert/input.h"
-#include "base/checked.h"
 #include "base/mem.h"
-#include "base/par.h"
 #include "convert/kernel.h"
 #include "convert/number.h"
 #include "convert/op.h"
 #include "convert/run.h"
 #include <string.h>
 
-#define COPY_BYTES ((uint64_t)1 << 20)
+static uint64_t tile_raw(const struct storage *s, uint64_t t)
+{
+    uint64_t at = t * s->tile_bytes, left = s->raw_bytes - at;
+    return left < s->tile_bytes ? left : s->tile_bytes;
+}
 
 void input_init(struct input *in, const struct model *m, const struct view_kept *v, uint32_t tensor,
                 struct resident *table)
@@ -31,122 +33,6 @@ void input_init(struct input *in, const struct model *m, const struct view_kept 
     view_bounds(&in->v, &in->lo, &in->hi);
 }
 
-/* ---- storages that are decoded once and kept ---- */
-
-static uint64_t tile_raw(const struct storage *s, uint64_t t)
-{
-    uint64_t at = t * s->tile_bytes, left = s->raw_bytes - at;
-    return left < s->tile_bytes ? left : s->tile_bytes;
-}
-
-struct load_job {
-    const struct storage *s;
-    struct resident *r;
-    struct scratch *scratch;
-    struct feed_counts *counts;
-};
-
-static enum status load_tile(void *ctx, uint64_t t, int slot, struct err *e)
-{
-    const struct load_job *j = ctx;
-    uint64_t n = tile_raw(j->s, t), at = t * j->s->tile_bytes;
-    uint8_t *dst = j->r->mem ? j->r->mem + at : j->scratch[slot].raw;
-    j->counts->n_decodes++;
-    TRY(j->s->dec->tile(j->s, t, dst, j->scratch[slot].decode, e));
-    return j->r->mem ? ST_OK : spool_pwrite(j->r->spool, dst, n, at, e);
-}
-
-/* Copies a flat file to the spool: network files whose strided reads would be small. */
-static enum status load_flat(void *ctx, uint64_t i, int slot, struct err *e)
-{
-    const struct load_job *j = ctx;
-    uint64_t at = i * COPY_BYTES, left = j->s->raw_bytes - at;
-    uint64_t n = left < COPY_BYTES ? left : COPY_BYTES;
-    uint8_t *dst = j->r->mem ? j->r->mem + at : j->scratch[slot].raw;
-    j->counts->bytes_fetched += n;
-    TRY(file_pread(j->s->file, dst, n, j->s->offset + at, e));
-    return j->r->mem ? ST_OK : spool_pwrite(j->r->spool, dst, n, at, e);
-}
-
-static enum status load_stream(const struct load_job *j, struct err *e)
-{
-    const struct storage *s = j->s;
-    void *state;
-    uint64_t at = 0;
-    TRY(s->dec->open(s, &state, e));
-    j->counts->n_decodes++;
-    enum status st = ST_OK;
-    for (size_t n = 1; st == ST_OK && n > 0; at += n) {
-        uint64_t left = s->raw_bytes - at;
-        uint8_t past[16];
-        uint8_t *dst = left == 0 ? past : j->r->mem ? j->r->mem + at : j->scratch[0].raw;
-        n = left == 0 ? sizeof past : left < COPY_BYTES ? (size_t)left : COPY_BYTES;
-        st = s->dec->read(s, state, dst, &n, e);
-        if (st == ST_OK && n > left)
-            st = err_set(e, ST_INPUT, "stream-long", "more bytes than declared");
-        if (st == ST_OK && n == 0 && left > 0)
-            st = err_set(e, ST_INPUT, "stream-short", "fewer bytes than declared");
-        if (st == ST_OK && n > 0 && !j->r->mem)
-            st = spool_pwrite(j->r->spool, dst, n, at, e);
-    }
-    s->dec->close(s, state);
-    return st;
-}
-
-static enum status load(struct input *in, struct input_budget *b, struct err *e)
-{
-    const struct storage *s = in->s;
-    struct resident *r = in->res;
-    struct load_job j = {s, r, b->scratch, b->counts};
-    bool fits = s->raw_bytes <= b->resident_bytes;
-    uint64_t n_tiles = s->kind == STORAGE_STREAM ? 1 : s->kind == STORAGE_TILED ? s->n_tiles : 0;
-    if (r->ready)
-        return ST_OK;
-    r->ready = true;
-    if (!fits)
-        b->counts->spool_bytes += s->raw_bytes;
-    else
-        b->resident_bytes -= s->raw_bytes;
-    if (fits)
-        r->mem_bytes = s->raw_bytes;
-    if (b->dry) {
-        b->counts->n_decodes += n_tiles;
-        b->counts->bytes_fetched += s->stored_bytes;
-        return ST_OK;
-    }
-    if (fits) {
-        r->mem = mem_pages(s->raw_bytes);
-        if (!r->mem)
-            return err_nomem(e, s->raw_bytes);
-    } else {
-        TRY(spool_open(b->spool_beside, &r->spool, e));
-    }
-    if (s->kind == STORAGE_STREAM) {
-        b->counts->bytes_fetched += s->stored_bytes;
-        return load_stream(&j, e);
-    }
-    if (s->kind == STORAGE_TILED)
-        b->counts->bytes_fetched += s->stored_bytes;
-    struct par_job job = {.n_items =
-                              s->kind == STORAGE_TILED
-                                  ? s->n_tiles
-                                  : s->raw_bytes / COPY_BYTES + (s->raw_bytes % COPY_BYTES != 0),
-                          .n_slots = b->n_slots,
-                          .ctx = &j,
-                          .body = s->kind == STORAGE_TILED ? load_tile : load_flat};
-    return par_run(&job, e);
-}
-
-void resident_free(struct resident *r)
-{
-    mem_pages_free(r->mem, r->mem_bytes);
-    spool_close(r->spool);
-    r->mem = NULL;
-    r->spool = NULL;
-    r->mem_bytes = 0;
-    r->ready = false;
-}
-
 /* ---- choosing ---- */
 
 static enum status panel(struct input *in, struct err *e)
@@ -165,7 +51,7 @@ static enum status through_copy(struct input *in, struct input_budget *b, struct
         return err_set(e, ST_LIMIT, "memory",
                        "packed %s elements in another order need %llu bytes of --memory",
                        dtype_info(in->dtype)->name, (unsigned long long)in->s->raw_bytes);
-    TRY(load(in, b, e));
+    TRY(resident_load(in->s, in->res, b, e));
     if (in->res->mem_bytes == in->s->raw_bytes) {
         in->kind = IN_MEMORY;
         in->origin = in->res->mem;
@@ -226,7 +112,7 @@ enum status input_choose(struct input *in, bool alone, uint64_t first, uint64_t 
     case STORAGE_STREAM:
         break;
     }
-    if (in->res->users > 1 || !alone || !in->contiguous || in->packed)
+    if (in->res->users > 1 || !alone || !in->contiguous || in->packed || s->grid)
         return through_copy(in, b, e);
     in->kind = IN_ORDERED;
     if (s->kind == STORAGE_TILED) {

@@ -114,6 +114,12 @@ MUSTCHECK enum status input_get(struct input *in, uint64_t p0, uint64_t n, uint8
                                 struct scratch *sc, struct feed_counts *c, const uint8_t **out,
                                 struct err *e);
 
+/* ---- storages that are decoded once and kept (resident.c) ---- */
+
+/* Decodes s into memory where the budget has room, else into a spool. Nothing when that was done;
+ * a dry budget only counts. ST_INPUT box-bounds for a grid that lies. */
+MUSTCHECK enum status resident_load(const struct storage *s, struct resident *r,
+                                    struct input_budget *b, struct err *e);
 void resident_free(struct resident *r);
 
 /* ---- filled ahead (panel.c, ordered.c) ---- */

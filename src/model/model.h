@@ -33,9 +33,25 @@ enum storage_kind {
     STORAGE_MEMORY  /* bytes in the model's arena (scalars read from text and the like) */
 };
 
+/* TILED whose tiles are boxes of an array (chunks of zarr and HDF5, the shards a tensor was saved
+ * in): the storage's raw bytes are that array's in C order. Boxes lie inside the array and do not
+ * overlap; what no box covers is `fill`. A tile decodes to all that its box holds. */
+struct storage;
+struct tile_grid {
+    uint8_t n_dims;      /* 1 .. VIEW_MAX_AXES */
+    size_t elem_bytes;   /* 1 .. 16 */
+    const uint64_t *dim; /* the array; product * elem_bytes = raw_bytes */
+    bool covers;         /* every element lies in a box */
+    uint8_t fill[16];    /* one element, in the storage's byte order */
+    /* Where tile t lies: lo[] its first element, n[] what of it counts, held[] (>= n) its extents
+     * as decoded, where the border's chunks are kept whole. product(held) * elem_bytes is at most
+     * tile_bytes. Thread-safe. */
+    enum status (*where)(const struct storage *s, uint64_t t, uint64_t *lo, uint64_t *n,
+                         uint64_t *held, struct err *e);
+};
+
 /* How a storage that is not flat turns into raw bytes. Implementations live in codec or format;
  * the run engine calls them from several threads, each with its own *state. */
-struct storage;
 struct decoder {
     const char *name;
     /* TILED: decodes tile number t into dst (exactly tile_bytes(t) raw bytes). scratch comes from
@@ -56,10 +72,11 @@ struct storage {
     uint64_t raw_bytes;    /* after decoding; = stored_bytes for FLAT */
     const uint8_t *mem;    /* MEMORY */
     bool big_endian;       /* elements need a byte swap (dtype_info.swap_bytes) */
-    /* TILED: the raw bytes are cut into n_tiles pieces of tile_bytes (the last may be shorter).
-     * Formats whose tiles are boxes (zarr, HDF5 chunks) add a box grid here when they come. */
+    /* TILED: the raw bytes are cut into n_tiles pieces of tile_bytes (the last may be shorter), or,
+     * with a grid, are n_tiles boxes whose decoded size is at most tile_bytes. */
     uint64_t n_tiles, tile_bytes;
-    size_t scratch_bytes; /* per thread, for decoder.tile */
+    const struct tile_grid *grid; /* NULL: pieces in order */
+    size_t scratch_bytes;         /* per thread, for decoder.tile */
     const struct decoder *dec;
     const void *priv; /* the format's, from the model's arena */
 };

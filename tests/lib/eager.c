@@ -14,6 +14,41 @@ static enum status tiles(const struct storage *s, uint8_t *raw, struct err *e)
     return st;
 }
 
+/* Element by element: where each lies in its box, and in the array. */
+static enum status boxes(const struct storage *s, uint8_t *raw, struct err *e)
+{
+    const struct tile_grid *g = s->grid;
+    size_t size = g->elem_bytes;
+    void *scratch = malloc(s->scratch_bytes + 1);
+    uint8_t *box = malloc((size_t)s->tile_bytes + 1);
+    enum status st = scratch && box ? ST_OK : err_nomem(e, s->tile_bytes);
+    for (uint64_t i = 0; st == ST_OK && i < s->raw_bytes; i += size)
+        memcpy(raw + i, g->fill, size);
+    for (uint64_t t = 0; st == ST_OK && t < s->n_tiles; t++) {
+        uint64_t lo[VIEW_MAX_AXES], n[VIEW_MAX_AXES], held[VIEW_MAX_AXES], all = 1;
+        st = g->where(s, t, lo, n, held, e);
+        if (st == ST_OK)
+            st = s->dec->tile(s, t, box, scratch, e);
+        for (size_t d = 0; d < g->n_dims; d++)
+            all *= n[d];
+        for (uint64_t i = 0; st == ST_OK && i < all; i++) {
+            uint64_t left = i, from = 0, to = 0, from_step = 1, to_step = 1;
+            for (size_t d = g->n_dims; d-- > 0;) {
+                uint64_t x = left % n[d];
+                left /= n[d];
+                from += x * from_step;
+                to += (lo[d] + x) * to_step;
+                from_step *= held[d];
+                to_step *= g->dim[d];
+            }
+            memcpy(raw + to * size, box + from * size, size);
+        }
+    }
+    free(box);
+    free(scratch);
+    return st;
+}
+
 static enum status stream(const struct storage *s, uint8_t *raw, struct err *e)
 {
     void *state;
@@ -51,7 +86,7 @@ uint8_t *eager_storage(const struct storage *s, struct err *e)
             memcpy(raw, s->mem, (size_t)s->raw_bytes);
             break;
         case STORAGE_TILED:
-            st = tiles(s, raw, e);
+            st = s->grid ? boxes(s, raw, e) : tiles(s, raw, e);
             break;
         case STORAGE_STREAM:
             st = stream(s, raw, e);

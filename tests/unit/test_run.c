@@ -482,6 +482,159 @@ static void each_decoded_once(void **state)
     }
 }
 
+/* ---- boxes of an array, some of them not there ---- */
+
+struct grid_toy {
+    struct tile_grid grid;
+    uint64_t dim[3], chunk[3], across[3];
+    bool cut; /* the border's chunks are held cut */
+    uint32_t at[64];
+};
+static enum status grid_where(const struct storage *s, uint64_t t, uint64_t *lo, uint64_t *n,
+                              uint64_t *held, struct err *e)
+{
+    const struct grid_toy *g = s->priv;
+    uint64_t i = g->at[t];
+    (void)e;
+    for (size_t d = g->grid.n_dims; d-- > 0;) {
+        lo[d] = i % g->across[d] * g->chunk[d];
+        i /= g->across[d];
+        n[d] = g->dim[d] - lo[d] < g->chunk[d] ? g->dim[d] - lo[d] : g->chunk[d];
+        held[d] = g->cut ? n[d] : g->chunk[d];
+    }
+    return ST_OK;
+}
+static enum status grid_tile(const struct storage *s, uint64_t t, void *dst, void *scratch,
+                             struct err *e)
+{
+    uint64_t lo[3], n[3], held[3], bytes = s->grid->elem_bytes;
+    TRY(grid_where(s, t, lo, n, held, e));
+    for (size_t d = 0; d < s->grid->n_dims; d++)
+        bytes *= held[d];
+    memset(scratch, 1, s->scratch_bytes);
+    tile_decodes[t]++;
+    return file_pread(s->file, dst, bytes, t * s->tile_bytes, e);
+}
+static const struct decoder grid_decoder = {.name = "grid", .tile = grid_tile};
+
+static void add_grid(struct model *m, struct grid_toy *g)
+{
+    static const enum dtype type[] = {DT_U8, DT_F16, DT_F32, DT_C128};
+    enum dtype dt = type[rnd(4)];
+    struct tensor *t;
+    struct storage *s;
+    struct err e;
+    uint32_t si;
+    memset(g, 0, sizeof *g);
+    g->grid.n_dims = (uint8_t)(1 + rnd(3));
+    g->grid.elem_bytes = dtype_bytes(dt);
+    g->grid.dim = g->dim;
+    g->grid.where = grid_where;
+    g->cut = rnd(2);
+    uint64_t boxes = 1, raw = g->grid.elem_bytes, tile = g->grid.elem_bytes;
+    for (size_t d = 0; d < g->grid.n_dims; d++) {
+        g->chunk[d] = 1 + rnd(40);
+        g->across[d] = 1 + rnd(3);
+        g->dim[d] = g->chunk[d] * g->across[d] - rnd(g->chunk[d]);
+        boxes *= g->across[d];
+        raw *= g->dim[d];
+        tile *= g->chunk[d];
+    }
+    assert_int_equal(model_storage_add(m, &s, &si, &e), ST_OK);
+    *s = (struct storage){.kind = STORAGE_TILED,
+                          .file = m->file[0],
+                          .raw_bytes = raw,
+                          .tile_bytes = tile,
+                          .scratch_bytes = rnd(2) * 777,
+                          .grid = &g->grid,
+                          .dec = &grid_decoder,
+                          .big_endian = rnd(2),
+                          .priv = g};
+    g->grid.covers = rnd(2);
+    for (uint32_t i = 0; i < boxes; i++)
+        if (g->grid.covers || rnd(4))
+            g->at[s->n_tiles++] = i;
+    for (size_t i = 0; i < g->grid.elem_bytes && rnd(8); i++)
+        g->grid.fill[i] = (uint8_t)rnd(256);
+    assert_int_equal(model_tensor_add(m, &t, &e), ST_OK);
+    t->name = str_from(rnd(2) ? "w" : "v");
+    t->dtype = dt;
+    t->storage = si;
+    assert_int_equal(tensor_set_shape(m, t, g->dim, g->grid.n_dims, &e), ST_OK);
+    if (g->grid.n_dims > 1 && rnd(2)) { /* turned */
+        static const uint8_t perm[3][3] = {{0}, {1, 0}, {2, 0, 1}};
+        struct view v;
+        view_load(&v, t->view);
+        assert_int_equal(view_permute(&v, perm[g->grid.n_dims - 1], g->grid.n_dims, &e), ST_OK);
+        assert_int_equal(tensor_set_view(m, t, &v, &e), ST_OK);
+    }
+}
+
+static void boxes_of_an_array(void **state)
+{
+    (void)state;
+    rng = 4711;
+    for (int round = 0; round < 300; round++) {
+        struct model m;
+        struct plan p;
+        struct err e;
+        struct grid_toy g;
+        size_t n;
+        uint8_t digest[1][32], want[32];
+        struct run_opt o = {0, round % 2 ? 0 : mem_in_use() + (16 << 20)};
+        model_init(&m);
+        assert_int_equal(model_own_file(&m, noise_file(NOISE), &e), ST_OK);
+        add_grid(&m, &g);
+        assert_int_equal(model_finish(&m, &e), ST_OK);
+        uint8_t *x = eager_read(&m, 0, &n, &e);
+        assert_non_null(x);
+        sha256_tree(x, n, want);
+        free(x);
+        plan_init(&p, &m);
+        assert_int_equal(plan_identity(&p, &e), ST_OK);
+        assert_int_equal(plan_prove(&p, 0, &e), ST_OK);
+        for (int i = 0; i < 64; i++)
+            tile_decodes[i] = 0;
+        par_set_threads(1 + round % 3);
+        assert_int_equal(run_hash(&p, &o, digest, &e), ST_OK);
+        assert_memory_equal(digest[0], want, 32);
+        for (uint64_t i = 0; i < m.storage[0].n_tiles; i++)
+            assert_int_equal(tile_decodes[i], 1);
+        plan_free(&p);
+        model_free(&m);
+    }
+}
+
+/* A grid that lies is refused before anything is written outside the array. */
+static void boxes_that_lie(void **state)
+{
+    (void)state;
+    rng = 12;
+    for (int k = 0; k < 2; k++) {
+        struct model m;
+        struct plan p;
+        struct err e;
+        struct grid_toy g;
+        uint8_t digest[1][32];
+        struct run_opt o = {0, 0};
+        model_init(&m);
+        assert_int_equal(model_own_file(&m, noise_file(NOISE), &e), ST_OK);
+        add_grid(&m, &g);
+        assert_int_equal(model_finish(&m, &e), ST_OK);
+        plan_init(&p, &m);
+        assert_int_equal(plan_identity(&p, &e), ST_OK);
+        assert_int_equal(plan_prove(&p, 0, &e), ST_OK);
+        if (k == 0)
+            m.storage[0].tile_bytes = g.grid.elem_bytes - 1;
+        else
+            g.at[m.storage[0].n_tiles - 1] = 1000;
+        assert_int_equal(run_hash(&p, &o, digest, &e), ST_INPUT);
+        assert_string_equal(e.code, "box-bounds");
+        plan_free(&p);
+        model_free(&m);
+    }
+}
+
 static int set_up(void **state)
 {
     (void)state;
@@ -500,7 +653,8 @@ static int tear_down(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(random_plans),
-                                       cmocka_unit_test(each_decoded_once)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(random_plans), cmocka_unit_test(each_decoded_once),
+        cmocka_unit_test(boxes_of_an_array), cmocka_unit_test(boxes_that_lie)};
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
