@@ -123,7 +123,7 @@ uint64_t feed_slab_elems(const struct feed *f, size_t job)
         const struct tensor *t = &m->tensor[r->part[0].src];
         const struct storage *s = &m->storage[t->storage];
         uint64_t each = num_bytes(t->dtype);
-        if (s->kind != STORAGE_TILED || s->tile_bytes % each != 0)
+        if (s->kind != STORAGE_TILED || s->grid || s->tile_bytes == 0 || s->tile_bytes % each != 0)
             continue;
         uint64_t tile = s->tile_bytes / each, both = n / gcd(n, tile) * tile;
         if (both * (size > each ? size : each) <= SLAB_BYTES_MAX)
