@@ -27,5 +27,16 @@ void histogram_plain(const uint8_t *p, size_t n, uint32_t count[256])
 
 void histogram(const uint8_t *p, size_t n, uint32_t count[256])
 {
+#if defined(__x86_64__)
+    unsigned have = cpu_have();
+    if ((have & CPU_AVX512) && (have & CPU_VBMI)) {
+        histogram_avx512(p, n, count);
+        return;
+    }
+    if (have & CPU_AVX2) {
+        histogram_avx2(p, n, count);
+        return;
+    }
+#endif
     histogram_plain(p, n, count);
 }

@@ -6,16 +6,39 @@
 #include "codec/histogram.h"
 #include "codec/huffman_impl.h"
 
-uint8_t *huf_stream_plain(const struct huf_code *c, const uint8_t *p, size_t n, uint8_t *dst)
+uint8_t *huf_stream_plain(const struct huf_code *c, const uint8_t *p, size_t n, unsigned most,
+                          uint8_t *dst)
 {
     struct huf_bits b = {.p = dst};
+    uint16_t both[256];
+    (void)most;
+    for (int s = 0; s < 256; s++)
+        both[s] = (uint16_t)(c->lo[s] | c->hi[s] << 8 | c->len[s] << HUF_BITS);
+    for (; n >= 5; n -= 5) { /* 55 bits at most */
+        uint64_t v = 0;
+        unsigned len = 0;
+        for (size_t i = 1; i <= 5; i++) {
+            unsigned x = both[p[n - i]];
+            v |= (uint64_t)(x & ((1u << HUF_BITS) - 1)) << len;
+            len += x >> HUF_BITS;
+        }
+        huf_put(&b, v, len);
+    }
     huf_put_symbols(&b, c, p, n);
     return huf_close(&b);
 }
 
-typedef uint8_t *(*stream_fn)(const struct huf_code *, const uint8_t *, size_t, uint8_t *);
+typedef uint8_t *(*stream_fn)(const struct huf_code *, const uint8_t *, size_t, unsigned,
+                              uint8_t *);
 static stream_fn stream(void)
 {
+#if defined(__x86_64__)
+    unsigned have = cpu_have();
+    if ((have & CPU_AVX512) && (have & CPU_VBMI))
+        return huf_stream_avx512;
+    if (have & CPU_AVX2)
+        return huf_stream_avx2;
+#endif
     return huf_stream_plain;
 }
 
@@ -48,15 +71,17 @@ static size_t section_head(uint8_t *p, size_t n, size_t coded, bool again)
     return bytes;
 }
 
-static size_t streams(const struct huf_code *c, const uint8_t *p, size_t n, uint8_t *dst)
+static size_t streams(const struct huf_code *c, const uint8_t *p, size_t n, uint64_t bits,
+                      uint8_t *dst)
 {
     stream_fn fn = stream();
+    unsigned most = bits * 16 <= n * 46 ? 16 : bits * 8 <= n * 46 ? 8 : 4;
     if (n < HUF_FOUR)
-        return (size_t)(fn(c, p, n, dst) - dst);
+        return (size_t)(fn(c, p, n, most, dst) - dst);
     size_t each = (n + 3) / 4;
     uint8_t *at = dst + 6, *end = at;
     for (size_t i = 0; i < 4; i++) {
-        end = fn(c, p + i * each, i < 3 ? each : n - 3 * each, at);
+        end = fn(c, p + i * each, i < 3 ? each : n - 3 * each, most, at);
         if (i < 3)
             put(dst + 2 * i, (uint64_t)(end - at), 2);
         at = end;
@@ -90,7 +115,7 @@ size_t huf_encode(struct huf_code *last, const uint8_t *p, size_t n, uint8_t *ds
         *last = now;
     size_t head = n < 1024 ? 3 : n < 16384 ? 4 : 5;
     memcpy(dst + head, text, described);
-    size_t coded = described + streams(last, p, n, dst + head + described);
+    size_t coded = described + streams(last, p, n, bits, dst + head + described);
     (void)section_head(dst, n, coded, again);
     dst[head + coded] = 0; /* no sequences */
     return head + coded + 1;

@@ -20,8 +20,8 @@ struct huf_code {
     uint8_t len[256], lo[256], hi[256];
     unsigned top; /* the longest length; 0: no code */
 };
-/* The code that costs count[] the fewest bits, or nearly so where lengths had to be limited. At
- * least two symbols occur; counts sum to at most HUF_BLOCK. */
+/* The code of at most HUF_BITS a symbol that costs count[] the fewest bits. At least two symbols
+ * occur; counts sum to at most HUF_BLOCK. */
 void huf_build(const uint32_t count[256], struct huf_code *c);
 /* Its description as in a literals section, into dst (HUF_DESCRIBED bytes). Returns the bytes, or 0
  * where the format cannot describe it. */

@@ -46,31 +46,38 @@ static void tree(const uint32_t *leaf, unsigned n, uint8_t *len)
         len[i] = (uint8_t)(depth[up_leaf[i]] + 1);
 }
 
-/* No length above HUF_BITS, the code still complete. Lengths do not rise from one leaf to the next,
- * as weights do not fall. */
-static void limit(uint8_t *len, unsigned n)
+/* The best lengths of at most HUF_BITS, for leaves as above: package-merge. Each round pairs what
+ * the round before left into packages and merges them with the leaves; the cheapest 2n - 2 of the
+ * last round are taken, their packages opened, and a leaf's length is how often it was taken. */
+static void limited(const uint32_t *leaf, unsigned n, uint8_t *len)
 {
-    const int full = 1 << HUF_BITS;
-    int used = 0;
-    if (len[0] <= HUF_BITS)
-        return;
-    for (unsigned i = 0; i < n; i++) {
-        if (len[i] > HUF_BITS)
-            len[i] = HUF_BITS;
-        used += full >> len[i];
-    }
-    for (unsigned i = 0; used > full; i++) /* the rarest first; 256 of full length always fit */
-        while (len[i] < HUF_BITS && used > full) {
-            len[i]++;
-            used -= full >> len[i];
+    uint32_t weight[2][512];
+    bool package[HUF_BITS][512];
+    unsigned size = 0;
+    for (unsigned r = 0; r < HUF_BITS; r++) {
+        const uint32_t *old = weight[(r + 1) & 1];
+        uint32_t *now = weight[r & 1];
+        unsigned l = 0, k = 0, n_packages = size / 2;
+        for (size = 0; l < n || k < n_packages; size++) {
+            uint32_t pair = k < n_packages ? old[2 * k] + old[2 * k + 1] : UINT32_MAX;
+            package[r][size] = l == n || pair < leaf[l];
+            now[size] = package[r][size] ? pair : leaf[l];
+            if (package[r][size])
+                k++;
+            else
+                l++;
         }
-    while (used < full) /* the commonest that fits; one always does, as all terms divide */
-        for (unsigned i = n; i-- > 0;)
-            if (used + (full >> len[i]) <= full) {
-                used += full >> len[i];
-                len[i]--;
-                break;
-            }
+    }
+    memset(len, 0, n);
+    unsigned take = 2 * n - 2;
+    for (unsigned r = HUF_BITS; r-- > 0;) {
+        unsigned n_leaves = 0;
+        for (unsigned i = 0; i < take; i++)
+            n_leaves += !package[r][i];
+        for (unsigned i = 0; i < n_leaves; i++)
+            len[i]++;
+        take = 2 * (take - n_leaves);
+    }
 }
 
 /* Codes by length: the longest lengths take the lowest numbers, symbols in order. */
@@ -105,7 +112,8 @@ void huf_build(const uint32_t count[256], struct huf_code *c)
         key[i] >>= 8;
     }
     tree(key, n, len);
-    limit(len, n);
+    if (len[0] > HUF_BITS)
+        limited(key, n, len);
     memset(c, 0, sizeof *c);
     for (unsigned i = 0; i < n; i++) {
         c->len[symbol[i]] = len[i];

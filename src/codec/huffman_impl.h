@@ -5,12 +5,16 @@
 #include <string.h>
 
 /* One stream: the symbols of p[0..n) from the last to the first, low bits first, then a one. Stores
- * whole words, so up to 8 bytes behind the returned end are overwritten. */
-uint8_t *huf_stream_plain(const struct huf_code *c, const uint8_t *p, size_t n, uint8_t *dst);
+ * whole words, so up to 8 bytes behind the returned end are overwritten. most: symbols that usually
+ * fit into 56 bits, 4, 8 or 16; a matter of speed only. */
+uint8_t *huf_stream_plain(const struct huf_code *c, const uint8_t *p, size_t n, unsigned most,
+                          uint8_t *dst);
 void histogram_plain(const uint8_t *p, size_t n, uint32_t count[256]);
 #if defined(__x86_64__)
-uint8_t *huf_stream_avx2(const struct huf_code *c, const uint8_t *p, size_t n, uint8_t *dst);
-uint8_t *huf_stream_avx512(const struct huf_code *c, const uint8_t *p, size_t n, uint8_t *dst);
+uint8_t *huf_stream_avx2(const struct huf_code *c, const uint8_t *p, size_t n, unsigned most,
+                         uint8_t *dst);
+uint8_t *huf_stream_avx512(const struct huf_code *c, const uint8_t *p, size_t n, unsigned most,
+                           uint8_t *dst);
 void histogram_avx2(const uint8_t *p, size_t n, uint32_t count[256]);
 void histogram_avx512(const uint8_t *p, size_t n, uint32_t count[256]); /* CPU_VBMI */
 #endif

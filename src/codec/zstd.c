@@ -28,7 +28,8 @@ static int level_of(enum zs_how how)
 
 size_t zs_encode_scratch(void)
 {
-    size_t a = ZSTD_estimateCCtxSize(level_of(ZS_FAST)), b = ZSTD_estimateCCtxSize(level_of(ZS_USUAL));
+    size_t a = ZSTD_estimateCCtxSize(level_of(ZS_FAST)),
+           b = ZSTD_estimateCCtxSize(level_of(ZS_USUAL));
     return ((a > b ? a : b) + 4095) / 4096 * 4096;
 }
 
