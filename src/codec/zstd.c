@@ -15,6 +15,11 @@ static void put32(uint8_t *p, uint32_t v)
         p[i] = (uint8_t)(v >> 8 * i);
 }
 
+static uint32_t get32(const uint8_t *p)
+{
+    return p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+}
+
 size_t zs_bound(size_t n)
 {
     return n + 17 + 3 * (n / BLOCK + 1);
@@ -126,6 +131,31 @@ bool zs_frame_head(const void *p, size_t n, uint64_t *content, size_t *head)
            h.checksumFlag == 1 && h.windowSize == h.frameContentSize;
 }
 
+/* Frames of raw and RLE blocks alone need no libzstd, whose set-up costs more than they do (it asks
+ * the CPU what it is, which a virtual machine answers slowly). false: not such a frame, or one that
+ * libzstd shall find fault with; dst may have been written then. */
+static bool plain_frame(const uint8_t *src, size_t stored, size_t head, uint8_t *dst, size_t n)
+{
+    size_t at = head, out = 0;
+    for (bool last = false; !last;) {
+        if (stored - at < 3)
+            return false;
+        uint32_t h = (uint32_t)src[at] | (uint32_t)src[at + 1] << 8 | (uint32_t)src[at + 2] << 16;
+        uint32_t kind = h >> 1 & 3, m = h >> 3;
+        at += 3;
+        last = h & 1;
+        if (kind > 1 || m > BLOCK || m > n - out || (kind == 0 ? m : 1) > stored - at)
+            return false;
+        if (kind == 0)
+            memcpy(dst + out, src + at, m);
+        else
+            memset(dst + out, src[at], m);
+        at += kind == 0 ? m : 1;
+        out += m;
+    }
+    return out == n && stored - at == 4 && get32(src + at) == (uint32_t)xxh64(dst, n);
+}
+
 enum status zs_decode(const void *src, size_t stored, void *dst, size_t n, void *scratch,
                       struct err *e)
 {
@@ -137,6 +167,8 @@ enum status zs_decode(const void *src, size_t stored, void *dst, size_t n, void 
     if (content != n)
         return err_set(e, ST_INPUT, "zstd-frame", "the frame says %llu raw bytes, the table %zu",
                        (unsigned long long)content, n);
+    if (plain_frame(src, stored, head, dst, n))
+        return ST_OK;
     ZSTD_DCtx *d = ZSTD_initStaticDCtx(scratch, zs_decode_scratch());
     if (!d)
         return err_set(e, ST_BUG, "zstd-decode", "the scratch is too small");
