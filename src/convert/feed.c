@@ -20,6 +20,7 @@
 #define TURN_SLAB_MAX ((uint64_t)4 << 20)
 #define TURN_BYTES 512
 #define SLOTS_A_THREAD 8
+#define SLOTS_BYTES ((uint64_t)48 << 20) /* more than one a thread only up to here */
 #define BATCH_BYTES ((uint64_t)512 << 20)
 #define BATCH_JOBS 4096
 #define BATCH_WINDOWS 128
@@ -228,7 +229,8 @@ static enum status share_memory(struct state *s, const struct needs *n, struct e
     s->n_slots = s->n_threads = want;
     /* commits come in order: small slabs done shall not wait for a large one with a thread each */
     while (f->sink && want > 1 && s->n_slots < SLOTS_A_THREAD * want &&
-           (uint64_t)(s->n_slots + 1) * s->slot_bytes <= left / 8)
+           (uint64_t)(s->n_slots + 1) * s->slot_bytes <=
+               (left / 8 < SLOTS_BYTES ? left / 8 : SLOTS_BYTES))
         s->n_slots++;
     uint64_t slots = (uint64_t)s->n_slots * s->slot_bytes;
     if (slots + floor > left && f->opt.memory)
