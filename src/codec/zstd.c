@@ -1,12 +1,13 @@
-/* Frames through libzstd's static contexts, and stored frames by hand. */
+/* Frames through libzstd's static contexts; stored and Huffman-coded frames by hand. */
 #define ZSTD_STATIC_LINKING_ONLY
 #include "codec/zstd.h"
+#include "codec/huffman.h"
 #include "codec/xxh.h"
 #include <string.h>
 #include <zstd.h>
 #include <zstd_errors.h>
 
-#define BLOCK (128u << 10)
+#define BLOCK HUF_BLOCK
 #define MAGIC 0xfd2fb528u
 
 static void put32(uint8_t *p, uint32_t v)
@@ -27,12 +28,13 @@ size_t zs_bound(size_t n)
 
 static int level_of(enum zs_how how)
 {
-    return how == ZS_HUFFMAN ? -131072 : how == ZS_FAST ? 1 : 3;
+    return how == ZS_FAST ? 1 : 3;
 }
 
 size_t zs_encode_scratch(void)
 {
-    size_t a = ZSTD_estimateCCtxSize(level_of(ZS_HUFFMAN)), b = ZSTD_estimateCCtxSize(3);
+    size_t a = ZSTD_estimateCCtxSize(level_of(ZS_FAST)),
+           b = ZSTD_estimateCCtxSize(level_of(ZS_USUAL));
     return ((a > b ? a : b) + 4095) / 4096 * 4096;
 }
 
@@ -56,22 +58,39 @@ static size_t frame_head(uint8_t *p, size_t n)
     return 9;
 }
 
-static size_t by_hand(bool rle, const uint8_t *src, size_t n, uint8_t *dst)
+enum block { RAW, RLE, CODED };
+static size_t block_head(uint8_t *p, enum block type, size_t size, bool last)
 {
+    uint32_t v = (uint32_t)size << 3 | (uint32_t)type << 1 | (last ? 1u : 0u);
+    for (int i = 0; i < 3; i++)
+        p[i] = (uint8_t)(v >> 8 * i);
+    return 3;
+}
+
+static bool all_equal(const uint8_t *p, size_t n)
+{
+    return memcmp(p, p + 1, n - 1) == 0;
+}
+
+/* Everything but ZS_FAST and ZS_USUAL. ZS_RLE is a promise of the caller's. */
+static size_t by_hand(enum zs_how how, const uint8_t *src, size_t n, uint8_t *dst)
+{
+    struct huf_code code = {.top = 0};
     size_t out = frame_head(dst, n), lo = 0;
     do {
-        size_t m = n - lo < BLOCK ? n - lo : BLOCK;
+        size_t m = n - lo < BLOCK ? n - lo : BLOCK, coded = 0;
         bool last = lo + m == n;
-        uint32_t head = (uint32_t)m << 3 | (rle && m > 0 ? 2u : 0u) | (last ? 1u : 0u);
-        dst[out] = (uint8_t)head;
-        dst[out + 1] = (uint8_t)(head >> 8);
-        dst[out + 2] = (uint8_t)(head >> 16);
-        out += 3;
-        if (rle && m > 0) {
-            dst[out++] = src[0];
-        } else if (m > 0) {
-            memcpy(dst + out, src + lo, m);
-            out += m;
+        const uint8_t *p = src + lo;
+        if (m > 0 && (how == ZS_RLE || (how == ZS_HUFFMAN && all_equal(p, m)))) {
+            out += block_head(dst + out, RLE, m, last);
+            dst[out++] = p[0];
+        } else {
+            if (how == ZS_HUFFMAN)
+                coded = huf_encode(&code, p, m, dst + out + 3);
+            out += block_head(dst + out, coded > 0 ? CODED : RAW, coded > 0 ? coded : m, last);
+            if (coded == 0 && m > 0)
+                memcpy(dst + out, p, m);
+            out += coded > 0 ? coded : m;
         }
         lo += m;
     } while (lo < n);
@@ -89,8 +108,8 @@ enum status zs_encode(enum zs_how how, const void *src, size_t n, void *dst, siz
 {
     if (n > ZS_FRAME_MAX || cap < zs_bound(n))
         return err_set(e, ST_BUG, "zstd-encode", "a frame of %zu bytes into %zu", n, cap);
-    if (how == ZS_RAW || how == ZS_RLE || n == 0) {
-        *stored = by_hand(how == ZS_RLE, src, n, dst);
+    if (n == 0 || (how != ZS_FAST && how != ZS_USUAL)) {
+        *stored = by_hand(n == 0 ? ZS_RAW : how, src, n, dst);
         return ST_OK;
     }
     ZSTD_CCtx *c = ZSTD_initStaticCCtx(scratch, zs_encode_scratch());
@@ -103,15 +122,13 @@ enum status zs_encode(enum zs_how how, const void *src, size_t n, void *dst, siz
         r = ZSTD_CCtx_setParameter(c, ZSTD_c_contentSizeFlag, 1);
     if (!ZSTD_isError(r)) /* as large as a frame: one segment, whatever the level's habit */
         r = ZSTD_CCtx_setParameter(c, ZSTD_c_windowLog, 20);
-    if (!ZSTD_isError(r) && how == ZS_HUFFMAN)
-        r = ZSTD_CCtx_setParameter(c, ZSTD_c_literalCompressionMode, ZSTD_ps_enable);
     if (ZSTD_isError(r))
         return guest_failed(e, "a setting", r);
     r = ZSTD_compress2(c, dst, cap, src, n);
     if (ZSTD_isError(r) && ZSTD_getErrorCode(r) != ZSTD_error_dstSize_tooSmall)
         return guest_failed(e, "compress", r);
     size_t plain = zs_bound(n);
-    *stored = ZSTD_isError(r) || r >= plain - 17 ? by_hand(false, src, n, dst) : r;
+    *stored = ZSTD_isError(r) || r >= plain - 17 ? by_hand(ZS_RAW, src, n, dst) : r;
     return ST_OK;
 }
 
