@@ -23,7 +23,7 @@ sys.path.insert(0, str(HERE.parent / "hostile"))
 from lib import read_safetensors  # noqa: E402
 
 NOT_IN_SAFETENSORS = {"complex32", "complex128", "int4", "uint4"}
-PACKED = {"float4_e2m1fn"}  # its safetensors bytes are not the canonical ones
+PACKED = {"float4_e2m1fn", "float6_e2m3fn", "float6_e3m2fn"}  # safetensors packs these
 COUNTED = {"parameter", "buffer", "statistic"}
 
 

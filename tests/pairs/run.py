@@ -27,17 +27,18 @@ sys.path.insert(0, str(HERE.parent / "hostile"))
 from lib import read_safetensors  # noqa: E402
 
 NOT_IN_SAFETENSORS = {"complex32", "complex128", "int4", "uint4", "int2", "uint2"}
-PACKED = {"float4_e2m1fn"}  # its safetensors bytes are not the canonical ones
+PACKED = {"float4_e2m1fn", "float6_e2m3fn", "float6_e3m2fn"}  # safetensors packs these
 # Why a format may say no. A flat one drops the structure around the tensors: exit 4 by the ledger.
 FLAT = {"ledger"}
 TREE = {"name-prefix", "name-not-spelled", "tree-key", "tree-value", "tree-depth", "ledger"}
 MAY_REFUSE = {
-    "safetensors": FLAT | {"dtype"},
+    "safetensors": FLAT | {"dtype", "part-byte"},
     "npz": FLAT | {"dtype", "name"},
     "npy": FLAT | {"dtype", "name", "one-tensor"},
     "msgpack": TREE | {"dtype"},
     "pytorch": TREE | {"dtype"},
-    "archive": TREE,
+    "archive": TREE | {"dtype", "part-byte"},
+    "onnx": FLAT | {"dtype", "name"},
 }
 
 
