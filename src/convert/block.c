@@ -166,13 +166,13 @@ static void q2_0(const uint8_t *b, float *y)
 /* Two bits an element: 32 bytes hold the 128 elements of a half, a crumb of each a quarter. */
 static unsigned crumb(const uint8_t *p, unsigned e)
 {
-    return p[e / 128 * 32 + e % 32] >> e % 128 / 32 * 2 & 3u;
+    return (unsigned)p[e / 128 * 32 + e % 32] >> e % 128 / 32 * 2 & 3u;
 }
 
 /* Bit k of byte i belongs to element 32 k + i. */
 static unsigned plane_bit(const uint8_t *p, unsigned e)
 {
-    return p[e % 32] >> e / 32 & 1u;
+    return (unsigned)p[e % 32] >> e / 32 & 1u;
 }
 
 static void q2_k(const uint8_t *b, float *y)
@@ -191,7 +191,7 @@ static void q3_k(const uint8_t *b, float *y)
     float d = half(b + 108);
     for (unsigned s = 0; s < 16; s++) {
         unsigned low = (s < 8 ? sc[s] : sc[s - 8] >> 4) & 15u,
-                 high = sc[8 + s % 4] >> s / 4 * 2 & 3u;
+                 high = (unsigned)sc[8 + s % 4] >> s / 4 * 2 & 3u;
         float dl = mul(d, (float)((int)(low | high << 4) - 32));
         for (unsigned e = s * 16; e < s * 16 + 16; e++)
             y[e] = mul(dl, (float)((int)crumb(b + 32, e) - (plane_bit(b, e) ? 0 : 4)));
@@ -218,7 +218,7 @@ static void q45_k(const uint8_t *b, const uint8_t *high, const uint8_t *low, flo
         scale_min(b + 4, s, &scale, &min);
         float dl = mul(d, (float)scale), ml = mul(dmin, (float)min);
         for (unsigned e = s * 32; e < s * 32 + 32; e++) {
-            unsigned q = low[e / 64 * 32 + e % 32] >> s % 2 * 4 & 15u;
+            unsigned q = (unsigned)low[e / 64 * 32 + e % 32] >> s % 2 * 4 & 15u;
             if (high)
                 q |= plane_bit(high, e) << 4;
             y[e] = sub(mul(dl, (float)q), ml);
@@ -242,7 +242,7 @@ static void q6_k(const uint8_t *b, float *y)
     for (unsigned s = 0; s < 16; s++) {
         float dl = mul(d, (float)(int8_t)b[192 + s]);
         for (unsigned e = s * 16; e < s * 16 + 16; e++) {
-            unsigned q = b[e / 128 * 64 + e % 64] >> e % 128 / 64 * 4 & 15u;
+            unsigned q = (unsigned)b[e / 128 * 64 + e % 64] >> e % 128 / 64 * 4 & 15u;
             y[e] = mul(dl, (float)((int)(q | crumb(b + 128, e) << 4) - 32));
         }
     }
@@ -318,7 +318,7 @@ static void iq4_xs(const uint8_t *b, float *y)
 {
     float d = half(b);
     for (unsigned s = 0; s < 8; s++) {
-        unsigned low = b[4 + s / 2] >> s % 2 * 4 & 15u, high = u16(b + 2) >> 2 * s & 3;
+        unsigned low = (unsigned)b[4 + s / 2] >> s % 2 * 4 & 15u, high = u16(b + 2) >> 2 * s & 3;
         float dl = mul(d, (float)((int)(low | high << 4) - 32));
         for (unsigned e = 0; e < 32; e++)
             y[s * 32 + e] = mul(dl, (float)iq4_values[nibble16(b + 8 + s * 16, e)]);
@@ -372,7 +372,7 @@ static void iq2_s(const uint8_t *b, float *y)
 {
     float d = half(b);
     for (unsigned i = 0; i < 32; i++) {
-        unsigned high = b[66 + i / 4] >> i % 4 * 2 & 3u;
+        unsigned high = (unsigned)b[66 + i / 4] >> i % 4 * 2 & 3u;
         eight_of_iq2(iq2_scale(d, b + 74, i / 2), block_grid_iq2_s[b[2 + i] | high << 8], b[34 + i],
                      y + i * 8);
     }
@@ -402,7 +402,7 @@ static void iq3_s(const uint8_t *b, float *y)
     static const uint8_t value[8] = {1, 3, 5, 7, 9, 11, 13, 15};
     float d = half(b);
     for (unsigned i = 0; i < 64; i++) {
-        unsigned s = i / 8, high = b[66 + s] >> i % 8 & 1u;
+        unsigned s = i / 8, high = (unsigned)b[66 + s] >> i % 8 & 1u;
         float db = mul(d, (float)(1 + 2 * (b[106 + s / 2] >> s % 2 * 4 & 15)));
         four_of_iq3(db, block_grid_iq3_s[b[2 + i] | high << 8], value,
                     (unsigned)b[74 + i / 2] >> i % 2 * 4, y + i * 4);
@@ -435,7 +435,7 @@ static void iq1_m(const uint8_t *b, float *y)
     uint8_t whole[2] = {(uint8_t)spread, (uint8_t)(spread >> 8)};
     float d = half(whole);
     for (unsigned i = 0; i < 32; i++) {
-        unsigned k = i / 2, h = b[32 + k] >> i % 2 * 4 & 15u;
+        unsigned k = i / 2, h = (unsigned)b[32 + k] >> i % 2 * 4 & 15u;
         eight_of_iq1(mul(d, (float)(2 * (s[k / 4] >> k % 4 * 3 & 7) + 1)),
                      block_grid_iq1[b[i] | (h & 7) << 8], h >> 3, y + i * 8);
     }
