@@ -3,6 +3,8 @@
  * for bit. A text is metadata as it is, a number as its digits, a short array of numbers as a JSON
  * array; long arrays and arrays of texts are only told of ("string[32000]").
  *
+ * From another container's texts alone, general.architecture ("unknown") and, with quantised
+ * tensors, general.quantization_version are added where missing.
  * Not carried: split.* (a file written here is one file). general.alignment is carried with the
  * pairs and obeyed; from bare metadata it is not taken.
  *
@@ -288,7 +290,8 @@ enum status gguf_read_keys(struct gguf *g, struct file *f, const struct read_opt
 
 /* ---- writing ---- */
 
-/* Keys that a written file must have are added where these are missing. */
+/* Keys that a file must have, added where texts of another container are all there is: pairs that
+ * came from a GGUF file are left as they were. */
 struct present {
     bool architecture, quantization;
 };
@@ -301,7 +304,7 @@ static void note(struct present *p, struct str key)
 
 /* The attachment comes from a file of anybody's: it passes the cursor again. */
 static enum status from_attachment(struct cursor *c, struct buf *b, uint64_t *n,
-                                   uint32_t *alignment, struct present *p, struct err *e)
+                                   uint32_t *alignment, struct err *e)
 {
     struct gguf g = {.c = c};
     struct arena a = ARENA_INIT;
@@ -314,7 +317,6 @@ static enum status from_attachment(struct cursor *c, struct buf *b, uint64_t *n,
             st = known_key(&g, &kv, &k, e);
         if (st == ST_OK && !is_split(kv.key)) {
             st = gguf_copy_kv(&g, &kv, b, e);
-            note(p, kv.key);
             ++*n;
         }
     }
@@ -385,17 +387,17 @@ enum status gguf_write_keys(const struct model *m, struct buf *b, uint64_t *n, u
             cur_mem(&c, from->mem, (size_t)from->n_bytes, GGUF_ATTACHMENT, 0);
         else
             cur_file(&c, from->file, from->offset, from->n_bytes);
-        st = from_attachment(&c, b, n, alignment, &p, e);
+        st = from_attachment(&c, b, n, alignment, e);
         cur_close(&c);
     } else {
         st = from_meta(m, b, n, &p, e);
     }
     TRY(st);
-    if (!p.architecture) {
+    if (!from && !p.architecture) {
         gguf_w_kv_string(b, STR("general.architecture"), STR("unknown"));
         ++*n;
     }
-    if (!p.quantization && quantised(m)) {
+    if (!from && !p.quantization && quantised(m)) {
         gguf_w_kv_u32(b, STR("general.quantization_version"), 2);
         ++*n;
     }
