@@ -11,4 +11,5 @@ export PYTHONDONTWRITEBYTECODE=1 PYTHONHASHSEED=0
 "$1" gen_flax.py flax
 if [ $# -gt 1 ]; then
     "$2" gen_torch.py torch-1.13
+    "$2" gen_torch_old.py torch-1.13
 fi
