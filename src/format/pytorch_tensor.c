@@ -190,7 +190,7 @@ static enum status storage(struct pt_reader *r, uint32_t v, struct store *s, str
     *s = (struct store){0};
     if (!id)
         return pickle_fail(p, v, "torch-args", e, "a tensor without a storage");
-    if (pk_kind(p, id) != PK_TUPLE || pk_count(p, id) != (r->blob ? 6 : 5) ||
+    if (r->named || pk_kind(p, id) != PK_TUPLE || pk_count(p, id) != (r->blob ? 6 : 5) ||
         !pk_is_text(p, pk_elem(p, id, 0), "storage"))
         return pickle_fail(p, v, "torch-persid", e, "persistent id that names no storage");
     int tag = pk_tag(p, pk_elem(p, id, 1));
