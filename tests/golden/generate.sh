@@ -18,4 +18,5 @@ fi
 "$1" gen_gguf.py gguf
 if [ $# -gt 1 ]; then
     "$2" gen_torch.py torch-1.13
+    "$2" gen_torch_old.py torch-1.13
 fi
