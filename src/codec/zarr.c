@@ -179,7 +179,7 @@ static enum status read_transpose(struct cursor *c, const struct json_value *cod
         TRY(numbers(c, order, 0, to, &n, e));
     if (n != z->n_dims)
         return bad(c, order, e, "zarr-codec", "transpose has another rank");
-    memcpy(was, z->perm, sizeof was);
+    memcpy(was, z->perm, n);
     for (size_t d = 0; d < n; d++) {
         if (to[d] >= n || seen >> to[d] & 1)
             return bad(c, order, e, "zarr-codec", "transpose is no permutation");
