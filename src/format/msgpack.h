@@ -25,6 +25,11 @@ enum status flax_tree(struct model *m, struct file *f, const struct flax_leaves 
 /* A dump of an nnx.State: every leaf is the `value` of a Variable. */
 bool flax_is_nnx(const struct model *m);
 enum status flax_read(struct source *s, const struct read_opt *opt, struct model *m, struct err *e);
+/* A tree whose keys, joined, are the tensors' names: the model's own, or one made of the names. */
+enum status flax_spelled(const struct model *m, struct arena *a, const struct node **root,
+                         struct err *e);
+/* n, or its next sibling that is no mere attribute of a foreign object; NULL at the end. */
+const struct node *flax_kept(const struct node *n);
 enum status flax_check(const struct model *m, const struct write_opt *opt, struct err *e);
 enum status flax_begin(struct writer *w, struct err *e);
 enum status flax_end(struct writer *w, struct err *e);
