@@ -2,9 +2,11 @@
  * NAME_format of format/NAME.c.
  */
 FORMAT(archive)
+FORMAT(graphdef)
 FORMAT(msgpack)
 FORMAT(npy)
 FORMAT(npz)
 FORMAT(pytorch)
 FORMAT(safetensors)
+FORMAT(savedmodel)
 FORMAT(tf_checkpoint)

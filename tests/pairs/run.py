@@ -38,6 +38,8 @@ MAY_REFUSE = {
     "msgpack": TREE | {"dtype"},
     "pytorch": TREE | {"dtype"},
     "archive": TREE,
+    "tf-checkpoint": FLAT | {"dtype", "name-not-spelled"},
+    "savedmodel": FLAT | {"no-graph", "graph-differs"},
 }
 
 
