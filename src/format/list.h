@@ -3,10 +3,12 @@
  */
 FORMAT(archive)
 FORMAT(gguf)
+FORMAT(graphdef)
 FORMAT(msgpack)
 FORMAT(npy)
 FORMAT(npz)
 FORMAT(onnx)
 FORMAT(pytorch)
 FORMAT(safetensors)
+FORMAT(savedmodel)
 FORMAT(tf_checkpoint)

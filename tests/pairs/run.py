@@ -43,6 +43,8 @@ MAY_REFUSE = {
     "archive": TREE | {"dtype", "part-byte"},
     "onnx": FLAT | {"dtype", "name"},
     "gguf": FLAT | {"dtype", "name", "dims"},
+    "tf-checkpoint": FLAT | {"dtype", "name-not-spelled"},
+    "savedmodel": FLAT | {"no-graph", "graph-differs"},
 }
 
 
