@@ -1,5 +1,6 @@
-/* The door to libzstd, and frames written by hand. Contexts live in scratch memory that the caller
- * gives (no allocation, nothing kept between calls), so bytes depend on the input alone.
+/* The door to libzstd, and frames written by hand, whose bytes do not depend on libzstd's version.
+ * Contexts live in scratch memory that the caller gives (no allocation, nothing kept between
+ * calls), so bytes depend on the input alone.
  *
  * Every frame written here: one segment, content size and checksum set, at most ZS_FRAME_MAX raw
  * bytes. Every frame read here: the same, exactly one frame, exactly the size asked for.
@@ -14,7 +15,7 @@
 enum zs_how {
     ZS_RAW,     /* stored: raw blocks, written by hand */
     ZS_RLE,     /* all bytes equal: RLE blocks, written by hand */
-    ZS_HUFFMAN, /* Huffman literals, no match search */
+    ZS_HUFFMAN, /* Huffman literals, no match search, written by hand (codec/huffman.h) */
     ZS_FAST,    /* level 1 */
     ZS_USUAL    /* level 3 */
 };

@@ -123,6 +123,7 @@ struct format {
     bool reads, writes;
     bool dir_source;       /* takes folders */
     bool dir_target;       /* writes a folder (always, or when sharded) */
+    bool dir_only;         /* ... always */
     bool tree;             /* nested names; flat otherwise */
     bool aliases;          /* can say that two tensors are one */
     bool trains;           /* can carry optimizer state and typed scalars (model.tree) */
