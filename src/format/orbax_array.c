@@ -348,7 +348,7 @@ static enum status describe(const struct orbax_item *x, const struct orbax_array
 {
     const struct zarr *z = &a->z;
     const struct zarr_bytes *first = &a->chunk[0].b; /* where there is one */
-    struct boxes *b;
+    struct boxes *b = NULL;
     uint64_t stored = 0;
     *s = (struct storage){.kind = STORAGE_MEMORY, .raw_bytes = raw, .big_endian = big};
     if (raw == 0) {
