@@ -74,8 +74,8 @@ static enum status refuse(const struct source *s, enum status st, struct err *e,
     return st;
 }
 
-static enum status choose(const struct source *s, const struct orbax_found *found,
-                          struct str *item, struct err *e)
+static enum status choose(const struct source *s, const struct orbax_found *found, struct str *item,
+                          struct err *e)
 {
     struct buf list = BUF_INIT;
     if (is_temporary(s->path) || (found->n == 0 && found->temporary))
@@ -95,7 +95,8 @@ static enum status choose(const struct source *s, const struct orbax_found *foun
     return ST_USAGE;
 }
 
-/* A small JSON file: a step's own metadata as a key-value, an item that is JSON as an attachment. */
+/* A small JSON file: a step's own metadata as a key-value, an item that is JSON as an attachment.
+ */
 static enum status attach(struct model *m, struct dir *d, struct str path, struct err *e)
 {
     struct attachment *a;
@@ -148,8 +149,7 @@ static enum status attach_company(struct model *m, const struct source *s, struc
         for (size_t k = 0; item.n && entry[i].is_dir && st == ST_OK && k < 2; k++) {
             struct err ignored;
             struct file *f;
-            struct str path =
-                arena_fmt(tmp, "%.*s/%s", STR_ARG(entry[i].name), texts[k]);
+            struct str path = arena_fmt(tmp, "%.*s/%s", STR_ARG(entry[i].name), texts[k]);
             if (!path.p)
                 st = err_nomem(e, 64);
             else if (dir_file(at, path, &f, &ignored) == ST_OK) {

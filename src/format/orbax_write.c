@@ -21,7 +21,7 @@
 #define MAX_KEY 65535u
 #define NO_TENSOR UINT32_MAX
 
-struct item { /* an array */
+struct item {         /* an array */
     struct str name;  /* in the store */
     uint32_t tensor;  /* NO_TENSOR: a number of the tree */
     struct str bytes; /* that number's */
@@ -211,7 +211,8 @@ static enum status put_tensor(struct layout *x, const struct node *n, const stru
     }
     x->n_seen++;
     bool scalar = str_is(n->text, FLAX_SCALAR_MARK) && t->n_dims == 0;
-    put_leaf(x, key, number, depth, scalar ? "scalar" : "jax.Array", scalar ? NULL : t, true);
+    /* numpy: a jax.Array would ask for devices when it is restored */
+    put_leaf(x, key, number, depth, scalar ? "scalar" : "np.ndarray", scalar ? NULL : t, true);
     return add_item(x, &it, e);
 }
 
@@ -415,8 +416,7 @@ static int by_key(const void *a, const void *b)
     return str_cmp(((const struct ocdbt_entry *)a)->key, ((const struct ocdbt_entry *)b)->key);
 }
 
-static enum status put_nodes(struct layout *x, const struct ocdbt_entry *v, size_t n,
-                             struct err *e)
+static enum status put_nodes(struct layout *x, const struct ocdbt_entry *v, size_t n, struct err *e)
 {
     struct ocdbt_root root = {.n_keys = n};
     struct buf children = BUF_INIT;
@@ -552,10 +552,14 @@ static enum status lay_out(struct layout *x, struct err *e)
     if (x->any_key)
         put_arrays(x);
     TRY(buf_ok(&x->arrays, e));
-    const struct str taken[] = {x->data_path,          STR("manifest.ocdbt"),
-                                STR("_METADATA"),      STR("_strings.json"),
-                                STR("array_metadatas/process_0"), STR("checkpoint"),
-                                STR("_sharding"),      STR("_CHECKPOINT_METADATA")};
+    const struct str taken[] = {x->data_path,
+                                STR("manifest.ocdbt"),
+                                STR("_METADATA"),
+                                STR("_strings.json"),
+                                STR("array_metadatas/process_0"),
+                                STR("checkpoint"),
+                                STR("_sharding"),
+                                STR("_CHECKPOINT_METADATA")};
     return attach_check(x->m, taken, sizeof taken / sizeof *taken, e);
 }
 
