@@ -70,9 +70,23 @@ static bool told(const struct read_opt *opt, const struct onnx_external *r, stru
     return true;
 }
 
+/* Told before any part of the path is looked at, so that the answer does not depend on the disk. */
+static bool stays_beneath(struct str location)
+{
+    struct str rest = location, part;
+    bool ok = location.n > 0;
+    while (ok && str_split(&rest, '/', &part))
+        ok = part.n > 0 && !str_is(part, ".") && !str_is(part, "..");
+    return ok;
+}
+
 static enum status open_file(struct dir *d, struct str location, struct model *m, struct file **f,
                              struct err *e)
 {
+    if (!stays_beneath(location))
+        return err_set(e, ST_INPUT, "path-escape",
+                       "external data in '%.*s', which is no path beneath the model's folder",
+                       (int)(location.n < 300 ? location.n : 300), location.n ? location.p : "");
     TRY(dir_file(d, location, f, e));
     return model_own_file(m, *f, e);
 }
@@ -94,6 +108,7 @@ static enum status place_all(struct dir *d, struct file *self, struct onnx_exter
         else
             f = NULL;
         if (st != ST_OK && !told(opt, r, m, &why)) {
+            err_at(&why, file_path(self), r->at);
             err_in(&why, r->name.p, r->name.n);
             if (e)
                 *e = why;
