@@ -298,6 +298,64 @@ static void refused_structure(void **state)
     buf_free(&g);
 }
 
+/* ---- scan ---- */
+
+struct heard {
+    char codes[200];
+    unsigned n_unsafe;
+};
+
+static void on_finding(void *ctx, bool unsafe, const char *code, uint64_t offset, const char *text)
+{
+    struct heard *h = ctx;
+    (void)offset;
+    (void)text;
+    h->n_unsafe += unsafe;
+    snprintf(h->codes + strlen(h->codes), sizeof h->codes - strlen(h->codes), "%s ", code);
+}
+
+/* Nothing that scan tells stops it. */
+static void scanned(void **state)
+{
+    (void)state;
+    static const char *const ops[][2] = {
+        {"PythonOp", "com.microsoft"}, {"Relu", "ai.onnx"}, {"EPContext", ""}};
+    struct buf g = BUF_INIT, t = BUF_INIT, n = BUF_INIT, b = BUF_INIT;
+    struct heard h = {{0}, 0};
+    struct read_opt opt = {.scan = true, .finding = on_finding, .finding_ctx = &h};
+    const struct format *found;
+    struct model m;
+    struct err e = {0};
+    for (size_t i = 0; i < 3; i++) {
+        buf_clear(&n);
+        proto_w_str(&n, 4, str_from(ops[i][0]));
+        proto_w_str(&n, 7, str_from(ops[i][1]));
+        proto_w_sub(&g, 1, &n);
+    }
+    external(tensor(&t, "w", 1, 2), "../x", NULL, NULL);
+    proto_w_sub(&g, 5, &t);
+    raw(tensor(&t, "v", 1, 2), 8);
+    proto_w_sub(&g, 5, &t);
+    put_graph(&g, 1, true);
+    size_t size;
+    uint8_t *p = get_file(temp, &size);
+    buf_bytes(&b, p, size);
+    buf_clear(&n);
+    proto_w_str(&n, 1, STR("F"));
+    proto_w_sub(&b, 25, &n);
+    put_file(temp, b.p, b.n);
+    model_init(&m);
+    assert_int_equal(format_open(temp, NULL, &opt, &m, &found, &e), ST_OK);
+    assert_string_equal(h.codes, "python-op custom-domain ep-context function path-escape ");
+    assert_int_equal(h.n_unsafe, 2);
+    model_free(&m);
+    free(p);
+    buf_free(&g);
+    buf_free(&t);
+    buf_free(&n);
+    buf_free(&b);
+}
+
 /* ---- writing ---- */
 
 static void read_model(const char *path, struct model *m)
@@ -423,13 +481,10 @@ static void cannot(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(goldens),
-        cmocka_unit_test(truncation),
-        cmocka_unit_test(refused_tensors),
-        cmocka_unit_test(refused_externals),
-        cmocka_unit_test(refused_structure),
-        cmocka_unit_test(written),
-        cmocka_unit_test(cannot),
+        cmocka_unit_test(goldens),           cmocka_unit_test(truncation),
+        cmocka_unit_test(refused_tensors),   cmocka_unit_test(refused_externals),
+        cmocka_unit_test(refused_structure), cmocka_unit_test(written),
+        cmocka_unit_test(scanned),           cmocka_unit_test(cannot),
     };
     int fd = mkstemp(temp);
     if (fd < 0)
