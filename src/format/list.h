@@ -2,9 +2,11 @@
  * NAME_format of format/NAME.c.
  */
 FORMAT(archive)
+FORMAT(gguf)
 FORMAT(msgpack)
 FORMAT(npy)
 FORMAT(npz)
 FORMAT(onnx)
 FORMAT(pytorch)
 FORMAT(safetensors)
+FORMAT(tf_checkpoint)
