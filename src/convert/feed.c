@@ -15,6 +15,8 @@
 #include "convert/produce.h"
 #include <string.h>
 
+#define SLOTS_A_THREAD 8
+#define SLOTS_BYTES ((uint64_t)48 << 20) /* more than one a thread only up to here */
 #define BATCH_BYTES ((uint64_t)512 << 20)
 #define BATCH_JOBS 4096
 #define BATCH_WINDOWS 128
@@ -31,7 +33,7 @@ struct job {
 
 struct state {
     const struct feed *f;
-    int n_sides, n_slots;
+    int n_sides, n_slots, n_threads;
     struct sources from[2];
     struct scratch *scratch;
     uint8_t *data[2]; /* n_slots slabs each */
@@ -182,8 +184,13 @@ static enum status share_memory(struct state *s, const struct needs *n, struct e
         f->opt.threads > 0 && f->opt.threads < par_threads() ? f->opt.threads : par_threads();
     while (want > 1 && (uint64_t)want * s->slot_bytes > left / 2)
         want--;
-    s->n_slots = want;
-    uint64_t slots = (uint64_t)want * s->slot_bytes;
+    s->n_slots = s->n_threads = want;
+    /* commits come in order: small slabs done shall not wait for a large one with a thread each */
+    while (f->sink && want > 1 && s->n_slots < SLOTS_A_THREAD * want &&
+           (uint64_t)(s->n_slots + 1) * s->slot_bytes <=
+               (left / 8 < SLOTS_BYTES ? left / 8 : SLOTS_BYTES))
+        s->n_slots++;
+    uint64_t slots = (uint64_t)s->n_slots * s->slot_bytes;
     if (slots + floor > left && f->opt.memory)
         return err_set(e, ST_LIMIT, "memory", "one thread needs %llu bytes, --memory leaves %llu",
                        (unsigned long long)(s->slot_bytes + floor), (unsigned long long)left);
@@ -194,7 +201,8 @@ static enum status share_memory(struct state *s, const struct needs *n, struct e
                                       .dry = !f->sink,
                                       .spool_beside = f->spool_beside,
                                       .counts = &s->counts,
-                                      .n_slots = want};
+                                      .n_slots = s->n_slots,
+                                      .n_threads = want};
     s->budget.window_bytes = s->budget.panel_bytes;
     s->budget.windows = BATCH_WINDOWS;
     s->resident_room = s->budget.resident_bytes;
@@ -398,10 +406,12 @@ static enum status flush(struct state *s, struct err *e)
     if (s->n_jobs > 0 && s->f->sink) {
         struct par_job job = {.n_items = s->batch_items,
                               .n_slots = s->n_slots,
+                              .n_threads = s->n_threads,
                               .ctx = s,
                               .body = batch_body,
                               .commit = item_commit,
-                              .finish = item_finish};
+                              .finish = item_finish,
+                              .finish_alone = s->f->sink->finish_alone};
         st = par_run(&job, e);
     }
     for (size_t i = 0; i < s->n_jobs; i++)
@@ -592,14 +602,16 @@ static enum status one_panel(struct state *s, struct ahead *a, uint64_t n, bool 
     if (!s->f->sink)
         return ST_OK;
     struct par_job fetch = {
-        .n_items = a->n_fetch, .n_slots = s->n_slots, .ctx = a, .body = fetch_body};
+        .n_items = a->n_fetch, .n_slots = s->n_threads, .ctx = a, .body = fetch_body};
     TRY(par_run(&fetch, e));
     struct par_job eat = {.n_items = n,
                           .n_slots = s->n_slots,
+                          .n_threads = s->n_threads,
                           .ctx = a,
                           .body = ahead_body,
                           .commit = ahead_commit,
-                          .finish = ahead_finish};
+                          .finish = ahead_finish,
+                          .finish_alone = s->f->sink->finish_alone};
     return par_run(&eat, e);
 }
 
@@ -732,7 +744,7 @@ enum status feed_run(const struct feed *f, struct run_cost *cost, struct err *e)
             .spool_bytes = s.counts.spool_bytes,
             .read_amplification =
                 s.read_needed ? (double)s.counts.bytes_fetched / (double)s.read_needed : 1,
-            .threads = s.n_slots,
+            .threads = s.n_threads,
             .n_decodes = s.counts.n_decodes};
     return st;
 }

@@ -27,6 +27,7 @@ struct sink {
     enum status (*body)(void *ctx, const struct slab *s, int slot, struct err *e);
     enum status (*commit)(void *ctx, const struct slab *s, int slot, struct err *e);
     enum status (*finish)(void *ctx, const struct slab *s, int slot, struct err *e);
+    bool finish_alone; /* as par_job's */
 };
 struct feed {
     const struct plan *plan[2]; /* [1] NULL: one side */

@@ -116,8 +116,8 @@ struct input_budget {
     bool dry; /* cost only: nothing is opened, mapped or decoded */
     const char *spool_beside;
     struct feed_counts *counts;
-    struct scratch *scratch; /* one per thread */
-    int n_slots;
+    struct scratch *scratch; /* one per slot */
+    int n_slots, n_threads;
 };
 
 /* Describes the view; no I/O. unpack: the tensor is in x->tensor and OP_UNPACK comes first. */

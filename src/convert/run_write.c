@@ -345,7 +345,8 @@ static enum status write_all(struct write *x, const struct run_opt *o, struct er
                         .slab_elems = slab_elems,
                         .body = body,
                         .commit = commit,
-                        .finish = finish};
+                        .finish = finish,
+                        .finish_alone = out_one_writer(x->w.out)};
     if (o)
         f.opt = *o;
     TRY(written_order(x, &order, &f.n, e));
