@@ -2,6 +2,7 @@
  * NAME_format of format/NAME.c.
  */
 FORMAT(archive)
+FORMAT(haiku)
 FORMAT(msgpack)
 FORMAT(npy)
 FORMAT(npz)

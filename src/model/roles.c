@@ -74,12 +74,20 @@ static bool numbered(struct str rest)
     return segment(&rest, &seg) && str_u64(seg, &v);
 }
 
+/* Haiku's moving averages: NORM/~/mean_ema and NORM/~/var_ema hold hidden, average, counter. */
+static bool haiku_average(struct str module)
+{
+    return str_ends(module, STR("/mean_ema")) || str_ends(module, STR("/var_ema"));
+}
+
 static enum status one(struct model *m, struct tensor *t, struct err *e)
 {
-    struct str rest = t->name, first = STR_NONE, last = STR_NONE;
+    struct str rest = t->name, first = STR_NONE, last = STR_NONE, before = STR_NONE, part;
     (void)segment(&rest, &first);
-    for (struct str r = t->name; segment(&r, &last);)
-        ;
+    for (struct str r = t->name; segment(&r, &part);) {
+        before = last;
+        last = part;
+    }
     if (str_is(last, "num_batches_tracked") || str_is(t->name, "step") ||
         str_is(t->name, "n_averaged")) {
         t->role = ROLE_COUNTER;
@@ -91,6 +99,9 @@ static enum status one(struct model *m, struct tensor *t, struct err *e)
     } else if (str_is(last, "running_mean") || str_is(last, "running_var") ||
                str_is(first, "batch_stats")) {
         t->role = ROLE_STATISTIC;
+    } else if (haiku_average(before) &&
+               (str_is(last, "average") || str_is(last, "hidden") || str_is(last, "counter"))) {
+        t->role = str_is(last, "counter") ? ROLE_COUNTER : ROLE_STATISTIC;
     } else if (rest.p && among(first, random_state)) {
         t->role = ROLE_RNG;
     } else if (rest.p && str_is(first, "cache")) {

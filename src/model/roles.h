@@ -2,7 +2,8 @@
  * name has the same role in every format, so that a model's digest does not depend on it.
  *
  * counter    *.num_batches_tracked; step, n_averaged at the top
- * statistic  *.running_mean, *.running_var, batch_stats.*
+ * statistic  *.running_mean, *.running_var, batch_stats.*; in a module mean_ema or var_ema (Haiku's
+ *            averages), average and hidden: statistic, counter: counter
  * in opt_state.*, optimizer.*, optimizer_states.*, state.NUMBER.*, lr_scheduler.*:
  *            a segment mu, trace, exp_avg, momentum_buffer: moment1; nu, exp_avg_sq: moment2;
  *            count, step as the last segment: counter; anything else: other.
