@@ -191,4 +191,12 @@ void pw_str(struct buf *b, struct str s);   /* UTF-8 */
 void pw_bytes(struct buf *b, struct str s); /* as _codecs.encode(text, "latin1") */
 /* Tuple of n <= 3 elements on the stack, or closes a mark when n > 3. */
 void pw_tuple(struct buf *b, size_t n);
+
+/* ---- writing: protocols 3 and 4, for pickle.load ---- */
+void pw_proto_n(struct buf *b, uint8_t version);
+/* The opcode and length of a byte string whose n bytes the caller puts behind it; above 4 GiB it
+ * needs protocol 4. */
+void pw_bytes_head(struct buf *b, uint64_t n);
+void pw_put(struct buf *b, uint32_t memo); /* memoizes the top of the stack */
+void pw_get(struct buf *b, uint32_t memo);
 #endif

@@ -79,6 +79,7 @@ const struct format haiku_format = {
     .title = "Haiku pickle: nested dicts of numpy or jax arrays; joblib",
     .suffix = {".pkl", ".pickle", ".joblib", NULL},
     .reads = true,
+    .writes = true,
     .tree = true,
     .aliases = true,
     .trains = true,
@@ -87,4 +88,7 @@ const struct format haiku_format = {
                "arrays, out-of-band buffers, joblib streams of bzip2, xz, lzma and lz4",
     .bid = bid,
     .read = haiku_read,
+    .check = haiku_check,
+    .begin = haiku_begin,
+    .end = haiku_end,
 };

@@ -74,6 +74,40 @@ static bool numbered(struct str rest)
     return segment(&rest, &seg) && str_u64(seg, &v);
 }
 
+/* (params, state, opt_state), a checkpoint without keys: N.N.mu.REST where 0.REST is there, and
+ * N.N.count. */
+static enum status tuple_role(struct model *m, struct tensor *t, bool *is, struct err *e)
+{
+    struct str rest = t->name, seg = STR_NONE;
+    uint64_t number;
+    size_t depth = 0;
+    *is = false;
+    while (segment(&rest, &seg) && str_u64(seg, &number) && !(depth == 0 && number == 0))
+        depth++;
+    if (depth < 2)
+        return ST_OK;
+    if (!rest.p && str_is(seg, "count")) {
+        t->role = ROLE_COUNTER;
+        *is = true;
+        return ST_OK;
+    }
+    bool one = among(seg, first_moment), two = among(seg, second_moment);
+    if (!rest.p || (!one && !two))
+        return ST_OK;
+    struct buf b = BUF_INIT;
+    buf_z(&b, "0.");
+    buf_str(&b, rest);
+    enum status st = buf_ok(&b, e);
+    int64_t at = st == ST_OK ? model_find(m, buf_as_str(&b)) : -1;
+    buf_free(&b);
+    if (at < 0)
+        return st;
+    t->role = one ? ROLE_MOMENT1 : ROLE_MOMENT2;
+    t->of = at;
+    *is = true;
+    return ST_OK;
+}
+
 /* Haiku's moving averages: NORM/~/mean_ema and NORM/~/var_ema hold hidden, average, counter. */
 static bool haiku_average(struct str module)
 {
@@ -88,8 +122,12 @@ static enum status one(struct model *m, struct tensor *t, struct err *e)
         before = last;
         last = part;
     }
-    if (str_is(last, "num_batches_tracked") || str_is(t->name, "step") ||
-        str_is(t->name, "n_averaged")) {
+    bool in_tuple;
+    TRY(tuple_role(m, t, &in_tuple, e));
+    if (in_tuple) {
+        ; /* told */
+    } else if (str_is(last, "num_batches_tracked") || str_is(t->name, "step") ||
+               str_is(t->name, "n_averaged")) {
         t->role = ROLE_COUNTER;
     } else if (among(first, training) && !(str_is(first, "state") && !numbered(rest))) {
         TRY(training_role(m, t, rest, e));

@@ -8,6 +8,8 @@
  *            a segment mu, trace, exp_avg, momentum_buffer: moment1; nu, exp_avg_sq: moment2;
  *            count, step as the last segment: counter; anything else: other.
  *            A moment's `of` is the tensor params.REST, REST being what follows mu, nu or trace.
+ * in a checkpoint that is a tuple: N.N.mu.REST (nu, trace) with the tensor 0.REST: its moment;
+ *            N.N.count: counter (any number of Ns above one, the first not 0)
  * ema        ema.*, ema_params.* (of: params.REST)
  * rng, cache rng.*, rngs.*; cache.*
  * parameter  everything else

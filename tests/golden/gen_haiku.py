@@ -147,7 +147,8 @@ def by_haiku(out, rng):
             ("tuple", 5, (params, state, opt_state)),
             ("flat_mapping", 3, hk.data_structures.to_immutable_dict(
                 {"m/~/linear": {"w": np.ones((2, 3), np.float32), "b": np.zeros(3)}})),
-            ("sgd", 4, {"p": params, "o": optax.sgd(0.1, momentum=0.9).init(params)}),
+            ("sgd", 4, {"params": params,
+                        "opt_state": optax.sgd(0.1, momentum=0.9).init(params)}),
             ("bfloat16", 4, {"m": {"w": jnp.arange(6, dtype=jnp.bfloat16).reshape(2, 3)}}),
             ("bfloat16_2", 2, {"m": {"w": jnp.arange(6, dtype=jnp.bfloat16).reshape(2, 3)}})):
         path = out / f"{name}.pkl"

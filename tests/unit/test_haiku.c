@@ -171,7 +171,7 @@ static void roles(void **state)
         model_free(&m);
         snprintf(path, sizeof path, "%s/sgd.pkl", folder[k]);
         open_golden(path, &m);
-        told(&m, "o.0.trace.norm.offset", "moment1", "p.norm.offset");
+        told(&m, "opt_state.0.trace.norm.offset", "moment1", "params.norm.offset");
         model_free(&m);
         snprintf(path, sizeof path, "%s/flat_mapping.pkl", folder[k]);
         open_golden(path, &m);
