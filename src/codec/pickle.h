@@ -37,7 +37,7 @@ enum pk_kind {
     PK_DICT,   /* cells alternate key, value */
     PK_GLOBAL, /* a name */
     PK_CALL,   /* REDUCE: call.fn applied to the tuple call.args */
-    PK_NEW,    /* NEWOBJ(_EX), INST, OBJ: an instance of call.fn made with call.args */
+    PK_NEW,    /* NEWOBJ(_EX), INST, OBJ: an instance of call.fn (GLOBAL or PERSID), call.args */
     PK_PERSID  /* persistent id; ref = its value */
 };
 /* How a string that stayed in the file is spelled there. */
@@ -139,6 +139,9 @@ MUSTCHECK enum status pickle_read(struct pickle *p, const void *bytes, size_t n,
 MUSTCHECK enum status pickle_read_file(struct pickle *p, struct file *f, uint64_t off, uint64_t n,
                                        const struct pickle_opt *o, struct err *e);
 void pickle_free(struct pickle *p);
+/* Length of the pickle that begins at `at` in f, up to and including STOP: ST_INPUT "truncated",
+ * "pickle-opcode". */
+MUSTCHECK enum status pickle_span(struct file *f, uint64_t at, uint64_t *bytes, struct err *e);
 
 static inline const struct pk_val *pk_at(const struct pickle *p, uint32_t v)
 {

@@ -3,8 +3,11 @@
  */
 FORMAT(archive)
 FORMAT(haiku)
+FORMAT(gguf)
 FORMAT(msgpack)
 FORMAT(npy)
 FORMAT(npz)
+FORMAT(onnx)
 FORMAT(pytorch)
 FORMAT(safetensors)
+FORMAT(tf_checkpoint)

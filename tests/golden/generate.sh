@@ -1,6 +1,8 @@
 #!/bin/sh
 # Makes every golden again: sh generate.sh PYTHON [OLD_PYTHON], interpreters that have the
-# frameworks (torch, safetensors, ml_dtypes, flax, optax) and an old torch. The files are
+# frameworks (torch, safetensors, ml_dtypes, flax, optax, onnx) and an old torch; ONNX_PYTHON
+# names one with onnx 1.13. The files are committed; run this only to add some.
+# frameworks (torch, safetensors, ml_dtypes, flax, optax, gguf) and an old torch. The files are
 # committed; run this only to add some.
 set -eu
 cd "$(dirname "$0")"
@@ -19,6 +21,12 @@ fi
 if [ -n "${OLD_JAX:-}" ] && [ -n "${OLD_JOBLIB:-}" ]; then
     PYTHONPATH=$OLD_JOBLIB:$OLD_JAX "$1" gen_haiku.py joblib-1.1 joblib
 fi
+"$1" gen_onnx.py onnx
+if [ -n "${ONNX_PYTHON:-}" ]; then
+    "$ONNX_PYTHON" gen_onnx.py onnx-1.13
+fi
+"$1" gen_gguf.py gguf
 if [ $# -gt 1 ]; then
     "$2" gen_torch.py torch-1.13
+    "$2" gen_torch_old.py torch-1.13
 fi
