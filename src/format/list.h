@@ -2,8 +2,8 @@
  * NAME_format of format/NAME.c.
  */
 FORMAT(archive)
-FORMAT(haiku)
 FORMAT(gguf)
+FORMAT(haiku)
 FORMAT(msgpack)
 FORMAT(npy)
 FORMAT(npz)

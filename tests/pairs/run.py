@@ -42,11 +42,12 @@ MAY_REFUSE = {
     "pytorch": TREE | {"dtype"},
     "archive": TREE | {"dtype", "part-byte"},
     "onnx": FLAT | {"dtype", "name"},
+    "haiku": TREE | {"dtype", "name"},
     "gguf": FLAT | {"dtype", "name", "dims"},
 }
 
 
-TIES = {"safetensors", "pytorch", "archive"}  # these can say that two tensors are one
+TIES = {"safetensors", "pytorch", "archive", "haiku"}  # these can say that two tensors are one
 
 
 class Wrong(Exception):
