@@ -4,6 +4,7 @@
 FORMAT(archive)
 FORMAT(gguf)
 FORMAT(graphdef)
+FORMAT(haiku)
 FORMAT(msgpack)
 FORMAT(npy)
 FORMAT(npz)
