@@ -21,6 +21,10 @@ MUSTCHECK enum status inflate_open(struct file *f, uint64_t off, uint64_t stored
 MUSTCHECK enum status inflate_read(struct inflater *s, void *dst, size_t *n, struct err *e);
 void inflate_close(struct inflater *s); /* NULL allowed */
 
+/* A whole zlib stream (RFC 1950) in memory: n bytes decode to exactly raw, the sum is checked.
+ * ST_INPUT: deflate-bad, deflate-short, deflate-long, deflate-tail; without a place. */
+MUSTCHECK enum status inflate_zlib(const void *p, size_t n, void *dst, size_t raw, struct err *e);
+
 /* Deflates one slab on its own: the pieces of consecutive slabs, laid end to end, are one raw
  * deflate stream, which ends with the slab that is_last. No history crosses slabs, so the bytes
  * depend on the slab alone. scratch: DEFLATE_SCRATCH bytes, 16-byte aligned. */

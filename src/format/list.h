@@ -2,6 +2,8 @@
  * NAME_format of format/NAME.c.
  */
 FORMAT(archive)
+FORMAT(keras_h5)
+FORMAT(keras_weights)
 FORMAT(msgpack)
 FORMAT(npy)
 FORMAT(npz)
