@@ -122,6 +122,13 @@ enum status spool_pread(struct spool *s, void *p, size_t n, uint64_t off, struct
     return ST_OK;
 }
 
+enum status spool_file(struct spool *s, const char *path, struct file **out, struct err *e)
+{
+    int fd = s->fd;
+    mem_free(s);
+    return file_adopt(fd, path, out, e);
+}
+
 void spool_close(struct spool *s)
 {
     if (!s)

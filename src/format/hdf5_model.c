@@ -2,6 +2,7 @@
 #include "format/hdf5_model.h"
 #include "base/checked.h"
 #include "base/log.h"
+#include "base/mem.h"
 #include "codec/json.h"
 #include "format/hdf5_tensor.h"
 #include "model/roles.h"
@@ -154,6 +155,35 @@ static enum status child(struct walk *w, const struct hdf5_link *l, enum node_ki
     return ST_OK;
 }
 
+static int by_number(const void *a, const void *b)
+{
+    struct str x = (*(struct hdf5_link *const *)a)->name;
+    struct str y = (*(struct hdf5_link *const *)b)->name;
+    return x.n != y.n ? (x.n < y.n ? -1 : 1) : str_cmp(x, y);
+}
+
+/* 0, 1, 2 ... 10: variables stand by number. */
+static enum status numbered(struct hdf5_link **first, size_t n, struct err *e)
+{
+    uint64_t v;
+    for (const struct hdf5_link *l = *first; l; l = l->next)
+        if (!str_u64(l->name, &v))
+            return ST_OK;
+    struct hdf5_link **list = mem_alloc((n + 1) * sizeof *list);
+    if (!list)
+        return err_nomem(e, n * sizeof *list);
+    n = 0;
+    for (struct hdf5_link *l = *first; l; l = l->next)
+        list[n++] = l;
+    if (n)
+        qsort(list, n, sizeof *list, by_number);
+    for (size_t i = 0; i < n; i++)
+        list[i]->next = i + 1 < n ? list[i + 1] : NULL;
+    *first = n ? list[0] : NULL;
+    mem_free(list);
+    return ST_OK;
+}
+
 static enum status enter(struct walk *w, struct node *n, const struct hdf5_object *o, uint64_t at,
                          struct err *e)
 {
@@ -173,6 +203,7 @@ static enum status enter(struct walk *w, struct node *n, const struct hdf5_objec
     size_t count;
     *f = (struct frame){.node = n, .addr = o->addr, .path_n = path.n};
     TRY(hdf5_links(&x->h, o, &f->next, &count, e));
+    TRY(numbered(&f->next, count, e));
     return attributes(x, n, path, o, e);
 }
 

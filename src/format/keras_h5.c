@@ -336,7 +336,7 @@ static enum status begin(struct writer *w, struct err *e)
     if (st == ST_OK)
         st = out_add(w->out, STR(""), x.end, &id, e);
     if (st == ST_OK)
-        st = keras_put(w, &x, id, 0, e);
+        st = keras_put(w, &x, id, 0, 0, e);
     keras_layout_free(&x);
     return st;
 }

@@ -11,8 +11,11 @@
  * Refused beside what format/hdf5_model.h refuses: keras-shards (a shard map that its shards do
  * not bear out), path-escape, key-twice.
  */
+#include "base/checked.h"
 #include "codec/json.h"
+#include "format/attach.h"
 #include "format/hdf5_model.h"
+#include "format/hf_index.h"
 #include "format/keras_write.h"
 #include <stdlib.h>
 #include <string.h>
@@ -243,35 +246,203 @@ static enum status read_file(struct source *s, const struct read_opt *opt, struc
 
 /* ---- writing ---- */
 
+struct layout {
+    uint32_t *tensor, *shard; /* in the source's order */
+    size_t n, n_shards;
+    uint64_t total;
+    bool *in; /* the shard in turn */
+};
+
+static int by_order(const void *pa, const void *pb)
+{
+    const struct tensor *a = *(const struct tensor *const *)pa;
+    const struct tensor *b = *(const struct tensor *const *)pb;
+    if (a->order != b->order)
+        return a->order < b->order ? -1 : 1;
+    return a < b ? -1 : a > b;
+}
+
+static enum status cut(const struct model *m, uint64_t max, struct arena *a, struct layout *x,
+                       struct err *e)
+{
+    const struct tensor **v = ARENA_ARRAY(a, const struct tensor *, m->n_tensors + 1);
+    uint64_t *bytes = ARENA_ARRAY(a, uint64_t, m->n_tensors + 1);
+    *x = (struct layout){.n = m->n_tensors, .n_shards = 1};
+    x->tensor = ARENA_ARRAY(a, uint32_t, x->n + 1);
+    x->shard = ARENA_ARRAY(a, uint32_t, x->n + 1);
+    x->in = ARENA_ARRAY(a, bool, x->n + 1);
+    if (!v || !bytes || !x->tensor || !x->shard || !x->in)
+        return err_nomem(e, x->n * sizeof *v);
+    for (size_t i = 0; i < x->n; i++)
+        v[i] = &m->tensor[i];
+    if (x->n)
+        qsort(v, x->n, sizeof *v, by_order);
+    for (size_t i = 0; i < x->n; i++) {
+        x->tensor[i] = (uint32_t)(v[i] - m->tensor);
+        if (!tensor_bytes(v[i], &bytes[i]) || !add_u64(x->total, bytes[i], &x->total))
+            return err_set(e, ST_CANNOT, "too-large", "the tensors pass 2^64 bytes");
+    }
+    x->n_shards = hf_shard_cut(bytes, x->n, max, x->shard);
+    return ST_OK;
+}
+
+static enum status lay_shard(const struct model *m, struct layout *l, size_t s, struct arena *a,
+                             struct keras_layout *x, struct err *e)
+{
+    for (size_t i = 0; i < l->n; i++)
+        l->in[l->tensor[i]] = l->shard[i] == s;
+    return keras_lay_out(m, KERAS_PATHS, l->n_shards > 1 ? l->in : NULL, a, x, e);
+}
+
+static struct str shard_name(struct arena *a, const struct layout *l, size_t s)
+{
+    return l->n_shards == 1 ? STR("model.weights.h5") : arena_fmt(a, "model_%05zu.weights.h5", s);
+}
+
+static enum status check_attachments(const struct model *m, const struct layout *l, struct arena *a,
+                                     struct err *e)
+{
+    struct str *taken = ARENA_ARRAY(a, struct str, l->n_shards + 1);
+    if (!taken)
+        return err_nomem(e, l->n_shards * sizeof *taken);
+    for (size_t s = 0; s < l->n_shards; s++)
+        if (!(taken[s] = shard_name(a, l, s)).p)
+            return err_nomem(e, 64);
+    taken[l->n_shards] = STR("model.weights.json");
+    return attach_check(m, taken, l->n_shards + 1, e);
+}
+
 static enum status check(const struct model *m, const struct write_opt *opt, struct err *e)
 {
     struct arena a = ARENA_INIT;
-    struct keras_layout x = {0};
-    (void)opt;
-    enum status st = keras_lay_out(m, KERAS_PATHS, NULL, &a, &x, e);
-    keras_layout_free(&x);
+    struct layout l;
+    enum status st = cut(m, opt->max_shard_size, &a, &l, e);
+    for (size_t s = 0; st == ST_OK && s < l.n_shards; s++) {
+        struct keras_layout x = {0};
+        st = lay_shard(m, &l, s, &a, &x, e);
+        keras_layout_free(&x);
+    }
+    if (st == ST_OK && opt->max_shard_size)
+        st = check_attachments(m, &l, &a, e);
     arena_free(&a);
     return st;
 }
 
 static enum status begin(struct writer *w, struct err *e)
 {
-    struct keras_layout x = {0};
+    struct layout *l = ARENA_NEW(&w->arena, struct layout);
+    if (!l)
+        return err_nomem(e, sizeof *l);
+    TRY(cut(w->m, w->opt.max_shard_size, &w->arena, l, e));
+    w->priv = l;
+    for (size_t s = 0; s < l->n_shards; s++) {
+        struct keras_layout x = {0};
+        struct str name = w->opt.max_shard_size ? shard_name(&w->arena, l, s) : STR("");
+        int id;
+        enum status st = name.p ? ST_OK : err_nomem(e, 64);
+        if (st == ST_OK)
+            st = lay_shard(w->m, l, s, &w->arena, &x, e);
+        if (st == ST_OK)
+            st = out_add(w->out, name, x.end, &id, e);
+        if (st == ST_OK)
+            st = keras_put(w, &x, id, 0, 0, e);
+        keras_layout_free(&x);
+        TRY(st);
+    }
+    memcpy(w->order, l->tensor, l->n * sizeof *w->order);
+    return ST_OK;
+}
+
+/* The group a tensor lies in, as h5py names it: "/layers/dense/vars". */
+static enum status group_key(const struct tensor *t, struct arena *a, struct str *out,
+                             struct err *e)
+{
+    struct path p;
+    struct buf b = BUF_INIT;
+    TRY(path_parse(t->name, a, &p, e));
+    for (size_t i = 0; i + 1 < p.n; i++) {
+        buf_u8(&b, '/');
+        buf_str(&b, p.seg[i].key);
+    }
+    if (p.n < 2)
+        buf_u8(&b, '/');
+    enum status st = buf_ok(&b, e);
+    if (st == ST_OK)
+        *out = arena_str(a, b.p, b.n);
+    buf_free(&b);
+    return st == ST_OK && !out->p ? err_nomem(e, 64) : st;
+}
+
+static void map_json(const struct layout *l, const struct line *v, size_t n, struct buf *b)
+{
+    struct json_w w;
+    json_w_init(&w, b, 4);
+    json_w_object(&w);
+    json_w_key(&w, STR("metadata"));
+    json_w_object(&w);
+    json_w_key(&w, STR("total_size"));
+    json_w_u64(&w, l->total);
+    json_w_object_end(&w);
+    json_w_key(&w, STR("weight_map"));
+    json_w_object(&w);
+    for (size_t i = 0, k; i < n; i = k) {
+        for (k = i + 1; k < n && str_eq(v[k].key, v[i].key); k++)
+            ;
+        json_w_key(&w, v[i].key);
+        if (k > i + 1)
+            json_w_array(&w);
+        for (size_t f = i; f < k; f++)
+            if (f == i || !str_eq(v[f].file, v[f - 1].file))
+                json_w_str(&w, v[f].file);
+        if (k > i + 1)
+            json_w_array_end(&w);
+    }
+    json_w_object_end(&w);
+    json_w_object_end(&w);
+    buf_u8(b, '\n');
+}
+
+static int by_key(const void *a, const void *b)
+{
+    const struct line *x = a, *y = b;
+    int c = str_cmp(x->key, y->key);
+    return c ? c : str_cmp(x->file, y->file);
+}
+
+static enum status write_map(struct writer *w, const struct layout *l, struct err *e)
+{
+    struct line *v = ARENA_ARRAY(&w->arena, struct line, l->n + 1);
+    struct str *file = ARENA_ARRAY(&w->arena, struct str, l->n_shards);
+    struct buf b = BUF_INIT;
     int id;
-    enum status st = keras_lay_out(w->m, KERAS_PATHS, NULL, &w->arena, &x, e);
+    if (!v || !file)
+        return err_nomem(e, l->n * sizeof *v);
+    for (size_t s = 0; s < l->n_shards; s++)
+        if (!(file[s] = shard_name(&w->arena, l, s)).p)
+            return err_nomem(e, 64);
+    for (size_t i = 0; i < l->n; i++) {
+        v[i].file = file[l->shard[i]];
+        TRY(group_key(&w->m->tensor[l->tensor[i]], &w->arena, &v[i].key, e));
+    }
+    if (l->n)
+        qsort(v, l->n, sizeof *v, by_key);
+    map_json(l, v, l->n, &b);
+    enum status st = buf_ok(&b, e);
     if (st == ST_OK)
-        st = out_add(w->out, STR(""), x.end, &id, e);
+        st = out_add(w->out, STR("model.weights.json"), b.n, &id, e);
     if (st == ST_OK)
-        st = keras_put(w, &x, id, 0, e);
-    keras_layout_free(&x);
+        st = out_pwrite(w->out, id, b.p, b.n, 0, e);
+    buf_free(&b);
     return st;
 }
 
 static enum status end(struct writer *w, struct err *e)
 {
-    (void)w;
-    (void)e;
-    return ST_OK;
+    const struct layout *l = w->priv;
+    if (!w->opt.max_shard_size)
+        return ST_OK;
+    TRY(attach_write(w, e));
+    return l->n_shards > 1 ? write_map(w, l, e) : ST_OK;
 }
 
 const struct format keras_weights_format = {
@@ -280,6 +451,7 @@ const struct format keras_weights_format = {
     .suffix = {".weights.h5", NULL},
     .reads = true,
     .writes = true,
+    .dir_target = true,
     .tree = true,
     .aliases = true,
     .refuses = "soft and external links, data in other files, datasets of text or records, filters "

@@ -270,8 +270,11 @@ static enum status lay(struct build *b, struct err *e)
             v[n++] = (struct ordered){b->x->node[i], b->m->tensor[i].order, i};
     if (n)
         qsort(v, n, sizeof *v, by_order);
-    for (size_t i = 0; i < n; i++)
+    b->x->n = n;
+    for (size_t i = 0; i < n; i++) {
         list[i] = v[i].node;
+        b->x->order[i] = (uint32_t)v[i].index;
+    }
     return hdf5_write(b->root, list, n, &b->x->head, &b->x->end, e);
 }
 
@@ -283,7 +286,8 @@ enum status keras_lay_out(const struct model *m, enum keras_style style, const b
     b.whole = b.legacy && is_whole(m);
     b.root = ARENA_NEW(a, struct hdf5_wnode);
     x->node = ARENA_ARRAY(a, struct hdf5_wnode *, m->n_tensors + 1);
-    if (!b.root || !x->node)
+    x->order = ARENA_ARRAY(a, uint32_t, m->n_tensors + 1);
+    if (!b.root || !x->node || !x->order)
         return err_nomem(e, m->n_tensors * sizeof *x->node);
     enum status st = build(&b, in, e);
     buf_free(&b.item);
@@ -296,15 +300,32 @@ void keras_layout_free(struct keras_layout *x)
 }
 
 enum status keras_put(struct writer *w, const struct keras_layout *x, int file, uint64_t base,
-                      struct err *e)
+                      unsigned want, struct err *e)
 {
-    for (size_t i = 0; i < w->m->n_tensors; i++)
-        if (x->node[i])
-            w->place[i] = (struct place){
-                .kind = PLACE_FIXED,
-                .file = file,
-                .offset = x->node[i]->data == HDF5_UNDEF ? base : base + x->node[i]->data,
-                .want = WANT_CRC32,
-                .unpacked = dtype_info(w->m->tensor[i].dtype)->bits < 8};
+    for (size_t k = 0; k < x->n; k++) {
+        uint32_t i = x->order[k];
+        uint64_t at = x->node[i]->data;
+        w->place[i] = (struct place){.kind = PLACE_FIXED,
+                                     .file = file,
+                                     .offset = at == HDF5_UNDEF ? base : base + at,
+                                     .want = want,
+                                     .unpacked = dtype_info(w->m->tensor[i].dtype)->bits < 8};
+    }
     return out_pwrite(w->out, file, x->head.p, x->head.n, base, e);
+}
+
+uint32_t keras_crc(const struct writer *w, const struct keras_layout *x)
+{
+    static const uint8_t zeros[64];
+    uint32_t crc = crc32_update(0, x->head.p, x->head.n);
+    uint64_t at = x->head.n;
+    for (size_t k = 0; k < x->n; k++) {
+        const struct hdf5_wnode *n = x->node[x->order[k]];
+        if (n->data == HDF5_UNDEF)
+            continue;
+        crc = crc32_update(crc, zeros, (size_t)(n->data - at));
+        crc = crc32_join(crc, w->placed[x->order[k]].crc32, n->bytes);
+        at = n->data + n->bytes;
+    }
+    return crc;
 }

@@ -2,6 +2,7 @@
  * NAME_format of format/NAME.c.
  */
 FORMAT(archive)
+FORMAT(keras)
 FORMAT(keras_h5)
 FORMAT(keras_weights)
 FORMAT(msgpack)
