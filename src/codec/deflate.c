@@ -149,6 +149,61 @@ enum status inflate_read(struct inflater *s, void *dst, size_t *n, struct err *e
     return ST_OK;
 }
 
+/* ---- zlib and gzip streams ---- */
+
+struct unzip {
+    z_stream z;
+    bool ended;
+};
+
+enum status unzip_open(bool gzip, struct unzip **out, struct err *e)
+{
+    *out = NULL;
+    struct unzip *s = mem_zalloc(1, sizeof *s);
+    if (!s)
+        return err_nomem(e, sizeof *s);
+    s->z.zalloc = z_alloc;
+    s->z.zfree = z_free;
+    if (inflateInit2(&s->z, gzip ? 15 + 16 : 15) != Z_OK) {
+        mem_free(s);
+        return err_nomem(e, 48u << 10);
+    }
+    *out = s;
+    return ST_OK;
+}
+
+enum status unzip_step(struct unzip *s, const uint8_t **in, size_t *n_in, uint8_t **out,
+                       size_t *n_out, bool *whole, struct err *e)
+{
+    unsigned a = *n_in < (1u << 30) ? (unsigned)*n_in : 1u << 30;
+    unsigned b = *n_out < (1u << 30) ? (unsigned)*n_out : 1u << 30;
+    if (!s->ended && (a || b)) {
+        s->z.next_in = *in;
+        s->z.avail_in = a;
+        s->z.next_out = *out;
+        s->z.avail_out = b;
+        int r = inflate(&s->z, Z_NO_FLUSH);
+        if (r == Z_MEM_ERROR)
+            return err_nomem(e, 48u << 10);
+        if (r != Z_OK && r != Z_STREAM_END && r != Z_BUF_ERROR)
+            return err_set(e, ST_INPUT, "deflate-bad", "not a zlib or gzip stream");
+        s->ended = r == Z_STREAM_END;
+        *in += a - s->z.avail_in;
+        *n_in -= a - s->z.avail_in;
+        *out += b - s->z.avail_out;
+        *n_out -= b - s->z.avail_out;
+    }
+    *whole = s->ended;
+    return ST_OK;
+}
+
+void unzip_close(struct unzip *s)
+{
+    if (s)
+        (void)inflateEnd(&s->z);
+    mem_free(s);
+}
+
 /* ---- deflating ---- */
 
 struct bump {

@@ -1,6 +1,7 @@
 /* Frames through libzstd's static contexts; stored and Huffman-coded frames by hand. */
 #define ZSTD_STATIC_LINKING_ONLY
 #include "codec/zstd.h"
+#include "base/mem.h"
 #include "codec/huffman.h"
 #include "codec/xxh.h"
 #include <string.h>
@@ -201,4 +202,76 @@ enum status zs_decode(const void *src, size_t stored, void *dst, size_t n, void 
     if (r != n)
         return err_set(e, ST_INPUT, "zstd-frame", "%zu raw bytes instead of %zu", r, n);
     return ST_OK;
+}
+
+/* ---- streams ---- */
+
+struct zs_stream {
+    ZSTD_DCtx *d;
+    bool begun; /* a frame is open */
+};
+
+static void *guest_alloc(void *ctx, size_t n)
+{
+    (void)ctx;
+    return mem_alloc(n);
+}
+
+static void guest_free(void *ctx, void *p)
+{
+    (void)ctx;
+    mem_free(p);
+}
+
+enum status zs_open(uint64_t raw, struct zs_stream **out, struct err *e)
+{
+    ZSTD_customMem door = {guest_alloc, guest_free, NULL};
+    int window = 23;
+    *out = NULL;
+    while (window < 27 && raw >> window)
+        window++;
+    struct zs_stream *s = mem_zalloc(1, sizeof *s);
+    if (s)
+        s->d = ZSTD_createDCtx_advanced(door);
+    if (!s || !s->d) {
+        mem_free(s);
+        return err_nomem(e, zs_decode_scratch());
+    }
+    if (ZSTD_isError(ZSTD_DCtx_setParameter(s->d, ZSTD_d_windowLogMax, window))) {
+        zs_close(s);
+        return err_set(e, ST_BUG, "zstd-decode", "the window has no such limit");
+    }
+#ifdef NNFERRY_FUZZ
+    (void)ZSTD_DCtx_setParameter(s->d, ZSTD_d_forceIgnoreChecksum, ZSTD_d_ignoreChecksum);
+#endif
+    *out = s;
+    return ST_OK;
+}
+
+enum status zs_step(struct zs_stream *s, const uint8_t **in, size_t *n_in, uint8_t **out,
+                    size_t *n_out, bool *whole, struct err *e)
+{
+    ZSTD_inBuffer src = {*in, *n_in, 0};
+    ZSTD_outBuffer dst = {*out, *n_out, 0};
+    size_t r = ZSTD_decompressStream(s->d, &dst, &src);
+    if (ZSTD_isError(r) && ZSTD_getErrorCode(r) == ZSTD_error_memory_allocation)
+        return err_nomem(e, ZSTD_estimateDStreamSize((size_t)1 << 23));
+    if (ZSTD_isError(r))
+        return err_set(e, ST_INPUT, "zstd-frame", "%s", ZSTD_getErrorName(r));
+    if (src.pos || dst.pos)
+        s->begun = r != 0;
+    *in += src.pos;
+    *n_in -= src.pos;
+    if (dst.pos)
+        *out += dst.pos;
+    *n_out -= dst.pos;
+    *whole = !s->begun;
+    return ST_OK;
+}
+
+void zs_close(struct zs_stream *s)
+{
+    if (s)
+        (void)ZSTD_freeDCtx(s->d);
+    mem_free(s);
 }

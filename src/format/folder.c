@@ -192,8 +192,21 @@ static enum status attach(struct folder *d, struct str name, struct err *e)
     return a->name.p ? ST_OK : err_nomem(e, name.n);
 }
 
+/* Files that the set itself reads (external data) are no company. */
+static void mark_read(struct folder *d)
+{
+    size_t skip = strlen(d->s.path) + 1;
+    for (size_t i = 0; i < d->m->n_files; i++) {
+        struct str path = str_from(file_path(d->m->file[i]));
+        int64_t at = path.n > skip ? entry_of(&d->s, str_sub(path, skip, path.n)) : -1;
+        if (at >= 0 && path.p[skip - 1] == '/' && strncmp(path.p, d->s.path, skip - 1) == 0)
+            d->use[at] = USE_MEMBER;
+    }
+}
+
 static enum status attach_others(struct folder *d, struct err *e)
 {
+    mark_read(d);
     for (size_t i = 0; i < d->s.n_entries; i++) {
         struct str name = d->s.entry[i].name;
         if (d->use[i] == USE_MEMBER)

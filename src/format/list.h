@@ -3,9 +3,11 @@
  */
 FORMAT(archive)
 FORMAT(graphdef)
+FORMAT(gguf)
 FORMAT(msgpack)
 FORMAT(npy)
 FORMAT(npz)
+FORMAT(onnx)
 FORMAT(pytorch)
 FORMAT(safetensors)
 FORMAT(savedmodel)
