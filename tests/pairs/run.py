@@ -43,7 +43,6 @@ MAY_REFUSE = {
     "archive": TREE | {"dtype", "part-byte"},
     "onnx": FLAT | {"dtype", "name"},
     "gguf": FLAT | {"dtype", "name", "dims"},
-    "archive": TREE,
     "tf-checkpoint": FLAT | {"dtype", "name-not-spelled"},
     "savedmodel": FLAT | {"no-graph", "graph-differs"},
 }
