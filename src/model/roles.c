@@ -119,15 +119,61 @@ static bool beta_power(struct str last)
     return str_is(last, "beta1_power") || str_is(last, "beta2_power");
 }
 
+/* (params, state, opt_state), a checkpoint without keys: N.N.mu.REST where 0.REST is there, and
+ * N.N.count. */
+static enum status tuple_role(struct model *m, struct tensor *t, bool *is, struct err *e)
+{
+    struct str rest = t->name, seg = STR_NONE;
+    uint64_t number;
+    size_t depth = 0;
+    *is = false;
+    while (segment(&rest, &seg) && str_u64(seg, &number) && !(depth == 0 && number == 0))
+        depth++;
+    if (depth < 2)
+        return ST_OK;
+    if (!rest.p && str_is(seg, "count")) {
+        t->role = ROLE_COUNTER;
+        *is = true;
+        return ST_OK;
+    }
+    bool one = among(seg, first_moment), two = among(seg, second_moment);
+    if (!rest.p || (!one && !two))
+        return ST_OK;
+    struct buf b = BUF_INIT;
+    buf_z(&b, "0.");
+    buf_str(&b, rest);
+    enum status st = buf_ok(&b, e);
+    int64_t at = st == ST_OK ? model_find(m, buf_as_str(&b)) : -1;
+    buf_free(&b);
+    if (at < 0)
+        return st;
+    t->role = one ? ROLE_MOMENT1 : ROLE_MOMENT2;
+    t->of = at;
+    *is = true;
+    return ST_OK;
+}
+
+/* Haiku's moving averages: NORM/~/mean_ema and NORM/~/var_ema hold hidden, average, counter. */
+static bool haiku_average(struct str module)
+{
+    return str_ends(module, STR("/mean_ema")) || str_ends(module, STR("/var_ema"));
+}
+
 static enum status one(struct model *m, struct tensor *t, struct err *e)
 {
-    struct str rest = t->name, first = STR_NONE, last = STR_NONE;
+    struct str rest = t->name, first = STR_NONE, last = STR_NONE, before = STR_NONE, part;
     (void)segment(&rest, &first);
-    for (struct str r = t->name; segment(&r, &last);)
-        ;
-    if (str_is(last, "num_batches_tracked") || str_is(t->name, "step") ||
-        str_is(t->name, "n_averaged") || str_is(t->name, "global_step") ||
-        str_is(t->name, "save_counter")) {
+    for (struct str r = t->name; segment(&r, &part);) {
+        before = last;
+        last = part;
+    }
+    bool in_tuple;
+    TRY(tuple_role(m, t, &in_tuple, e));
+    if (in_tuple) {
+        ; /* told */
+    } else if (str_is(last, "num_batches_tracked") || str_is(t->name, "step") ||
+               str_is(t->name, "n_averaged") || str_is(t->name, "global_step") ||
+               str_is(t->name, "save_counter")) {
         t->role = ROLE_COUNTER;
     } else if (tf_slot(m, t, last)) {
         /* set there */
@@ -142,6 +188,9 @@ static enum status one(struct model *m, struct tensor *t, struct err *e)
                str_is(last, "moving_mean") || str_is(last, "moving_variance") ||
                str_is(first, "batch_stats")) {
         t->role = ROLE_STATISTIC;
+    } else if (haiku_average(before) &&
+               (str_is(last, "average") || str_is(last, "hidden") || str_is(last, "counter"))) {
+        t->role = str_is(last, "counter") ? ROLE_COUNTER : ROLE_STATISTIC;
     } else if (rest.p && among(first, random_state)) {
         t->role = ROLE_RNG;
     } else if (rest.p && str_is(first, "cache")) {
