@@ -294,7 +294,7 @@ static void slices_refused(void **state)
         {"tf-slice", {0, 2}, {3, 1}},
         {"tf-slice", {0, 3}, {2, 2}},
         {"tf-slice", {0, 3}, {3, 2}},
-        {"tf-slice", {0, 4}, {4, 0}},
+        {NULL, {0, 4}, {4, 0}},
         {"tf-slice", {1, 3}, {-1, 1}},
         {"tf-slice", {0, 3}, {3, INT64_MAX}},
     };
@@ -401,8 +401,8 @@ static void ordered_code(void **state)
                                "\xff\x80\x80\x00\x00\x00\x00\x00\x00"
                                "\xfd\x00\x00\x00\x00\x00"
                                "\xff\xc0\x7f\xff\xff\xff\xff\xff\xff\xff";
-    (void)more;
-    assert_true(b.n == 5 + 4 + 9 + 6 + 10 || b.n > 20);
+    assert_true(b.n == sizeof more - 1);
+    assert_memory_equal(b.p, more, b.n);
     buf_free(&b);
 }
 
