@@ -30,14 +30,21 @@ static void goldens(void **state)
 static char room[] = "/tmp/nnferry-tf-XXXXXX";
 static char index_path[64], data_path[64], graph_path[64];
 
+/* A new file each time: cutting an old one to nothing makes some file systems wait for the disk. */
+static void put_anew(const char *path, const void *p, size_t n)
+{
+    unlink(path);
+    put_file(path, p, n);
+}
+
 static void copy_golden(const char *index, const char *data)
 {
     size_t n;
     uint8_t *p = get_file(index, &n);
-    put_file(index_path, p, n);
+    put_anew(index_path, p, n);
     free(p);
     p = get_file(data, &n);
-    put_file(data_path, p, n);
+    put_anew(data_path, p, n);
     free(p);
 }
 
@@ -57,15 +64,15 @@ static void truncation(void **state)
     size_t n, d;
     uint8_t *p = get_file(index_path, &n), *q = get_file(data_path, &d);
     for (size_t k = n; k-- > 0;) {
-        put_file(index_path, p, k);
+        put_anew(index_path, p, k);
         refuse(index_path, "tf-checkpoint", NULL);
     }
-    put_file(index_path, p, n);
+    put_anew(index_path, p, n);
     for (size_t k = d; k-- > 0;) {
-        put_file(data_path, q, k);
+        put_anew(data_path, q, k);
         refuse(index_path, NULL, "truncated");
     }
-    put_file(data_path, q, d);
+    put_anew(data_path, q, d);
     assert_true(open_once(index_path, NULL, &(struct err){0}) == ST_OK);
     unlink(data_path);
     refuse(index_path, NULL, "unreadable");
@@ -96,7 +103,7 @@ static void graph_truncation(void **state)
     size_t n;
     uint8_t *p = get_file(G "saved_model/saved_model.pb", &n);
     for (size_t k = n; k-- > 0;) {
-        put_file(graph_path, p, k);
+        put_anew(graph_path, p, k);
         refuse(graph_path, "savedmodel", NULL);
     }
     free(p);
@@ -110,14 +117,14 @@ static void flipped(void **state)
     uint8_t *p = get_file(index_path, &n), *q = get_file(data_path, &d);
     for (size_t i = 0; i < d; i++) {
         q[i] ^= 0x10;
-        put_file(data_path, q, d);
+        put_anew(data_path, q, d);
         refuse(index_path, NULL, NULL);
         q[i] ^= 0x10;
     }
-    put_file(data_path, q, d);
+    put_anew(data_path, q, d);
     for (size_t i = 0; i < n; i++) {
         p[i] ^= 0x04;
-        put_file(index_path, p, n);
+        put_anew(index_path, p, n);
         refuse(index_path, NULL, NULL);
         p[i] ^= 0x04;
     }
@@ -195,8 +202,8 @@ static void put_table(struct given *g, size_t n)
         buf_free(&g[i].value);
     }
     assert_true(sstable_w_end(&w, NULL) == ST_OK);
-    put_file(index_path, w.out.p, w.out.n);
-    put_file(data_path, "\1\2\3\4\5\6\7\10", 8);
+    put_anew(index_path, w.out.p, w.out.n);
+    put_anew(data_path, "\1\2\3\4\5\6\7\10", 8);
     sstable_w_free(&w);
 }
 
