@@ -2,8 +2,8 @@
  * NAME_format of format/NAME.c.
  */
 FORMAT(archive)
-FORMAT(gguf)
 FORMAT(graphdef)
+FORMAT(gguf)
 FORMAT(haiku)
 FORMAT(keras)
 FORMAT(keras_h5)
