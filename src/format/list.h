@@ -2,9 +2,12 @@
  * NAME_format of format/NAME.c.
  */
 FORMAT(archive)
+FORMAT(gguf)
 FORMAT(msgpack)
 FORMAT(npy)
 FORMAT(npz)
 FORMAT(orbax)
+FORMAT(onnx)
 FORMAT(pytorch)
 FORMAT(safetensors)
+FORMAT(tf_checkpoint)
