@@ -142,7 +142,7 @@ static void truncation(void **state)
 
 /* ---- refusals ---- */
 
-struct part {
+struct piece_of {
     const char *name, *text;
 };
 #define KEY(k) "\"key_metadata\":[{\"key\":\"" k "\",\"key_type\":2}]"
@@ -153,7 +153,7 @@ struct part {
 #define PLAIN "\"compressor\":null,\"dtype\":\"<f4\",\"fill_value\":null,\"filters\":null,"
 #define GOOD ZARRAY("2", PLAIN, "2")
 
-static void build(const struct part *part, size_t n)
+static void build(const struct piece_of *part, size_t n)
 {
     run("rm -rf '%s/item' && mkdir -p '%s/item'", room, room);
     for (size_t i = 0; i < n && part[i].name; i++) {
@@ -171,7 +171,7 @@ static void refused(void **state)
     (void)state;
     static const struct {
         const char *code;
-        struct part part[5];
+        struct piece_of part[5];
     } t[] = {
         {"", {{"_METADATA", META(KEY("w") "," ARRAY)}, {"w/.zarray", GOOD}, {"w/0", "8 bytes "}}},
         {"", {{"w/.zarray", GOOD}, {"w/0", "8 bytes "}}},
@@ -262,7 +262,7 @@ static void refused(void **state)
 static void no_chunk(void **state)
 {
     (void)state;
-    static const struct part fill[] = {
+    static const struct piece_of fill[] = {
         {"w/.zarray", ZARRAY("2",
                              "\"compressor\":null,\"dtype\":\"<f4\",\"fill_value\":1.5,"
                              "\"filters\":null,",
@@ -292,7 +292,7 @@ static void no_chunk(void **state)
 static void temporary(void **state)
 {
     (void)state;
-    static const struct part good[] = {{"w/.zarray", GOOD}, {"w/0", "8 bytes "}};
+    static const struct piece_of good[] = {{"w/.zarray", GOOD}, {"w/0", "8 bytes "}};
     char path[300];
     struct err e;
     build(good, 2);
