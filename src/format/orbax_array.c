@@ -277,7 +277,7 @@ static enum status describe(const struct orbax_item *x, const struct orbax_array
                             bool big, uint64_t raw, struct storage *s, struct err *e)
 {
     const struct zarr *z = &a->z;
-    const struct zarr_bytes *first = &a->chunk[0].b; /* where there is one */
+    const struct zarr_bytes *first = a->n_chunks ? &a->chunk[0].b : NULL;
     struct boxes *b = NULL;
     uint64_t stored = 0;
     *s = (struct storage){.kind = STORAGE_MEMORY, .raw_bytes = raw, .big_endian = big};

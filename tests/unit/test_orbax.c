@@ -93,7 +93,7 @@ static size_t n_refused;
 
 static void cut(const char *golden, const char *rel, const char want[65])
 {
-    char path[600], hex[65];
+    char path[1000], hex[65];
     struct err e;
     enum status st;
     size_t n, step;
