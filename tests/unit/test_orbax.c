@@ -213,10 +213,10 @@ static void refused(void **state)
         {"zarr-chunk", {{"w/.zarray", ZARRAY("1099511627776", PLAIN, "2")}}},
         {"zarr-rank", {{"w/.zarray", ZARRAY("2,2", PLAIN, "2")}}},
         {"zarr-rank",
-         {{"w/.zarray", ZARRAY("1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1",
-                               PLAIN,
-                               "1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,"
-                               "1")}}},
+         {{"w/.zarray",
+           ZARRAY("1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1", PLAIN,
+                  "1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,"
+                  "1")}}},
         {"shape-overflow", {{"w/.zarray", ZARRAY("1", PLAIN, "4611686018427387904")}}},
         {"shape-overflow",
          {{"w/.zarray", ZARRAY("1,1,1", PLAIN, "1073741824,1073741824,1073741824")}}},
@@ -239,8 +239,9 @@ static void refused(void **state)
                                "\"compressor\":null,\"dtype\":\"<f4\",\"fill_value\":\"x\","
                                "\"filters\":null,",
                                "2")}}},
-        {"zarr-order", {{"w/.zarray", "{\"chunks\":[2],\"dtype\":\"<f4\",\"shape\":[2],"
-                                      "\"order\":\"K\",\"zarr_format\":2}"}}},
+        {"zarr-order",
+         {{"w/.zarray", "{\"chunks\":[2],\"dtype\":\"<f4\",\"shape\":[2],"
+                        "\"order\":\"K\",\"zarr_format\":2}"}}},
         {"zarr-metadata", {{"w/.zarray", "{\"zarr_format\":3}"}}},
         {"zarr-metadata", {{"w/zarr.json", "{\"zarr_format\":3,\"node_type\":\"array\",\"x\":1}"}}},
         {"ocdbt-length", {{"manifest.ocdbt", "short"}}},
@@ -280,7 +281,11 @@ static void no_chunk(void **state)
     assert_int_equal(format_open(path, NULL, &opt, &m, &found, &e), ST_OK);
     uint8_t *p = eager_read(&m, 0, &n, &e);
     assert_non_null(p);
-    assert_memory_equal(p, "\0\0\xc0\x3f\0\0\xc0\x3f" "8 bytes " "\0\0\xc0\x3f", 20);
+    assert_memory_equal(p,
+                        "\0\0\xc0\x3f\0\0\xc0\x3f"
+                        "8 bytes "
+                        "\0\0\xc0\x3f",
+                        20);
     free(p);
     model_free(&m);
     /* where a chunk should be there stands something else */
@@ -296,8 +301,8 @@ static void temporary(void **state)
     char path[300];
     struct err e;
     build(good, 2);
-    run("rm -rf '%s/s' && mkdir -p '%s/s' && cp -r '%s/item' '%s/s/7.orbax-checkpoint-tmp-3'",
-        room, room, room, room);
+    run("rm -rf '%s/s' && mkdir -p '%s/s' && cp -r '%s/item' '%s/s/7.orbax-checkpoint-tmp-3'", room,
+        room, room, room);
     snprintf(path, sizeof path, "%s/s", room);
     assert_int_equal(open_once(path, NULL, &e), ST_INPUT);
     assert_string_equal(e.code, "orbax-uncommitted");
