@@ -25,6 +25,13 @@ fi
 if [ -n "${OLD_JAX:-}" ] && [ -n "${OLD_JOBLIB:-}" ]; then
     PYTHONPATH=$OLD_JOBLIB:$OLD_JAX "$1" gen_haiku.py joblib-1.1 joblib
 fi
+"$1" gen_orbax.py orbax
+# OLD_ORBAX: folders made by `pip install --no-deps --target`: orbax-checkpoint 0.5.20 with
+# nest_asyncio, and 0.2.3.
+if [ -n "${OLD_ORBAX:-}" ]; then
+    "$1" gen_orbax.py orbax-0.5 "$OLD_ORBAX/0.5.20"
+    "$1" gen_orbax.py orbax-0.2 "$OLD_ORBAX/0.2.3"
+fi
 "$1" gen_onnx.py onnx
 if [ -n "${ONNX_PYTHON:-}" ]; then
     "$ONNX_PYTHON" gen_onnx.py onnx-1.13

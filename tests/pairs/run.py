@@ -43,6 +43,7 @@ MAY_REFUSE = {
     "archive": TREE | {"dtype", "part-byte"},
     "onnx": FLAT | {"dtype", "name"},
     "haiku": TREE | {"dtype", "name"},
+    "orbax": TREE | {"dtype", "name", "dims", "tree-top"},
     "gguf": FLAT | {"dtype", "name", "dims"},
     "tf-checkpoint": FLAT | {"dtype", "name-not-spelled"},
     "savedmodel": FLAT | {"no-graph", "graph-differs"},
