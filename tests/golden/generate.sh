@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes every golden again: sh generate.sh PYTHON [OLD_PYTHON], interpreters that have the
-# frameworks (torch, safetensors, ml_dtypes, flax, optax, onnx) and an old torch; ONNX_PYTHON
+# frameworks (torch, safetensors, ml_dtypes, flax, optax, onnx, tensorflow) and an old torch; ONNX_PYTHON
 # names one with onnx 1.13. The files are committed; run this only to add some.
 # frameworks (torch, safetensors, ml_dtypes, flax, optax, gguf) and an old torch. The files are
 # committed; run this only to add some.
@@ -12,6 +12,7 @@ export PYTHONDONTWRITEBYTECODE=1 PYTHONHASHSEED=0
 "$1" gen_numpy.py numpy
 "$1" gen_flax.py flax
 "$1" gen_onnx.py onnx
+"$1" gen_tflite.py tflite
 if [ -n "${ONNX_PYTHON:-}" ]; then
     "$ONNX_PYTHON" gen_onnx.py onnx-1.13
 fi
