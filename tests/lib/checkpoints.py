@@ -81,13 +81,18 @@ def unpack_sixes(data):
 
 def role_of(path):
     first, last = path.split(".")[0], path.split(".")[-1]
-    if last == "num_batches_tracked" or path in ("step", "n_averaged"):
+    if last == "num_batches_tracked" or path in ("step", "n_averaged", "global_step",
+                                                 "save_counter"):
         return "counter"
+    if "\\.OPTIMIZER_SLOT" in path or last in ("beta1_power", "beta2_power"):
+        return "train"
+    if "." in path and last in ("Adam", "Adam_1", "adam_m", "adam_v"):  # of a tensor before it
+        return "train"
     if first in ("opt_state", "optimizer", "optimizer_states", "state", "lr_scheduler"):
         return "train"
     if first in ("ema", "ema_params", "rng", "rngs", "cache") and "." in path:
         return "train"
-    if last in ("running_mean", "running_var") or first == "batch_stats":
+    if last in ("running_mean", "running_var", "moving_mean", "moving_variance") or first == "batch_stats":
         return "statistic"
     return "parameter"
 
