@@ -337,7 +337,8 @@ static bool runs_code(struct str op)
            str_is(op, "FlexWriteFile");
 }
 
-static enum status scan_operators(struct reader *r, const struct flat_table *model, struct err *e)
+/* Read even where nobody asks, so that a file cut short is noticed. */
+static enum status read_operators(struct reader *r, const struct flat_table *model, struct err *e)
 {
     struct flat_vector ops = flat_vector(model, 1, 4);
     char name[200], line[300];
@@ -346,7 +347,7 @@ static enum status scan_operators(struct reader *r, const struct flat_table *mod
         struct flat_table op = flat_element_table(&ops, i);
         struct flat_vector custom = flat_string(&op, 1);
         TRY(cur_ok(&r->c, e));
-        if (custom.n == 0 || custom.n > 1000)
+        if (custom.n == 0 || custom.n > 1000 || !r->opt->scan || !r->opt->finding)
             continue;
         struct str text = flat_text(&op, 1, &r->m->arena);
         TRY(cur_ok(&r->c, e));
@@ -406,8 +407,7 @@ static enum status read_model(struct reader *r, struct err *e)
         return err_nomem(e, r->buffers.n);
     TRY(read_subgraphs(r, &model, e));
     TRY(read_meta(r, &model, e));
-    if (r->opt->scan && r->opt->finding)
-        TRY(scan_operators(r, &model, e));
+    TRY(read_operators(r, &model, e));
     TRY(tell_apart(r, e));
     TRY(model_finish(r->m, e));
     return roles_by_name(r->m, e);
