@@ -307,25 +307,29 @@ static enum status tell_apart(struct reader *r, struct err *e)
 
 /* ---- the model ---- */
 
+/* Tables may be shared, so it is their number that is bounded, before any is looked at. */
+static enum status count(struct reader *r, const struct flat_vector *v, struct err *e)
+{
+    TRY(cur_ok(&r->c, e));
+    if (v->n > MAX_TENSORS || (r->n_seen += v->n) > MAX_TENSORS)
+        return refuse(r, v->at, STR_NONE, "too-many-tensors", "more tables than this reader takes",
+                      e);
+    return ST_OK;
+}
+
 static enum status read_subgraphs(struct reader *r, const struct flat_table *model, struct err *e)
 {
     struct flat_vector graphs = flat_vector(model, 2, 4);
-    TRY(cur_ok(&r->c, e));
+    TRY(count(r, &graphs, e));
     for (uint64_t g = 0; g < graphs.n; g++) {
         struct flat_table graph = flat_element_table(&graphs, g);
         struct flat_vector tensors = flat_vector(&graph, 0, 4);
-        TRY(cur_ok(&r->c, e));
+        TRY(count(r, &tensors, e));
         for (uint64_t i = 0; i < tensors.n; i++) {
-            /* tables may be shared, so their number is bounded, not their place */
-            if (++r->n_seen > 4 * (uint64_t)MAX_TENSORS)
-                return refuse(r, graph.at, STR_NONE, "too-many-tensors",
-                              "more tensors than this reader takes", e);
             struct flat_table t = flat_element_table(&tensors, i);
             TRY(cur_ok(&r->c, e));
             TRY(read_tensor(r, &t, g, i, e));
         }
-        if (++r->n_seen > 4 * (uint64_t)MAX_TENSORS)
-            return refuse(r, graph.at, STR_NONE, "too-many-tensors", "too many subgraphs", e);
     }
     return ST_OK;
 }
@@ -342,8 +346,8 @@ static enum status read_operators(struct reader *r, const struct flat_table *mod
 {
     struct flat_vector ops = flat_vector(model, 1, 4);
     char name[200], line[300];
-    TRY(cur_ok(&r->c, e));
-    for (uint64_t i = 0; i < ops.n && i < MAX_TENSORS; i++) {
+    TRY(count(r, &ops, e));
+    for (uint64_t i = 0; i < ops.n; i++) {
         struct flat_table op = flat_element_table(&ops, i);
         struct flat_vector custom = flat_string(&op, 1);
         TRY(cur_ok(&r->c, e));
@@ -366,14 +370,12 @@ static enum status read_meta(struct reader *r, const struct flat_table *model, s
     struct arena *a = &r->m->arena;
     struct flat_vector list = flat_vector(model, 6, 4);
     struct str text = flat_text(model, 3, a);
-    TRY(cur_ok(&r->c, e));
+    TRY(count(r, &list, e));
     if (text.n)
         TRY(model_meta_add(r->m, STR("tflite.description"), text, e));
     for (uint64_t i = 0; i < list.n; i++) {
         struct flat_table t = flat_element_table(&list, i);
         struct range q;
-        if (++r->n_seen > 4 * (uint64_t)MAX_TENSORS)
-            return refuse(r, t.at, STR_NONE, "too-many-tensors", "too many entries of metadata", e);
         TRY(cur_ok(&r->c, e));
         TRY(buffer_range(r, flat_number(&t, 1, 4, 0), &q, e));
         r->name_bytes += flat_string(&t, 0).n;
