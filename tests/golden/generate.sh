@@ -3,6 +3,7 @@
 # frameworks (torch, safetensors, ml_dtypes, flax, optax, tensorflow, tf_keras) and an old torch.
 # The files are committed; run this only to add some.
 # frameworks (torch, safetensors, ml_dtypes, flax, optax, onnx) and an old torch; ONNX_PYTHON
+# frameworks (torch, safetensors, ml_dtypes, flax, optax, onnx, tensorflow) and an old torch; ONNX_PYTHON
 # names one with onnx 1.13. The files are committed; run this only to add some.
 # frameworks (torch, safetensors, ml_dtypes, flax, optax, gguf) and an old torch. The files are
 # committed; run this only to add some.
@@ -33,6 +34,7 @@ if [ -n "${OLD_ORBAX:-}" ]; then
     "$1" gen_orbax.py orbax-0.2 "$OLD_ORBAX/0.2.3"
 fi
 "$1" gen_onnx.py onnx
+"$1" gen_tflite.py tflite
 if [ -n "${ONNX_PYTHON:-}" ]; then
     "$ONNX_PYTHON" gen_onnx.py onnx-1.13
 fi
