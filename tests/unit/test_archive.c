@@ -119,6 +119,10 @@ static void make_blocks(struct made *x)
         if (dt == DT_Q6_K)
             add(x, "large", (enum dtype)dt, 2, big);
     }
+    struct tensor *t = add(x, "tie", x->m.tensor[0].dtype, 3, x->m.tensor[0].dim);
+    t->alias_of = 0;
+    free((void *)(uintptr_t)x->data[x->m.n_tensors - 1]);
+    x->data[x->m.n_tensors - 1] = NULL;
 }
 
 static void make(struct made *x, bool plain, bool large)
