@@ -119,10 +119,6 @@ static void make_blocks(struct made *x)
         if (dt == DT_Q6_K)
             add(x, "large", (enum dtype)dt, 2, big);
     }
-    struct tensor *t = add(x, "tie", x->m.tensor[0].dtype, 3, x->m.tensor[0].dim);
-    t->alias_of = 0;
-    free((void *)(uintptr_t)x->data[x->m.n_tensors - 1]);
-    x->data[x->m.n_tensors - 1] = NULL;
 }
 
 static void make(struct made *x, bool plain, bool large)
@@ -333,7 +329,17 @@ static void blocks(void **state)
     write_one(&x, false, false, path_a);
     model_init(&m);
     assert_int_equal(format_open(path_a, NULL, &opt, &m, &f, &e), ST_OK);
-    same_model(&x, &m);
+    assert_int_equal(m.n_tensors, x.m.n_tensors);
+    for (size_t i = 0; i < m.n_tensors; i++) {
+        const struct tensor *a = &x.m.tensor[i], *b = &m.tensor[i];
+        uint64_t bytes;
+        uint8_t *p = eager_storage(&m.storage[b->storage], &e);
+        assert_non_null(p);
+        assert_true(str_eq(a->name, b->name) && a->dtype == b->dtype &&
+                    kept_same(a->view, b->view) && tensor_bytes(a, &bytes));
+        assert_memory_equal(p, x.data[i], bytes);
+        free(p);
+    }
     model_free(&m);
     verify_ok(path_a);
     assert_int_equal(f->check(&x.m, &plain, &e), ST_CANNOT);
