@@ -140,17 +140,6 @@ split("G12-negative", "bad-split", parts(part(1, 2), part(0, 2, -1)), None)
 split("G12-short", "out-of-bounds", parts(part(1, 2)[:-1]), None)
 split("G12-alone", "bad-split", parts(GOOD), 0)
 case("G12-name", "m.gguf", 3, "bad-split", 0, build=part(0, 2), twin=GOOD)
-
-
-def link(folder):
-    (folder / "m-00001-of-00002.gguf").write_bytes(part(0, 2))
-    outside = folder / ".." / "outside" / "part.gguf"
-    outside.write_bytes(part(1, 2))
-    (folder / "m-00002-of-00002.gguf").symlink_to(outside)
-
-
-case("G12-symlink", "m-00001-of-00002.gguf", 3, "path-escape", False, build=link,
-     twin=parts(part(1, 2)))
 bad("G12-last-byte", "out-of-bounds", GOOD[:-1])
 
 # ---- attachments: pairs that are no pairs ----
