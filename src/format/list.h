@@ -2,6 +2,7 @@
  * NAME_format of format/NAME.c.
  */
 FORMAT(archive)
+FORMAT(equinox)
 FORMAT(gguf)
 FORMAT(haiku)
 FORMAT(msgpack)
