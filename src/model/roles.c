@@ -61,7 +61,7 @@ static enum status training_role(struct model *m, struct tensor *t, struct str r
             return find_of(m, t, rest, e);
         }
     }
-    if (str_is(seg, "count") || str_is(seg, "step"))
+    if (str_is(seg, "count") || str_is(seg, "step") || str_is(seg, "iter"))
         t->role = ROLE_COUNTER;
     return ST_OK;
 }
@@ -72,6 +72,51 @@ static bool numbered(struct str rest)
     struct str seg = STR_NONE;
     uint64_t v;
     return segment(&rest, &seg) && str_u64(seg, &v);
+}
+
+/* Slots of TensorFlow's optimizers. */
+static const struct {
+    const char *name; /* the last segment of VARIABLE.SLOT */
+    enum role role;
+} slots[] = {
+    {"Adam", ROLE_MOMENT1},     {"Adam_1", ROLE_MOMENT2},
+    {"adam_m", ROLE_MOMENT1},   {"adam_v", ROLE_MOMENT2},
+    {"Momentum", ROLE_MOMENT1}, {"RMSProp", ROLE_MOMENT2},
+    {"RMSProp_1", ROLE_OTHER},  {"RMSProp_2", ROLE_OTHER},
+    {"Adagrad", ROLE_MOMENT2},  {"Adadelta", ROLE_MOMENT2},
+    {"Adadelta_1", ROLE_OTHER}, {"Ftrl", ROLE_MOMENT2},
+    {"Ftrl_1", ROLE_OTHER},     {"ExponentialMovingAverage", ROLE_EMA},
+};
+static const char *const tf_first[] = {"m", "momentum", "momentums", NULL};
+static const char *const tf_second[] = {"v", "rms", "accumulator", "velocities", NULL};
+#define TF_SLOT ".\\.OPTIMIZER_SLOT."
+
+/* true when the name is a slot's: role and of are set. */
+static bool tf_slot(const struct model *m, struct tensor *t, struct str last)
+{
+    size_t at = str_find_str(t->name, STR(TF_SLOT), 0);
+    if (at < t->name.n) {
+        t->of = model_find(m, str_sub(t->name, 0, at));
+        t->role = among(last, tf_first)    ? ROLE_MOMENT1
+                  : among(last, tf_second) ? ROLE_MOMENT2
+                                           : ROLE_OTHER;
+        return true;
+    }
+    if (last.n + 1 >= t->name.n)
+        return false;
+    for (size_t i = 0; i < sizeof slots / sizeof *slots; i++)
+        if (str_is(last, slots[i].name)) {
+            t->of = model_find(m, str_sub(t->name, 0, t->name.n - last.n - 1));
+            if (t->of >= 0)
+                t->role = slots[i].role;
+            return t->of >= 0;
+        }
+    return false;
+}
+
+static bool beta_power(struct str last)
+{
+    return str_is(last, "beta1_power") || str_is(last, "beta2_power");
 }
 
 /* (params, state, opt_state), a checkpoint without keys: N.N.mu.REST where 0.REST is there, and
@@ -127,14 +172,20 @@ static enum status one(struct model *m, struct tensor *t, struct err *e)
     if (in_tuple) {
         ; /* told */
     } else if (str_is(last, "num_batches_tracked") || str_is(t->name, "step") ||
-               str_is(t->name, "n_averaged")) {
+               str_is(t->name, "n_averaged") || str_is(t->name, "global_step") ||
+               str_is(t->name, "save_counter")) {
         t->role = ROLE_COUNTER;
+    } else if (tf_slot(m, t, last)) {
+        /* set there */
+    } else if (beta_power(last)) {
+        t->role = ROLE_OTHER;
     } else if (among(first, training) && !(str_is(first, "state") && !numbered(rest))) {
         TRY(training_role(m, t, rest, e));
     } else if (rest.p && among(first, averages)) {
         t->role = ROLE_EMA;
         TRY(find_of(m, t, rest, e));
     } else if (str_is(last, "running_mean") || str_is(last, "running_var") ||
+               str_is(last, "moving_mean") || str_is(last, "moving_variance") ||
                str_is(first, "batch_stats")) {
         t->role = ROLE_STATISTIC;
     } else if (haiku_average(before) &&

@@ -4,10 +4,13 @@
 # names one with onnx 1.13. The files are committed; run this only to add some.
 # frameworks (torch, safetensors, ml_dtypes, flax, optax, gguf) and an old torch. The files are
 # committed; run this only to add some.
+# frameworks (torch, safetensors, ml_dtypes, flax, optax, tensorflow, tf_keras) and an old torch.
+# The files are committed; run this only to add some.
 set -eu
 cd "$(dirname "$0")"
 export PYTHONDONTWRITEBYTECODE=1 PYTHONHASHSEED=0
 "$1" gen_torch.py torch
+"$1" gen_script.py torch
 "$1" gen_safetensors.py safetensors
 "$1" gen_numpy.py numpy
 "$1" gen_flax.py flax
@@ -26,7 +29,9 @@ if [ -n "${ONNX_PYTHON:-}" ]; then
     "$ONNX_PYTHON" gen_onnx.py onnx-1.13
 fi
 "$1" gen_gguf.py gguf
+"$1" gen_tensorflow.py tensorflow
 if [ $# -gt 1 ]; then
     "$2" gen_torch.py torch-1.13
     "$2" gen_torch_old.py torch-1.13
+    "$2" gen_script.py torch-1.13
 fi

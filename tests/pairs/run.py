@@ -44,6 +44,8 @@ MAY_REFUSE = {
     "onnx": FLAT | {"dtype", "name"},
     "haiku": TREE | {"dtype", "name"},
     "gguf": FLAT | {"dtype", "name", "dims"},
+    "tf-checkpoint": FLAT | {"dtype", "name-not-spelled"},
+    "savedmodel": FLAT | {"no-graph", "graph-differs"},
 }
 
 
