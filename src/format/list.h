@@ -2,6 +2,8 @@
  * NAME_format of format/NAME.c.
  */
 FORMAT(archive)
+FORMAT(equinox)
+FORMAT(gguf)
 FORMAT(graphdef)
 FORMAT(gguf)
 FORMAT(haiku)
