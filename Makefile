@@ -67,7 +67,7 @@ LIBS += -lpthread -lm
 
 isa_x86_64_avx2 := -mavx2 -mfma -mbmi2 -mf16c
 isa_x86_64_avx512 := $(isa_x86_64_avx2) -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vbmi \
-	-mavx512vbmi2
+	-mavx512vbmi2 -mavx512vpopcntdq -mgfni
 isa_aarch64_neon := -march=armv8-a+simd
 SIMD := avx2 avx512 neon
 isa_of = $(isa_$(ARCH)_$(lastword $(subst _, ,$(basename $(notdir $1)))))

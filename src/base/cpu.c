@@ -41,7 +41,8 @@ static unsigned probe(void)
     unsigned need = bit_AVX512F | bit_AVX512BW | bit_AVX512DQ | bit_AVX512VL | bit_AVX512CD;
     if (zmm && (bits & CPU_AVX2) && (b7 & need) == need) {
         bits |= CPU_AVX512;
-        if ((c7 & bit_AVX512VBMI) && (c7 & bit_AVX512VBMI2))
+        unsigned more = bit_AVX512VBMI | bit_AVX512VBMI2 | bit_AVX512VPOPCNTDQ | bit_GFNI;
+        if ((c7 & more) == more)
             bits |= CPU_VBMI;
         if ((c7 & bit_VPCLMULQDQ) && (c & bit_PCLMUL))
             bits |= CPU_VPCLMUL;

@@ -9,7 +9,7 @@ enum cpu_bit {
     CPU_SSSE3 = 1,    /* and SSE4.1 */
     CPU_AVX2 = 2,     /* and BMI1, BMI2, LZCNT */
     CPU_AVX512 = 4,   /* F, BW, DQ, VL, CD, all state saved by the kernel */
-    CPU_VBMI = 8,     /* AVX-512 VBMI and VBMI2 */
+    CPU_VBMI = 8,     /* AVX-512 VBMI, VBMI2, VPOPCNTDQ and GFNI (Ice Lake, Zen 4) */
     CPU_SHA = 16,     /* x86 SHA extensions, or the ARMv8 SHA-256 instructions */
     CPU_VPCLMUL = 32, /* VPCLMULQDQ with AVX-512, and CRC32 / PMULL on ARM */
     CPU_NEON = 64

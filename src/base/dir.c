@@ -183,6 +183,52 @@ enum status dir_file(struct dir *d, struct str rel, struct file **out, struct er
     return file_adopt(fd, full, out, e);
 }
 
+enum status dir_sub(struct dir *d, struct str rel, struct dir **out, struct err *e)
+{
+    char part[NAME_MAX + 1];
+    struct str rest = rel, name;
+    int at = d->fd;
+    *out = NULL;
+    if (rel.n == 0 || rel.n >= PATH_MAX || rel.p[0] == '/' || memchr(rel.p, 0, rel.n))
+        return escape(d, rel, "no name of a folder beneath this one", e);
+    while (str_split(&rest, '/', &name)) {
+        int next = -1;
+        bool plain = name.n && name.n <= NAME_MAX && !str_is(name, ".") && !str_is(name, "..");
+        if (plain) {
+            memcpy(part, name.p, name.n);
+            part[name.n] = 0;
+            next = openat(at, part, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        }
+        int sys = errno;
+        if (at != d->fd)
+            close(at);
+        if (!plain)
+            return escape(d, rel, "path leaves its folder", e);
+        if (next < 0 && (sys == ELOOP || sys == ENOTDIR))
+            return escape(d, rel, "a folder on the way is a symlink or not a folder", e);
+        if (next < 0) {
+            enum status st = err_sys(e, ST_INPUT, "unreadable", sys, "cannot open the folder");
+            err_file(e, d->path);
+            err_in(e, rel.p, rel.n);
+            return st;
+        }
+        at = next;
+    }
+    size_t n = strlen(d->path);
+    struct dir *sub = mem_alloc(sizeof *sub + n + rel.n + 2);
+    if (!sub) {
+        close(at);
+        return err_nomem(e, n + rel.n);
+    }
+    sub->fd = at;
+    memcpy(sub->path, d->path, n);
+    sub->path[n] = '/';
+    memcpy(sub->path + n + 1, rel.p, rel.n);
+    sub->path[n + 1 + rel.n] = 0;
+    *out = sub;
+    return ST_OK;
+}
+
 static int by_name(const void *a, const void *b)
 {
     return str_cmp(((const struct dir_entry *)a)->name, ((const struct dir_entry *)b)->name);

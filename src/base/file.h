@@ -63,6 +63,8 @@ const char *dir_path(const struct dir *d);
  * under a hub cache's sibling blobs/ folder or under a root added with dir_add_root; otherwise
  * ST_INPUT "path-escape" naming the target and --root. Hard links (nlink > 1) are a log_warn. */
 MUSTCHECK enum status dir_file(struct dir *d, struct str rel, struct file **out, struct err *e);
+/* A folder beneath it; symlinks on the way are not followed (ST_INPUT "path-escape"). */
+MUSTCHECK enum status dir_sub(struct dir *d, struct str rel, struct dir **out, struct err *e);
 void dir_add_root(const char *path); /* --root, set by cli before any open */
 /* Names of regular files and folders directly inside, sorted bytewise, from the arena. */
 struct dir_entry {

@@ -475,6 +475,11 @@ enum status out_pwrite(struct out *o, int id, const void *p, size_t n, uint64_t 
     return st;
 }
 
+bool out_one_writer(const struct out *o)
+{
+    return !o->network && o->n_files == 1;
+}
+
 enum status out_truncate(struct out *o, int id, uint64_t size, struct err *e)
 {
     int fd, rc;

@@ -1,6 +1,7 @@
-/* The door to OpenMP. Threads take item numbers from one counter; a thread whose item is ready
- * waits for its turn to commit, so at most one finished item per thread is held back. Every item
- * below a failed one has been started, hence the lowest failure is the same for any thread count.
+/* The door to OpenMP. Threads take item numbers from one counter, as long as there is a slot; an
+ * item whose turn to commit has not come stays in its slot, and its thread goes on with another.
+ * Every item below a failed one has been started, hence the lowest failure is the same for any
+ * thread count.
  */
 #include "base/par.h"
 #include "base/stop.h"
@@ -15,7 +16,7 @@ static int threads = 1;
 
 /* ---- how many ---- */
 
-#define PROBE_MAX 512
+#define PROBE_MAX PAR_THREADS_MAX
 static pthread_mutex_t probe_lock = PTHREAD_MUTEX_INITIALIZER;
 
 static void *probe_body(void *unused)
@@ -109,109 +110,164 @@ int par_host_threads(const char **why)
 
 /* ---- running ---- */
 
+/* What a slot is doing. READY: its item's body is done, its turn to commit has not come. DONE:
+ * committed, and another item is being finished alone. */
+enum { FREE, BUSY, READY, DONE };
 struct state {
     const struct par_job *job;
     pthread_mutex_t lock;
-    pthread_cond_t turn;
-    uint64_t next;      /* item to hand out */
-    uint64_t committed; /* items below are committed */
-    uint64_t failed;    /* lowest failed item; UINT64_MAX = none */
+    pthread_cond_t change; /* a slot came free, an item was committed or failed */
+    int n_slots;
+    unsigned char *what; /* per slot */
+    uint64_t *item;      /* per slot */
+    uint64_t next;       /* item to hand out */
+    uint64_t committed;  /* items below are committed */
+    bool committing, finishing;
+    uint64_t failed; /* lowest failed item; UINT64_MAX = none */
     enum status st;
     struct err *err; /* the caller's; holds the failure of item `failed` */
 };
 
+/* Under the lock. */
 static void fail(struct state *s, uint64_t item, enum status st, const struct err *err)
 {
-    pthread_mutex_lock(&s->lock);
-    if (item < s->failed) {
-        s->failed = item;
-        s->st = st;
-        if (s->err)
-            *s->err = *err;
+    if (item >= s->failed)
+        return;
+    s->failed = item;
+    s->st = st;
+    if (s->err)
+        *s->err = *err;
+}
+
+static int slot_that(const struct state *s, unsigned char what)
+{
+    for (int i = 0; i < s->n_slots; i++)
+        if (s->what[i] == what && (what != READY || s->item[i] == s->committed))
+            return i;
+    return -1;
+}
+
+/* The first item that waits to be finished; those above a failed one are let go. */
+static int slot_to_finish(struct state *s)
+{
+    int best = -1;
+    for (int i = 0; i < s->n_slots; i++) {
+        if (s->what[i] == DONE && s->item[i] > s->failed)
+            s->what[i] = FREE;
+        if (s->what[i] == DONE && (best < 0 || s->item[i] < s->item[best]))
+            best = i;
     }
-    pthread_cond_broadcast(&s->turn);
-    pthread_mutex_unlock(&s->lock);
+    return best;
 }
 
-static bool take(struct state *s, uint64_t *item)
-{
-    pthread_mutex_lock(&s->lock);
-    bool more = s->failed == UINT64_MAX && s->next < s->job->n_items;
-    *item = s->next;
-    if (more)
-        s->next++;
-    pthread_mutex_unlock(&s->lock);
-    return more;
-}
-
-/* false when a lower item failed, so that this one's turn never comes */
-static bool wait_turn(struct state *s, uint64_t item)
-{
-    pthread_mutex_lock(&s->lock);
-    while (s->committed != item && s->failed > item)
-        pthread_cond_wait(&s->turn, &s->lock);
-    bool mine = s->committed == item && s->failed > item;
-    pthread_mutex_unlock(&s->lock);
-    return mine;
-}
-
-static void turn_done(struct state *s, uint64_t item)
-{
-    pthread_mutex_lock(&s->lock);
-    s->committed = item + 1;
-    pthread_cond_broadcast(&s->turn);
-    pthread_mutex_unlock(&s->lock);
-}
-
-static enum status one(struct state *s, uint64_t item, int slot, struct err *e)
+/* Called and returns under the lock, which is open during the work. */
+static void do_body(struct state *s, int slot)
 {
     const struct par_job *j = s->job;
-    TRY(stop_check(e));
-    TRY(j->body(j->ctx, item, slot, e));
-    if (j->commit) {
-        if (!wait_turn(s, item))
-            return ST_OK; /* the lower failure is what is reported */
-        TRY(j->commit(j->ctx, item, slot, e));
-        turn_done(s, item);
-    }
-    return j->finish ? j->finish(j->ctx, item, slot, e) : ST_OK;
+    uint64_t item = s->next++;
+    struct err e = {0};
+    s->what[slot] = BUSY;
+    s->item[slot] = item;
+    pthread_mutex_unlock(&s->lock);
+    enum status st = stop_check(&e);
+    if (st == ST_OK)
+        st = j->body(j->ctx, item, slot, &e);
+    if (st == ST_OK && !j->commit && j->finish)
+        st = j->finish(j->ctx, item, slot, &e);
+    pthread_mutex_lock(&s->lock);
+    s->what[slot] = st == ST_OK && j->commit ? READY : FREE;
+    if (st != ST_OK)
+        fail(s, item, st, &e);
 }
 
-static void worker(struct state *s, int slot)
+static void do_finish(struct state *s, int slot)
 {
-    uint64_t item;
-    struct err e;
-    while (take(s, &item)) {
-        memset(&e, 0, sizeof e);
-        enum status st = one(s, item, slot, &e);
-        if (st != ST_OK)
-            fail(s, item, st, &e);
+    const struct par_job *j = s->job;
+    uint64_t item = s->item[slot];
+    struct err e = {0};
+    s->finishing = j->finish_alone;
+    s->what[slot] = BUSY;
+    pthread_cond_broadcast(&s->change);
+    pthread_mutex_unlock(&s->lock);
+    enum status st = j->finish(j->ctx, item, slot, &e);
+    pthread_mutex_lock(&s->lock);
+    if (j->finish_alone)
+        s->finishing = false;
+    s->what[slot] = FREE;
+    if (st != ST_OK)
+        fail(s, item, st, &e);
+}
+
+static void do_commit(struct state *s, int slot)
+{
+    const struct par_job *j = s->job;
+    uint64_t item = s->item[slot];
+    struct err e = {0};
+    s->committing = true;
+    s->what[slot] = BUSY;
+    pthread_mutex_unlock(&s->lock);
+    enum status st = j->commit(j->ctx, item, slot, &e);
+    pthread_mutex_lock(&s->lock);
+    s->committing = false;
+    s->committed = item + 1;
+    s->what[slot] = st == ST_OK && j->finish ? DONE : FREE;
+    if (st != ST_OK)
+        fail(s, item, st, &e);
+    else if (j->finish && !s->finishing)
+        do_finish(s, slot);
+}
+
+static void worker(struct state *s)
+{
+    pthread_mutex_lock(&s->lock);
+    for (;;) {
+        int slot = s->finishing ? -1 : slot_to_finish(s);
+        if (slot >= 0) {
+            do_finish(s, slot);
+        } else if (!s->committing && s->failed > s->committed &&
+                   (slot = slot_that(s, READY)) >= 0) {
+            do_commit(s, slot);
+        } else if (s->failed == UINT64_MAX && s->next < s->job->n_items &&
+                   (slot = slot_that(s, FREE)) >= 0) {
+            do_body(s, slot);
+        } else {
+            bool more = s->committed < s->job->n_items && s->committed < s->failed;
+            if (!s->job->commit || (!more && slot_to_finish(s) < 0))
+                break; /* nobody needs a hand */
+            pthread_cond_wait(&s->change, &s->lock);
+            continue;
+        }
+        pthread_cond_broadcast(&s->change);
     }
+    pthread_mutex_unlock(&s->lock);
 }
 
 enum status par_run(const struct par_job *job, struct err *e)
 {
+    unsigned char what[PAR_SLOTS_MAX] = {FREE};
+    uint64_t item[PAR_SLOTS_MAX];
     struct state s = {.job = job,
                       .lock = PTHREAD_MUTEX_INITIALIZER,
-                      .turn = PTHREAD_COND_INITIALIZER,
+                      .change = PTHREAD_COND_INITIALIZER,
+                      .what = what,
+                      .item = item,
                       .failed = UINT64_MAX,
                       .err = e};
-    int n = job->n_slots > 0 && job->n_slots < threads ? job->n_slots : threads;
+    s.n_slots = job->n_slots > 0 ? job->n_slots : threads;
+    if (s.n_slots > PAR_SLOTS_MAX)
+        s.n_slots = PAR_SLOTS_MAX;
+    int n = job->n_threads > 0 && job->n_threads < threads ? job->n_threads : threads;
+    if (s.n_slots < n)
+        n = s.n_slots;
     if (job->n_items < (uint64_t)n)
         n = (int)job->n_items;
     if (n > 1) {
-        int slot = 0;
-#pragma omp parallel num_threads(n) default(none) shared(s, slot)
-        {
-            int mine;
-#pragma omp atomic capture
-            mine = slot++;
-            worker(&s, mine);
-        }
+#pragma omp parallel num_threads(n) default(none) shared(s)
+        worker(&s);
     } else if (n == 1) {
-        worker(&s, 0);
+        worker(&s);
     }
-    pthread_cond_destroy(&s.turn);
+    pthread_cond_destroy(&s.change);
     pthread_mutex_destroy(&s.lock);
     return s.st;
 }

@@ -1,10 +1,13 @@
-/* The door to OpenMP. Work is a numbered list of items; a slot (0 .. n_slots-1) owns
- * per-thread scratch. Threads reduce without changing any result.
+/* The door to OpenMP. Work is a numbered list of items; a slot (0 .. n_slots-1) owns the scratch of
+ * one item in work. More slots than threads keep threads from waiting for each other's commits.
+ * Slots and threads change no result.
  */
 #ifndef BASE_PAR_H
 #define BASE_PAR_H
 #include "base/err.h"
 
+#define PAR_THREADS_MAX 512
+#define PAR_SLOTS_MAX (2 * PAR_THREADS_MAX)
 /* Threads to use from now on; 0 or less = 1. Set once by cli. */
 void par_set_threads(int n);
 int par_threads(void);
@@ -14,7 +17,8 @@ int par_host_threads(const char **why);
 
 struct par_job {
     uint64_t n_items;
-    int n_slots; /* at most this many threads; 0 = par_threads() */
+    int n_slots;   /* items in work at most, and so threads; 0 = par_threads() */
+    int n_threads; /* at most this many; 0 = par_threads() */
     void *ctx;
     /* Any order, concurrent. */
     enum status (*body)(void *ctx, uint64_t item, int slot, struct err *e);
@@ -22,6 +26,9 @@ struct par_job {
     enum status (*commit)(void *ctx, uint64_t item, int slot, struct err *e);
     /* After that item's commit, concurrent; may be NULL. */
     enum status (*finish)(void *ctx, uint64_t item, int slot, struct err *e);
+    /* With a commit: one finish at a time, while other threads go on with other items. For writes
+     * to one file, which the kernel takes one after the other anyway, spinning meanwhile. */
+    bool finish_alone;
 };
 /* Runs all items. On failures returns the one with the lowest item number among those that
  * ran; the others are not started. Polls stop_requested() between items (ST_SIGNAL). */

@@ -261,7 +261,8 @@ static enum status work(struct job *j, struct err *e)
     say_ledger(j);
     TRY(provenance(j, e));
     struct out_opt oo = {.force = a->set[OPT_FORCE],
-                         .is_dir = j->fmt->dir_target && j->wo.max_shard_size > 0};
+                         .is_dir =
+                             j->fmt->dir_target && (j->fmt->dir_only || j->wo.max_shard_size > 0)};
     TRY(out_begin(j->dst, &oo, &out, e));
     st = write_it(j, out, e);
     out_end(out);

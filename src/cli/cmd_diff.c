@@ -36,9 +36,20 @@ static enum status plan_side(const struct args *a, size_t i, struct side *s, boo
     enum status st = canonical
                          ? map_canonical_ruled(&s->p, NULL, rules, a->text[OPT_MAP], &version, e)
                          : plan_identity(&s->p, e);
+    if (st == ST_OK)
+        st = plan_unpack(&s->p, e);
     if (st != ST_OK)
         err_file(e, a->arg[i]);
     return st;
+}
+
+/* What the source holds: blocks are compared by what they unpack to. */
+static enum dtype shown(const struct side *s, size_t t)
+{
+    const struct tensor *x = &s->p.dst.tensor[t];
+    const struct recipe *r = &s->p.recipe[x->alias_of >= 0 ? (size_t)x->alias_of : t];
+    return r->n_parts && part_unpacks(&r->part[0]) ? s->p.src->tensor[r->part[0].src].dtype
+                                                   : x->dtype;
 }
 
 static bool same_shape(const struct tensor *x, const struct tensor *y)
@@ -85,8 +96,8 @@ static void shapes_differ(const struct args *a, const struct tensor *x, const st
     }
 }
 
-static void values_differ(const struct args *a, const struct tensor *x, const struct tensor *y,
-                          const struct run_diff *d)
+static void values_differ(const struct args *a, const struct tensor *x, enum dtype tx,
+                          enum dtype ty, const struct run_diff *d)
 {
     if (a->set[OPT_JSON]) {
         struct json_w *w = print_json();
@@ -94,9 +105,9 @@ static void values_differ(const struct args *a, const struct tensor *x, const st
         json_w_key(w, STR("name"));
         json_w_str(w, x->name);
         json_w_key(w, STR("dtype_a"));
-        json_w_str(w, str_from(dtype_info(x->dtype)->name));
+        json_w_str(w, str_from(dtype_info(tx)->name));
         json_w_key(w, STR("dtype_b"));
-        json_w_str(w, str_from(dtype_info(y->dtype)->name));
+        json_w_str(w, str_from(dtype_info(ty)->name));
         json_w_key(w, STR("unequal"));
         json_w_u64(w, d->n_unequal);
         json_w_key(w, STR("first"));
@@ -116,8 +127,8 @@ static void values_differ(const struct args *a, const struct tensor *x, const st
     }
     print_fmt("differs: ");
     print_name(x->name);
-    if (x->dtype != y->dtype)
-        print_fmt(" %s against %s", dtype_info(x->dtype)->name, dtype_info(y->dtype)->name);
+    if (tx != ty)
+        print_fmt(" %s against %s", dtype_info(tx)->name, dtype_info(ty)->name);
     if (d->n_unequal)
         print_fmt(" %llu of %llu values, first at %llu, max abs %.3g, mse %.3g, cosine %.9g",
                   (unsigned long long)d->n_unequal, (unsigned long long)tensor_elems(x),
@@ -156,8 +167,9 @@ static enum status compare(const struct args *a, struct side *s, uint64_t *n_dif
             only(a, "A", x);
         } else if (pair[i] < 0) {
             shapes_differ(a, x, &mb->tensor[k]);
-        } else if (tolerant ? d[i].n_fail || d[i].n_nonfinite : !d[i].bit_equal) {
-            values_differ(a, x, &mb->tensor[k], &d[i]);
+        } else if (tolerant ? d[i].n_fail || d[i].n_nonfinite
+                            : !d[i].bit_equal || shown(&s[0], i) != shown(&s[1], (size_t)k)) {
+            values_differ(a, x, shown(&s[0], i), shown(&s[1], (size_t)k), &d[i]);
         } else {
             continue;
         }

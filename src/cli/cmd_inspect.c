@@ -208,6 +208,8 @@ static enum status show(const struct args *a, const struct model *m, const struc
     plan_init(&p, m);
     if (a->set[OPT_STATS]) {
         st = plan_identity(&p, e);
+        if (st == ST_OK)
+            st = plan_unpack(&p, e);
         v = mem_alloc(STATS_STEP * sizeof *v);
         if (st == ST_OK && !v)
             st = err_nomem(e, STATS_STEP * sizeof *v);

@@ -194,6 +194,8 @@ static enum status by_tensor(const struct args *a, struct side *s, struct valida
     for (size_t i = 0; i < 2 && st == ST_OK; i++) {
         st = map_canonical_ruled(&s[i].p, from[i], buf_as_str(&rules), a->text[OPT_MAP], &version,
                                  e);
+        if (st == ST_OK)
+            st = plan_unpack(&s[i].p, e);
         if (st != ST_OK)
             err_file(e, a->arg[i]);
     }
@@ -216,6 +218,8 @@ static enum status by_layer(const struct args *a, struct side *s, struct validat
     po.rules = buf_as_str(&rules);
     for (size_t i = 0; i < 2 && st == ST_OK; i++)
         st = plan_identity(&s[i].p, e);
+    for (size_t i = 0; i < 2 && st == ST_OK; i++)
+        st = plan_unpack(&s[i].p, e);
     if (st == ST_OK)
         st = pair_layers(&s[0].m, &s[1].m, &po, &p, e);
     if (st == ST_OK) {

@@ -6,13 +6,21 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FRAMEWORK_NAMES "pytorch|flax|canonical"
+/* "|pytorch|flax ...", from the registry: one line there is enough */
+#define X(name) "|" #name
+static const char from_names[] =
+#include "framework/list.h"
+    ;
+static const char to_names[] =
+#include "framework/list.h"
+    "|source";
+#undef X
 const struct opt_info opt_info[OPT_N] = {
     [OPT_OUTPUT] = {"output", 'o', OPT_TEXT, "DST", NULL, "write to DST"},
     [OPT_FORCE] = {"force", 'f', OPT_FLAG, NULL, NULL, "replace DST when it exists"},
-    [OPT_FROM] = {"from", 0, OPT_CHOICE, "FRAMEWORK", FRAMEWORK_NAMES,
+    [OPT_FROM] = {"from", 0, OPT_CHOICE, "FRAMEWORK", from_names + 1,
                   "take the names and axes of SRC as this framework's"},
-    [OPT_TO] = {"to", 0, OPT_CHOICE, "FRAMEWORK", FRAMEWORK_NAMES "|source",
+    [OPT_TO] = {"to", 0, OPT_CHOICE, "FRAMEWORK", to_names + 1,
                 "write this framework's names and axes; source: those before the archive"},
     [OPT_FORMAT] = {"format", 0, OPT_TEXT, "FORMAT", NULL,
                     "write this format (see nnferry formats)"},

@@ -8,7 +8,6 @@
 #include "codec/deflate.h"
 #include "base/mem.h"
 #include <libdeflate.h>
-#include <limits.h>
 #include <string.h>
 #define ZLIB_CONST
 #include <zlib.h>
@@ -150,6 +149,61 @@ enum status inflate_read(struct inflater *s, void *dst, size_t *n, struct err *e
     return ST_OK;
 }
 
+/* ---- zlib and gzip streams ---- */
+
+struct unzip {
+    z_stream z;
+    bool ended;
+};
+
+enum status unzip_open(bool gzip, struct unzip **out, struct err *e)
+{
+    *out = NULL;
+    struct unzip *s = mem_zalloc(1, sizeof *s);
+    if (!s)
+        return err_nomem(e, sizeof *s);
+    s->z.zalloc = z_alloc;
+    s->z.zfree = z_free;
+    if (inflateInit2(&s->z, gzip ? 15 + 16 : 15) != Z_OK) {
+        mem_free(s);
+        return err_nomem(e, 48u << 10);
+    }
+    *out = s;
+    return ST_OK;
+}
+
+enum status unzip_step(struct unzip *s, const uint8_t **in, size_t *n_in, uint8_t **out,
+                       size_t *n_out, bool *whole, struct err *e)
+{
+    unsigned a = *n_in < (1u << 30) ? (unsigned)*n_in : 1u << 30;
+    unsigned b = *n_out < (1u << 30) ? (unsigned)*n_out : 1u << 30;
+    if (!s->ended && (a || b)) {
+        s->z.next_in = *in;
+        s->z.avail_in = a;
+        s->z.next_out = *out;
+        s->z.avail_out = b;
+        int r = inflate(&s->z, Z_NO_FLUSH);
+        if (r == Z_MEM_ERROR)
+            return err_nomem(e, 48u << 10);
+        if (r != Z_OK && r != Z_STREAM_END && r != Z_BUF_ERROR)
+            return err_set(e, ST_INPUT, "deflate-bad", "not a zlib or gzip stream");
+        s->ended = r == Z_STREAM_END;
+        *in += a - s->z.avail_in;
+        *n_in -= a - s->z.avail_in;
+        *out += b - s->z.avail_out;
+        *n_out -= b - s->z.avail_out;
+    }
+    *whole = s->ended;
+    return ST_OK;
+}
+
+void unzip_close(struct unzip *s)
+{
+    if (s)
+        (void)inflateEnd(&s->z);
+    mem_free(s);
+}
+
 /* ---- deflating ---- */
 
 struct bump {
@@ -199,50 +253,5 @@ enum status deflate_slab(const void *raw, size_t n, bool is_last, void *dst, siz
     (void)deflateEnd(&z);
     if (!ok)
         return err_set(e, ST_BUG, "deflate-slab", "slab does not fit its bound");
-    return ST_OK;
-}
-
-enum status inflate_zlib(const void *p, size_t n, void *dst, size_t raw, struct err *e)
-{
-    z_stream z = {.zalloc = z_alloc, .zfree = z_free};
-    uint8_t extra; /* room behind raw: a longer stream is seen */
-    int r = Z_OK;
-    if (inflateInit(&z) != Z_OK)
-        return err_nomem(e, 48 << 10);
-    z.next_in = p;
-    z.next_out = dst;
-    for (size_t in = n, out = raw; r == Z_OK && (in || z.avail_in || out || z.avail_out);) {
-        size_t k = in < UINT_MAX ? in : UINT_MAX;
-        if (z.avail_in == 0) {
-            z.avail_in = (unsigned)k;
-            in -= k;
-        }
-        k = out < UINT_MAX ? out : UINT_MAX;
-        if (z.avail_out == 0) {
-            z.avail_out = (unsigned)k;
-            out -= k;
-        }
-        r = inflate(&z, Z_NO_FLUSH);
-    }
-    size_t given = z.total_out;
-    if (r != Z_STREAM_END && given == raw && r != Z_DATA_ERROR) { /* the end, or one byte more */
-        z.next_out = &extra;
-        z.avail_out = 1;
-        r = inflate(&z, Z_FINISH);
-    }
-    size_t left = n - z.total_in;
-    bool longer = z.total_out > raw;
-    (void)inflateEnd(&z);
-    if (longer)
-        return err_set(e, ST_INPUT, "deflate-long", "the stream gives more than %zu bytes", raw);
-    if (r == Z_MEM_ERROR)
-        return err_nomem(e, 48 << 10);
-    if (r != Z_STREAM_END)
-        return err_set(e, ST_INPUT, "deflate-bad", "no zlib stream, or its sum is wrong");
-    if (given != raw)
-        return err_set(e, ST_INPUT, "deflate-short", "the stream gives %zu bytes of %zu", given,
-                       raw);
-    if (left)
-        return err_set(e, ST_INPUT, "deflate-tail", "%zu bytes stand behind the stream", left);
     return ST_OK;
 }

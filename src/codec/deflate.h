@@ -21,9 +21,14 @@ MUSTCHECK enum status inflate_open(struct file *f, uint64_t off, uint64_t stored
 MUSTCHECK enum status inflate_read(struct inflater *s, void *dst, size_t *n, struct err *e);
 void inflate_close(struct inflater *s); /* NULL allowed */
 
-/* A whole zlib stream (RFC 1950) in memory: n bytes decode to exactly raw, the sum is checked.
- * ST_INPUT: deflate-bad, deflate-short, deflate-long, deflate-tail; without a place. */
-MUSTCHECK enum status inflate_zlib(const void *p, size_t n, void *dst, size_t raw, struct err *e);
+/* A zlib or gzip stream (one member), from memory to memory, a piece at a time. */
+struct unzip;
+MUSTCHECK enum status unzip_open(bool gzip, struct unzip **out, struct err *e);
+/* Takes from *in, gives to *out; moves both on and counts their sizes down. *whole: the stream has
+ * ended (its own sum was right); nothing more is taken then. ST_INPUT deflate-bad. */
+MUSTCHECK enum status unzip_step(struct unzip *s, const uint8_t **in, size_t *n_in, uint8_t **out,
+                                 size_t *n_out, bool *whole, struct err *e);
+void unzip_close(struct unzip *s); /* NULL allowed */
 
 /* Deflates one slab on its own: the pieces of consecutive slabs, laid end to end, are one raw
  * deflate stream, which ends with the slab that is_last. No history crosses slabs, so the bytes

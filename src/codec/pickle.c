@@ -231,7 +231,8 @@ static enum status call(struct vm *m, enum pk_kind kind, uint32_t fn, uint32_t a
 {
     if (pk_kind(m->p, args) != PK_TUPLE)
         return pickle_bad(m, "pickle-type", "arguments that are no tuple");
-    if (kind == PK_NEW && pk_kind(m->p, fn) != PK_GLOBAL)
+    /* PyTorch of before 1.6 names the classes of modules by persistent ids */
+    if (kind == PK_NEW && pk_kind(m->p, fn) != PK_GLOBAL && pk_kind(m->p, fn) != PK_PERSID)
         return pickle_bad(m, "pickle-type", "an instance of something that is no global");
     uint32_t v = 0, x = 0;
     TRY(value(m, kind, &v));

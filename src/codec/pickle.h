@@ -13,6 +13,7 @@
 #include "base/arena.h"
 #include "base/buf.h"
 #include "base/err.h"
+#include "base/file.h"
 
 #define PICKLE_DEPTH 1000                      /* nested values, and open marks */
 #define PICKLE_BYTES_MAX ((uint64_t)512 << 20) /* longer pickles are ST_LIMIT */
@@ -33,7 +34,7 @@ enum pk_kind {
     PK_DICT,   /* cells alternate key, value */
     PK_GLOBAL, /* a name */
     PK_CALL,   /* REDUCE: call.fn applied to the tuple call.args */
-    PK_NEW,    /* NEWOBJ(_EX), INST, OBJ: an instance of call.fn made with call.args */
+    PK_NEW,    /* NEWOBJ(_EX), INST, OBJ: an instance of call.fn (GLOBAL or PERSID), call.args */
     PK_PERSID  /* persistent id; ref = its value */
 };
 struct pk_seq {
@@ -108,6 +109,9 @@ struct pickle_opt {
 MUSTCHECK enum status pickle_read(struct pickle *p, const void *bytes, size_t n,
                                   const struct pickle_opt *o, struct err *e);
 void pickle_free(struct pickle *p);
+/* Length of the pickle that begins at `at` in f, up to and including STOP: ST_INPUT "truncated",
+ * "pickle-opcode". */
+MUSTCHECK enum status pickle_span(struct file *f, uint64_t at, uint64_t *bytes, struct err *e);
 
 static inline const struct pk_val *pk_at(const struct pickle *p, uint32_t v)
 {

@@ -7,7 +7,9 @@
  */
 #ifndef CODEC_TAR_H
 #define CODEC_TAR_H
+#include "base/arena.h"
 #include "base/err.h"
+#include "base/file.h"
 #include "base/str.h"
 
 #define TAR_BLOCK 512
@@ -20,4 +22,16 @@ static inline size_t tar_pad(uint64_t size)
 {
     return (size_t)((TAR_BLOCK - size % TAR_BLOCK) % TAR_BLOCK);
 }
+
+/* ---- foreign archives ---- */
+
+struct tar_entry {
+    struct str name;
+    uint64_t header, data, bytes; /* file offsets; bytes of the data */
+};
+/* Every member of a tar of plain files: ustar, GNU and pax headers; folders are left out. Names are
+ * foreign. ST_INPUT tar-checksum, tar-header, tar-type (links, devices), tar-pax (a record that
+ * would change name, size or target), tar-name-twice, tar-end, "truncated". */
+MUSTCHECK enum status tar_list(struct file *f, struct arena *a, struct tar_entry **out, size_t *n,
+                               struct err *e);
 #endif

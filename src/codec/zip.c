@@ -617,10 +617,8 @@ enum status zip_check_crc(const struct zip *z, const struct zip_entry *m, struct
 {
     if (z->no_crc)
         return ST_OK;
-    enum { CHUNK = 1 << 18 };
-    uint8_t *p = mem_alloc(CHUNK);
-    if (!p)
-        return err_nomem(e, CHUNK);
+    enum { CHUNK = 32 << 10 }; /* stays in the first-level cache */
+    uint8_t p[CHUNK];
     enum status st = ST_OK;
     if (m->method == ZIP_STORED) {
         uint32_t crc = 0;
@@ -645,6 +643,5 @@ enum status zip_check_crc(const struct zip *z, const struct zip_entry *m, struct
             inflate_close(s);
         }
     }
-    mem_free(p);
     return st;
 }

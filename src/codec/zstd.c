@@ -1,18 +1,25 @@
-/* Frames through libzstd's static contexts, and stored frames by hand. */
+/* Frames through libzstd's static contexts; stored and Huffman-coded frames by hand. */
 #define ZSTD_STATIC_LINKING_ONLY
 #include "codec/zstd.h"
+#include "base/mem.h"
+#include "codec/huffman.h"
 #include "codec/xxh.h"
 #include <string.h>
 #include <zstd.h>
 #include <zstd_errors.h>
 
-#define BLOCK (128u << 10)
+#define BLOCK HUF_BLOCK
 #define MAGIC 0xfd2fb528u
 
 static void put32(uint8_t *p, uint32_t v)
 {
     for (int i = 0; i < 4; i++)
         p[i] = (uint8_t)(v >> 8 * i);
+}
+
+static uint32_t get32(const uint8_t *p)
+{
+    return p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
 }
 
 size_t zs_bound(size_t n)
@@ -22,12 +29,13 @@ size_t zs_bound(size_t n)
 
 static int level_of(enum zs_how how)
 {
-    return how == ZS_HUFFMAN ? -131072 : how == ZS_FAST ? 1 : 3;
+    return how == ZS_FAST ? 1 : 3;
 }
 
 size_t zs_encode_scratch(void)
 {
-    size_t a = ZSTD_estimateCCtxSize(level_of(ZS_HUFFMAN)), b = ZSTD_estimateCCtxSize(3);
+    size_t a = ZSTD_estimateCCtxSize(level_of(ZS_FAST)),
+           b = ZSTD_estimateCCtxSize(level_of(ZS_USUAL));
     return ((a > b ? a : b) + 4095) / 4096 * 4096;
 }
 
@@ -51,22 +59,39 @@ static size_t frame_head(uint8_t *p, size_t n)
     return 9;
 }
 
-static size_t by_hand(bool rle, const uint8_t *src, size_t n, uint8_t *dst)
+enum block { RAW, RLE, CODED };
+static size_t block_head(uint8_t *p, enum block type, size_t size, bool last)
 {
+    uint32_t v = (uint32_t)size << 3 | (uint32_t)type << 1 | (last ? 1u : 0u);
+    for (int i = 0; i < 3; i++)
+        p[i] = (uint8_t)(v >> 8 * i);
+    return 3;
+}
+
+static bool all_equal(const uint8_t *p, size_t n)
+{
+    return memcmp(p, p + 1, n - 1) == 0;
+}
+
+/* Everything but ZS_FAST and ZS_USUAL. ZS_RLE is a promise of the caller's. */
+static size_t by_hand(enum zs_how how, const uint8_t *src, size_t n, uint8_t *dst)
+{
+    struct huf_code code = {.top = 0};
     size_t out = frame_head(dst, n), lo = 0;
     do {
-        size_t m = n - lo < BLOCK ? n - lo : BLOCK;
+        size_t m = n - lo < BLOCK ? n - lo : BLOCK, coded = 0;
         bool last = lo + m == n;
-        uint32_t head = (uint32_t)m << 3 | (rle && m > 0 ? 2u : 0u) | (last ? 1u : 0u);
-        dst[out] = (uint8_t)head;
-        dst[out + 1] = (uint8_t)(head >> 8);
-        dst[out + 2] = (uint8_t)(head >> 16);
-        out += 3;
-        if (rle && m > 0) {
-            dst[out++] = src[0];
-        } else if (m > 0) {
-            memcpy(dst + out, src + lo, m);
-            out += m;
+        const uint8_t *p = src + lo;
+        if (m > 0 && (how == ZS_RLE || (how == ZS_HUFFMAN && all_equal(p, m)))) {
+            out += block_head(dst + out, RLE, m, last);
+            dst[out++] = p[0];
+        } else {
+            if (how == ZS_HUFFMAN)
+                coded = huf_encode(&code, p, m, dst + out + 3);
+            out += block_head(dst + out, coded > 0 ? CODED : RAW, coded > 0 ? coded : m, last);
+            if (coded == 0 && m > 0)
+                memcpy(dst + out, p, m);
+            out += coded > 0 ? coded : m;
         }
         lo += m;
     } while (lo < n);
@@ -84,8 +109,8 @@ enum status zs_encode(enum zs_how how, const void *src, size_t n, void *dst, siz
 {
     if (n > ZS_FRAME_MAX || cap < zs_bound(n))
         return err_set(e, ST_BUG, "zstd-encode", "a frame of %zu bytes into %zu", n, cap);
-    if (how == ZS_RAW || how == ZS_RLE || n == 0) {
-        *stored = by_hand(how == ZS_RLE, src, n, dst);
+    if (n == 0 || (how != ZS_FAST && how != ZS_USUAL)) {
+        *stored = by_hand(n == 0 ? ZS_RAW : how, src, n, dst);
         return ST_OK;
     }
     ZSTD_CCtx *c = ZSTD_initStaticCCtx(scratch, zs_encode_scratch());
@@ -98,15 +123,13 @@ enum status zs_encode(enum zs_how how, const void *src, size_t n, void *dst, siz
         r = ZSTD_CCtx_setParameter(c, ZSTD_c_contentSizeFlag, 1);
     if (!ZSTD_isError(r)) /* as large as a frame: one segment, whatever the level's habit */
         r = ZSTD_CCtx_setParameter(c, ZSTD_c_windowLog, 20);
-    if (!ZSTD_isError(r) && how == ZS_HUFFMAN)
-        r = ZSTD_CCtx_setParameter(c, ZSTD_c_literalCompressionMode, ZSTD_ps_enable);
     if (ZSTD_isError(r))
         return guest_failed(e, "a setting", r);
     r = ZSTD_compress2(c, dst, cap, src, n);
     if (ZSTD_isError(r) && ZSTD_getErrorCode(r) != ZSTD_error_dstSize_tooSmall)
         return guest_failed(e, "compress", r);
     size_t plain = zs_bound(n);
-    *stored = ZSTD_isError(r) || r >= plain - 17 ? by_hand(false, src, n, dst) : r;
+    *stored = ZSTD_isError(r) || r >= plain - 17 ? by_hand(ZS_RAW, src, n, dst) : r;
     return ST_OK;
 }
 
@@ -126,6 +149,31 @@ bool zs_frame_head(const void *p, size_t n, uint64_t *content, size_t *head)
            h.checksumFlag == 1 && h.windowSize == h.frameContentSize;
 }
 
+/* Frames of raw and RLE blocks alone need no libzstd, whose set-up costs more than they do (it asks
+ * the CPU what it is, which a virtual machine answers slowly). false: not such a frame, or one that
+ * libzstd shall find fault with; dst may have been written then. */
+static bool plain_frame(const uint8_t *src, size_t stored, size_t head, uint8_t *dst, size_t n)
+{
+    size_t at = head, out = 0;
+    for (bool last = false; !last;) {
+        if (stored - at < 3)
+            return false;
+        uint32_t h = (uint32_t)src[at] | (uint32_t)src[at + 1] << 8 | (uint32_t)src[at + 2] << 16;
+        uint32_t kind = h >> 1 & 3, m = h >> 3;
+        at += 3;
+        last = h & 1;
+        if (kind > 1 || m > BLOCK || m > n - out || (kind == 0 ? m : 1) > stored - at)
+            return false;
+        if (kind == 0)
+            memcpy(dst + out, src + at, m);
+        else
+            memset(dst + out, src[at], m);
+        at += kind == 0 ? m : 1;
+        out += m;
+    }
+    return out == n && stored - at == 4 && get32(src + at) == (uint32_t)xxh64(dst, n);
+}
+
 enum status zs_decode(const void *src, size_t stored, void *dst, size_t n, void *scratch,
                       struct err *e)
 {
@@ -137,6 +185,8 @@ enum status zs_decode(const void *src, size_t stored, void *dst, size_t n, void 
     if (content != n)
         return err_set(e, ST_INPUT, "zstd-frame", "the frame says %llu raw bytes, the table %zu",
                        (unsigned long long)content, n);
+    if (plain_frame(src, stored, head, dst, n))
+        return ST_OK;
     ZSTD_DCtx *d = ZSTD_initStaticDCtx(scratch, zs_decode_scratch());
     if (!d)
         return err_set(e, ST_BUG, "zstd-decode", "the scratch is too small");
@@ -152,4 +202,76 @@ enum status zs_decode(const void *src, size_t stored, void *dst, size_t n, void 
     if (r != n)
         return err_set(e, ST_INPUT, "zstd-frame", "%zu raw bytes instead of %zu", r, n);
     return ST_OK;
+}
+
+/* ---- streams ---- */
+
+struct zs_stream {
+    ZSTD_DCtx *d;
+    bool begun; /* a frame is open */
+};
+
+static void *guest_alloc(void *ctx, size_t n)
+{
+    (void)ctx;
+    return mem_alloc(n);
+}
+
+static void guest_free(void *ctx, void *p)
+{
+    (void)ctx;
+    mem_free(p);
+}
+
+enum status zs_open(uint64_t raw, struct zs_stream **out, struct err *e)
+{
+    ZSTD_customMem door = {guest_alloc, guest_free, NULL};
+    int window = 23;
+    *out = NULL;
+    while (window < 27 && raw >> window)
+        window++;
+    struct zs_stream *s = mem_zalloc(1, sizeof *s);
+    if (s)
+        s->d = ZSTD_createDCtx_advanced(door);
+    if (!s || !s->d) {
+        mem_free(s);
+        return err_nomem(e, zs_decode_scratch());
+    }
+    if (ZSTD_isError(ZSTD_DCtx_setParameter(s->d, ZSTD_d_windowLogMax, window))) {
+        zs_close(s);
+        return err_set(e, ST_BUG, "zstd-decode", "the window has no such limit");
+    }
+#ifdef NNFERRY_FUZZ
+    (void)ZSTD_DCtx_setParameter(s->d, ZSTD_d_forceIgnoreChecksum, ZSTD_d_ignoreChecksum);
+#endif
+    *out = s;
+    return ST_OK;
+}
+
+enum status zs_step(struct zs_stream *s, const uint8_t **in, size_t *n_in, uint8_t **out,
+                    size_t *n_out, bool *whole, struct err *e)
+{
+    ZSTD_inBuffer src = {*in, *n_in, 0};
+    ZSTD_outBuffer dst = {*out, *n_out, 0};
+    size_t r = ZSTD_decompressStream(s->d, &dst, &src);
+    if (ZSTD_isError(r) && ZSTD_getErrorCode(r) == ZSTD_error_memory_allocation)
+        return err_nomem(e, ZSTD_estimateDStreamSize((size_t)1 << 23));
+    if (ZSTD_isError(r))
+        return err_set(e, ST_INPUT, "zstd-frame", "%s", ZSTD_getErrorName(r));
+    if (src.pos || dst.pos)
+        s->begun = r != 0;
+    *in += src.pos;
+    *n_in -= src.pos;
+    if (dst.pos)
+        *out += dst.pos;
+    *n_out -= dst.pos;
+    *whole = !s->begun;
+    return ST_OK;
+}
+
+void zs_close(struct zs_stream *s)
+{
+    if (s)
+        (void)ZSTD_freeDCtx(s->d);
+    mem_free(s);
 }

@@ -1,5 +1,6 @@
-/* The door to libzstd, and frames written by hand. Contexts live in scratch memory that the caller
- * gives (no allocation, nothing kept between calls), so bytes depend on the input alone.
+/* The door to libzstd, and frames written by hand, whose bytes do not depend on libzstd's version.
+ * Contexts live in scratch memory that the caller gives (no allocation, nothing kept between
+ * calls), so bytes depend on the input alone.
  *
  * Every frame written here: one segment, content size and checksum set, at most ZS_FRAME_MAX raw
  * bytes. Every frame read here: the same, exactly one frame, exactly the size asked for.
@@ -14,7 +15,7 @@
 enum zs_how {
     ZS_RAW,     /* stored: raw blocks, written by hand */
     ZS_RLE,     /* all bytes equal: RLE blocks, written by hand */
-    ZS_HUFFMAN, /* Huffman literals, no match search */
+    ZS_HUFFMAN, /* Huffman literals, no match search, written by hand (codec/huffman.h) */
     ZS_FAST,    /* level 1 */
     ZS_USUAL    /* level 3 */
 };
@@ -33,4 +34,15 @@ MUSTCHECK enum status zs_decode(const void *src, size_t stored, void *dst, size_
                                 struct err *e);
 /* Whether p[0..n) starts with a frame as above; *content its raw size, *head the header's bytes. */
 bool zs_frame_head(const void *p, size_t n, uint64_t *content, size_t *head);
+
+/* ---- frames of others, decoded as a stream ---- */
+
+struct zs_stream; /* state and window from base/mem.h */
+/* raw: how much is expected in all; it bounds the window (8 MiB, or raw up to 128 MiB). */
+MUSTCHECK enum status zs_open(uint64_t raw, struct zs_stream **out, struct err *e);
+/* Takes from *in, gives to *out; moves both on and counts their sizes down. *whole: a frame is
+ * complete and the next has not begun. ST_INPUT zstd-frame, ST_LIMIT memory. */
+MUSTCHECK enum status zs_step(struct zs_stream *s, const uint8_t **in, size_t *n_in, uint8_t **out,
+                              size_t *n_out, bool *whole, struct err *e);
+void zs_close(struct zs_stream *s); /* NULL allowed */
 #endif

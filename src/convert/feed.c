@@ -15,10 +15,8 @@
 #include "convert/produce.h"
 #include <string.h>
 
-#define SLAB_BYTES ((uint64_t)1 << 20)
-#define SLAB_BYTES_MAX ((uint64_t)8 << 20)
-#define TURN_SLAB_MAX ((uint64_t)4 << 20)
-#define TURN_BYTES 512
+#define SLOTS_A_THREAD 8
+#define SLOTS_BYTES ((uint64_t)48 << 20) /* more than one a thread only up to here */
 #define BATCH_BYTES ((uint64_t)512 << 20)
 #define BATCH_JOBS 4096
 #define BATCH_WINDOWS 128
@@ -28,15 +26,15 @@
 struct job {
     size_t number; /* place in the order */
     uint64_t slab, n_slabs;
-    uint64_t lo, hi;     /* elements */
+    uint64_t lo, hi;     /* units, as everywhere here: see dtype_units */
     uint64_t first_item; /* in the batch */
     struct side side[2];
 };
 
 struct state {
     const struct feed *f;
-    int n_sides, n_slots;
-    struct resident *table[2];
+    int n_sides, n_slots, n_threads;
+    struct sources from[2];
     struct scratch *scratch;
     uint8_t *data[2]; /* n_slots slabs each */
     uint64_t data_bytes[2];
@@ -57,7 +55,7 @@ struct state {
     uint64_t peak_bytes; /* windows, panels and decoded storages, at most */
 };
 
-static const struct tensor *target(const struct feed *f, size_t job, int side)
+const struct tensor *feed_target(const struct feed *f, size_t job, int side)
 {
     uint32_t t = side == 0 ? f->order[job] : f->partner[job];
     return &f->plan[side]->dst.tensor[t];
@@ -70,66 +68,15 @@ static const struct recipe *recipe_of(const struct plan *p, uint32_t t)
     return &p->recipe[a >= 0 ? (uint64_t)a : t];
 }
 
-static const struct recipe *job_recipe(const struct feed *f, size_t job, int side)
+const struct recipe *feed_recipe(const struct feed *f, size_t job, int side)
 {
     return recipe_of(f->plan[side], side == 0 ? f->order[job] : f->partner[job]);
 }
 
-static uint64_t gcd(uint64_t a, uint64_t b)
+/* Does the recipe make blocks of elements? */
+static bool packs(const struct tensor *t, const struct recipe *r)
 {
-    while (b) {
-        uint64_t t = a % b;
-        a = b;
-        b = t;
-    }
-    return a;
-}
-
-/* Bytes of a slab that makes a matrix transpose read its source's rows in runs of TURN_BYTES: a row
- * costs a page, whatever is taken from it. Wide slabs are left where memory is short. */
-static uint64_t turn_slab(const struct feed *f, size_t job)
-{
-    const struct recipe *r = job_recipe(f, job, 0);
-    uint64_t memory = f->opt.memory ? f->opt.memory : (uint64_t)1 << 30, bytes = SLAB_BYTES;
-    if (f->plan[1] || r->n_parts != 1 || r->part[0].src < 0)
-        return bytes;
-    const struct tensor *t = &f->plan[0]->src->tensor[r->part[0].src];
-    struct view v;
-    view_load(&v, r->part[0].view);
-    view_collapse(&v);
-    if (v.n_axes != 2 || v.axis[0].stride != 1 || v.axis[1].stride == 1)
-        return bytes;
-    uint64_t most = memory / 32 / (uint64_t)par_threads(), rows = v.axis[1].extent;
-    uint64_t want = TURN_BYTES / num_bytes(t->dtype) * num_bytes(target(f, job, 0)->dtype);
-    if (most > TURN_SLAB_MAX)
-        most = TURN_SLAB_MAX;
-    while (bytes * 2 <= most && bytes / rows < want)
-        bytes *= 2;
-    return bytes;
-}
-
-uint64_t feed_slab_elems(const struct feed *f, size_t job)
-{
-    uint64_t size = num_bytes(target(f, job, 0)->dtype), n;
-    if (f->plan[1] && num_bytes(target(f, job, 1)->dtype) > size)
-        size = num_bytes(target(f, job, 1)->dtype);
-    n = turn_slab(f, job) / size;
-    /* whole tiles to a slab where that is possible, so that each is decoded once in place */
-    for (int k = 0; k < (f->plan[1] ? 2 : 1); k++) {
-        const struct recipe *r = job_recipe(f, job, k);
-        if (r->n_parts != 1 || r->part[0].src < 0)
-            continue;
-        const struct model *m = f->plan[k]->src;
-        const struct tensor *t = &m->tensor[r->part[0].src];
-        const struct storage *s = &m->storage[t->storage];
-        uint64_t each = num_bytes(t->dtype);
-        if (s->kind != STORAGE_TILED || s->grid || s->tile_bytes == 0 || s->tile_bytes % each != 0)
-            continue;
-        uint64_t tile = s->tile_bytes / each, both = n / gcd(n, tile) * tile;
-        if (both * (size > each ? size : each) <= SLAB_BYTES_MAX)
-            n = both;
-    }
-    return n;
+    return dtype_is_block(t->dtype) && r->n_parts > 0 && r->part[0].n_ops > 0;
 }
 
 static uint64_t slab_of(const struct feed *f, size_t job)
@@ -141,62 +88,75 @@ static uint64_t slab_of(const struct feed *f, size_t job)
 
 /* ---- set-up ---- */
 
-static void each_input(const struct plan *p, const struct recipe *r, void *ctx,
-                       void (*fn)(void *ctx, const struct plan *p, uint32_t tensor))
+static enum status each_input(const struct plan *p, const struct recipe *r, void *ctx,
+                              enum status (*fn)(void *ctx, const struct plan *p, uint32_t tensor,
+                                                bool unpack, struct err *e),
+                              struct err *e)
 {
     for (size_t i = 0; i < r->n_parts; i++) {
         const struct part *q = &r->part[i];
         if (q->src < 0)
             continue;
-        fn(ctx, p, (uint32_t)q->src);
+        TRY(fn(ctx, p, (uint32_t)q->src, part_unpacks(q), e));
         for (size_t k = 0; k < q->n_ops; k++)
             if (q->op[k].kind == OP_ADD)
-                fn(ctx, p, q->op[k].operand);
+                TRY(fn(ctx, p, q->op[k].operand, false, e));
     }
+    return ST_OK;
 }
 
 struct needs {
-    struct resident *table;
+    struct sources *from;
     uint64_t slab, raw_bytes, decode_bytes;
 };
 
-static void count_input(void *ctx, const struct plan *p, uint32_t tensor)
+static enum status count_input(void *ctx, const struct plan *p, uint32_t tensor, bool unpack,
+                               struct err *e)
 {
     struct needs *n = ctx;
     const struct tensor *t = &p->src->tensor[tensor];
     const struct storage *s = &p->src->storage[t->storage];
-    uint64_t raw = n->slab * num_bytes(t->dtype);
+    uint64_t raw = n->slab * num_bytes(unpack ? DT_F32 : t->dtype);
+    if (s->kind == STORAGE_TILED && s->scratch_bytes > n->decode_bytes)
+        n->decode_bytes = s->scratch_bytes;
+    if (unpack) {
+        struct unpacked *u;
+        TRY(sources_unpacked(n->from, p->src, tensor, &u, e));
+        if (s->kind == STORAGE_TILED && s->tile_bytes > raw)
+            raw = s->tile_bytes; /* decoded on the way to a spool */
+        s = &u->s;
+        u->res.users++;
+    }
     if (s->kind == STORAGE_TILED)
         raw += s->tile_bytes;
-    n->table[t->storage].users++;
+    n->from->storage[t->storage].users++;
     if (raw > n->raw_bytes)
         n->raw_bytes = raw;
     if (s->kind == STORAGE_TILED && s->scratch_bytes > n->decode_bytes)
         n->decode_bytes = s->scratch_bytes;
+    return ST_OK;
 }
 
 /* What a thread needs over all jobs, and who uses which storage how often. */
 static enum status measure(struct state *s, struct needs *n, struct err *e)
 {
     const struct feed *f = s->f;
-    for (int k = 0; k < s->n_sides; k++) {
-        size_t count = f->plan[k]->src->n_storages;
-        s->table[k] = mem_zalloc(count + 1, sizeof *s->table[k]);
-        if (!s->table[k])
-            return err_nomem(e, count * sizeof *s->table[k]);
-    }
+    for (int k = 0; k < s->n_sides; k++)
+        TRY(sources_make(&s->from[k], f->plan[k]->src, e));
     n->raw_bytes = SLAB_BYTES; /* loading copies pass it too */
     for (size_t j = 0; j < f->n; j++) {
-        uint64_t slab = slab_of(f, j), elems = tensor_elems(target(f, j, 0));
-        n->slab = elems < slab ? elems : slab;
+        uint64_t slab = slab_of(f, j), elems = tensor_units(feed_target(f, j, 0));
         for (int k = 0; k < s->n_sides; k++) {
-            uint64_t bytes = n->slab * num_bytes(target(f, j, k)->dtype);
+            n->slab = elems < slab ? elems : slab;
+            uint64_t bytes = n->slab * num_bytes(feed_target(f, j, k)->dtype);
             if (bytes > s->data_bytes[k])
                 s->data_bytes[k] = bytes;
-            n->table = s->table[k];
-            each_input(f->plan[k], job_recipe(f, j, k), n, count_input);
+            n->from = &s->from[k];
+            if (packs(feed_target(f, j, k), feed_recipe(f, j, k)) && n->slab > OP_BLOCK)
+                n->slab = OP_BLOCK; /* blocks are made of that much at a time */
+            TRY(each_input(f->plan[k], feed_recipe(f, j, k), n, count_input, e));
             if (k == 0)
-                s->total_bytes += elems * num_bytes(target(f, j, k)->dtype);
+                s->total_bytes += elems * num_bytes(feed_target(f, j, k)->dtype);
         }
     }
     return ST_OK;
@@ -224,8 +184,13 @@ static enum status share_memory(struct state *s, const struct needs *n, struct e
         f->opt.threads > 0 && f->opt.threads < par_threads() ? f->opt.threads : par_threads();
     while (want > 1 && (uint64_t)want * s->slot_bytes > left / 2)
         want--;
-    s->n_slots = want;
-    uint64_t slots = (uint64_t)want * s->slot_bytes;
+    s->n_slots = s->n_threads = want;
+    /* commits come in order: small slabs done shall not wait for a large one with a thread each */
+    while (f->sink && want > 1 && s->n_slots < SLOTS_A_THREAD * want &&
+           (uint64_t)(s->n_slots + 1) * s->slot_bytes <=
+               (left / 8 < SLOTS_BYTES ? left / 8 : SLOTS_BYTES))
+        s->n_slots++;
+    uint64_t slots = (uint64_t)s->n_slots * s->slot_bytes;
     if (slots + floor > left && f->opt.memory)
         return err_set(e, ST_LIMIT, "memory", "one thread needs %llu bytes, --memory leaves %llu",
                        (unsigned long long)(s->slot_bytes + floor), (unsigned long long)left);
@@ -236,7 +201,8 @@ static enum status share_memory(struct state *s, const struct needs *n, struct e
                                       .dry = !f->sink,
                                       .spool_beside = f->spool_beside,
                                       .counts = &s->counts,
-                                      .n_slots = want};
+                                      .n_slots = s->n_slots,
+                                      .n_threads = want};
     s->budget.window_bytes = s->budget.panel_bytes;
     s->budget.windows = BATCH_WINDOWS;
     s->resident_room = s->budget.resident_bytes;
@@ -338,18 +304,20 @@ static enum status open_job(struct state *s, size_t number, struct job *j, struc
     j->number = number;
     j->slab = slab_of(f, number);
     j->lo = f->lo;
-    j->hi = f->hi ? f->hi : tensor_elems(target(f, number, 0));
+    j->hi = f->hi ? f->hi : tensor_units(feed_target(f, number, 0));
     j->n_slabs = j->hi > j->lo ? (j->hi - j->lo - 1) / j->slab + 1 : 1;
     for (int k = 0; k < s->n_sides && st == ST_OK; k++) {
         struct side *sd = &j->side[k];
-        st = side_make(sd, f->plan[k], target(f, number, k), job_recipe(f, number, k), s->table[k],
-                       e);
-        bool alone = sd->n_inputs == 1 && sd->n_parts == 1;
+        st = side_make(sd, f->plan[k], feed_target(f, number, k), feed_recipe(f, number, k),
+                       &s->from[k], e);
+        /* where blocks are made, slabs start anywhere in them */
+        bool alone = sd->n_inputs == 1 && sd->n_parts == 1 &&
+                     !packs(feed_target(f, number, k), feed_recipe(f, number, k));
         for (size_t i = 0; i < sd->n_inputs && st == ST_OK; i++)
             st = input_choose(&sd->input[i], alone, j->lo, j->slab, &s->budget, e);
     }
     if (st != ST_OK) {
-        const struct tensor *t = target(f, number, 0);
+        const struct tensor *t = feed_target(f, number, 0);
         err_in(e, t->name.p, t->name.n);
         close_job(s, j);
     } else {
@@ -376,7 +344,7 @@ static enum status fill_slab(struct state *s, struct job *j, uint64_t index, int
         enum status st =
             side_produce(&j->side[k], b->lo, b->n, b->data[k], &s->scratch[slot], &s->counts, e);
         if (st != ST_OK) {
-            const struct tensor *t = target(s->f, j->number, k);
+            const struct tensor *t = feed_target(s->f, j->number, k);
             err_in(e, t->name.p, t->name.n);
             return st;
         }
@@ -408,7 +376,7 @@ static enum status item_commit(void *ctx, uint64_t item, int slot, struct err *e
 {
     struct state *s = ctx;
     struct slab *b = &s->slab[slot];
-    const struct tensor *t = target(s->f, b->job, 0);
+    const struct tensor *t = feed_target(s->f, b->job, 0);
     (void)item;
     enum status st = ST_OK;
     if (s->f->sink->commit)
@@ -438,10 +406,12 @@ static enum status flush(struct state *s, struct err *e)
     if (s->n_jobs > 0 && s->f->sink) {
         struct par_job job = {.n_items = s->batch_items,
                               .n_slots = s->n_slots,
+                              .n_threads = s->n_threads,
                               .ctx = s,
                               .body = batch_body,
                               .commit = item_commit,
-                              .finish = item_finish};
+                              .finish = item_finish,
+                              .finish_alone = s->f->sink->finish_alone};
         st = par_run(&job, e);
     }
     for (size_t i = 0; i < s->n_jobs; i++)
@@ -525,6 +495,7 @@ static uint64_t cut(struct state *s, struct job *j, uint64_t lo, uint64_t hi)
         for (size_t i = 0; i < sd->n_parts; i++) {
             struct made_part *q = &sd->part[i];
             uint64_t p0 = part_floor(sd, q, lo), p1 = part_floor(sd, q, hi);
+            part_elems(sd, q, &p0, &p1);
             for (size_t x = 0; x < q->n_in; x++) {
                 struct input *in = &sd->input[q->first_in + x];
                 if (in->kind == IN_PANEL)
@@ -631,14 +602,16 @@ static enum status one_panel(struct state *s, struct ahead *a, uint64_t n, bool 
     if (!s->f->sink)
         return ST_OK;
     struct par_job fetch = {
-        .n_items = a->n_fetch, .n_slots = s->n_slots, .ctx = a, .body = fetch_body};
+        .n_items = a->n_fetch, .n_slots = s->n_threads, .ctx = a, .body = fetch_body};
     TRY(par_run(&fetch, e));
     struct par_job eat = {.n_items = n,
                           .n_slots = s->n_slots,
+                          .n_threads = s->n_threads,
                           .ctx = a,
                           .body = ahead_body,
                           .commit = ahead_commit,
-                          .finish = ahead_finish};
+                          .finish = ahead_finish,
+                          .finish_alone = s->f->sink->finish_alone};
     return par_run(&eat, e);
 }
 
@@ -666,7 +639,7 @@ static enum status run_alone(struct state *s, struct job *j, struct err *e)
     }
     mem_free(a.fetch);
     if (st != ST_OK) {
-        const struct tensor *t = target(s->f, j->number, 0);
+        const struct tensor *t = feed_target(s->f, j->number, 0);
         err_in(e, t->name.p, t->name.n);
     }
     return st;
@@ -687,7 +660,7 @@ static enum status add_to_batch(struct state *s, const struct job *j, struct err
     s->job[s->n_jobs] = *j;
     s->job[s->n_jobs++].first_item = s->batch_items;
     s->batch_items += j->n_slabs;
-    s->batch_bytes += (j->hi - j->lo) * num_bytes(target(s->f, j->number, 0)->dtype);
+    s->batch_bytes += (j->hi - j->lo) * num_bytes(feed_target(s->f, j->number, 0)->dtype);
     return ST_OK;
 }
 
@@ -696,11 +669,13 @@ static uint64_t strided_bytes(const struct feed *f, size_t job)
 {
     uint64_t sum = 0;
     for (int k = 0; k < (f->plan[1] ? 2 : 1); k++) {
-        const struct recipe *r = job_recipe(f, job, k);
+        const struct recipe *r = feed_recipe(f, job, k);
         for (size_t i = 0; i < r->n_parts; i++) {
             const struct part *q = &r->part[i];
             int64_t lo, hi;
             if (q->src < 0 || kept_is_c(q->view))
+                continue;
+            if (part_unpacks(q))
                 continue;
             kept_bounds(q->view, &lo, &hi);
             sum += (uint64_t)(hi - lo) * num_bytes(f->plan[k]->src->tensor[q->src].dtype);
@@ -753,9 +728,7 @@ enum status feed_run(const struct feed *f, struct run_cost *cost, struct err *e)
         /* what was read is what was there when we looked first */
         for (size_t i = 0; st == ST_OK && i < f->plan[k]->src->n_files; i++)
             st = file_check(f->plan[k]->src->file[i], e);
-        for (size_t i = 0; s.table[k] && i < f->plan[k]->src->n_storages; i++)
-            resident_free(&s.table[k][i]);
-        mem_free(s.table[k]);
+        sources_free(&s.from[k], f->plan[k]->src);
     }
     for (int i = 0; s.scratch && i < s.n_slots; i++)
         mem_pages_free(s.scratch[i].base, s.scratch[i].base_bytes);
@@ -771,7 +744,7 @@ enum status feed_run(const struct feed *f, struct run_cost *cost, struct err *e)
             .spool_bytes = s.counts.spool_bytes,
             .read_amplification =
                 s.read_needed ? (double)s.counts.bytes_fetched / (double)s.read_needed : 1,
-            .threads = s.n_slots,
+            .threads = s.n_threads,
             .n_decodes = s.counts.n_decodes};
     return st;
 }

@@ -14,21 +14,31 @@ static uint64_t tile_raw(const struct storage *s, uint64_t t)
 }
 
 void input_init(struct input *in, const struct model *m, const struct view_kept *v, uint32_t tensor,
-                struct resident *table)
+                bool unpack, const struct sources *x)
 {
     const struct tensor *t = &m->tensor[tensor];
     const struct dtype_info *d = dtype_info(t->dtype);
     memset(in, 0, sizeof *in);
     in->m = m;
     in->s = &m->storage[t->storage];
-    in->res = &table[t->storage];
+    in->res = &x->storage[t->storage];
     in->dtype = t->dtype;
+    if (unpack) {
+        in->blocks = x->tensor[tensor];
+        in->s = &in->blocks->s;
+        in->res = &in->blocks->res;
+        in->dtype = DT_F32;
+        d = dtype_info(DT_F32);
+    }
     in->packed = d->bits < 8 && !t->unpacked;
     in->tidy = d->bits < 8 && t->unpacked;
     in->swap = in->s->big_endian && d->swap_bytes > 1 ? d->swap_bytes : 0;
-    in->size = num_bytes(t->dtype);
+    in->size = num_bytes(in->dtype);
     view_load(&in->v, v);
-    view_collapse(&in->v);
+    if (d->kind != DK_BLOCK)
+        view_collapse(&in->v);
+    else if (!view_to_blocks(&in->v, d->block_elems, d->block_bytes))
+        in->v.n_axes = 0; /* plan_prove has said no to such */
     in->contiguous = view_is_c(&in->v);
     view_bounds(&in->v, &in->lo, &in->hi);
 }
@@ -101,6 +111,9 @@ enum status input_choose(struct input *in, bool alone, uint64_t first, uint64_t 
         in->contiguous = true;
         return ST_OK;
     }
+    if (in->blocks &&
+        (in->blocks->base->kind == STORAGE_TILED || in->blocks->base->kind == STORAGE_STREAM))
+        TRY(resident_load(in->blocks->base, in->blocks->base_res, b, e));
     switch (s->kind) {
     case STORAGE_MEMORY:
         in->kind = IN_MEMORY;
@@ -130,6 +143,14 @@ enum status input_choose(struct input *in, bool alone, uint64_t first, uint64_t 
     return ST_OK;
 }
 
+static void leave(struct resident *r, struct input_budget *b)
+{
+    if (r->users > 0 && --r->users == 0 && r->ready) {
+        b->resident_bytes += r->mem_bytes;
+        resident_free(r);
+    }
+}
+
 void input_close(struct input *in, struct input_budget *b)
 {
     if (in->stream_open)
@@ -140,10 +161,9 @@ void input_close(struct input *in, struct input_budget *b)
     in->piece = NULL;
     mem_pages_free(in->buf, in->buf_cap);
     in->buf = NULL;
-    if (in->res->users > 0 && --in->res->users == 0 && in->res->ready) {
-        b->resident_bytes += in->res->mem_bytes;
-        resident_free(in->res);
-    }
+    leave(in->res, b);
+    if (in->blocks)
+        leave(in->blocks->base_res, b);
 }
 
 /* ---- reading ---- */

@@ -26,6 +26,27 @@ struct resident {
     struct spool *spool;
 };
 
+/* A tensor of blocks as the float32 storage that OP_UNPACK makes of it, tile by tile (unpack.c).
+ * What lies over it (slabs, panels, spools) is what lies over any tiled storage. */
+#define UNPACK_ELEMS ((uint64_t)65536) /* of a tile; whole blocks of every type */
+struct unpacked {
+    struct storage s; /* TILED, float32; s.priv is this */
+    struct resident res;
+    const struct storage *base;
+    struct resident *base_res; /* of base; loaded first where base is no plain bytes */
+    enum dtype dtype;          /* the block type */
+};
+/* What the storages of one plan's source have turned into so far. */
+struct sources {
+    struct resident *storage; /* per storage of the source */
+    struct unpacked **tensor; /* per tensor of the source; NULL: not unpacked. May be NULL */
+};
+MUSTCHECK enum status sources_make(struct sources *x, const struct model *m, struct err *e);
+/* A tensor's float32 storage, made when first asked for. */
+MUSTCHECK enum status sources_unpacked(struct sources *x, const struct model *m, uint32_t tensor,
+                                       struct unpacked **out, struct err *e);
+void sources_free(struct sources *x, const struct model *m);
+
 /* A fetched box: one range of the view's C order. */
 struct piece_box {
     uint64_t lo, hi;
@@ -42,13 +63,14 @@ struct piece_box {
 struct input {
     const struct model *m;
     const struct storage *s;
-    struct resident *res; /* of s */
-    enum dtype dtype;
-    bool packed;   /* sub-byte, several elements a byte */
-    bool tidy;     /* sub-byte, one a byte: mask what a file may hold */
-    size_t swap;   /* unit to reverse, 0 = none */
-    size_t size;   /* bytes of an element (packed: 1, after unpacking) */
-    struct view v; /* collapsed */
+    struct resident *res;    /* of s */
+    struct unpacked *blocks; /* UNPACK: s and res are its own */
+    enum dtype dtype;        /* of the elements it gives: float32 after UNPACK */
+    bool packed;             /* sub-byte, several elements a byte */
+    bool tidy;               /* sub-byte, one a byte: mask what a file may hold */
+    size_t swap;             /* unit to reverse, 0 = none */
+    size_t size;             /* bytes of an element (packed: 1, after unpacking) */
+    struct view v;           /* collapsed; raw blocks are viewed as bytes, an element each */
     bool contiguous;
     int64_t lo, hi; /* elements touched in the storage */
     enum input_kind kind;
@@ -94,13 +116,13 @@ struct input_budget {
     bool dry; /* cost only: nothing is opened, mapped or decoded */
     const char *spool_beside;
     struct feed_counts *counts;
-    struct scratch *scratch; /* one per thread */
-    int n_slots;
+    struct scratch *scratch; /* one per slot */
+    int n_slots, n_threads;
 };
 
-/* Describes the view; no I/O. */
+/* Describes the view; no I/O. unpack: the tensor is in x->tensor and OP_UNPACK comes first. */
 void input_init(struct input *in, const struct model *m, const struct view_kept *v, uint32_t tensor,
-                struct resident *table);
+                bool unpack, const struct sources *x);
 /* Chooses and opens. alone: the only input of its tensor, whose order is the view's; slabs of
  * `slab` elements start at element `first`. */
 MUSTCHECK enum status input_choose(struct input *in, bool alone, uint64_t first, uint64_t slab,

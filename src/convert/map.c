@@ -3,6 +3,7 @@
  */
 #include "base/checked.h"
 #include "base/mem.h"
+#include "convert/block.h"
 #include "convert/map_int.h"
 #include "framework/recognise.h"
 #include <stdlib.h>
@@ -275,7 +276,22 @@ static enum status across(struct mapping *m, struct err *e)
 
 /* ---- from made tensors to a plan ---- */
 
-static enum status dtype_of(struct mapping *m, struct str name, enum role role, enum dtype have,
+/* Does --dtype without a pattern speak of this tensor? Weights that are floats of some kind; to
+ * blocks only such whose rows fill them, matrices and larger, and no blocks that lost already. */
+static bool by_default(const struct tensor *t, enum dtype have, enum dtype to)
+{
+    const struct dtype_info *d = dtype_info(to);
+    enum dtype_kind kind = dtype_info(have)->kind;
+    if (t->role != ROLE_PARAMETER && t->role != ROLE_BUFFER && t->role != ROLE_STATISTIC &&
+        t->role != ROLE_EMA)
+        return false;
+    if (d->kind == DK_BLOCK)
+        return kind == DK_FLOAT && t->n_dims > 1 && t->dim[t->n_dims - 1] % d->block_elems == 0;
+    return (kind == DK_FLOAT || kind == DK_BLOCK) && d->kind == DK_FLOAT;
+}
+
+/* t is the target's so far: name, role, shape. */
+static enum status dtype_of(struct mapping *m, const struct tensor *t, enum dtype have,
                             enum dtype *out, struct err *e)
 {
     *out = have;
@@ -292,25 +308,35 @@ static enum status dtype_of(struct mapping *m, struct str name, enum role role, 
         if (to == DT_NONE)
             return err_set(e, ST_USAGE, "unknown-dtype", "no element type is called %.*s",
                            STR_ARG(type));
-        if (glob.p ? !str_glob(glob, name)
-                   : dtype_info(have)->kind != DK_FLOAT || dtype_info(to)->kind != DK_FLOAT ||
-                         (role != ROLE_PARAMETER && role != ROLE_BUFFER && role != ROLE_STATISTIC &&
-                          role != ROLE_EMA))
-            continue;
-        *out = to;
+        if (glob.p ? str_glob(glob, t->name) : by_default(t, have, to))
+            *out = to;
     }
-    return ST_OK;
+    if (*out == have || !dtype_is_block(*out) || block_packs(*out))
+        return ST_OK;
+    enum status st = err_set(e, ST_CANNOT, "no-packing",
+                             "%s blocks are carried and unpacked, not made: q8_0 and q4_0 are",
+                             dtype_info(*out)->name);
+    err_in(e, t->name.p, t->name.n);
+    return st;
 }
 
-static enum status add_cast(struct mapping *m, struct part *q, enum dtype to, struct err *e)
+/* From one type to another: blocks are unpacked to float32 first, and packed out of it last. */
+static enum status add_cast(struct mapping *m, struct part *q, enum dtype from, enum dtype to,
+                            struct err *e)
 {
-    q->op = ARENA_NEW(m->a, struct op);
+    q->op = ARENA_ARRAY(m->a, struct op, 3);
     if (!q->op)
-        return err_nomem(e, sizeof *q->op);
-    q->n_ops = 1;
-    q->op->kind = OP_CAST;
-    q->op->to = to;
-    q->op->allow_overflow = m->o->allow_overflow;
+        return err_nomem(e, 3 * sizeof *q->op);
+    if (dtype_is_block(from)) {
+        q->op[q->n_ops++].kind = OP_UNPACK;
+        from = DT_F32;
+    }
+    if (dtype_is_block(to) && from != DT_F32)
+        q->op[q->n_ops++] =
+            (struct op){.kind = OP_CAST, .to = DT_F32, .allow_overflow = m->o->allow_overflow};
+    if (to != from)
+        q->op[q->n_ops++] =
+            (struct op){.kind = OP_CAST, .to = to, .allow_overflow = m->o->allow_overflow};
     return ST_OK;
 }
 
@@ -384,7 +410,7 @@ static enum status put_tensor(struct mapping *m, struct made *d, struct recipe *
     if (s && d->n_takes == 1)
         t->unpacked = false;
     TRY(parts_of(m, d, t, r, e));
-    TRY(dtype_of(m, d->name, t->role, have, &t->dtype, e));
+    TRY(dtype_of(m, t, have, &t->dtype, e));
     for (size_t i = 0; i < d->n_takes; i++) {
         const struct take *k = &d->take[i];
         if (m->src->tensor[k->src].dtype != have)
@@ -396,7 +422,7 @@ static enum status put_tensor(struct mapping *m, struct made *d, struct recipe *
         else
             m->used[k->src] = true;
         if (t->dtype != have && !k->zero)
-            TRY(add_cast(m, &r->part[i], t->dtype, e));
+            TRY(add_cast(m, &r->part[i], have, t->dtype, e));
     }
     if (d->n_takes == 0)
         TRY(map_ledger(m, LEDGER_SYNTH, d->name, tensor_elems(t), d->harmless, d->why, e));

@@ -98,7 +98,8 @@ enum status map_tree(struct mapping *m, struct err *e)
     for (struct node *n = root; n; n = node_step(root, n)) {
         bool harmless;
         const char *what = said(n, &harmless);
-        if (!what || n == root || (carried && (n->kind != NODE_OPAQUE || archive)))
+        if (!what || (n == root && n->kind != NODE_OPAQUE) ||
+            (carried && (n->kind != NODE_OPAQUE || archive)))
             continue;
         if (n->kind == NODE_DICT && held && m->target && m->target->tree)
             continue; /* any tree has empty groups */
@@ -110,6 +111,8 @@ enum status map_tree(struct mapping *m, struct err *e)
             continue;
         struct str path;
         TRY(node_path(root, n, m->a, &path, e));
+        if (n == root)
+            path = STR("(the object itself)");
         TRY(map_ledger(m, LEDGER_DROP, path, 0, harmless || asked, str_from(what), e));
     }
     return ST_OK;

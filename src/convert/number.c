@@ -201,6 +201,8 @@ enum dtype num_half(enum dtype t)
 bool num_castable(enum dtype a, enum dtype b)
 {
     bool ca = dtype_info(a)->kind == DK_COMPLEX, cb = dtype_info(b)->kind == DK_COMPLEX;
+    if (dtype_is_block(a) || dtype_is_block(b))
+        return false; /* op.h and block.h */
     return a != DT_NONE && b != DT_NONE && (a == b || !ca || cb || b == DT_BOOL);
 }
 

@@ -2,6 +2,7 @@
  * they are value changes that a mapping asked for, never part of a lossless path.
  */
 #include "convert/op.h"
+#include "convert/block.h"
 #include "convert/kernel.h"
 #include "convert/number.h"
 #include <string.h>
@@ -111,7 +112,8 @@ void op_apply(const struct op *op, enum dtype from, const void *src, const void 
     *out = from;
     if (op->kind == OP_CAST) {
         *out = op->to;
-        size_t at = op_cast(from, src, op->to, dst, n);
+        size_t at = dtype_is_block(op->to) ? block_pack(op->to, src, dst, n)
+                                           : op_cast(from, src, op->to, dst, n);
         if (!op->allow_overflow)
             *bad = at;
         return;
@@ -140,8 +142,13 @@ enum dtype op_chain_type(const struct op *op, size_t n_ops, enum dtype from)
         enum dtype_kind k = dtype_info(from)->kind;
         bool ok = k != DK_BLOCK;
         switch (op[i].kind) {
+        case OP_UNPACK:
+            ok = !ok;
+            from = DT_F32;
+            break;
         case OP_CAST:
-            ok = ok && num_castable(from, op[i].to) && dtype_info(op[i].to)->kind != DK_BLOCK;
+            ok = ok && (dtype_is_block(op[i].to) ? from == DT_F32 && block_packs(op[i].to)
+                                                 : num_castable(from, op[i].to));
             from = op[i].to;
             break;
         case OP_ADD:

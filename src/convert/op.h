@@ -12,7 +12,8 @@
 
 /* One op on n <= OP_BLOCK elements of type `from`; *out receives the type after it. operand: n
  * elements of `from` (ADD). dst may be src but for casts. *bad is the index of the first element
- * that has no place in the target, n when none (the caller names the tensor). */
+ * that has no place in the target, n when none (the caller names the tensor). A cast to a block
+ * type takes whole blocks. UNPACK is no op of this function: inputs do it (input.h). */
 void op_apply(const struct op *op, enum dtype from, const void *src, const void *operand, void *dst,
               size_t n, enum dtype *out, size_t *bad);
 /* Cast of n elements, by a kernel where there is one. Returns the first overflow, n when none. */

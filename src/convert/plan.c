@@ -118,6 +118,34 @@ enum status plan_identity(struct plan *p, struct err *e)
     return ST_OK;
 }
 
+enum status plan_unpack(struct plan *p, struct err *e)
+{
+    for (size_t i = 0; i < p->dst.n_tensors; i++) {
+        struct tensor *t = &p->dst.tensor[i];
+        struct recipe *r = &p->recipe[i];
+        bool packs = false;
+        if (!dtype_is_block(t->dtype))
+            continue;
+        for (size_t k = 0; k < r->n_parts; k++)
+            packs |= r->part[k].src < 0 || r->part[k].n_ops > 0;
+        if (packs)
+            continue;
+        for (size_t k = 0; k < r->n_parts; k++) {
+            struct op *op = ARENA_NEW(&p->dst.arena, struct op);
+            if (!op)
+                return err_nomem(e, sizeof *op);
+            op->kind = OP_UNPACK;
+            r->part[k].op = op;
+            r->part[k].n_ops = 1;
+        }
+        t->dtype = DT_F32;
+    }
+    for (size_t i = 0; i < p->dst.n_tensors; i++)
+        if (p->dst.tensor[i].alias_of >= 0)
+            p->dst.tensor[i].dtype = p->dst.tensor[p->dst.tensor[i].alias_of].dtype;
+    return ST_OK;
+}
+
 /* ---- proof ---- */
 
 static enum status broken(const struct plan *p, size_t t, const char *code, const char *why,
@@ -223,6 +251,11 @@ static bool inside(const struct model *m, const struct tensor *s, const struct v
         return false;
     if (s->unpacked)
         return (uint64_t)hi <= m->storage[s->storage].raw_bytes;
+    if (dtype_is_block(s->dtype)) { /* the last element's block counts whole */
+        uint64_t each = dtype_info(s->dtype)->block_elems;
+        return dtype_span(s->dtype, ((uint64_t)hi + each - 1) / each * each, &bits) &&
+               bits <= m->storage[s->storage].raw_bytes;
+    }
     return mul_u64((uint64_t)hi, dtype_info(s->dtype)->bits, &bits) &&
            bits / 8 + (bits % 8 != 0) <= m->storage[s->storage].raw_bytes;
 }
@@ -249,10 +282,44 @@ static enum status prove_ops(const struct plan *p, size_t t, const struct part *
                 !inside(p->src, s, op->view))
                 return broken(p, t, "plan-ops", "an operand that does not fit its part", e);
         }
+        if (i > 0 && op->kind == OP_UNPACK)
+            return broken(p, t, "plan-ops", "blocks are unpacked first", e);
         now = op_chain_type(op, 1, now);
     }
     if (now != d->dtype)
         return broken(p, t, "plan-ops", "the ops do not end in the target's element type", e);
+    return ST_OK;
+}
+
+static enum status block_cut(const struct plan *p, size_t t, const char *code, enum dtype type,
+                             const char *why, struct err *e)
+{
+    enum status st = err_set(e, ST_CANNOT, code, "%s: blocks of %u elements %s",
+                             dtype_info(type)->name, dtype_info(type)->block_elems, why);
+    err_in(e, p->dst.tensor[t].name.p, p->dst.tensor[t].name.n);
+    return st;
+}
+
+/* Blocks are carried whole and in order, and made of whole rows. */
+static enum status prove_blocks(const struct plan *p, size_t t, const struct part *q, struct err *e)
+{
+    const struct tensor *d = &p->dst.tensor[t];
+    const struct dtype_info *to = dtype_info(d->dtype), *from = NULL;
+    struct view v;
+    if (to->kind == DK_BLOCK) {
+        size_t last = d->n_dims - 1u;
+        if (d->n_dims == 0 || d->dim[last] % to->block_elems != 0 ||
+            q->lo[last] % to->block_elems != 0 || q->hi[last] % to->block_elems != 0)
+            return block_cut(p, t, "block-shape", d->dtype, "do not fill the rows", e);
+    }
+    if (q->src >= 0)
+        from = dtype_info(p->src->tensor[q->src].dtype);
+    if (!from || from->kind != DK_BLOCK || q->n_ops > 0)
+        return ST_OK;
+    view_load(&v, q->view);
+    if (!view_to_blocks(&v, from->block_elems, from->block_bytes))
+        return block_cut(p, t, "block-view", p->src->tensor[q->src].dtype,
+                         "cannot be cut or turned: ask for --dtype float32", e);
     return ST_OK;
 }
 
@@ -262,6 +329,7 @@ static enum status prove_part(const struct plan *p, size_t t, const struct part 
     for (size_t k = 0; k < d->n_dims; k++)
         if (q->lo[k] > q->hi[k] || q->hi[k] > d->dim[k])
             return broken(p, t, "plan-tiling", "a part reaches outside the tensor", e);
+    TRY(prove_blocks(p, t, q, e));
     if (q->src < 0)
         return q->n_ops == 0 ? ST_OK : broken(p, t, "plan-ops", "a fill takes no ops", e);
     if ((uint64_t)q->src >= p->src->n_tensors)

@@ -8,10 +8,13 @@
 #include "model/model.h"
 
 /* What an op does to values. Byte order and sub-byte packing of the source are undone by the engine
- * before the first op and need no op. */
+ * before the first op and need no op. Block types are carried as raw blocks unless UNPACK comes
+ * first. */
 enum op_kind {
-    OP_CAST, /* to op.to; round to nearest even, integer code */
-    OP_ADD,  /* + operand (same dtype, broadcast by stride 0): bias sums */
+    OP_UNPACK, /* blocks to float32; only as the first op, of a source of a block type */
+    OP_CAST,   /* to op.to; round to nearest even, integer code. float32 to a block type that
+                  block_packs says yes to: only as the last op, into a target of that type */
+    OP_ADD,    /* + operand (same dtype, broadcast by stride 0): bias sums */
     OP_NEG,
     OP_SCALE /* * op.scale (exact powers of two and the like; dtype kept) */
 };
@@ -59,6 +62,11 @@ struct plan {
     struct buf spelling; /* what dst.spelling is, where the mapping wrote it */
     uint64_t elems_read, elems_dropped, elems_written, elems_synth;
 };
+/* Do blocks come out of the source as float32? */
+static inline bool part_unpacks(const struct part *q)
+{
+    return q->n_ops > 0 && q->op[0].kind == OP_UNPACK;
+}
 /* A part's view, and a box of its dims at the target's origin. `k` outlives the part; the other
  * keeps v in `a`. */
 void part_share_view(struct part *q, const struct view_kept *k);
@@ -78,9 +86,14 @@ MUSTCHECK enum status plan_shape(struct plan *p, struct tensor *t, const struct 
 /* The identity: every tensor under its own name, axes and dtype; tree, attachments, meta shared
  * with the source. Base of hashing, comparing and container changes. */
 MUSTCHECK enum status plan_identity(struct plan *p, struct err *e);
+/* Target tensors of block types become float32, unpacked: for comparing and computing. Before
+ * plan_prove; recipes that pack stay as they are. */
+MUSTCHECK enum status plan_unpack(struct plan *p, struct err *e);
 /* Proves every recipe: boxes tile the target exactly once, views have the boxes' dims and lie
  * inside their storages, op chains end in the target dtype; fills the ledger's element counts.
- * ST_BUG when a mapping broke its promise; ST_INPUT "output-too-big" when the target passes
- * max_output (0 = the larger of 1 GiB and 64 times the input). */
+ * ST_CANNOT "block-view" where blocks would have to be cut or turned, "block-shape" where a
+ * target's rows do not fill its blocks. ST_BUG when a mapping broke its promise; ST_INPUT
+ * "output-too-big" when the target passes max_output (0 = the larger of 1 GiB and 64 times the
+ * input). */
 MUSTCHECK enum status plan_prove(struct plan *p, uint64_t max_output, struct err *e);
 #endif

@@ -8,20 +8,29 @@
 #define CACHE_BYTES ((uint64_t)1 << 20)
 #define CACHE_COLS 256 /* bytes of a source row taken at a time */
 
+/* An extent or a place along axis d, in units. */
+static uint64_t along(const struct tensor *t, size_t d, uint64_t x)
+{
+    return d + 1 == t->n_dims ? dtype_units(t->dtype, x) : x;
+}
+
 static void place_part(struct made_part *q, const struct part *p, const struct tensor *dst)
 {
     uint64_t step = 1;
     bool whole = true; /* the axes below are covered completely */
     q->p = p;
-    q->n_elems = q->run = 1;
+    q->op = part_unpacks(p) ? p->op + 1 : p->op;
+    q->n_ops = part_unpacks(p) ? p->n_ops - 1 : p->n_ops;
+    q->packs = q->n_ops > 0 && dtype_is_block(dst->dtype);
+    q->n_units = q->run = 1;
     for (size_t d = dst->n_dims; d-- > 0;) {
-        uint64_t extent = p->hi[d] - p->lo[d];
-        q->n_elems *= extent;
-        q->base += p->lo[d] * step;
-        step *= dst->dim[d];
+        uint64_t extent = along(dst, d, p->hi[d] - p->lo[d]), all = along(dst, d, dst->dim[d]);
+        q->n_units *= extent;
+        q->base += along(dst, d, p->lo[d]) * step;
+        step *= all;
         if (whole)
             q->run *= extent;
-        whole = whole && extent == dst->dim[d];
+        whole = whole && extent == all;
     }
     /* axes of extent 1 above do not break a run */
     if (q->run == 0)
@@ -29,7 +38,7 @@ static void place_part(struct made_part *q, const struct part *p, const struct t
 }
 
 enum status side_make(struct side *sd, const struct plan *p, const struct tensor *dst,
-                      const struct recipe *r, struct resident *table, struct err *e)
+                      const struct recipe *r, const struct sources *x, struct err *e)
 {
     size_t n_inputs = 0;
     memset(sd, 0, sizeof *sd);
@@ -52,11 +61,12 @@ enum status side_make(struct side *sd, const struct plan *p, const struct tensor
         place_part(q, part, dst);
         q->first_in = sd->n_inputs;
         if (part->src >= 0) {
-            input_init(&sd->input[sd->n_inputs++], p->src, part->view, (uint32_t)part->src, table);
+            input_init(&sd->input[sd->n_inputs++], p->src, part->view, (uint32_t)part->src,
+                       part_unpacks(part), x);
             for (size_t k = 0; k < part->n_ops; k++)
                 if (part->op[k].kind == OP_ADD)
                     input_init(&sd->input[sd->n_inputs++], p->src, part->op[k].view,
-                               part->op[k].operand, table);
+                               part->op[k].operand, false, x);
         }
         q->n_in = sd->n_inputs - q->first_in;
     }
@@ -76,18 +86,18 @@ static uint64_t run_start(const struct side *sd, const struct made_part *q, uint
     const struct tensor *t = sd->dst;
     uint64_t at = q->base, step = 1, p = r * q->run;
     for (size_t d = t->n_dims; d-- > 0;) {
-        uint64_t extent = q->p->hi[d] - q->p->lo[d];
+        uint64_t extent = along(t, d, q->p->hi[d] - q->p->lo[d]);
         at += p % extent * step;
         p /= extent;
-        step *= t->dim[d];
+        step *= along(t, d, t->dim[d]);
     }
     return at;
 }
 
 uint64_t part_floor(const struct side *sd, const struct made_part *q, uint64_t x)
 {
-    uint64_t lo = 0, hi = q->n_elems / q->run; /* runs [0, lo) start below x */
-    if (q->n_elems == 0 || x <= q->base)
+    uint64_t lo = 0, hi = q->n_units / q->run; /* runs [0, lo) start below x */
+    if (q->n_units == 0 || x <= q->base)
         return 0;
     while (lo < hi) {
         uint64_t mid = lo + (hi - lo) / 2;
@@ -102,7 +112,16 @@ uint64_t part_floor(const struct side *sd, const struct made_part *q, uint64_t x
     return (lo - 1) * q->run + (in < q->run ? in : q->run);
 }
 
-/* Elements [p0, p1) of the part, dense at src, to their places; dst is target index lo. */
+void part_elems(const struct side *sd, const struct made_part *q, uint64_t *p0, uint64_t *p1)
+{
+    const struct dtype_info *d = dtype_info(sd->dst->dtype);
+    if (!q->packs)
+        return;
+    *p0 = *p0 / d->block_bytes * d->block_elems;
+    *p1 = (*p1 + d->block_bytes - 1) / d->block_bytes * d->block_elems;
+}
+
+/* Units [p0, p1) of the part, dense at src, to their places; dst is target index lo. */
 static void scatter(const struct side *sd, const struct made_part *q, uint64_t p0, uint64_t p1,
                     const uint8_t *src, uint8_t *dst, uint64_t lo, size_t size)
 {
@@ -145,10 +164,10 @@ static enum status run_ops(struct side *sd, const struct made_part *q, uint64_t 
 {
     enum dtype now = sd->input[q->first_in].dtype;
     size_t operand = q->first_in + 1;
-    for (size_t k = 0; k < q->p->n_ops; k++) {
-        const struct op *op = &q->p->op[k];
+    for (size_t k = 0; k < q->n_ops; k++) {
+        const struct op *op = &q->op[k];
         const uint8_t *with = NULL;
-        uint8_t *to = k + 1 == q->p->n_ops ? out : sc->block[k % 2];
+        uint8_t *to = k + 1 == q->n_ops ? out : sc->block[k % 2];
         enum dtype next;
         size_t bad;
         if (op->kind == OP_ADD)
@@ -178,9 +197,9 @@ static uint64_t cache_end(const struct input *in, uint64_t p0, uint64_t p1)
 static bool turn_and_cast(const struct input *in, const struct made_part *q, uint64_t p0,
                           uint64_t p1, uint8_t *dst)
 {
-    const struct op *op = q->p->op;
+    const struct op *op = q->op;
     bool over;
-    return q->p->n_ops == 1 && op->kind == OP_CAST && op->to == DT_BF16 && in->dtype == DT_F32 &&
+    return q->n_ops == 1 && op->kind == OP_CAST && op->to == DT_BF16 && in->dtype == DT_F32 &&
            in->kind == IN_MEMORY && in->swap == 0 &&
            gather_bf16(&in->v, p0, p1, in->origin, dst, &over) && (!over || op->allow_overflow);
 }
@@ -199,10 +218,10 @@ static enum status make_range(struct side *sd, const struct made_part *q, uint64
     const uint8_t *got;
     if (direct && turn_and_cast(in, q, p0, p1, direct))
         return ST_OK;
-    if (!in->packed && (!in->contiguous || in->kind == IN_TILES || q->p->n_ops == 0)) {
-        uint8_t *to = direct && q->p->n_ops == 0 ? direct : sc->raw;
+    if (!in->packed && (!in->contiguous || in->kind == IN_TILES || q->n_ops == 0)) {
+        uint8_t *to = direct && q->n_ops == 0 ? direct : sc->raw;
         TRY(input_get(in, p0, p1 - p0, to, sc, c, &whole, e));
-        if (q->p->n_ops == 0) {
+        if (q->n_ops == 0) {
             if (!direct)
                 scatter(sd, q, p0, p1, whole, dst, lo, size);
             else if (whole != direct)
@@ -212,17 +231,38 @@ static enum status make_range(struct side *sd, const struct made_part *q, uint64
     }
     for (uint64_t p = p0; p < p1; p += OP_BLOCK) {
         uint64_t n = p1 - p < OP_BLOCK ? p1 - p : OP_BLOCK;
-        uint8_t *out = direct ? direct + (p - p0) * size : sc->block[(q->p->n_ops + 1) % 2];
+        uint8_t *out = direct ? direct + (p - p0) * size : sc->block[(q->n_ops + 1) % 2];
         if (whole)
             got = whole + (p - p0) * in->size;
         else
             TRY(input_get(in, p, n, sc->raw, sc, c, &got, e));
-        if (q->p->n_ops > 0)
+        if (q->n_ops > 0)
             TRY(run_ops(sd, q, p, n, got, out, sc, c, e));
         else
             memcpy(out, got, n * size);
         if (!direct)
             scatter(sd, q, p, p + n, out, dst, lo, size);
+    }
+    return ST_OK;
+}
+
+/* Units [p0, p1) of a part that packs: its blocks are made whole, those that the range cuts too. */
+static enum status pack_range(struct side *sd, const struct made_part *q, uint64_t p0, uint64_t p1,
+                              uint8_t *dst, uint64_t lo, struct scratch *sc, struct feed_counts *c,
+                              struct err *e)
+{
+    struct input *in = &sd->input[q->first_in];
+    uint64_t x0 = p0, x1 = p1, most = OP_BLOCK / 2;
+    part_elems(sd, q, &x0, &x1);
+    for (uint64_t x = x0; x < x1; x += most) {
+        uint64_t n = x1 - x < most ? x1 - x : most;
+        uint64_t u0 = dtype_units(sd->dst->dtype, x), u1 = dtype_units(sd->dst->dtype, x + n);
+        uint64_t cut0 = u0 > p0 ? u0 : p0, cut1 = u1 < p1 ? u1 : p1;
+        uint8_t *out = sc->block[(q->n_ops + 1) % 2];
+        const uint8_t *got;
+        TRY(input_get(in, x, n, sc->raw, sc, c, &got, e));
+        TRY(run_ops(sd, q, x, n, got, out, sc, c, e));
+        scatter(sd, q, cut0, cut1, out + (cut0 - u0), dst, lo, 1);
     }
     return ST_OK;
 }
@@ -236,8 +276,10 @@ static enum status make_part(struct side *sd, const struct made_part *q, uint64_
         return ST_OK;
     }
     const struct input *in = &sd->input[q->first_in];
+    if (q->packs)
+        return pack_range(sd, q, p0, p1, dst, lo, sc, c, e);
     for (uint64_t end; p0 < p1; p0 = end) {
-        end = q->p->n_ops > 0 && !in->contiguous ? cache_end(in, p0, p1) : p1;
+        end = q->n_ops > 0 && !in->contiguous ? cache_end(in, p0, p1) : p1;
         TRY(make_range(sd, q, p0, end, dst, lo, sc, c, e));
     }
     return ST_OK;

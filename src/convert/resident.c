@@ -204,7 +204,7 @@ enum status resident_load(const struct storage *s, struct resident *r, struct in
                               s->kind == STORAGE_TILED
                                   ? s->n_tiles
                                   : s->raw_bytes / COPY_BYTES + (s->raw_bytes % COPY_BYTES != 0),
-                          .n_slots = b->n_slots,
+                          .n_slots = b->n_threads,
                           .ctx = &j,
                           .body = s->grid                    ? load_box
                                   : s->kind == STORAGE_TILED ? load_tile

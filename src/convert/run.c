@@ -70,7 +70,7 @@ static enum status hash_commit(void *ctx, const struct slab *b, int slot, struct
     const struct tensor *t = &h->p->dst.tensor[b->t];
     (void)e;
     if (b->first)
-        sha256_tree_begin(&h->tree, tensor_elems(t) * num_bytes(t->dtype));
+        sha256_tree_begin(&h->tree, tensor_units(t) * num_bytes(t->dtype));
     sha256_tree_add(&h->tree, (const uint8_t(*)[32])(h->leaf + (size_t)slot * h->leaf_cap),
                     sha256_tree_n_leaves(slab_bytes(h->p, b)));
     if (b->last)

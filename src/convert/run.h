@@ -44,7 +44,7 @@ MUSTCHECK enum status run_hash(const struct plan *p, const struct run_opt *o, ui
                                struct err *e);
 
 /* Comparison of two plans' targets, tensor by tensor: b_of[i] is the tensor of b compared with
- * tensor i of a (-1: skip). Shapes must be equal. */
+ * tensor i of a (-1: skip). Shapes must be equal, block types unpacked (plan_unpack). */
 struct run_diff {
     bool bit_equal;                       /* same dtype, same bytes */
     uint64_t n_unequal;                   /* elements whose values differ (NaN equals NaN) */

@@ -206,6 +206,8 @@ static enum status pairs(const struct plan *a, const struct plan *b, const int64
         if ((uint64_t)b_of[i] >= b->dst.n_tensors)
             return err_set(e, ST_BUG, "run-compare", "no such tensor");
         const struct tensor *u = &b->dst.tensor[b_of[i]];
+        if (dtype_is_block(t->dtype) || dtype_is_block(u->dtype))
+            return err_set(e, ST_BUG, "run-compare", "blocks that were not unpacked");
         if (t->n_dims != u->n_dims || memcmp(t->dim, u->dim, t->n_dims * sizeof t->dim[0]) != 0)
             return err_set(e, ST_BUG, "run-compare", "shapes differ");
         order[*n] = (uint32_t)i;

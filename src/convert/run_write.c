@@ -74,7 +74,7 @@ static enum status plan_slabs(struct write *x, const struct feed *f, struct err 
         struct tensor_digests *d = &x->kept->tensor[t];
         const struct place *pl = &x->w.place[t];
         const struct tensor *tn = &x->w.m->tensor[t];
-        uint64_t n = tensor_elems(tn), size = num_bytes(tn->dtype);
+        uint64_t n = tensor_units(tn), size = num_bytes(tn->dtype);
         if (d->slab_elems)
             return err_set(e, ST_BUG, "writer-order", "a tensor is written twice");
         d->slab_elems = feed_slab_elems(f, j);
@@ -247,7 +247,7 @@ static enum status commit(void *ctx, const struct slab *b, int slot, struct err 
     if (b->first) {
         x->raw_done = 0;
         if (pl->want & WANT_TREE)
-            sha256_tree_begin(&x->tree, tensor_elems(t) * num_bytes(t->dtype));
+            sha256_tree_begin(&x->tree, tensor_units(t) * num_bytes(t->dtype));
     }
     if (pl->kind == PLACE_APPEND) {
         TRY(commit_append(x, b, s, e));
@@ -345,7 +345,8 @@ static enum status write_all(struct write *x, const struct run_opt *o, struct er
                         .slab_elems = slab_elems,
                         .body = body,
                         .commit = commit,
-                        .finish = finish};
+                        .finish = finish,
+                        .finish_alone = out_one_writer(x->w.out)};
     if (o)
         f.opt = *o;
     TRY(written_order(x, &order, &f.n, e));

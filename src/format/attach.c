@@ -13,10 +13,24 @@ static bool stays_inside(struct str name)
     return true;
 }
 
+static bool all(struct str name)
+{
+    (void)name;
+    return true;
+}
+
 enum status attach_check(const struct model *m, const struct str *taken, size_t n, struct err *e)
+{
+    return attach_check_some(m, all, taken, n, e);
+}
+
+enum status attach_check_some(const struct model *m, bool (*want)(struct str name),
+                              const struct str *taken, size_t n, struct err *e)
 {
     for (size_t i = 0; i < m->n_attachments; i++) {
         struct str name = m->attachment[i].name;
+        if (!want(name))
+            continue;
         bool ok = stays_inside(name);
         for (size_t k = 0; ok && k < n; k++)
             ok = !str_eq(name, taken[k]);
@@ -45,6 +59,11 @@ static enum status copy(struct out *o, int id, const struct attachment *a, uint8
 
 enum status attach_write(struct writer *w, struct err *e)
 {
+    return attach_write_some(w, all, e);
+}
+
+enum status attach_write_some(struct writer *w, bool (*want)(struct str name), struct err *e)
+{
     enum { STEP = 1 << 18 };
     enum status st = ST_OK;
     uint8_t *step = mem_alloc(STEP);
@@ -53,6 +72,8 @@ enum status attach_write(struct writer *w, struct err *e)
     for (size_t i = 0; i < w->m->n_attachments && st == ST_OK; i++) {
         const struct attachment *a = &w->m->attachment[i];
         int id;
+        if (!want(a->name))
+            continue;
         st = out_add(w->out, a->name, a->n_bytes, &id, e);
         if (st == ST_OK)
             st = copy(w->out, id, a, step, STEP, e);

@@ -9,4 +9,9 @@ MUSTCHECK enum status attach_check(const struct model *m, const struct str *take
                                    struct err *e);
 /* Adds one file per attachment to w->out and copies its bytes. */
 MUSTCHECK enum status attach_write(struct writer *w, struct err *e);
+/* The same of the attachments whose names `want` takes. */
+MUSTCHECK enum status attach_check_some(const struct model *m, bool (*want)(struct str name),
+                                        const struct str *taken, size_t n, struct err *e);
+MUSTCHECK enum status attach_write_some(struct writer *w, bool (*want)(struct str name),
+                                        struct err *e);
 #endif

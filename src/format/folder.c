@@ -74,19 +74,20 @@ static void list_set(struct folder *d, const struct format *f, struct str name)
     d->n_sets++;
 }
 
-/* X_00001.weights.h5 of Keras where X.weights.json stands, which names it. */
-static bool keras_shard(const struct source *s, struct str name)
+/* What stands beside the set in entry i and belongs to it. */
+static void mark_company(struct folder *d, size_t i, const struct format *f)
 {
-    struct str stem = str_sub(name, 0, name.n - 11);
-    if (!str_ends(name, STR(".weights.h5")) || stem.n < 7 || stem.p[stem.n - 6] != '_')
-        return false;
-    for (size_t i = 1; i <= 5; i++)
-        if (stem.p[stem.n - i] < '0' || stem.p[stem.n - i] > '9')
-            return false;
-    stem.n -= 6;
-    for (size_t i = 0; i < s->n_entries; i++)
-        if (s->entry[i].name.n == stem.n + 13 && str_starts(s->entry[i].name, stem) &&
-            str_ends(s->entry[i].name, STR(".weights.json")))
+    for (size_t k = 0; f->companion && k < d->s.n_entries; k++)
+        if (k != i && d->use[k] == USE_OTHER &&
+            f->companion(d->s.entry[i].name, d->s.entry[k].name))
+            d->use[k] = USE_MEMBER;
+}
+
+/* May a file of this name be a set in several files? */
+static bool may_have_company(struct str name)
+{
+    for (size_t i = 0; i < n_formats; i++)
+        if (formats[i]->companion && formats[i]->companion(name, STR_NONE))
             return true;
     return false;
 }
@@ -115,6 +116,7 @@ static enum status look_at(struct folder *d, size_t i, struct err *e)
     if (!d->force || d->force == f)
         d->at = i;
     list_set(d, f, d->s.entry[i].name);
+    mark_company(d, i, f);
     return ST_OK;
 }
 
@@ -124,8 +126,6 @@ static enum status find_sets(struct folder *d, struct err *e)
     for (size_t i = 0; i < s->n_entries; i++)
         if (!s->entry[i].is_dir && is_index(s->entry[i].name))
             TRY(mark_members(d, i, e));
-        else if (!s->entry[i].is_dir && keras_shard(s, s->entry[i].name))
-            d->use[i] = USE_MEMBER;
     for (size_t i = 0; i < n_formats; i++) {
         const struct format *f = formats[i];
         if (!f->reads || !f->dir_source || f->bid(s) <= 0)
@@ -136,10 +136,12 @@ static enum status find_sets(struct folder *d, struct err *e)
         }
         list_set(d, f, STR("the folder"));
     }
-    for (size_t i = 0; i < s->n_entries; i++)
-        if (!s->entry[i].is_dir && d->use[i] == USE_OTHER && s->entry[i].name.p[0] != '.' &&
-            !is_leftover(s->entry[i].name))
-            TRY(look_at(d, i, e));
+    /* sets in several files first, so that none of those is looked at by itself */
+    for (int company = 1; company >= 0; company--)
+        for (size_t i = 0; i < s->n_entries; i++)
+            if (!s->entry[i].is_dir && d->use[i] == USE_OTHER && s->entry[i].name.p[0] != '.' &&
+                !is_leftover(s->entry[i].name) && (!company || may_have_company(s->entry[i].name)))
+                TRY(look_at(d, i, e));
     return ST_OK;
 }
 
@@ -190,10 +192,25 @@ static enum status attach(struct folder *d, struct str name, struct err *e)
     return a->name.p ? ST_OK : err_nomem(e, name.n);
 }
 
+/* Files that the set itself reads (external data) are no company. */
+static void mark_read(struct folder *d)
+{
+    size_t skip = strlen(d->s.path) + 1;
+    for (size_t i = 0; i < d->m->n_files; i++) {
+        struct str path = str_from(file_path(d->m->file[i]));
+        int64_t at = path.n > skip ? entry_of(&d->s, str_sub(path, skip, path.n)) : -1;
+        if (at >= 0 && path.p[skip - 1] == '/' && strncmp(path.p, d->s.path, skip - 1) == 0)
+            d->use[at] = USE_MEMBER;
+    }
+}
+
 static enum status attach_others(struct folder *d, struct err *e)
 {
+    mark_read(d);
     for (size_t i = 0; i < d->s.n_entries; i++) {
         struct str name = d->s.entry[i].name;
+        if (d->use[i] == USE_MEMBER)
+            continue;
         if (d->s.entry[i].is_dir || name.p[0] == '.' || d->use[i] == USE_SET)
             log_note("%s: '%.*s' is left aside", d->s.path, STR_ARG(name));
         else if (d->use[i] == USE_OTHER && !attached(d->m, name))

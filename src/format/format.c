@@ -107,6 +107,19 @@ static bool taken(const struct model *m, const struct file *f)
     return false;
 }
 
+/* TensorFlow's users name a checkpoint by the part that its files' names share. */
+static enum status by_prefix(struct source *s, struct model *m, struct err *e)
+{
+    if (path_kind(s->path) != PATH_NONE)
+        return ST_OK;
+    struct str index = arena_fmt(&m->arena, "%s.index", s->path);
+    if (!index.p)
+        return err_nomem(e, strlen(s->path));
+    if (path_kind(index.p) == PATH_FILE)
+        s->path = index.p;
+    return ST_OK;
+}
+
 enum status format_open(const char *path, const struct format *force, const struct read_opt *opt,
                         struct model *m, const struct format **found, struct err *e)
 {
@@ -126,7 +139,8 @@ enum status format_open(const char *path, const struct format *force, const stru
             return err_nomem(e, dir.n);
         return folder_open(dir.p, name, force, opt, m, found, e);
     }
-    TRY(file_open(path, &s.file, e));
+    TRY(by_prefix(&s, m, e));
+    TRY(file_open(s.path, &s.file, e));
     enum status st = read_file(&s, force, opt, m, found, e);
     if (s.file && !taken(m, s.file))
         file_close(s.file);

@@ -123,6 +123,7 @@ struct format {
     bool reads, writes;
     bool dir_source;       /* takes folders */
     bool dir_target;       /* writes a folder (always, or when sharded) */
+    bool dir_only;         /* ... always */
     bool tree;             /* nested names; flat otherwise */
     bool aliases;          /* can say that two tensors are one */
     bool trains;           /* can carry optimizer state and typed scalars (model.tree) */
@@ -132,6 +133,10 @@ struct format {
     /* How sure this content is mine: 0 no, 1..100. Looks at content, never at the suffix alone. May
      * pread through s->file, never fails loudly. */
     int (*bid)(const struct source *s);
+    /* In a folder: does `name` (a file, or a folder in it) belong to the set in the file `set`, so
+     * that it is no set and no attachment of its own? With an empty name: may a file called `set`
+     * be one that has such company? NULL: a set is one file. */
+    bool (*companion)(struct str set, struct str name);
     /* Fills m (model_init done by the caller); ends with model_finish. */
     enum status (*read)(struct source *s, const struct read_opt *opt, struct model *m,
                         struct err *e);

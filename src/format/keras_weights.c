@@ -45,6 +45,24 @@ static int bid(const struct source *s)
     return 0;
 }
 
+/* X_00001.weights.h5 belongs to X.weights.json. */
+static bool companion(struct str set, struct str name)
+{
+    struct str suffix = STR(".weights.json"), stem;
+    if (!str_ends(set, suffix))
+        return false;
+    if (name.n == 0)
+        return true;
+    stem = str_sub(set, 0, set.n - suffix.n);
+    if (name.n != stem.n + 17 || !str_starts(name, stem) || name.p[stem.n] != '_' ||
+        !str_ends(name, STR(".weights.h5")))
+        return false;
+    for (size_t i = stem.n + 1; i < stem.n + 6; i++)
+        if (name.p[i] < '0' || name.p[i] > '9')
+            return false;
+    return true;
+}
+
 /* Does any name end in vars and a number? */
 static bool has_vars(const struct model *m)
 {
@@ -457,6 +475,7 @@ const struct format keras_weights_format = {
     .refuses = "soft and external links, data in other files, datasets of text or records, filters "
                "other than deflate, shuffle, fletcher32 and lzf",
     .bid = bid,
+    .companion = companion,
     .read = read_file,
     .check = check,
     .begin = begin,

@@ -2,11 +2,14 @@
  * NAME_format of format/NAME.c.
  */
 FORMAT(archive)
+FORMAT(gguf)
 FORMAT(keras)
 FORMAT(keras_h5)
 FORMAT(keras_weights)
 FORMAT(msgpack)
 FORMAT(npy)
 FORMAT(npz)
+FORMAT(onnx)
 FORMAT(pytorch)
 FORMAT(safetensors)
+FORMAT(tf_checkpoint)

@@ -8,7 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MAX_NODES 131072u /* values in the tree, keys apart */
+/* Values in the tree, keys apart: so many are free; more must take this many bytes each, arrays'
+ * data not counted, or a small file would fill much memory. An array's head alone takes as many. */
+#define FREE_NODES 131072u
+#define NODE_BYTES 16u
 #define TILE_BYTES ((uint64_t)1 << 20)
 #define SEGMENT_MAX 65535u
 
@@ -33,6 +36,8 @@ struct reader {
     struct buf arrays; /* struct array; node.tensor counts into it until they are named */
     struct node *root;
     uint64_t n_nodes;
+    uint64_t data_bytes; /* of arrays, so far */
+    const struct flax_leaves *leaves; /* NULL: Flax's own file */
 };
 
 static struct array *array_of(const struct reader *x, const struct node *n)
@@ -164,6 +169,7 @@ static enum status read_ext(struct reader *x, struct node *n, struct err *e)
         n->text = STR(FLAX_SCALAR_MARK);
     n->tensor = (uint32_t)(x->arrays.n / sizeof a);
     buf_bytes(&x->arrays, &a, sizeof a);
+    x->data_bytes += a.bytes;
     return buf_ok(&x->arrays, e);
 }
 
@@ -376,8 +382,10 @@ static enum status read_tree(struct reader *x, struct err *e)
             TRY(read_key(x, &key, e));
             continue;
         }
-        if (x->n_nodes++ == MAX_NODES)
-            return msgpack_fail(&x->r, e, "too-many-nodes", "more than %u values", MAX_NODES);
+        if (x->n_nodes++ >= FREE_NODES && (x->r.at - x->data_bytes) / x->n_nodes < NODE_BYTES)
+            return msgpack_fail(&x->r, e, "too-many-nodes",
+                                "more than %u values of less than %u bytes each", FREE_NODES,
+                                NODE_BYTES);
         struct node *n = node_new(&x->m->arena, NODE_NIL);
         if (!n)
             return err_nomem(e, sizeof *n);
@@ -492,33 +500,53 @@ static enum status name_arrays(struct reader *x, struct err *e)
             if (!s->key.p)
                 return err_nomem(e, 24);
         }
-        if (n->kind == NODE_TENSOR) {
+        bool lies_elsewhere = x->leaves && n->kind == NODE_STR;
+        if (n->kind == NODE_TENSOR || lies_elsewhere) {
             struct path path = {seg, depth};
             struct str name;
             TRY(path_print(&path, arena, &name, e));
-            TRY(add_tensor(x, n, name, e));
+            TRY(lies_elsewhere ? x->leaves->text(x->leaves->ctx, n, name, e)
+                               : add_tensor(x, n, name, e));
         }
     }
 }
 
-enum status flax_read(struct source *s, const struct read_opt *opt, struct model *m, struct err *e)
+enum status flax_tree(struct model *m, struct file *f, const struct flax_leaves *leaves,
+                      struct err *e)
 {
-    struct reader x = {.m = m, .f = s->file};
+    struct reader x = {.m = m, .f = f, .leaves = leaves};
     struct cursor c;
-    (void)opt;
-    s->file = NULL;
-    m->format = "msgpack";
-    m->framework = STR("flax");
-    TRY(model_own_file(m, x.f, e));
-    cur_file(&c, x.f, 0, file_size(x.f));
-    msgpack_init(&x.r, &c, file_size(x.f));
+    cur_file(&c, f, 0, file_size(f));
+    msgpack_init(&x.r, &c, file_size(f));
     enum status st = read_tree(&x, e);
     cur_close(&c);
     if (st == ST_OK)
         st = name_arrays(&x, e);
     buf_free(&x.arrays);
-    TRY(st);
     m->tree = x.root;
+    return st;
+}
+
+bool flax_is_nnx(const struct model *m)
+{
+    bool any = false;
+    for (size_t i = 0; i < m->n_tensors; i++) {
+        any = true;
+        if (!str_ends(m->tensor[i].name, STR(".value")))
+            return false;
+    }
+    return any;
+}
+
+enum status flax_read(struct source *s, const struct read_opt *opt, struct model *m, struct err *e)
+{
+    struct file *f = s->file;
+    (void)opt;
+    s->file = NULL;
+    m->format = "msgpack";
+    TRY(model_own_file(m, f, e));
+    TRY(flax_tree(m, f, NULL, e));
+    m->framework = flax_is_nnx(m) ? STR("nnx") : STR("flax");
     TRY(model_finish(m, e));
     return roles_by_name(m, e);
 }

@@ -142,7 +142,7 @@ static bool is_attribute(const struct node *n)
     return n->key && n->key->kind == NODE_OPAQUE && str_is(n->key->text, "_metadata");
 }
 
-static const struct node *kept(const struct node *n)
+const struct node *flax_kept(const struct node *n)
 {
     while (n && is_attribute(n))
         n = n->next;
@@ -152,7 +152,7 @@ static const struct node *kept(const struct node *n)
 static uint64_t n_kept(const struct node *parent)
 {
     uint64_t n = 0;
-    for (const struct node *c = kept(parent->child); c; c = kept(c->next))
+    for (const struct node *c = flax_kept(parent->child); c; c = flax_kept(c->next))
         n++;
     return n;
 }
@@ -167,7 +167,7 @@ struct walk {
 /* n becomes the next node, or NULL at the end. */
 static enum status walk_on(struct walk *w, struct err *e)
 {
-    const struct node *next = w->n->kind == NODE_TENSOR ? NULL : kept(w->n->child);
+    const struct node *next = w->n->kind == NODE_TENSOR ? NULL : flax_kept(w->n->child);
     if (next) {
         if (w->depth == MSGPACK_MAX_DEPTH - 3)
             return err_set(e, ST_CANNOT, "tree-depth", "the tree is too deep for msgpack");
@@ -175,7 +175,7 @@ static enum status walk_on(struct walk *w, struct err *e)
         w->n = next;
         return ST_OK;
     }
-    while (w->n != w->root && !kept(w->n->next)) {
+    while (w->n != w->root && !flax_kept(w->n->next)) {
         w->n = w->n->parent;
         w->depth--;
     }
@@ -183,7 +183,7 @@ static enum status walk_on(struct walk *w, struct err *e)
         w->n = NULL;
         return ST_OK;
     }
-    w->n = kept(w->n->next);
+    w->n = flax_kept(w->n->next);
     w->index[w->depth - 1]++;
     return ST_OK;
 }
@@ -225,7 +225,7 @@ static enum status look(struct layout *x, const struct node *root, bool *spells,
             TRY(path_print(&p, x->arena, &name, e));
             *spells = str_eq(name, x->m->tensor[w.n->tensor].name);
         }
-        if (!list || (!tensor && kept(w.n->child)))
+        if (!list || (!tensor && flax_kept(w.n->child)))
             continue;
         struct entry it = {.leaf = w.n, .tensor = w.n->tensor};
         struct buf text = BUF_INIT;
@@ -454,16 +454,28 @@ static enum status put_tree(struct layout *x, const struct node *root, struct er
     return ST_OK;
 }
 
-static enum status lay_out(struct layout *x, struct err *e)
+static enum status tree_of(struct layout *x, const struct node **root, struct err *e)
 {
     struct node *grown;
-    const struct node *root = x->m->tree;
-    if (root) {
-        TRY(from_tree(x, &root, e));
-    } else {
-        TRY(from_names(x, &grown, e));
-        root = grown;
-    }
+    *root = x->m->tree;
+    if (*root)
+        return from_tree(x, root, e);
+    TRY(from_names(x, &grown, e));
+    *root = grown;
+    return ST_OK;
+}
+
+enum status flax_spelled(const struct model *m, struct arena *a, const struct node **root,
+                         struct err *e)
+{
+    struct layout x = {.m = m, .arena = a};
+    return tree_of(&x, root, e);
+}
+
+static enum status lay_out(struct layout *x, struct err *e)
+{
+    const struct node *root;
+    TRY(tree_of(x, &root, e));
     TRY(put_tree(x, root, e));
     TRY(buf_ok(&x->text, e));
     TRY(buf_ok(&x->hole, e));

@@ -1,4 +1,5 @@
-/* PyTorch zip checkpoints (.pt .pth .bin .ckpt): a zip of records under one prefix.
+/* PyTorch checkpoints (.pt .pth .bin .ckpt): a zip of records under one prefix; the stream and the
+ * tar of before it are told in pytorch_stream.c and pytorch_tar.c.
  *
  *   PREFIX/data.pkl     protocol 2 pickle of the saved object (others are read)
  *   PREFIX/byteorder    "little" or "big"; absent = little
@@ -16,10 +17,9 @@
  * per tensor, ties sharing one; no .format_version record.
  *
  * Refused: what codec/zip.c and codec/pickle.c refuse; torch-no-pickle, torch-version,
- * torch-byteorder, torchscript, torch-package, torch-legacy, torch-tar (kinds told by name, not
- * read), torch-persid, torch-key, torch-device, torch-storage, torch-storage-size,
- * torch-record-missing, torch-args, torch-shape, torch-stride, torch-conj, torch-quantised,
- * numpy-array, numpy-dtype, nodes.
+ * torch-byteorder, torchscript, torch-package (kinds told by name, not read), torch-persid,
+ * torch-key, torch-device, torch-storage, torch-storage-size, torch-record-missing, torch-args,
+ * torch-shape, torch-stride, torch-conj, torch-quantised, numpy-array, numpy-dtype, nodes.
  */
 #include "format/pytorch.h"
 #include "format/hf_index.h"
@@ -52,6 +52,18 @@ static bool tail_names_pickle(const struct source *s)
     return str_find_str(t, STR("/data.pkl"), 0) < n || str_find_str(t, STR("/DATA.PKL"), 0) < n;
 }
 
+/* The first member's name; a pax header of one block may stand in front. */
+static int tar_bid(const struct source *s)
+{
+    static const char *const names[] = {"storages", "tensors", "pickle", "sys_info"};
+    size_t at = s->head[156] == 'x' && s->head_n >= 1536 ? 1024 : 0;
+    struct str name = {(const char *)s->head + at, strnlen((const char *)s->head + at, 100)};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (str_is(name, names[i]))
+            return 80;
+    return 0;
+}
+
 static int bid(const struct source *s)
 {
     static const uint8_t legacy[] = {0x80, 0x02, 0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46, 0xf9};
@@ -60,11 +72,8 @@ static int bid(const struct source *s)
         return hf_index_find(s, PT_INDEX, &at) ? 95 : 0;
     if (s->head_n >= sizeof legacy && memcmp(s->head, legacy, sizeof legacy) == 0)
         return 95;
-    if (s->head_n >= 512 && memcmp(s->head + 257, "ustar", 5) == 0) {
-        struct str name = {(const char *)s->head, strnlen((const char *)s->head, 100)};
-        return str_is(name, "storages") || str_is(name, "tensors") || str_is(name, "pickle") ? 80
-                                                                                             : 0;
-    }
+    if (s->head_n >= 512 && memcmp(s->head + 257, "ustar", 5) == 0)
+        return tar_bid(s);
     struct str first = zip_first_name(s->head, s->head_n);
     if (first.n == 0)
         return 0;
@@ -85,7 +94,7 @@ static int bid(const struct source *s)
 
 const struct format pytorch_format = {
     .name = "pytorch",
-    .title = "PyTorch zip checkpoint, one file or a folder of shards with an index",
+    .title = "PyTorch checkpoint: zip, legacy stream or tar; one file or shards with an index",
     .suffix = {".pt", ".pth", ".bin", ".ckpt", NULL},
     .reads = true,
     .writes = true,
@@ -94,8 +103,9 @@ const struct format pytorch_format = {
     .aliases = true,
     .trains = true,
     .framework = "pytorch",
-    .refuses = "zips two readers would take differently; pickles that name code; storages whose "
-               "record has another size; TorchScript, torch.package, and the legacy stream and tar",
+    .refuses =
+        "zips two readers would take differently; pickles that name code; storages whose "
+        "record has another size; several objects in one legacy stream; TorchScript, torch.package",
     .bid = bid,
     .read = pytorch_read,
     .check = pytorch_check,

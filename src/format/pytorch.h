@@ -22,10 +22,12 @@ enum pt_tag {
     PT_REBUILD_V3,
     PT_PARAMETER,
     PT_PARAMETER_STATE,
+    PT_VARIABLE, /* Parameter(tensor), Variable(tensor): before 0.4 */
     PT_QTENSOR,
     PT_SPARSE,
     PT_NESTED,
     PT_META,
+    PT_PERSID,     /* not a name: the persistent id of a tensor in the legacy tar */
     PT_FROM_NUMPY, /* device tensors carried as a numpy array or a cpu tensor */
     PT_FROM_TYPE,
     PT_QSCHEME_TENSOR,
@@ -59,12 +61,33 @@ extern const size_t n_pytorch_allow;
 const char *pytorch_storage_class(enum dtype t); /* "FloatStorage"; NULL */
 const char *pytorch_dtype_name(enum dtype t);    /* "float8_e4m3fn"; NULL: torch has no such type */
 
+/* Elements of one type in a row that no zip record holds: a storage of the legacy stream or tar. */
+struct pt_blob {
+    struct str key;
+    enum dtype dtype; /* DT_NONE: bytes */
+    uint64_t n_elems;
+    uint64_t offset;  /* in the reader's file */
+    uint32_t storage; /* the model's + 1, once a tensor uses it */
+};
+/* What a persistent id of the legacy tar stands for. */
+struct pt_named {
+    uint64_t key;
+    uint32_t storage;
+    enum dtype dtype;
+    const struct view_kept *view;
+    bool bare; /* a storage */
+};
 struct pt_reader {
     struct model *m;
     const struct read_opt *opt;
     struct file *file;
     struct zip zip;
-    struct str prefix; /* of every record, without '/' */
+    struct str prefix;    /* of every record, without '/' */
+    const char *folder;   /* of the storages' records: "data", or TorchScript's "constants" */
+    struct pt_blob *blob; /* legacy stream: sorted by key; NULL: a zip */
+    size_t n_blobs;
+    struct pt_named *named; /* legacy tar: sorted by key; NULL: another container */
+    size_t n_named;
     bool big_endian;
     struct buf bytes; /* data.pkl */
     struct pickle pk;
@@ -96,12 +119,28 @@ MUSTCHECK enum status pytorch_unwrap(struct pt_reader *r, uint32_t v, int *tag, 
  * into the pickle. .p == NULL when the value is no such thing. */
 MUSTCHECK enum status pytorch_bytes(struct pt_reader *r, uint32_t v, struct str *out, bool *flat,
                                     struct err *e);
+/* Storages of a file: a new one of the model, flat at offset. */
+MUSTCHECK enum status pytorch_flat(struct pt_reader *r, uint64_t offset, uint64_t bytes,
+                                   uint32_t *index, struct err *e);
+/* A persistent id that names the class of a module (legacy): its global, else v itself. */
+uint32_t pytorch_class(const struct pickle *p, uint32_t v);
 MUSTCHECK enum status pytorch_numpy(struct pt_reader *r, uint32_t v, struct pt_tensor *out,
                                     bool *is, struct err *e);
 MUSTCHECK enum status pytorch_np_dtype(struct pt_reader *r, uint32_t v, enum dtype *out, bool *big,
                                        bool *object, struct err *e);
 /* Turns the pickle into tensors of the model and r->root. */
 MUSTCHECK enum status pytorch_tree(struct pt_reader *r, struct err *e);
+/* Loads the pickle at [at, at + n) of the file, or of one in a row whose end is not known (n == 0),
+ * into p and b; *n is its length. */
+MUSTCHECK enum status pytorch_pickle(struct pt_reader *r, uint64_t at, uint64_t *n,
+                                     struct pickle *p, struct buf *b, struct err *e);
+/* For scan: every name p uses. */
+void pytorch_globals(const struct pt_reader *r, const struct pickle *p);
+/* The source text of module classes that persistent ids carry (legacy), as attachments. */
+MUSTCHECK enum status pytorch_sources(struct pt_reader *r, struct err *e);
+/* Container readers: the object's pickle into r->pk, the tree into r->root. */
+MUSTCHECK enum status pytorch_stream(struct pt_reader *r, struct err *e);
+MUSTCHECK enum status pytorch_tar(struct pt_reader *r, struct err *e);
 /* Roles by place and name, before model_finish; moments' parameters, after it. */
 void pytorch_roles(struct model *m, struct node *root);
 MUSTCHECK enum status pytorch_moments(struct model *m, struct node *root, struct err *e);

@@ -86,10 +86,8 @@ static enum status records(struct pt_reader *r, const struct zip_entry **pickle,
     return ST_OK;
 }
 
-/* Every name the pickle uses, for scan. */
-static void report_globals(const struct pt_reader *r)
+void pytorch_globals(const struct pt_reader *r, const struct pickle *p)
 {
-    const struct pickle *p = &r->pk;
     for (uint32_t i = 0; r->opt->scan && r->opt->finding && i < p->n_global; i++) {
         const struct pk_global *g = &p->global[i];
         char text[1200];
@@ -101,6 +99,36 @@ static void report_globals(const struct pt_reader *r)
                                       : "pickle-name",
                         p->base + g->at, text);
     }
+}
+
+static enum status parse(struct pt_reader *r, uint64_t base, struct pickle *p, const struct buf *b,
+                         struct err *e)
+{
+    struct pickle_opt o = {.file = file_path(r->file),
+                           .base = base,
+                           .allow = pytorch_allow,
+                           .n_allow = n_pytorch_allow,
+                           .scan = r->opt->scan};
+    enum status st = pickle_read(p, b->p, b->n, &o, e);
+    pytorch_globals(r, p);
+    return st;
+}
+
+enum status pytorch_pickle(struct pt_reader *r, uint64_t at, uint64_t *n, struct pickle *p,
+                           struct buf *b, struct err *e)
+{
+    *p = (struct pickle){0};
+    if (*n == 0)
+        TRY(pickle_span(r->file, at, n, e));
+    if (*n > PICKLE_BYTES_MAX)
+        return err_set(e, ST_LIMIT, "pickle-too-big", "pickle of %llu bytes",
+                       (unsigned long long)*n);
+    buf_clear(b);
+    if (!buf_reserve(b, (size_t)*n + 1))
+        return buf_ok(b, e);
+    TRY(file_pread(r->file, b->p, (size_t)*n, at, e));
+    b->n = (size_t)*n;
+    return parse(r, at, p, b, e);
 }
 
 static void warn_unused(const struct pt_reader *r)
@@ -119,15 +147,9 @@ static void warn_unused(const struct pt_reader *r)
 
 static enum status read_pickle(struct pt_reader *r, const struct zip_entry *z, struct err *e)
 {
-    struct pickle_opt o = {.file = file_path(r->file),
-                           .base = z->method == ZIP_STORED ? z->data : 0,
-                           .allow = pytorch_allow,
-                           .n_allow = n_pytorch_allow,
-                           .scan = r->opt->scan};
     r->pk_flat = z->method == ZIP_STORED;
     TRY(zip_load(&r->zip, z, PICKLE_BYTES_MAX, &r->bytes, e));
-    enum status st = pickle_read(&r->pk, r->bytes.p, r->bytes.n, &o, e);
-    report_globals(r);
+    enum status st = parse(r, r->pk_flat ? z->data : 0, &r->pk, &r->bytes, e);
     if (st == ST_OK)
         st = pytorch_tree(r, e);
     if (st != ST_OK)
@@ -154,7 +176,7 @@ static enum status check_records(struct pt_reader *r, struct err *e)
 static enum status read_zip(struct model *m, struct file *f, const struct read_opt *opt,
                             struct node **root, struct err *e)
 {
-    struct pt_reader r = {.m = m, .opt = opt, .file = f};
+    struct pt_reader r = {.m = m, .opt = opt, .file = f, .folder = "data"};
     const struct zip_entry *z = NULL;
     enum status st = zip_read(f, &r.scratch, &r.zip, e);
     if (st == ST_OK)
@@ -172,6 +194,21 @@ static enum status read_zip(struct model *m, struct file *f, const struct read_o
     if (st == ST_OK)
         warn_unused(&r);
     *root = r.root;
+    pickle_free(&r.pk);
+    buf_free(&r.bytes);
+    arena_free(&r.scratch);
+    return st;
+}
+
+static enum status read_legacy(struct model *m, struct file *f, const struct read_opt *opt,
+                               enum status (*read)(struct pt_reader *r, struct err *e),
+                               struct err *e)
+{
+    struct pt_reader r = {.m = m, .opt = opt, .file = f, .pk_flat = true};
+    enum status st = read(&r, e);
+    if (st == ST_OK && !opt->weights_only)
+        st = pytorch_sources(&r, e);
+    m->tree = r.root;
     pickle_free(&r.pk);
     buf_free(&r.bytes);
     arena_free(&r.scratch);
@@ -269,12 +306,11 @@ enum status pytorch_read(struct source *s, const struct read_opt *opt, struct mo
     s->file = NULL;
     TRY(model_own_file(m, f, e));
     if (s->head_n >= 2 && s->head[0] == 0x80 && s->head[1] == 0x02)
-        return bad(f, 0, "torch-legacy",
-                   "PyTorch's stream of before 1.6: load it in torch and save it again", e);
-    if (s->head_n >= 512 && memcmp(s->head + 257, "ustar", 5) == 0)
-        return bad(f, 0, "torch-tar",
-                   "PyTorch's tar of before 0.1.10: load it in torch and save it again", e);
-    TRY(read_zip(m, f, opt, &m->tree, e));
+        TRY(read_legacy(m, f, opt, pytorch_stream, e));
+    else if (s->head_n >= 512 && memcmp(s->head + 257, "ustar", 5) == 0)
+        TRY(read_legacy(m, f, opt, pytorch_tar, e));
+    else
+        TRY(read_zip(m, f, opt, &m->tree, e));
     pytorch_roles(m, m->tree);
     TRY(model_finish(m, e));
     TRY(names_too(m, e));

@@ -131,6 +131,7 @@ static enum status small_call(struct pt_reader *r, uint32_t v, int tag, struct n
 static enum status scalar(struct pt_reader *r, uint32_t v, struct node **out, struct err *e)
 {
     struct pickle *p = &r->pk;
+    v = pytorch_class(p, v);
     const struct pk_val *x = pk_at(p, v);
     static const enum node_kind plain[] = {
         [PK_NONE] = NODE_NIL,    [PK_BOOL] = NODE_BOOL,      [PK_INT] = NODE_INT,
@@ -385,10 +386,11 @@ static enum status dict_frame(struct pt_reader *r, uint32_t v, struct frame *f, 
 static enum status opaque_frame(struct pt_reader *r, uint32_t v, struct frame *f, struct err *e)
 {
     struct pickle *p = &r->pk;
-    uint32_t fn = pk_at(p, v)->call.fn, args = pk_at(p, v)->call.args;
+    uint32_t fn = pytorch_class(p, pk_at(p, v)->call.fn), args = pk_at(p, v)->call.args;
     struct pk_more more = pk_more(p, v);
-    if (pk_tag(p, fn) == PT_RECONSTRUCTOR && pk_kind(p, pk_elem(p, args, 0)) == PK_GLOBAL) {
-        fn = pk_elem(p, args, 0);
+    uint32_t made = pytorch_class(p, pk_elem(p, args, 0));
+    if (pk_tag(p, fn) == PT_RECONSTRUCTOR && pk_kind(p, made) == PK_GLOBAL) {
+        fn = made;
         args = 0;
     }
     f->node->text = global_name(r, fn);

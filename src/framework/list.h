@@ -2,3 +2,4 @@
 X(canonical)
 X(pytorch)
 X(flax)
+X(nnx)

@@ -73,4 +73,12 @@ struct torch_style {
 };
 MUSTCHECK enum status torch_layers(const struct torch_style *style, const struct model *m,
                                    struct arena *a, struct layers *out, struct err *e);
+
+/* Recogniser of Flax's spellings (kernel, scale, embedding ...): flax and nnx. */
+struct flax_style {
+    const char *framework;
+    name_cut *cut;
+};
+MUSTCHECK enum status flax_layers(const struct flax_style *style, const struct model *m,
+                                  struct arena *a, struct layers *out, struct err *e);
 #endif

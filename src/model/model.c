@@ -143,8 +143,15 @@ uint64_t tensor_elems(const struct tensor *t)
     return kept_elems(t->view);
 }
 
+uint64_t tensor_units(const struct tensor *t)
+{
+    return dtype_units(t->dtype, tensor_elems(t));
+}
+
 bool tensor_bytes(const struct tensor *t, uint64_t *out)
 {
+    if (dtype_is_block(t->dtype))
+        return dtype_span(t->dtype, tensor_elems(t), out);
     uint64_t n = tensor_elems(t);
     size_t size = dtype_bytes(t->dtype);
     return mul_u64(n, size ? size : 1, out);
@@ -239,6 +246,14 @@ static enum status check_tensor(const struct model *m, const struct tensor *t, s
         return refuse(t, "out-of-bounds", "the view starts before its storage", e);
     if (t->unpacked) {
         need = (uint64_t)hi;
+    } else if (d->kind == DK_BLOCK) {
+        struct view v;
+        view_load(&v, t->view);
+        if (t->n_dims == 0 || t->dim[t->n_dims - 1] % d->block_elems != 0 ||
+            !view_to_blocks(&v, d->block_elems, d->block_bytes))
+            return refuse(t, "part-block", "the rows do not fill whole blocks", e);
+        if (!dtype_span(t->dtype, (uint64_t)hi, &need))
+            return refuse(t, "out-of-bounds", "the view passes any storage", e);
     } else {
         uint64_t bits;
         if (!mul_u64((uint64_t)hi, d->bits, &bits))

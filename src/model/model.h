@@ -148,7 +148,8 @@ MUSTCHECK enum status model_meta_add(struct model *m, struct str key, struct str
 /* Takes ownership of f (closed at once on failure). */
 MUSTCHECK enum status model_own_file(struct model *m, struct file *f, struct err *e);
 /* Every reader ends with this: names unique (ST_INPUT "name-twice"), view inside its storage
- * (ST_INPUT "out-of-bounds"), dims equal the view's, names valid UTF-8 without NUL ("bad-name"),
+ * (ST_INPUT "out-of-bounds"), whole blocks of block types (ST_INPUT "part-block"), dims equal the
+ * view's, names valid UTF-8 without NUL ("bad-name"),
  * and aliases found: tensors with one storage, dtype and view point to the bytewise smallest name.
  */
 MUSTCHECK enum status model_finish(struct model *m, struct err *e);
@@ -163,6 +164,7 @@ MUSTCHECK enum status tensor_set_shape(struct model *m, struct tensor *t, const 
 /* Points to a view that lives as long as t does. */
 void tensor_share_view(struct tensor *t, const struct view_kept *k);
 uint64_t tensor_elems(const struct tensor *t);
-/* Canonical (unpacked for sub-byte) bytes; false on overflow. */
+uint64_t tensor_units(const struct tensor *t); /* dtype_units of them */
+/* Canonical (unpacked for sub-byte, raw for block types) bytes; false on overflow. */
 bool tensor_bytes(const struct tensor *t, uint64_t *out);
 #endif

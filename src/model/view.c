@@ -483,3 +483,23 @@ bool kept_same(const struct view_kept *a, const struct view_kept *b)
     view_load(&y, b);
     return view_same(&x, &y);
 }
+
+bool view_to_blocks(struct view *v, uint64_t n, uint64_t bytes)
+{
+    int64_t each = (int64_t)n, size = (int64_t)bytes;
+    view_collapse(v);
+    if (view_elems(v) == 0)
+        return true;
+    if (v->n_axes == 0 || v->axis[v->n_axes - 1].stride != 1)
+        return false;
+    struct axis *last = &v->axis[v->n_axes - 1];
+    if (last->extent % n != 0 || v->offset % each != 0 ||
+        !mul_u64(last->extent / n, bytes, &last->extent) ||
+        !mul_i64(v->offset / each, size, &v->offset))
+        return false;
+    for (size_t i = 0; i + 1 < v->n_axes; i++)
+        if (v->axis[i].stride % each != 0 ||
+            !mul_i64(v->axis[i].stride / each, size, &v->axis[i].stride))
+            return false;
+    return true;
+}

@@ -5,7 +5,8 @@
  * of the atomic axes.
  *
  * Sub-byte and block types: offset and strides count elements; the innermost axis
- * must be stride 1 and slices fall on byte (block) bounds, else an unpack op is needed.
+ * must be stride 1 and slices fall on byte (block) bounds, else an unpack op is needed
+ * (view_to_blocks says whether).
  */
 #ifndef MODEL_VIEW_H
 #define MODEL_VIEW_H
@@ -83,4 +84,8 @@ MUSTCHECK enum status view_reshape(struct view *v, const uint64_t *dim, size_t n
 /* Same elements with the fewest atomic axes (merges neighbours that continue each other, drops
  * extent 1); logical grouping is lost: one logical axis per atomic axis. For the mover. */
 void view_collapse(struct view *v);
+/* Block types: v, counted in elements of blocks of n elements in `bytes` bytes, becomes a collapsed
+ * view of those raw bytes, C order of whole blocks. False, and v undefined, where v cuts blocks or
+ * does not take their elements in order. */
+MUSTCHECK bool view_to_blocks(struct view *v, uint64_t n, uint64_t bytes);
 #endif

@@ -3,4 +3,5 @@
  */
 CONVENTION(canonical)
 CONVENTION(flax)
+CONVENTION(nnx)
 CONVENTION(pytorch)

@@ -22,8 +22,11 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "hostile"))
 from lib import read_safetensors  # noqa: E402
 
-NOT_IN_SAFETENSORS = {"complex32", "complex128", "int4", "uint4"}
-PACKED = {"float4_e2m1fn"}  # its safetensors bytes are not the canonical ones
+BLOCKS = {"q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "q8_k",
+          "iq1_s", "iq1_m", "iq2_xxs", "iq2_xs", "iq2_s", "iq3_xxs", "iq3_s", "iq4_nl", "iq4_xs",
+          "tq1_0", "tq2_0", "mxfp4", "nvfp4", "q1_0", "q2_0"}
+NOT_IN_SAFETENSORS = {"complex32", "complex128", "int4", "uint4"} | BLOCKS
+PACKED = {"float4_e2m1fn", "float6_e2m3fn", "float6_e3m2fn"}  # safetensors packs these
 COUNTED = {"parameter", "buffer", "statistic"}
 
 
@@ -53,7 +56,7 @@ def check(binary, path, want, room):
         odd = sorted(set(tensors) ^ set(listed))
         raise Wrong(f"inspect: other names: {odd[:4]} ({len(odd)} in all)")
     if not want.get("opaque") and not nameless and path.is_file() and \
-            path.suffix in (".pt", ".msgpack") and list(listed) != list(tensors):
+            path.suffix in (".pt", ".msgpack", ".gguf") and list(listed) != list(tensors):
         raise Wrong("inspect: other order")
     for name, t in tensors.items():
         got = listed[name]

@@ -38,6 +38,10 @@ for _name, _attr, _item in [
 NAME_OF = {dt: name for name, (dt, _) in DTYPES.items()}
 SWAP = {"complex32": 2, "complex64": 4, "complex128": 8}
 
+# what the legacy stream has storages for (torch 2.15 writes the others, too, but cannot read them)
+LEGACY = {"float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8",
+          "bool", "complex64", "complex128"}
+
 # Bit patterns that arithmetic would not leave alone: signed zeros, subnormals, infinities,
 # quiet and signalling NaNs with payloads.
 PATTERNS = {
@@ -92,6 +96,8 @@ def walk(x, where=()):
             yield from walk(v, where + (i,))
     elif isinstance(x, argparse.Namespace):  # arrays inside opaque objects are found
         yield from walk(vars(x), where)
+    elif isinstance(x, torch.nn.Module):  # under the names of its state_dict
+        yield from walk(x.state_dict(), where)
 
 
 def has_values(x):
@@ -147,6 +153,13 @@ def views():
     d["one"] = torch.ones(1, 1, 1)
     d["window"] = base.as_strided((5, 4), (2, 1), 3)  # sliding, overlaps itself
     return d
+
+
+class Tiny(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.w = torch.nn.Parameter(torch.arange(6.0).reshape(2, 3))
+        self.register_buffer("seen", torch.tensor([4, 5]))
 
 
 class Net(torch.nn.Module):
@@ -247,8 +260,11 @@ def main(folder):
         [{"params": n.conv.parameters(), "lr": 0.1}, {"params": n.fc.parameters()}],
         lr=0.01, momentum=0.9, nesterov=True))
     save(out / "sgd.pt", {"model": net.state_dict(), "optimizer": opt.state_dict()})
-    save(out / "legacy.pt", views(), refused="torch-legacy",
+    save(out / "legacy.pt", views(), _use_new_zipfile_serialization=False)
+    save(out / "legacy_dtypes.pt", {k: v for k, v in every.items() if k in LEGACY},
          _use_new_zipfile_serialization=False)
+    # a module, with the source text of its class
+    save(out / "legacy_module.pt", Tiny(), opaque=True, _use_new_zipfile_serialization=False)
     save(out / "protocol4.pt", {"a": torch.arange(4), "b": {"c": torch.ones(2, 2)}},
          pickle_protocol=4)
     # a class off every allow-list: an opaque node, a drop that must be allowed by name

@@ -1,8 +1,7 @@
-"""Pickles inside PyTorch files: code, lies about lengths, cycles, bad tensors. Legacy files."""
+"""Pickles inside PyTorch files: code, lies about lengths, cycles, bad tensors. The stream and the tar
+of before 1.6 are in cases_P_torch.py."""
 
-import io
 import struct
-import tarfile
 
 import zips
 from lib import case
@@ -179,22 +178,6 @@ p("P26-bytes", state_dict(("w", numpy_array(shape=(3,)))), "numpy-array")
 p("P26-class", state_dict(("w", numpy_array(cls=("mine", "array")))), "numpy-array")
 opaque("P26-object", numpy_array(dtype=b"O8"))
 
-MAGIC = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19\x2e"
-legacy = MAGIC + b"\x80\x02M\xe9\x03." + b"\x80\x02}." + state_dict(("w", W)) + b"\x80\x02]."
-case("P24-legacy", "m.pt", 3, "torch-legacy", 0, build=legacy, twin=GOOD)
-
-
-def old_tar():
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as t:
-        for n in ("storages", "tensors", "pickle"):
-            info = tarfile.TarInfo(n)
-            info.size = 4
-            t.addfile(info, io.BytesIO(b"\x80\x02N."))
-    return out.getvalue()
-
-
-case("P25-tar", "m.pt", 3, "torch-tar", 0, build=old_tar(), twin=GOOD)
 script = zips.zip_bytes(zips.torch_members(more=(zips.Member("a/constants.pkl", b"\x80\x02)."),)))
 case("P24-script", "m.pt", 3, "torchscript", None, build=script, twin=GOOD)
 case("P24-version", "m.pt", 3, "torch-version", None, twin=GOOD,

@@ -26,18 +26,23 @@ ROOT = HERE.parents[1]
 sys.path.insert(0, str(HERE.parent / "hostile"))
 from lib import read_safetensors  # noqa: E402
 
-NOT_IN_SAFETENSORS = {"complex32", "complex128", "int4", "uint4", "int2", "uint2"}
-PACKED = {"float4_e2m1fn"}  # its safetensors bytes are not the canonical ones
+BLOCKS = {"q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "q8_k",
+          "iq1_s", "iq1_m", "iq2_xxs", "iq2_xs", "iq2_s", "iq3_xxs", "iq3_s", "iq4_nl", "iq4_xs",
+          "tq1_0", "tq2_0", "mxfp4", "nvfp4", "q1_0", "q2_0"}
+NOT_IN_SAFETENSORS = {"complex32", "complex128", "int4", "uint4", "int2", "uint2"} | BLOCKS
+PACKED = {"float4_e2m1fn", "float6_e2m3fn", "float6_e3m2fn"}  # safetensors packs these
 # Why a format may say no. A flat one drops the structure around the tensors: exit 4 by the ledger.
 FLAT = {"ledger"}
 TREE = {"name-prefix", "name-not-spelled", "tree-key", "tree-value", "tree-depth", "ledger"}
 MAY_REFUSE = {
-    "safetensors": FLAT | {"dtype"},
+    "safetensors": FLAT | {"dtype", "part-byte"},
     "npz": FLAT | {"dtype", "name"},
     "npy": FLAT | {"dtype", "name", "one-tensor"},
     "msgpack": TREE | {"dtype"},
     "pytorch": TREE | {"dtype"},
-    "archive": TREE,
+    "archive": TREE | {"dtype", "part-byte"},
+    "onnx": FLAT | {"dtype", "name"},
+    "gguf": FLAT | {"dtype", "name", "dims"},
 }
 
 

@@ -243,6 +243,31 @@ static void flax_train_state(void **state)
     is("bn", ONE(BATCHNORM));
 }
 
+static void nnx(void **state)
+{
+    (void)state;
+    toy_add(&m, "layers.0.kernel", 0, 3, 3, 4, 4, -1);
+    toy_add(&m, "layers.0.bias", 0, 4, -1);
+    toy_add(&m, "conv.kernel.value", 0, 3, 3, 4, 4, -1); /* a Variable saved as a node */
+    toy_add(&m, "conv.bias.value", 0, 4, -1);
+    toy_add(&m, "bn.scale", 0, 4, -1);
+    toy_add(&m, "bn.bias", 0, 4, -1);
+    toy_add(&m, "bn.mean", 0, 4, -1);
+    toy_add(&m, "bn.var", 0, 4, -1);
+    toy_add(&m, "fc.kernel", 0, 4, 4, -1);
+    toy_add(&m, "att.query.kernel.raw_value", 0, 6, 2, 3, -1);
+    toy_add(&m, "att.key.kernel.raw_value", 0, 6, 2, 3, -1);
+    toy_add(&m, "att.value.kernel.raw_value", 0, 6, 2, 3, -1);
+    toy_add(&m, "att.out.kernel.raw_value", 0, 2, 3, 6, -1);
+    recognise("nnx");
+    is("layers.0", LAYER_NONE, CONV_OR);
+    is("conv", ONE(CONV));
+    is("bn", ONE(BATCHNORM));
+    is("fc", ONE(LINEAR));
+    is("att", ONE(ATTENTION));
+    assert_string_equal(framework_of(&m)->name, "nnx"); /* statistics without a collection */
+}
+
 static void who_it_is(void **state)
 {
     (void)state;
@@ -286,6 +311,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(torch_attention, begin, end),
         cmocka_unit_test_setup_teardown(flax, begin, end),
         cmocka_unit_test_setup_teardown(flax_train_state, begin, end),
+        cmocka_unit_test_setup_teardown(nnx, begin, end),
         cmocka_unit_test_setup_teardown(who_it_is, begin, end),
         cmocka_unit_test(names),
     };

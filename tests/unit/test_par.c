@@ -5,6 +5,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <string.h>
 
@@ -16,7 +17,9 @@ struct work {
     uint64_t order[N];
     size_t n_order;
     uint64_t fail_body[2], fail_commit, fail_finish;
-    atomic_int in_commit;
+    atomic_int in_commit, in_finish;
+    int n_slots;
+    bool alone;
 };
 
 static enum status body(void *ctx, uint64_t item, int slot, struct err *e)
@@ -45,8 +48,11 @@ static enum status commit(void *ctx, uint64_t item, int slot, struct err *e)
 static enum status finish(void *ctx, uint64_t item, int slot, struct err *e)
 {
     struct work *w = ctx;
-    (void)slot;
+    assert_true(atomic_fetch_add(&w->in_finish, 1) == 0 || !w->alone);
+    assert_int_equal(atomic_fetch_add(&w->busy[slot], 1), 0);
     w->finish[item]++;
+    w->busy[slot]--;
+    w->in_finish--;
     if (item == w->fail_finish)
         return err_set(e, ST_OUTPUT, "test", "finish %llu", (unsigned long long)item);
     return ST_OK;
@@ -54,13 +60,23 @@ static enum status finish(void *ctx, uint64_t item, int slot, struct err *e)
 
 static enum status go(struct work *w, struct err *e)
 {
-    struct par_job j = {.n_items = N, .ctx = w, .body = body, .commit = commit, .finish = finish};
+    struct par_job j = {.n_items = N,
+                        .n_slots = w->n_slots,
+                        .ctx = w,
+                        .body = body,
+                        .commit = commit,
+                        .finish = finish,
+                        .finish_alone = w->alone};
     return par_run(&j, e);
 }
 
+/* Every round another number of slots, finishes side by side or alone. */
 static void fresh(struct work *w)
 {
+    static int round;
     memset(w, 0, sizeof *w);
+    w->n_slots = round % 4 * 11;
+    w->alone = ++round % 3 == 0;
     w->fail_body[0] = w->fail_body[1] = w->fail_commit = w->fail_finish = UINT64_MAX;
 }
 
@@ -72,13 +88,15 @@ static void all_items_once_in_order(void **state)
     for (int threads = 1; threads <= 8; threads *= 2) {
         par_set_threads(threads);
         assert_int_equal(par_threads(), threads);
-        fresh(&w);
-        assert_int_equal(go(&w, &e), ST_OK);
-        assert_int_equal(w.n_order, N);
-        for (uint64_t i = 0; i < N; i++) {
-            assert_int_equal(w.body[i], 1);
-            assert_int_equal(w.finish[i], 1);
-            assert_int_equal(w.order[i], i);
+        for (int round = 0; round < 12; round++) {
+            fresh(&w);
+            assert_int_equal(go(&w, &e), ST_OK);
+            assert_int_equal(w.n_order, N);
+            for (uint64_t i = 0; i < N; i++) {
+                assert_int_equal(w.body[i], 1);
+                assert_int_equal(w.finish[i], 1);
+                assert_int_equal(w.order[i], i);
+            }
         }
     }
 }

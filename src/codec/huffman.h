@@ -1,0 +1,36 @@
+/* Huffman-coded literals of zstd blocks, written without libzstd: a compressed block that holds
+ * literals only, in four streams (one below HUF_FOUR bytes), under a code of at most HUF_BITS bits.
+ * Source of the layout: RFC 8878, 3.1.1.3 and 4.
+ *
+ * Bytes are a function of the data alone: code lengths come from exact counts with ties broken by
+ * symbol, and vector variants only put the same bits together faster.
+ */
+#ifndef CODEC_HUFFMAN_H
+#define CODEC_HUFFMAN_H
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define HUF_BLOCK (128u << 10) /* bytes in a block, at most */
+#define HUF_BITS 11u
+#define HUF_FOUR 256u
+
+/* A prefix code: len is 0 for symbols without one; hi:lo is the code, its first bit on top. */
+struct huf_code {
+    uint8_t len[256], lo[256], hi[256];
+    unsigned top; /* the longest length; 0: no code */
+};
+/* The code of at most HUF_BITS a symbol that costs count[] the fewest bits. At least two symbols
+ * occur; counts sum to at most HUF_BLOCK. */
+void huf_build(const uint32_t count[256], struct huf_code *c);
+/* Its description as in a literals section, into dst (HUF_DESCRIBED bytes). Returns the bytes, or 0
+ * where the format cannot describe it. */
+#define HUF_DESCRIBED 160u
+size_t huf_describe(const struct huf_code *c, uint8_t *dst);
+
+/* The content of a compressed block that holds p[0..n), 2 <= n <= HUF_BLOCK, without its header.
+ * `last` is the code of the frame's last such block (top 0 at the frame's start), used again where
+ * that is shorter, else replaced. Returns the bytes, at most n, or 0 where they would not be fewer
+ * than n by a 64th. Any of dst's n bytes may have been written. */
+size_t huf_encode(struct huf_code *last, const uint8_t *p, size_t n, uint8_t *dst);
+#endif

@@ -1,0 +1,201 @@
+/* Recognising layers in Flax's spellings, Linen's and NNX's: kernels [in,out] and channels last,
+ * scale and bias, mean and var, embedding; attention as query, key, value and out. What a module is
+ * comes from its leaves, from class names where a tree has them, and from names.
+ * Sources: flax/{linen,nnx/nn}/{linear,normalization,attention}.py.
+ */
+#include "framework/recognise.h"
+#include <string.h>
+
+static bool class_is(struct str path, const char *cls)
+{
+    struct str parent, leaf;
+    name_tail(path, &parent, &leaf);
+    size_t n = strlen(cls);
+    if (leaf.n < n || memcmp(leaf.p, cls, n) != 0)
+        return false;
+    uint64_t k;
+    return leaf.n == n || (leaf.p[n] == '_' && str_u64(str_sub(leaf, n + 1, leaf.n), &k));
+}
+
+struct ctx {
+    struct modules ms;
+    struct layer_list list;
+};
+
+static void claim(struct ctx *c, struct layer *l, enum leaf leaf, const struct module *mod,
+                  const char *name)
+{
+    int64_t t = module_leaf(&c->ms, mod, name);
+    if (t < 0)
+        return;
+    l->tensor[leaf] = t;
+    module_take(&c->ms, mod, name);
+}
+
+static const struct tensor *leaf_tensor(const struct ctx *c, const struct module *mod,
+                                        const char *name)
+{
+    int64_t t = module_leaf(&c->ms, mod, name);
+    return t < 0 ? NULL : &c->ms.m->tensor[t];
+}
+
+/* query, key, value, out with kernels of three axes */
+static enum status attention(struct ctx *c, struct module *query, struct err *e)
+{
+    static const char *const child[4] = {"query", "key", "value", "out"};
+    struct str parent, leaf;
+    name_tail(query->path, &parent, &leaf);
+    if (!str_is(leaf, "query"))
+        return ST_OK;
+    struct module *mod[4];
+    const struct tensor *w[4];
+    for (int i = 0; i < 4; i++) {
+        mod[i] = parent.n ? module_child(&c->ms, parent, child[i], c->list.a)
+                          : module_at(&c->ms, str_from(child[i]));
+        w[i] = leaf_tensor(c, mod[i], "kernel");
+        if (!w[i] || w[i]->n_dims != 3)
+            return ST_OK;
+    }
+    uint64_t heads = w[0]->dim[1];
+    if (w[1]->dim[1] != heads || w[2]->dim[1] != heads || w[3]->dim[0] != heads ||
+        w[0]->dim[2] != w[1]->dim[2] || w[2]->dim[2] != w[3]->dim[1])
+        return ST_OK;
+    struct layer *l = layer_add(&c->list, LAYER_ATTENTION, parent,
+                                STR("query, key, value and out with kernels of three axes"));
+    if (!l)
+        return err_nomem(e, sizeof *l);
+    l->by_name = true;
+    l->heads = heads;
+    for (int i = 0; i < 4; i++) {
+        claim(c, l, (enum leaf)(LEAF_Q_WEIGHT + i), mod[i], "kernel");
+        claim(c, l, (enum leaf)(LEAF_Q_BIAS + i), mod[i], "bias");
+    }
+    return ST_OK;
+}
+
+static struct layer *kernel(struct ctx *c, struct module *mod, const struct tensor *w,
+                            const struct tensor *b)
+{
+    const unsigned both = KIND_BIT(LAYER_CONV) | KIND_BIT(LAYER_CONV_TRANSPOSE);
+    bool conv = class_is(mod->path, "Conv"), convt = class_is(mod->path, "ConvTranspose");
+    unsigned said = name_kinds(mod->path);
+    struct layer *l;
+    if (w->n_dims == 2) {
+        l = layer_add(&c->list, LAYER_LINEAR, mod->path, STR("kernel of two axes"));
+        if (l && b && (b->n_dims != 1 || b->dim[0] != w->dim[1]))
+            layer_decide(l, LAYER_NONE);
+        return l;
+    }
+    if (class_is(mod->path, "DenseGeneral") || class_is(mod->path, "ConvLocal") || w->n_dims < 3 ||
+        w->n_dims > 5 || (b && b->n_dims != 1))
+        return layer_add(&c->list, LAYER_NONE, mod->path, STR("kernel that no rule knows"));
+    if (conv || convt || ((said & both) && (said & both) != both)) {
+        bool t = convt || (!conv && (said & KIND_BIT(LAYER_CONV_TRANSPOSE)));
+        l = layer_add(&c->list, t ? LAYER_CONV_TRANSPOSE : LAYER_CONV, mod->path,
+                      STR("kernel, named so"));
+        if (l)
+            l->by_name = true;
+    } else if ((said & both) == both) {
+        l = layer_add(&c->list, LAYER_CONV, mod->path, STR("kernel, named a projection"));
+    } else {
+        l = layer_add(&c->list, LAYER_NONE, mod->path,
+                      STR("kernel with spatial axes: convolution or transposed convolution"));
+        if (l)
+            layer_open(l, both);
+    }
+    if (!l)
+        return NULL;
+    l->rank = (uint8_t)(w->n_dims - 2);
+    uint64_t last = w->dim[w->n_dims - 1], before = w->dim[w->n_dims - 2];
+    l->flip = true; /* transpose_kernel=False, flax's default, unless the bias says otherwise */
+    if (b && b->dim[0] != last) {
+        if (b->dim[0] == before && (l->kinds & KIND_BIT(LAYER_CONV_TRANSPOSE))) {
+            layer_decide(l, LAYER_CONV_TRANSPOSE);
+            l->flip = false;
+            l->reason = STR("the bias fits the axis before the last: transpose_kernel=True");
+        } else {
+            layer_decide(l, LAYER_NONE);
+            l->reason = STR("kernel whose bias fits neither of its last axes");
+        }
+    }
+    if (l->kind == LAYER_CONV)
+        l->flip = false;
+    return l;
+}
+
+static struct layer *norm(struct ctx *c, struct module *mod, const struct tensor *scale,
+                          const struct tensor *mean)
+{
+    struct layer *l;
+    unsigned said = name_kinds(mod->path);
+    const unsigned norms = KIND_BIT(LAYER_LAYERNORM) | KIND_BIT(LAYER_GROUPNORM);
+    if (mean) {
+        l = layer_add(&c->list, LAYER_BATCHNORM, mod->path, STR("mean and var in batch_stats"));
+    } else if (scale && scale->n_dims != 1) {
+        return layer_add(&c->list, LAYER_NONE, mod->path, STR("scale over several axes"));
+    } else if (class_is(mod->path, "GroupNorm") || said == KIND_BIT(LAYER_GROUPNORM)) {
+        l = layer_add(&c->list, LAYER_GROUPNORM, mod->path, STR("scale, named so"));
+    } else if (class_is(mod->path, "LayerNorm") || class_is(mod->path, "RMSNorm") ||
+               said == KIND_BIT(LAYER_LAYERNORM)) {
+        l = layer_add(&c->list, LAYER_LAYERNORM, mod->path, STR("scale, named so"));
+    } else {
+        l = layer_add(&c->list, LAYER_LAYERNORM, mod->path,
+                      STR("scale without statistics: layer or group normalisation"));
+        if (l)
+            l->kinds = norms;
+        return l;
+    }
+    if (l)
+        l->by_name = true;
+    return l;
+}
+
+static enum status plain_module(struct ctx *c, struct module *mod, struct err *e)
+{
+    const struct tensor *w = leaf_tensor(c, mod, "kernel");
+    const struct tensor *b = leaf_tensor(c, mod, "bias");
+    const struct tensor *emb = leaf_tensor(c, mod, "embedding");
+    const struct tensor *scale = leaf_tensor(c, mod, "scale");
+    const struct tensor *mean = leaf_tensor(c, mod, "mean");
+    const struct tensor *var = leaf_tensor(c, mod, "var");
+    struct layer *l;
+    if (w && w->n_dims >= 2) {
+        l = kernel(c, mod, w, b);
+        if (!l)
+            return err_nomem(e, sizeof *l);
+        claim(c, l, LEAF_WEIGHT, mod, "kernel");
+        claim(c, l, LEAF_BIAS, mod, "bias");
+    } else if (mean && var && mean->n_dims == 1) {
+        if (!(l = norm(c, mod, scale, mean)))
+            return err_nomem(e, sizeof *l);
+        claim(c, l, LEAF_MEAN, mod, "mean");
+        claim(c, l, LEAF_VAR, mod, "var");
+        claim(c, l, LEAF_WEIGHT, mod, "scale");
+        claim(c, l, LEAF_BIAS, mod, "bias");
+    } else if (scale && scale->n_dims >= 1) {
+        if (!(l = norm(c, mod, scale, NULL)))
+            return err_nomem(e, sizeof *l);
+        claim(c, l, LEAF_WEIGHT, mod, "scale");
+        claim(c, l, LEAF_BIAS, mod, "bias");
+    } else if (emb && emb->n_dims == 2) {
+        l = layer_add(&c->list, LAYER_EMBEDDING, mod->path, STR("leaf named embedding"));
+        if (!l)
+            return err_nomem(e, sizeof *l);
+        l->by_name = true;
+        claim(c, l, LEAF_WEIGHT, mod, "embedding");
+    }
+    return ST_OK;
+}
+
+enum status flax_layers(const struct flax_style *style, const struct model *m, struct arena *a,
+                        struct layers *out, struct err *e)
+{
+    struct ctx c = {.list = {.a = a}};
+    TRY(modules_build(m, style->cut, a, &c.ms, e));
+    c.list.most = c.ms.n;
+    for (size_t i = 0; i < c.ms.n; i++)
+        TRY(attention(&c, &c.ms.module[i], e));
+    for (size_t i = 0; i < c.ms.n; i++)
+        TRY(plain_module(&c, &c.ms.module[i], e));
+    return layers_done(&c.list, &c.ms, style->framework, out, e);
+}

@@ -1,0 +1,176 @@
+"""PyTorch of before 1.6: the stream of pickles and the tar, each lie about a count, a key or a
+size, and code in whichever pickle."""
+
+import io
+import struct
+import tarfile
+
+from lib import case
+from zips import DATA, integer, name, state_dict, tensor, text, tup
+
+TENSORS = {"w": DATA}
+EVIL = b"cposix\nsystem\n" + text("true") + b"\x85R"
+
+# ---- the stream ----
+
+MAGIC = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."
+
+
+def system(little=b"\x88", version=integer(1001)):
+    return (b"\x80\x02}(" + text("protocol_version") + version + text("little_endian") + little +
+            text("type_sizes") + b"}u.")
+
+
+def stored(key="0", numel=integer(2), view=b"N", cls=("torch", "FloatStorage"), device="cpu"):
+    return tup(text("storage"), name(*cls), text(key), text(device), numel, view) + b"Q"
+
+
+def stream(obj=None, magic=MAGIC, protocol=b"\x80\x02M\xe9\x03.", info=system(), keys=None,
+           tail=None):
+    obj = state_dict(("w", tensor(stored()))) if obj is None else obj
+    keys = b"\x80\x02](" + text("0") + b"e." if keys is None else keys
+    tail = struct.pack("<q", 2) + DATA if tail is None else tail
+    return magic + protocol + info + obj + keys + tail
+
+
+GOOD = stream()
+HEAD = len(MAGIC + b"\x80\x02M\xe9\x03." + system())
+OBJECT = state_dict(("w", tensor(stored())))
+LIST = HEAD + len(OBJECT)
+TAIL = len(GOOD) - 16
+
+
+def s(id, blob, code, offset=None, exit=3, **kw):
+    case(id, "m.pt", exit, code, offset, build=blob, twin=GOOD, **kw)
+
+
+case("P24-good", "m.pt", 0, build=GOOD, expect_tensors=TENSORS)
+# torch writes little-endian numbers on every machine and never looks at the flag
+case("P24-other-order", "m.pt", 0, build=stream(info=system(b"\x89")), expect_tensors=TENSORS)
+s("P24-magic", stream(magic=MAGIC[:12] + b"\x50\x18."), "torch-magic", 0)
+s("P24-protocol", stream(protocol=b"\x80\x02M\xea\x03."), "torch-protocol", 15)
+s("P24-system", stream(info=b"\x80\x02}."), "torch-system", 21)
+s("P24-system-version", stream(info=system(version=integer(1002))), "torch-system", 21)
+for n, blob in enumerate((stream(magic=b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9" + EVIL + b"."),
+                          stream(protocol=b"\x80\x02" + EVIL + b"."),
+                          stream(info=b"\x80\x02" + EVIL + b"."),
+                          stream(obj=b"\x80\x02" + EVIL + b"."),
+                          stream(keys=b"\x80\x02](" + EVIL + b"e."))):
+    # the first is cut into its own ten bytes: what follows is no opcode
+    s(f"P24-code-{n}", blob, None if n == 0 else "pickle-runs-code")
+s("P24-object-tail", stream(obj=OBJECT + b"\0"), "pickle-opcode", LIST)
+s("P24-persid", stream(obj=state_dict(("w", tensor(tup(text("storage"), text("x")) + b"Q"))),
+                       keys=b"\x80\x02].", tail=b""), "torch-persid")
+s("P24-view", stream(obj=state_dict(("w", tensor(stored(view=tup(text("1"), integer(1),
+                                                                 integer(2))))))), "torch-persid")
+s("P24-view-short", stream(obj=state_dict(("w", tensor(stored(view=tup(
+    text("1"), integer(0), integer(1))))))), "out-of-bounds")
+case("P24-view-good", "m.pt", 0, expect_tensors={"w": DATA[4:]}, build=stream(obj=state_dict(
+    ("w", tensor(stored(view=tup(text("1"), integer(1), integer(1))), shape=(1,))))))
+s("P24-device", stream(obj=state_dict(("w", tensor(stored(device="/dev/sda"))))), "torch-device")
+s("P24-class", stream(obj=state_dict(("w", tensor(stored(cls=("torch", "MyStorage")))))),
+  "torch-keys")
+s("P24-two-types", stream(obj=state_dict(("w", tensor(stored())), (
+    "v", tensor(stored(cls=("torch", "IntStorage")))))), "torch-storage")
+
+s("P25-keys", stream(keys=b"\x80\x02}."), "torch-keys", LIST)
+s("P25-unknown-key", stream(keys=b"\x80\x02](" + text("7") + b"e."), "torch-keys", TAIL)
+s("P25-no-key", stream(keys=b"\x80\x02].", tail=b""), "torch-record-missing")
+s("P25-key-twice", stream(keys=b"\x80\x02](" + text("0") * 2 + b"e.",
+                          tail=(struct.pack("<q", 2) + DATA) * 2), "torch-keys")
+s("P25-count-less", stream(tail=struct.pack("<q", 1) + DATA[:4]), "torch-storage-size")
+s("P25-count-more", stream(tail=struct.pack("<q", 3) + DATA + b"\0\0\0\0"), "torch-storage-size")
+s("P25-numel", stream(obj=state_dict(("w", tensor(stored(numel=integer(10**9)))))),
+  "torch-storage-size")
+s("P25-negative", stream(tail=struct.pack("<q", -1) + DATA), "torch-storage-size", TAIL)
+s("P25-wraps", stream(tail=struct.pack("<q", 2**62 + 2) + DATA), "torch-storage-size", TAIL)
+s("P25-truncated", GOOD[:-1], "truncated", TAIL + 8)
+s("P25-tail", GOOD + b"\0", "torch-tail", len(GOOD))
+s("P25-second", GOOD * 2, "torch-tail", len(GOOD))
+s("P25-no-stop", GOOD[:LIST - 1], "truncated")
+s("P25-long", stream(obj=b"\x80\x02\x8d" + struct.pack("<Q", 2**40) + b"abc."), "truncated")
+s("P25-frame", stream(obj=b"\x80\x04\x95" + b"\xff" * 8 + b"N."), "pickle-frame")
+
+# ---- the tar ----
+
+
+def entry(key=1, location=b"cpu", cls=("torch", "FloatStorage"), count=2, data=DATA):
+    return (b"\x80\x02" + integer(key) + text(location) + name(*cls) + b"\x87." +
+            struct.pack("<q", count) + data)
+
+
+def storages(n=1, body=None, parts=b"\x80\x02]."):
+    return b"\x80\x02" + integer(n) + b"." + (entry() if body is None else body) + parts
+
+
+def row(key=2, storage=integer(1), shape=(2,), stride=(1,), first=0, ndim=None):
+    return (b"\x80\x02" + integer(key) + storage + name("torch", "FloatTensor") + b"\x87." +
+            struct.pack("<i4x", len(shape) if ndim is None else ndim) +
+            struct.pack(f"<{len(shape) + len(stride) + 1}q", *shape, *stride, first))
+
+
+def tensors(n=1, body=None):
+    return b"\x80\x02" + integer(n) + b"." + (row() if body is None else body)
+
+
+def obj(key="2"):
+    return state_dict(("w", text(key) + b"Q"))
+
+
+def tar(members=None, kinds=None, fmt=tarfile.USTAR_FORMAT, pax=None, **parts):
+    out = io.BytesIO()
+    default = {"storages": storages(), "tensors": tensors(), "pickle": obj()}
+    with tarfile.open(fileobj=out, mode="w", format=fmt) as t:
+        for n in members or default:
+            data = parts.get(n, default.get(n, b""))
+            info = tarfile.TarInfo(n)
+            info.size = len(data)
+            info.type = (kinds or {}).get(n, tarfile.REGTYPE)
+            info.linkname = "/etc/passwd" if info.type != tarfile.REGTYPE else ""
+            info.pax_headers = pax or {}
+            t.addfile(info, io.BytesIO(data) if info.type == tarfile.REGTYPE else None)
+    return out.getvalue()
+
+
+OLD = tar()
+
+
+def t(id, code, offset=None, build=None, **parts):
+    case(id, "m.tar", 3, code, offset, build=build or tar(**parts), twin=OLD)
+
+
+case("P25-tar-good", "m.tar", 0, build=OLD, expect_tensors=TENSORS)
+case("P25-tar-pax", "m.tar", 0, expect_tensors=TENSORS,
+     build=tar(fmt=tarfile.PAX_FORMAT, pax={"mtime": "1.5"}))
+t("P25-tar-pax-size", "tar-pax", fmt=tarfile.PAX_FORMAT, pax={"size": "4"})
+t("P25-tar-pax-path", "tar-pax", fmt=tarfile.PAX_FORMAT, pax={"path": "other"})
+t("P25-tar-link", "tar-type", kinds={"tensors": tarfile.SYMTYPE})
+t("P25-tar-device", "tar-type", kinds={"pickle": tarfile.CHRTYPE})
+t("P25-tar-member", "torch-tar-member", members=("storages", "pickle"))
+t("P25-tar-twice", "tar-name-twice", members=("storages", "tensors", "pickle", "pickle"))
+t("P25-tar-checksum", "tar-checksum", 148, build=OLD[:108] + b"7" + OLD[109:])
+t("P25-tar-end", "tar-end", build=OLD[:-1] + b"x")
+t("P25-tar-cut", "truncated", build=OLD[:1500])
+t("P25-tar-count", "torch-tar-count", storages=storages(10**6))
+t("P25-tar-count-float", "torch-tar-count", storages=b"\x80\x02G" + bytes(8) + b"." + entry())
+t("P25-tar-class", "torch-storage", storages=storages(body=entry(cls=("mine", "FloatStorage"))))
+t("P25-tar-size", "truncated", storages=storages(body=entry(count=10**9)))
+t("P25-tar-negative", "torch-storage-size", storages=storages(body=entry(count=-2)))
+t("P25-tar-key", "torch-key", storages=storages(2, entry() + entry()))
+t("P25-tar-part", "torch-storage-size", storages=storages(
+    parts=b"\x80\x02](" + tup(*map(integer, (9, 1, 1, 2))) + b"e."))
+t("P25-tar-part-key", "torch-key", storages=storages(
+    parts=b"\x80\x02](" + tup(*map(integer, (9, 1, 1))) + b"e."))
+t("P25-tar-storages-tail", "torch-tail", storages=storages() + b"\0")
+t("P25-tar-tensors-tail", "torch-tail", tensors=tensors() + b"\0")
+t("P25-tar-storage", "torch-record-missing", tensors=tensors(body=row(storage=integer(8))))
+t("P25-tar-no-storage", "torch-record-missing", tensors=tensors(body=row(storage=b"N")))
+t("P25-tar-ndim", "torch-shape", tensors=tensors(body=row(ndim=10**6)))
+t("P25-tar-ndim-negative", "torch-shape", tensors=tensors(body=row(ndim=-1)))
+t("P25-tar-bounds", "out-of-bounds", tensors=tensors(body=row(first=1)))
+t("P25-tar-stride", "torch-stride", tensors=tensors(body=row(stride=(-1,))))
+t("P25-tar-object-key", "torch-record-missing", pickle=obj("3"))
+t("P25-tar-rebuild", "torch-persid", pickle=state_dict(("w", tensor(text("2") + b"Q"))))
+t("P25-tar-object-text", "torch-persid", pickle=obj("../x"))
+for n, where in enumerate(("storages", "tensors", "pickle")):
+    t(f"P25-tar-code-{n}", "pickle-runs-code", **{where: b"\x80\x02" + EVIL + b"."})
