@@ -176,8 +176,9 @@ static enum status one_stream(unsigned inner, const uint8_t *src, size_t stored,
         return ST_LIMIT;
     }
     return good ? ST_OK
-                : err_set(e, ST_INPUT, "blosc-stream", "a stream of a block is damaged or of "
-                                                       "another size");
+                : err_set(e, ST_INPUT, "blosc-stream",
+                          "a stream of a block is damaged or of "
+                          "another size");
 }
 
 /* ---- shuffles ---- */

@@ -30,9 +30,9 @@ struct zarr_chain { /* in the order they are undone */
 enum zarr_fill_kind { FILL_NULL, FILL_BOOL, FILL_NUMBER, FILL_TEXT, FILL_PAIR };
 struct zarr {
     uint8_t version, n_dims;
-    uint64_t *dim, *chunk; /* n_dims each, from the arena, as the next two */
-    uint64_t *inner;       /* extents of inner chunks; NULL: not sharded */
-    uint8_t *perm;         /* stored axis i of a chunk is axis perm[i] of the array */
+    uint64_t *dim, *chunk;       /* n_dims each, from the arena, as the next two */
+    uint64_t *inner;             /* extents of inner chunks; NULL: not sharded */
+    uint8_t *perm;               /* stored axis i of a chunk is axis perm[i] of the array */
     struct str dtype;            /* v2: "<f4", "bfloat16"; v3: "float32" */
     bool big_endian;             /* v3 */
     char separator;              /* of chunk names */

@@ -73,9 +73,10 @@ static bool all_equal(const uint8_t *p, size_t n)
     return memcmp(p, p + 1, n - 1) == 0;
 }
 
-/* Everything but ZS_FAST and ZS_USUAL. ZS_RLE is a promise of the caller's. */
-static size_t by_hand(enum zs_how how, const uint8_t *src, size_t n, uint8_t *dst)
+size_t zs_by_hand(enum zs_how how, const void *from, size_t n, uint64_t xxh, void *to)
 {
+    const uint8_t *src = from;
+    uint8_t *dst = to;
     struct huf_code code = {.top = 0};
     size_t out = frame_head(dst, n), lo = 0;
     do {
@@ -95,7 +96,7 @@ static size_t by_hand(enum zs_how how, const uint8_t *src, size_t n, uint8_t *ds
         }
         lo += m;
     } while (lo < n);
-    put32(dst + out, (uint32_t)xxh64(src, n));
+    put32(dst + out, (uint32_t)xxh);
     return out + 4;
 }
 
@@ -110,7 +111,7 @@ enum status zs_encode(enum zs_how how, const void *src, size_t n, void *dst, siz
     if (n > ZS_FRAME_MAX || cap < zs_bound(n))
         return err_set(e, ST_BUG, "zstd-encode", "a frame of %zu bytes into %zu", n, cap);
     if (n == 0 || (how != ZS_FAST && how != ZS_USUAL)) {
-        *stored = by_hand(n == 0 ? ZS_RAW : how, src, n, dst);
+        *stored = zs_by_hand(n == 0 ? ZS_RAW : how, src, n, xxh64(src, n), dst);
         return ST_OK;
     }
     ZSTD_CCtx *c = ZSTD_initStaticCCtx(scratch, zs_encode_scratch());
@@ -129,7 +130,8 @@ enum status zs_encode(enum zs_how how, const void *src, size_t n, void *dst, siz
     if (ZSTD_isError(r) && ZSTD_getErrorCode(r) != ZSTD_error_dstSize_tooSmall)
         return guest_failed(e, "compress", r);
     size_t plain = zs_bound(n);
-    *stored = ZSTD_isError(r) || r >= plain - 17 ? by_hand(ZS_RAW, src, n, dst) : r;
+    *stored =
+        ZSTD_isError(r) || r >= plain - 17 ? zs_by_hand(ZS_RAW, src, n, xxh64(src, n), dst) : r;
     return ST_OK;
 }
 

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #define BID_SET 50                       /* a file this sure is a weight set, not an attachment */
+#define BID_WHOLE 90                     /* a folder this sure has no weight sets but itself */
 #define KEEP_BYTES ((uint64_t)256 << 10) /* smaller attachments are read at once, and closed */
 
 enum use { USE_OTHER, USE_SET, USE_MEMBER, USE_INDEX };
@@ -126,16 +127,21 @@ static enum status find_sets(struct folder *d, struct err *e)
     for (size_t i = 0; i < s->n_entries; i++)
         if (!s->entry[i].is_dir && is_index(s->entry[i].name))
             TRY(mark_members(d, i, e));
+    bool whole = false;
     for (size_t i = 0; i < n_formats; i++) {
         const struct format *f = formats[i];
-        if (!f->reads || !f->dir_source || f->bid(s) <= 0)
+        int bid = f->reads && f->dir_source ? f->bid(s) : 0;
+        if (bid <= 0)
             continue;
+        whole = whole || bid >= BID_WHOLE;
         if (!d->force || d->force == f) {
             d->whole = f;
             d->dir_level = true;
         }
         list_set(d, f, STR("the folder"));
     }
+    if (whole)
+        return ST_OK;
     /* sets in several files first, so that none of those is looked at by itself */
     for (int company = 1; company >= 0; company--)
         for (size_t i = 0; i < s->n_entries; i++)

@@ -119,11 +119,10 @@ static enum status unpack(struct model *m, const struct zip *z, const struct zip
         st = inflate_read(in, &none, &n, e);
     }
     inflate_close(in);
-    if (st != ST_OK) {
-        spool_close(s);
-        return st;
-    }
-    TRY(spool_file(s, file_path(z->file), out, e));
+    if (st == ST_OK)
+        st = spool_file(s, file_path(z->file), out, e);
+    spool_close(s);
+    TRY(st);
     return model_own_file(m, *out, e);
 }
 

@@ -44,9 +44,9 @@ static enum dtype v2_type(struct str s, bool *big)
         char kind, size[3];
         enum dtype t;
     } known[] = {
-        {'f', "8", DT_F64},  {'f', "4", DT_F32}, {'f', "2", DT_F16}, {'i', "8", DT_I64},
-        {'i', "4", DT_I32},  {'i', "2", DT_I16}, {'i', "1", DT_I8},  {'u', "8", DT_U64},
-        {'u', "4", DT_U32},  {'u', "2", DT_U16}, {'u', "1", DT_U8},  {'b', "1", DT_BOOL},
+        {'f', "8", DT_F64},   {'f', "4", DT_F32}, {'f', "2", DT_F16}, {'i', "8", DT_I64},
+        {'i', "4", DT_I32},   {'i', "2", DT_I16}, {'i', "1", DT_I8},  {'u', "8", DT_U64},
+        {'u', "4", DT_U32},   {'u', "2", DT_U16}, {'u', "1", DT_U8},  {'b', "1", DT_BOOL},
         {'c', "16", DT_C128}, {'c', "8", DT_C64},
     };
     *big = false;
@@ -70,8 +70,7 @@ static enum dtype type_of(const struct zarr *z, bool *big)
         t = dtype_parse(z->dtype);
         if (z->version == 3)
             *big = z->big_endian && dtype_info(t)->swap_bytes > 1;
-        else if (t != DT_BF16 && !str_starts(z->dtype, STR("float8_")) &&
-                 dtype_info(t)->bits >= 8)
+        else if (t != DT_BF16 && !str_starts(z->dtype, STR("float8_")) && dtype_info(t)->bits >= 8)
             t = DT_NONE; /* version 2 has codes for the others */
     }
     return t == DT_C32 ? DT_NONE : t;
@@ -114,7 +113,10 @@ static bool fill_float(struct str text, size_t bits, bool bf16, uint64_t *out)
     uint64_t sign = text.n && text.p[0] == '-';
     if (text.n == 0 || text.n >= sizeof z)
         return false;
-    uint64_t inf = bits == 64 ? 0x7ffULL << 52 : bits == 32 ? 0x7f800000u : bf16 ? 0x7f80u : 0x7c00u;
+    uint64_t inf = bits == 64   ? 0x7ffULL << 52
+                   : bits == 32 ? 0x7f800000u
+                   : bf16       ? 0x7f80u
+                                : 0x7c00u;
     uint64_t quiet = bits == 64 ? 1ULL << 51 : bits == 32 ? 0x400000u : bf16 ? 0x40u : 0x200u;
     if (str_is(text, "NaN")) {
         *out = inf | quiet;
@@ -445,4 +447,50 @@ enum status orbax_tensor(const struct orbax_item *x, struct orbax_array *a, stru
     for (size_t d = 0; d < z->n_dims; d++)
         plain = plain && z->perm[d] == d;
     return plain ? tensor_set_view(m, t, &v, e) : turn_back(x, z, t, e);
+}
+
+/* ---- numbers ---- */
+
+enum status orbax_number(const struct orbax_item *x, struct orbax_array *a, struct node *n,
+                         bool *is_one, struct err *e)
+{
+    uint8_t raw[16] = {0};
+    uint64_t v[2] = {0, 0};
+    bool big;
+    enum dtype t = type_of(&a->z, &big);
+    size_t size = dtype_bytes(t);
+    *is_one = a->z.n_dims == 0 &&
+              (t == DT_I64 || t == DT_U64 || t == DT_F64 || t == DT_BOOL || t == DT_C128);
+    if (!*is_one)
+        return ST_OK;
+    if (a->n_chunks) {
+        enum status st = zarr_decode(&a->chunk[0].b, &a->z.chain, raw, size, e);
+        if (st != ST_OK) {
+            err_at(e, file_path(a->file), a->offset);
+            err_in(e, a->name.p, a->name.n);
+            return st;
+        }
+    } else {
+        TRY(look_at_missing(x, a, e));
+        if (!fill_bytes(&a->z, t, big, raw))
+            return refuse(a, e, "zarr-fill", "the fill value is none of its type");
+    }
+    size_t unit = size > 8 ? 8 : size;
+    for (size_t i = 0; i < size; i++) {
+        size_t k = i % unit;
+        v[i / unit] |= (uint64_t)raw[i] << 8 * (big ? unit - 1 - k : k);
+    }
+    n->i = 0;
+    n->kind = t == DT_BOOL                      ? NODE_BOOL
+              : t == DT_F64                     ? NODE_FLOAT
+              : t == DT_C128                    ? NODE_COMPLEX
+              : t == DT_U64 && v[0] > INT64_MAX ? NODE_BIGINT
+                                                : NODE_INT;
+    if (n->kind == NODE_FLOAT || n->kind == NODE_COMPLEX)
+        memcpy(n->bits, v, sizeof v);
+    else if (n->kind == NODE_BIGINT)
+        n->text = arena_fmt(&x->m->arena, "%llu", (unsigned long long)v[0]);
+    else
+        n->i = n->kind == NODE_BOOL ? v[0] != 0 : (int64_t)v[0];
+    return n->kind == NODE_BIGINT && !n->text.p ? err_nomem(e, 24) : ST_OK;
 }

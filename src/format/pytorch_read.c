@@ -46,7 +46,8 @@ static enum status small(struct pt_reader *r, const char *name, struct str *out,
 }
 
 /* Which of the relatives is this zip? */
-static enum status records(struct pt_reader *r, const struct zip_entry **pickle, struct err *e)
+static enum status records(struct pt_reader *r, const struct zip_entry **pickle,
+                           const struct zip_entry **constants, struct err *e)
 {
     enum status st;
     struct str s;
@@ -59,11 +60,8 @@ static enum status records(struct pt_reader *r, const struct zip_entry **pickle,
         return bad(r->file, r->zip.entry[0].central, "torch-no-pickle",
                    "the first record stands in no folder", e);
     r->prefix = str_sub(first, 0, slash);
-    const struct zip_entry *script = record(r, "constants.pkl", e, &st);
+    *constants = record(r, "constants.pkl", e, &st);
     TRY(st);
-    if (script)
-        return bad(r->file, script->header, "torchscript",
-                   "a TorchScript archive: load it in torch and save its state_dict", e);
     const struct zip_entry *package = record(r, ".data/extern_modules", e, &st);
     TRY(st);
     if (package)
@@ -86,7 +84,8 @@ static enum status records(struct pt_reader *r, const struct zip_entry **pickle,
     return ST_OK;
 }
 
-void pytorch_globals(const struct pt_reader *r, const struct pickle *p)
+/* Every name a pickle uses, for scan. */
+static void report_globals(const struct pt_reader *r, const struct pickle *p)
 {
     for (uint32_t i = 0; r->opt->scan && r->opt->finding && i < p->n_global; i++) {
         const struct pk_global *g = &p->global[i];
@@ -110,7 +109,13 @@ static enum status parse(struct pt_reader *r, uint64_t base, struct pickle *p, c
                            .n_allow = n_pytorch_allow,
                            .scan = r->opt->scan};
     enum status st = pickle_read(p, b->p, b->n, &o, e);
-    pytorch_globals(r, p);
+    for (uint32_t i = 0; r->script && i < p->n_global; i++) {
+        struct pk_global *g = &p->global[i];
+        if (g->tag == 0 && !g->runs_code &&
+            (str_is(g->module, "__torch__") || str_starts(g->module, STR("__torch__."))))
+            g->tag = PT_SCRIPT_CLASS;
+    }
+    report_globals(r, p);
     return st;
 }
 
@@ -145,13 +150,23 @@ static void warn_unused(const struct pt_reader *r)
                  file_path(r->file), n);
 }
 
-static enum status read_pickle(struct pt_reader *r, const struct zip_entry *z, struct err *e)
+enum status pytorch_record(struct pt_reader *r, const struct zip_entry *z, struct err *e)
 {
     r->pk_flat = z->method == ZIP_STORED;
-    TRY(zip_load(&r->zip, z, PICKLE_BYTES_MAX, &r->bytes, e));
-    enum status st = parse(r, r->pk_flat ? z->data : 0, &r->pk, &r->bytes, e);
+    pickle_free(&r->pk);
+    buf_clear(&r->bytes);
+    enum status st = zip_load(&r->zip, z, PICKLE_BYTES_MAX, &r->bytes, e);
     if (st == ST_OK)
-        st = pytorch_tree(r, e);
+        st = parse(r, r->pk_flat ? z->data : 0, &r->pk, &r->bytes, e);
+    if (st != ST_OK)
+        err_in(e, z->name.p, z->name.n);
+    return st;
+}
+
+static enum status read_object(struct pt_reader *r, const struct zip_entry *z, struct err *e)
+{
+    TRY(pytorch_record(r, z, e));
+    enum status st = pytorch_tree(r, r->pk.root, STR_NONE, &r->root, e);
     if (st != ST_OK)
         err_in(e, z->name.p, z->name.n);
     return st;
@@ -177,10 +192,10 @@ static enum status read_zip(struct model *m, struct file *f, const struct read_o
                             struct node **root, struct err *e)
 {
     struct pt_reader r = {.m = m, .opt = opt, .file = f, .folder = "data"};
-    const struct zip_entry *z = NULL;
+    const struct zip_entry *z = NULL, *constants = NULL;
     enum status st = zip_read(f, &r.scratch, &r.zip, e);
     if (st == ST_OK)
-        st = records(&r, &z, e);
+        st = records(&r, &z, &constants, e);
     if (st == ST_OK) {
         r.storage_of = ARENA_ARRAY(&r.scratch, uint32_t, r.zip.n);
         r.type_of = ARENA_ARRAY(&r.scratch, enum dtype, r.zip.n);
@@ -188,7 +203,7 @@ static enum status read_zip(struct model *m, struct file *f, const struct read_o
             st = err_nomem(e, r.zip.n * 8);
     }
     if (st == ST_OK)
-        st = read_pickle(&r, z, e);
+        st = constants ? pytorch_script(&r, z, constants, e) : read_object(&r, z, e);
     if (st == ST_OK)
         st = check_records(&r, e);
     if (st == ST_OK)

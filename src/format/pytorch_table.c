@@ -111,6 +111,12 @@ const struct pk_allow pytorch_allow[] = {
     {"torch", "bits2x4", PT_DTYPE_OTHER},
     {"torch", "bits4x2", PT_DTYPE_OTHER},
 
+    {"torch.jit._pickle", "build_intlist", PT_SCRIPT_LIST},
+    {"torch.jit._pickle", "build_doublelist", PT_SCRIPT_LIST},
+    {"torch.jit._pickle", "build_boollist", PT_SCRIPT_LIST},
+    {"torch.jit._pickle", "build_tensorlist", PT_SCRIPT_LIST},
+    {"torch.jit._pickle", "restore_type_tag", PT_SCRIPT_TAG},
+
     {"collections", "OrderedDict", PT_ORDERED_DICT},
     {"collections", "defaultdict", PT_DICT},
     {"collections", "Counter", PT_DICT},
