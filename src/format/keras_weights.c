@@ -407,12 +407,13 @@ static void map_json(const struct layout *l, const struct line *v, size_t n, str
         for (k = i + 1; k < n && str_eq(v[k].key, v[i].key); k++)
             ;
         json_w_key(&w, v[i].key);
-        if (k > i + 1)
+        bool several = !str_eq(v[k - 1].file, v[i].file); /* sorted by file in a key */
+        if (several)
             json_w_array(&w);
         for (size_t f = i; f < k; f++)
             if (f == i || !str_eq(v[f].file, v[f - 1].file))
                 json_w_str(&w, v[f].file);
-        if (k > i + 1)
+        if (several)
             json_w_array_end(&w);
     }
     json_w_object_end(&w);
