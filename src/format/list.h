@@ -3,9 +3,6 @@
  */
 FORMAT(archive)
 FORMAT(gguf)
-FORMAT(keras)
-FORMAT(keras_h5)
-FORMAT(keras_weights)
 FORMAT(graphdef)
 FORMAT(haiku)
 FORMAT(keras)
