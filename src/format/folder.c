@@ -93,23 +93,6 @@ static bool may_have_company(struct str name)
     return false;
 }
 
-/* X_00001.weights.h5 of Keras where X.weights.json stands, which names it. */
-static bool keras_shard(const struct source *s, struct str name)
-{
-    struct str stem = str_sub(name, 0, name.n - 11);
-    if (!str_ends(name, STR(".weights.h5")) || stem.n < 7 || stem.p[stem.n - 6] != '_')
-        return false;
-    for (size_t i = 1; i <= 5; i++)
-        if (stem.p[stem.n - i] < '0' || stem.p[stem.n - i] > '9')
-            return false;
-    stem.n -= 6;
-    for (size_t i = 0; i < s->n_entries; i++)
-        if (s->entry[i].name.n == stem.n + 13 && str_starts(s->entry[i].name, stem) &&
-            str_ends(s->entry[i].name, STR(".weights.json")))
-            return true;
-    return false;
-}
-
 static enum status look_at(struct folder *d, size_t i, struct err *e)
 {
     struct source s = {.path = NULL};
@@ -144,8 +127,6 @@ static enum status find_sets(struct folder *d, struct err *e)
     for (size_t i = 0; i < s->n_entries; i++)
         if (!s->entry[i].is_dir && is_index(s->entry[i].name))
             TRY(mark_members(d, i, e));
-        else if (!s->entry[i].is_dir && keras_shard(s, s->entry[i].name))
-            d->use[i] = USE_MEMBER;
     bool whole = false;
     for (size_t i = 0; i < n_formats; i++) {
         const struct format *f = formats[i];

@@ -38,6 +38,9 @@ fi
 if [ -n "${ONNX_PYTHON:-}" ]; then
     "$ONNX_PYTHON" gen_onnx.py onnx-1.13
 fi
+for maker in keras tf-keras h5py; do
+    "$1" gen_keras.py "$maker" "$maker"
+done
 "$1" gen_gguf.py gguf
 if [ $# -gt 1 ]; then
     "$2" gen_torch.py torch-1.13
