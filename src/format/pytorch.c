@@ -1,5 +1,5 @@
 /* PyTorch checkpoints (.pt .pth .bin .ckpt): a zip of records under one prefix; the stream and the
- * tar of before it are told in pytorch_stream.c and pytorch_tar.c.
+ * tar of before it are told in pytorch_stream.c and pytorch_tar.c, TorchScript in pytorch_script.c.
  *
  *   PREFIX/data.pkl     protocol 2 pickle of the saved object (others are read)
  *   PREFIX/byteorder    "little" or "big"; absent = little
@@ -17,7 +17,7 @@
  * per tensor, ties sharing one; no .format_version record.
  *
  * Refused: what codec/zip.c and codec/pickle.c refuse; torch-no-pickle, torch-version,
- * torch-byteorder, torchscript, torch-package (kinds told by name, not read), torch-persid,
+ * torch-byteorder, torch-package (told by name, not read), torch-persid,
  * torch-key, torch-device, torch-storage, torch-storage-size, torch-record-missing, torch-args,
  * torch-shape, torch-stride, torch-conj, torch-quantised, numpy-array, numpy-dtype, nodes.
  */
@@ -94,7 +94,8 @@ static int bid(const struct source *s)
 
 const struct format pytorch_format = {
     .name = "pytorch",
-    .title = "PyTorch checkpoint: zip, legacy stream or tar; one file or shards with an index",
+    .title =
+        "PyTorch checkpoint (zip, TorchScript, legacy stream or tar), one file or indexed shards",
     .suffix = {".pt", ".pth", ".bin", ".ckpt", NULL},
     .reads = true,
     .writes = true,
@@ -103,9 +104,8 @@ const struct format pytorch_format = {
     .aliases = true,
     .trains = true,
     .framework = "pytorch",
-    .refuses =
-        "zips two readers would take differently; pickles that name code; storages whose "
-        "record has another size; several objects in one legacy stream; TorchScript, torch.package",
+    .refuses = "zips two readers would take differently; pickles that name code; storages whose "
+               "record has another size; several objects in one legacy stream; torch.package",
     .bid = bid,
     .read = pytorch_read,
     .check = pytorch_check,

@@ -40,6 +40,16 @@ enum pt_tag {
     PT_SET,
     PT_BYTEARRAY,
     PT_COMPLEX,
+    PT_SCRIPT_CLASS, /* a class of a TorchScript archive's own code */
+    PT_SCRIPT_LIST,  /* torch.jit._pickle.build_intlist and its like */
+    PT_SCRIPT_TAG,   /* torch.jit._pickle.restore_type_tag */
+    PT_DCP_METADATA, /* what a .metadata of torch.distributed.checkpoint is made of */
+    PT_DCP_TENSOR,
+    PT_DCP_BYTES,
+    PT_DCP_CHUNK,
+    PT_DCP_PROPERTIES,
+    PT_DCP_INDEX,
+    PT_DCP_PLACE,
     PT_CLASS,         /* a class that is fine to name: Tensor, Parameter, FloatTensor */
     PT_RECONSTRUCTOR, /* copyreg._reconstructor */
     PT_NP_ARRAY,
@@ -96,7 +106,8 @@ struct pt_reader {
     enum dtype *type_of;  /* per zip entry: dtype of its storage class */
     struct arena scratch; /* lives as long as the reader */
     uint64_t n_nodes;
-    bool shard; /* one of several: keeps no tree */
+    bool script; /* names below __torch__ are the archive's own */
+    bool shard;  /* one of several: keeps no tree */
     struct node *root;
 };
 /* A tensor, not yet in the model. */
@@ -128,14 +139,30 @@ MUSTCHECK enum status pytorch_numpy(struct pt_reader *r, uint32_t v, struct pt_t
                                     bool *is, struct err *e);
 MUSTCHECK enum status pytorch_np_dtype(struct pt_reader *r, uint32_t v, enum dtype *out, bool *big,
                                        bool *object, struct err *e);
-/* Turns the pickle into tensors of the model and r->root. */
-MUSTCHECK enum status pytorch_tree(struct pt_reader *r, struct err *e);
+/* Turns value v of r->pk into tensors of the model, named from `path` (STR_NONE: the top) on, and a
+ * node. */
+MUSTCHECK enum status pytorch_tree(struct pt_reader *r, uint32_t v, struct str path,
+                                   struct node **out, struct err *e);
 /* Loads the pickle at [at, at + n) of the file, or of one in a row whose end is not known (n == 0),
  * into p and b; *n is its length. */
 MUSTCHECK enum status pytorch_pickle(struct pt_reader *r, uint64_t at, uint64_t *n,
                                      struct pickle *p, struct buf *b, struct err *e);
-/* For scan: every name p uses. */
-void pytorch_globals(const struct pt_reader *r, const struct pickle *p);
+/* Opens the zip in [at, at + bytes) of r->file (m, opt and file are set): which record is the
+ * object, and TorchScript's constants, or NULL. Close also after a failure. */
+MUSTCHECK enum status pytorch_open(struct pt_reader *r, uint64_t at, uint64_t bytes,
+                                   const struct zip_entry **data,
+                                   const struct zip_entry **constants, struct err *e);
+void pytorch_close(struct pt_reader *r);
+/* The records' CRCs, of every storage a tensor uses (deflated ones are checked as they are
+ * decoded). Nothing for a quick reader. */
+MUSTCHECK enum status pytorch_check_records(struct pt_reader *r, struct err *e);
+/* Roles, names, ties and moments of a model whose tensors and tree stand. */
+MUSTCHECK enum status pytorch_finish(struct model *m, struct err *e);
+/* A zip record that is a pickle, into r->pk, whatever it held before. */
+MUSTCHECK enum status pytorch_record(struct pt_reader *r, const struct zip_entry *z, struct err *e);
+/* TorchScript: modules, constants and code of a zip that has constants.pkl. */
+MUSTCHECK enum status pytorch_script(struct pt_reader *r, const struct zip_entry *data,
+                                     const struct zip_entry *constants, struct err *e);
 /* The source text of module classes that persistent ids carry (legacy), as attachments. */
 MUSTCHECK enum status pytorch_sources(struct pt_reader *r, struct err *e);
 /* Container readers: the object's pickle into r->pk, the tree into r->root. */

@@ -179,7 +179,7 @@ enum status pytorch_stream(struct pt_reader *r, struct err *e)
         if (r->blob[i].offset != 0)
             r->blob[kept++] = r->blob[i];
     r->n_blobs = kept;
-    return pytorch_tree(r, e);
+    return pytorch_tree(r, r->pk.root, STR_NONE, &r->root, e);
 }
 
 /* ---- source text ---- */

@@ -286,7 +286,7 @@ static enum status object(struct tar *t, struct err *e)
     if (n == 0)
         return bad(t, at, "truncated", "an object of no bytes", e);
     TRY(pytorch_pickle(r, at, &n, &r->pk, &r->bytes, e));
-    return pytorch_tree(r, e);
+    return pytorch_tree(r, r->pk.root, STR_NONE, &r->root, e);
 }
 
 enum status pytorch_tar(struct pt_reader *r, struct err *e)

@@ -26,6 +26,7 @@ struct frame {
 };
 struct walk {
     struct pt_reader *r;
+    struct node *root;
     struct frame *stack;
     size_t n, cap;
 };
@@ -396,7 +397,8 @@ static enum status opaque_frame(struct pt_reader *r, uint32_t v, struct frame *f
     f->node->text = global_name(r, fn);
     if (!f->node->text.p)
         return err_nomem(e, 64);
-    r->m->has_opaque = true;
+    if (pk_tag(p, fn) != PT_SCRIPT_CLASS)
+        r->m->has_opaque = true;
     uint32_t state = more.state, slots = 0;
     if (pk_kind(p, state) == PK_TUPLE && pk_count(p, state) == 2 &&
         (pk_kind(p, pk_elem(p, state, 0)) == PK_DICT ||
@@ -442,6 +444,14 @@ static enum status container(struct pt_reader *r, uint32_t v, struct frame *f, s
     case PT_DICT:
         TRY(new_node(r, NODE_DICT, v, &f->node, e));
         return dict_frame(r, v, f, e);
+    case PT_SCRIPT_LIST: {
+        uint32_t list = pk_elem(p, args, 0);
+        if (!bare || pk_count(p, args) != 1 || pk_kind(p, list) != PK_LIST)
+            break;
+        TRY(new_node(r, NODE_LIST, v, &f->node, e));
+        add_run(f, head(p, list), false);
+        return ST_OK;
+    }
     case PT_SIZE:
     case PT_SET: {
         uint32_t first = pk_elem(p, args, 0);
@@ -503,6 +513,11 @@ static enum status visit(struct walk *w, uint32_t v, struct str path, struct nod
     uint32_t args;
     int tag;
     bool is = false;
+    /* a typed container of TorchScript: (value, name of the type) */
+    for (int i = 0; i < 16 && pk_call_tag(&r->pk, v) == PT_SCRIPT_TAG &&
+                    pk_elem(&r->pk, pk_at(&r->pk, v)->call.args, 0);
+         i++)
+        v = pk_elem(&r->pk, pk_at(&r->pk, v)->call.args, 0);
     enum pk_kind k = pk_kind(&r->pk, v);
     struct frame f = {.path = path};
     if (k == PK_CALL) {
@@ -525,7 +540,7 @@ static enum status visit(struct walk *w, uint32_t v, struct str path, struct nod
     if (parent)
         node_add(parent, n);
     else
-        r->root = n;
+        w->root = n;
     return f.n_runs ? push(w, &f, e) : ST_OK;
 }
 
@@ -572,12 +587,14 @@ static enum status step(struct walk *w, struct err *e)
     return visit(w, v, path, node, key, e);
 }
 
-enum status pytorch_tree(struct pt_reader *r, struct err *e)
+enum status pytorch_tree(struct pt_reader *r, uint32_t v, struct str path, struct node **out,
+                         struct err *e)
 {
     struct walk w = {.r = r};
-    enum status st = visit(&w, r->pk.root, STR_NONE, NULL, NULL, e);
+    enum status st = visit(&w, v, path, NULL, NULL, e);
     while (st == ST_OK && w.n > 0)
         st = step(&w, e);
     mem_free(w.stack);
+    *out = w.root;
     return st;
 }

@@ -178,8 +178,6 @@ p("P26-bytes", state_dict(("w", numpy_array(shape=(3,)))), "numpy-array")
 p("P26-class", state_dict(("w", numpy_array(cls=("mine", "array")))), "numpy-array")
 opaque("P26-object", numpy_array(dtype=b"O8"))
 
-script = zips.zip_bytes(zips.torch_members(more=(zips.Member("a/constants.pkl", b"\x80\x02)."),)))
-case("P24-script", "m.pt", 3, "torchscript", None, build=script, twin=GOOD)
 case("P24-version", "m.pt", 3, "torch-version", None, twin=GOOD,
      build=zips.zip_bytes(zips.torch_members()[:3] + [zips.Member("a/version", b"99\n")]))
 case("P24-big", "m.pt", 0, expect_tensors={"w": DATA}, build=zips.zip_bytes(

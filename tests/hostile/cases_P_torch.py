@@ -1,12 +1,13 @@
 """PyTorch of before 1.6: the stream of pickles and the tar, each lie about a count, a key or a
-size, and code in whichever pickle."""
+size, and code in whichever pickle. TorchScript archives."""
 
 import io
 import struct
 import tarfile
 
+import zips
 from lib import case
-from zips import DATA, integer, name, state_dict, tensor, text, tup
+from zips import DATA, Member, integer, name, persid, state_dict, tensor, text, tup
 
 TENSORS = {"w": DATA}
 EVIL = b"cposix\nsystem\n" + text("true") + b"\x85R"
@@ -174,3 +175,39 @@ t("P25-tar-rebuild", "torch-persid", pickle=state_dict(("w", tensor(text("2") + 
 t("P25-tar-object-text", "torch-persid", pickle=obj("../x"))
 for n, where in enumerate(("storages", "tensors", "pickle")):
     t(f"P25-tar-code-{n}", "pickle-runs-code", **{where: b"\x80\x02" + EVIL + b"."})
+
+# ---- TorchScript ----
+
+
+def module(*items, cls=("__torch__.net", "Net")):
+    return (name(*cls) + b")\x81}(" + b"".join(text(k) + v for k, v in items) + b"ub")
+
+
+def script(data=None, constants=b"\x80\x02).", source=b"class Net(Module):\n  __parameters__ = "
+           b"[\"w\", ]\n  __buffers__ = []\n", more=()):
+    data = b"\x80\x02" + module(("w", tensor())) + b"." if data is None else data
+    return zips.zip_bytes(zips.torch_members(data, more=(
+        Member("a/constants.pkl", constants), Member("a/code/__torch__/net.py", source, 8), *more)))
+
+
+SCRIPT = script()
+
+
+def j(id, code, offset=None, exit=3, **kw):
+    case(id, "m.pt", exit, code, offset, build=script(**kw), twin=SCRIPT)
+
+
+case("P24-script", "m.pt", 0, build=SCRIPT, expect_tensors=TENSORS)
+case("P24-script-constant", "m.pt", 0, expect_tensors={"w": DATA, "CONSTANTS.c0": DATA},
+     build=script(constants=b"\x80\x02" + tensor() + b"\x85.", more=(Member("a/constants/0", DATA),)))
+case("P24-script-list", "m.pt", 0, expect_tensors={"w.0": DATA}, build=script(
+    b"\x80\x02" + module(("w", name("torch.jit._pickle", "build_tensorlist") + b"(](" + tensor() +
+                          b"etR")) + b"."))
+j("P24-script-constants", "torchscript-constants", constants=b"\x80\x02}.")
+j("P24-script-record", "torch-record-missing", constants=b"\x80\x02" + tensor() + b"\x85.")
+j("P24-script-code", "pickle-runs-code", data=b"\x80\x02" + EVIL + b".")
+j("P24-script-constants-code", "pickle-runs-code", constants=b"\x80\x02" + EVIL + b"\x85.")
+j("P24-script-os", "pickle-runs-code", data=b"\x80\x02" + module(cls=("__torch__.os", "system")) + b".")
+j("P24-script-bomb", "torchscript-code", exit=8, source=bytes(40 << 20))
+j("P24-script-deep", "torch-args", data=b"\x80\x02" + module(("w", name(
+    "torch._utils", "_rebuild_tensor_v2") + tup(persid()) + b"R")) + b".")
