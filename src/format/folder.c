@@ -75,12 +75,12 @@ static void list_set(struct folder *d, const struct format *f, struct str name)
     d->n_sets++;
 }
 
-/* What stands beside the set in entry i and belongs to it. */
-static void mark_company(struct folder *d, size_t i, const struct format *f)
+/* What stands beside the set, entry i or the folder itself, and belongs to it. */
+static void mark_company(struct folder *d, int64_t i, const struct format *f)
 {
     for (size_t k = 0; f->companion && k < d->s.n_entries; k++)
-        if (k != i && d->use[k] == USE_OTHER &&
-            f->companion(d->s.entry[i].name, d->s.entry[k].name))
+        if ((int64_t)k != i && d->use[k] == USE_OTHER &&
+            f->companion(i < 0 ? STR("") : d->s.entry[i].name, d->s.entry[k].name))
             d->use[k] = USE_MEMBER;
 }
 
@@ -117,7 +117,7 @@ static enum status look_at(struct folder *d, size_t i, struct err *e)
     if (!d->force || d->force == f)
         d->at = i;
     list_set(d, f, d->s.entry[i].name);
-    mark_company(d, i, f);
+    mark_company(d, (int64_t)i, f);
     return ST_OK;
 }
 
@@ -139,6 +139,7 @@ static enum status find_sets(struct folder *d, struct err *e)
             d->dir_level = true;
         }
         list_set(d, f, STR("the folder"));
+        mark_company(d, -1, f);
     }
     if (whole)
         return ST_OK;
