@@ -28,18 +28,37 @@ static inline void fuzz_stream(const struct storage *s, uint8_t *raw, struct err
     s->dec->close(s, state);
 }
 
+/* A tile's box must lie in the array and fit the room a tile has; false: the box is refused. */
+static inline bool fuzz_box(const struct storage *s, uint64_t t, struct err *e)
+{
+    uint64_t lo[VIEW_MAX_AXES], n[VIEW_MAX_AXES], held[VIEW_MAX_AXES];
+    uint64_t bytes = s->grid->elem_bytes;
+    if (s->grid->where(s, t, lo, n, held, e) != ST_OK)
+        return false;
+    for (size_t d = 0; d < s->grid->n_dims; d++) {
+        if (lo[d] > s->grid->dim[d] || n[d] > s->grid->dim[d] - lo[d] || held[d] < n[d])
+            abort();
+        bytes *= held[d];
+    }
+    if (bytes > s->tile_bytes)
+        abort();
+    return true;
+}
+
 static inline void fuzz_storage(const struct storage *s, struct err *e)
 {
-    if (s->raw_bytes > FUZZ_RAW_MAX)
+    if (s->raw_bytes > FUZZ_RAW_MAX || s->tile_bytes > FUZZ_RAW_MAX)
         return;
-    uint8_t *raw = malloc((size_t)s->raw_bytes + 1), *scratch = malloc(s->scratch_bytes + 1);
+    size_t room = (size_t)(s->tile_bytes > s->raw_bytes ? s->tile_bytes : s->raw_bytes);
+    uint8_t *raw = malloc(room + 1), *scratch = malloc(s->scratch_bytes + 1);
     if (!raw || !scratch)
         abort();
     if (s->kind == STORAGE_FLAT && s->raw_bytes &&
         file_pread(s->file, raw, (size_t)s->raw_bytes, s->offset, e) != ST_OK)
         abort(); /* model_finish has proved the range */
     for (uint64_t t = 0; s->kind == STORAGE_TILED && t < s->n_tiles; t++)
-        if (s->dec->tile(s, t, raw + t * s->tile_bytes, scratch, e) != ST_OK)
+        if ((s->grid && !fuzz_box(s, t, e)) ||
+            s->dec->tile(s, t, raw + (s->grid ? 0 : t * s->tile_bytes), scratch, e) != ST_OK)
             break;
     if (s->kind == STORAGE_STREAM)
         fuzz_stream(s, raw, e);
