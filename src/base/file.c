@@ -211,7 +211,9 @@ enum status file_adopt(int fd, const char *path, struct file **out, struct err *
         st = err_set(e, ST_INPUT, "not-a-file", "not a regular file");
     } else {
         f->network = is_network(fd);
-        if (!keep_open()) {
+        if (f->st.st_nlink == 0) { /* it has no name to open it by again */
+            n_kept++;
+        } else if (!keep_open()) {
             close(fd);
             f->fd = -1;
         }

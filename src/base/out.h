@@ -54,5 +54,8 @@ MUSTCHECK enum status spool_open(const char *beside, struct spool **out, struct 
 MUSTCHECK enum status spool_pwrite(struct spool *s, const void *p, size_t n, uint64_t off,
                                    struct err *e);
 MUSTCHECK enum status spool_pread(struct spool *s, void *p, size_t n, uint64_t off, struct err *e);
+/* What was spooled as an input file of its own, which outlives the spool; path is for messages. */
+MUSTCHECK enum status spool_file(struct spool *s, const char *path, struct file **out,
+                                 struct err *e);
 void spool_close(struct spool *s);
 #endif

@@ -122,6 +122,15 @@ enum status spool_pread(struct spool *s, void *p, size_t n, uint64_t off, struct
     return ST_OK;
 }
 
+enum status spool_file(struct spool *s, const char *path, struct file **out, struct err *e)
+{
+    int fd = fcntl(s->fd, F_DUPFD_CLOEXEC, 3);
+    *out = NULL;
+    if (fd < 0)
+        return spool_err(s, "open", errno, e);
+    return file_adopt(fd, path, out, e);
+}
+
 void spool_close(struct spool *s)
 {
     if (!s)

@@ -84,8 +84,8 @@ static enum status build(struct json *j, struct arena *a, size_t max_values,
     }
 }
 
-enum status json_tree(struct cursor *c, struct arena *a, size_t max_values,
-                      struct json_value **out, struct err *e)
+enum status json_tree(struct cursor *c, struct arena *a, size_t max_values, struct json_value **out,
+                      struct err *e)
 {
     struct json j;
     *out = NULL;

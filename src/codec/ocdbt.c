@@ -82,14 +82,15 @@ static bool varint(struct column *c, uint64_t *out)
     return false;
 }
 
-/* Gives the next n varints as a column of their own, and their sum. */
+/* Gives the next n varints as a column of their own, and their sum (NULL: not wanted). */
 static bool varints(struct column *in, uint64_t n, struct column *out, uint64_t *sum)
 {
     uint64_t v;
     out->p = in->p;
-    *sum = 0;
+    if (sum)
+        *sum = 0;
     for (uint64_t i = 0; i < n; i++)
-        if (!varint(in, &v) || !add_u64(*sum, v, sum))
+        if (!varint(in, &v) || (sum && !add_u64(*sum, v, sum)))
             return false;
     out->end = in->p;
     return true;
@@ -202,8 +203,8 @@ static enum status read_table(struct column *c, struct str transitive, struct ar
     struct column prefix, suffix, bases, text;
     struct buf path = BUF_INIT;
     if (!varint(c, &n) || n > (uint64_t)(c->end - c->p) || n > MAX_ENTRIES ||
-        !varints(c, n ? n - 1 : 0, &prefix, &sum) || !varints(c, n, &suffix, &sum) ||
-        !varints(c, n, &bases, &pre) || !bytes(c, sum, &text))
+        !varints(c, n ? n - 1 : 0, &prefix, NULL) || !varints(c, n, &suffix, &sum) ||
+        !varints(c, n, &bases, NULL) || !bytes(c, sum, &text))
         return bad(f, at, e, "ocdbt-table", "the table of files is damaged");
     t->n = (size_t)n;
     t->path = ARENA_ARRAY(a, struct str, n + 1);
@@ -274,29 +275,29 @@ static enum status count_file(struct walk *w, struct file *f, uint64_t n, uint64
     w->node_bytes += n;
     return w->node_bytes <= w->file_bytes
                ? ST_OK
-               : bad(f, at, e, "ocdbt-twice", "nodes are longer than their files: one stands twice");
+               : bad(f, at, e, "ocdbt-twice",
+                     "nodes are longer than their files: one stands twice");
 }
 
 static enum status read_columns(struct frame *f, struct column *c, struct err *e)
 {
-    uint64_t n, sum, keys, ignored;
+    uint64_t n, keys;
     bool ok = varint(c, &n) && n > 0 && n <= MAX_ENTRIES && n <= (uint64_t)(c->end - c->p);
     if (!ok)
         return bad(f->file, f->offset, e, "ocdbt-count", "no node has this many entries");
     f->n = n;
-    ok = varints(c, n - 1, &f->col[C_PREFIX], &ignored) &&
-         varints(c, n, &f->col[C_SUFFIX], &keys) &&
-         (f->height == 0 || varints(c, n, &f->col[C_COMMON], &ignored)) &&
+    ok = varints(c, n - 1, &f->col[C_PREFIX], NULL) && varints(c, n, &f->col[C_SUFFIX], &keys) &&
+         (f->height == 0 || varints(c, n, &f->col[C_COMMON], NULL)) &&
          bytes(c, keys, &f->col[C_KEY]);
     if (!ok)
         return bad(f->file, f->offset, e, "ocdbt-key", "the keys of a node are damaged");
     if (f->height > 0) {
         for (int k = C_A; ok && k <= C_F; k++)
-            ok = varints(c, n, &f->col[k], &ignored);
+            ok = varints(c, n, &f->col[k], NULL);
     } else {
         uint64_t inlined = 0, out = 0, v;
         struct column lengths;
-        ok = varints(c, n, &f->col[C_A], &ignored) && bytes(c, n, &f->col[C_B]);
+        ok = varints(c, n, &f->col[C_A], NULL) && bytes(c, n, &f->col[C_B]);
         lengths = f->col[C_A];
         for (uint64_t i = 0; ok && i < n; i++) {
             ok = varint(&lengths, &v) && f->col[C_B].p[i] < 2;
@@ -305,7 +306,7 @@ static enum status read_columns(struct frame *f, struct column *c, struct err *e
             else if (ok)
                 ok = add_u64(inlined, v, &inlined);
         }
-        ok = ok && varints(c, out, &f->col[C_C], &sum) && varints(c, out, &f->col[C_D], &sum) &&
+        ok = ok && varints(c, out, &f->col[C_C], NULL) && varints(c, out, &f->col[C_D], NULL) &&
              bytes(c, inlined, &f->col[C_E]);
     }
     if (!ok)
@@ -394,7 +395,8 @@ static enum status leaf_entry(struct walk *w, struct frame *f, struct err *e)
             return bad(f->file, f->offset, e, "ocdbt-value", "the values of a node are damaged");
         TRY(file_of(w, &f->table, id, f->file, f->offset, &v.file, e));
         if (!add_u64(v.offset, v.length, &end) || end > file_size(v.file)) {
-            (void)bad(v.file, v.offset, e, "ocdbt-bounds", "a value lies behind the end of its file");
+            (void)bad(v.file, v.offset, e, "ocdbt-bounds",
+                      "a value lies behind the end of its file");
             err_in(e, v.key.p, v.key.n);
             return ST_INPUT;
         }
@@ -462,7 +464,7 @@ struct version {
 static bool read_versions(struct column *c, struct version *v, bool *any)
 {
     struct column col[9];
-    uint64_t n, sum, ignored, generation = 0, before;
+    uint64_t n, ignored, generation = 0, before;
     if (!varint(c, &n) || n > (uint64_t)(c->end - c->p) / 9)
         return false;
     *any = n > 0;
@@ -470,7 +472,7 @@ static bool read_versions(struct column *c, struct version *v, bool *any)
         uint64_t width = k == 1 ? 1 : 8, size;
         bool plain = k == 1 || k == 8;
         if (plain ? !mul_u64(n, width, &size) || !bytes(c, size, &col[k])
-                  : !varints(c, n, &col[k], &sum))
+                  : !varints(c, n, &col[k], NULL))
             return false;
     }
     for (uint64_t i = 0; i < n; i++) {
@@ -489,11 +491,11 @@ static bool read_versions(struct column *c, struct version *v, bool *any)
 static bool skip_old_versions(struct column *c)
 {
     struct column col;
-    uint64_t n, sum, size;
+    uint64_t n, size;
     if (!varint(c, &n) || n > (uint64_t)(c->end - c->p))
         return false;
     for (int k = 0; k < 6; k++)
-        if (!varints(c, n, &col, &sum))
+        if (!varints(c, n, &col, NULL))
             return false;
     return mul_u64(n, 9, &size) && bytes(c, size, &col); /* time and height */
 }
@@ -538,8 +540,8 @@ enum status ocdbt_read(const struct ocdbt *o, struct file *manifest, bool *numbe
     w.stack = mem_zalloc(MAX_HEIGHT, sizeof *w.stack);
     if (!w.stack)
         return err_nomem(e, MAX_HEIGHT * sizeof *w.stack);
-    enum status st = open_envelope(manifest, 0, file_size(manifest), MANIFEST_MAGIC, MAX_STORED,
-                                   &body, e);
+    enum status st =
+        open_envelope(manifest, 0, file_size(manifest), MANIFEST_MAGIC, MAX_STORED, &body, e);
     if (st == ST_OK)
         st = read_root(&w, manifest, &body, &a, numbered, e);
     while (w.depth)

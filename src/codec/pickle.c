@@ -2,7 +2,7 @@
  *
  * One loop over opcodes; a stack of value indexes, a stack of marks, a memo; all bounded by the
  * pickle's own length and the budget. What can only be told at the end (cycles, depth, double
- * keys, forbidden state) is proven by pickle_prove.c.
+ * keys, forbidden state) is proven by pickle_prove.c. In a file, long strings are stepped over.
  * Refused: pickle-truncated pickle-opcode pickle-proto pickle-frame pickle-length pickle-number
  * pickle-utf8 pickle-string pickle-name pickle-runs-code pickle-memo pickle-underflow pickle-mark
  * pickle-type pickle-ext pickle-buffer pickle-build pickle-no-stop pickle-stop pickle-tail
@@ -28,159 +28,6 @@ enum status pickle_bad(struct vm *m, const char *code, const char *fmt, ...)
     return ST_INPUT;
 }
 
-/* Makes room for one more element; everything held counts against the budget. */
-static enum status grow(struct vm *m, void *array, size_t n, size_t *cap, size_t size)
-{
-    void **p = array;
-    if (n < *cap)
-        return ST_OK;
-    struct pickle *k = m->p;
-    uint64_t held = k->cap_val_ * sizeof *k->val + k->cap_cell_ * sizeof *k->cell +
-                    k->cap_more_ * sizeof *k->more + k->cap_global_ * sizeof *k->global +
-                    (m->cap_stack + m->cap_mark + m->cap_memo) * sizeof(uint32_t);
-    size_t want = *cap ? *cap + *cap / 2 : 64, bytes;
-    if (want <= n)
-        want = n + 1;
-    if (!mul_size(want, size, &bytes) || want > UINT32_MAX ||
-        held + (want - *cap) * size > m->budget) {
-        err_set(m->e, ST_LIMIT, "pickle-budget", "its values take more than %llu bytes",
-                (unsigned long long)m->budget);
-        err_at(m->e, m->o->file, m->o->base + m->at);
-        return ST_LIMIT;
-    }
-    void *q = mem_resize(*p, bytes);
-    if (!q)
-        return err_nomem(m->e, bytes);
-    *p = q;
-    *cap = want;
-    return ST_OK;
-}
-
-/* ---- stack ---- */
-
-static enum status push(struct vm *m, uint32_t v)
-{
-    TRY(grow(m, &m->stack, m->n_stack, &m->cap_stack, sizeof *m->stack));
-    m->stack[m->n_stack++] = v;
-    return ST_OK;
-}
-static size_t floor_of(const struct vm *m)
-{
-    return m->n_mark ? m->mark[m->n_mark - 1] : 0;
-}
-static enum status pop(struct vm *m, uint32_t *v)
-{
-    if (m->n_stack <= floor_of(m))
-        return pickle_bad(m, "pickle-underflow", "opcode finds no value on the stack");
-    *v = m->stack[--m->n_stack];
-    return ST_OK;
-}
-/* The value under the open mark, or on top. */
-static enum status top(struct vm *m, uint32_t *v)
-{
-    if (m->n_stack <= floor_of(m))
-        return pickle_bad(m, "pickle-underflow", "opcode finds no value on the stack");
-    *v = m->stack[m->n_stack - 1];
-    return ST_OK;
-}
-static enum status open_mark(struct vm *m)
-{
-    if (m->n_mark >= PICKLE_DEPTH)
-        return pickle_bad(m, "pickle-depth", "more than %d open marks", PICKLE_DEPTH);
-    TRY(grow(m, &m->mark, m->n_mark, &m->cap_mark, sizeof *m->mark));
-    m->mark[m->n_mark++] = (uint32_t)m->n_stack;
-    return ST_OK;
-}
-/* Closes the open mark: values [*lo, n_stack) stood above it; the caller cuts the stack. */
-static enum status close_mark(struct vm *m, size_t *lo)
-{
-    if (m->n_mark == 0)
-        return pickle_bad(m, "pickle-mark", "opcode finds no mark");
-    *lo = m->mark[--m->n_mark];
-    return ST_OK;
-}
-
-/* ---- values ---- */
-
-static enum status value(struct vm *m, enum pk_kind kind, uint32_t *v)
-{
-    struct pickle *p = m->p;
-    TRY(grow(m, &p->val, p->n_val, &p->cap_val_, sizeof *p->val));
-    *v = p->n_val++;
-    p->val[*v] = (struct pk_val){.kind = (uint8_t)kind, .at = m->at};
-    return ST_OK;
-}
-enum status pickle_push(struct vm *m, enum pk_kind kind, struct pk_val **out)
-{
-    uint32_t v = 0;
-    TRY(value(m, kind, &v));
-    *out = &m->p->val[v];
-    return push(m, v);
-}
-enum status pickle_push_int(struct vm *m, int64_t i)
-{
-    struct pk_val *x;
-    TRY(pickle_push(m, PK_INT, &x));
-    x->i = i;
-    return ST_OK;
-}
-enum status pickle_push_bool(struct vm *m, bool b)
-{
-    struct pk_val *x;
-    TRY(pickle_push(m, PK_BOOL, &x));
-    x->i = b;
-    return ST_OK;
-}
-enum status pickle_push_text(struct vm *m, enum pk_kind kind, const void *s, size_t n)
-{
-    struct pk_val *x;
-    size_t where;
-    if (kind == PK_STR && !str_utf8((struct str){s, n}, &where))
-        return pickle_bad(m, "pickle-utf8", "text is not UTF-8");
-    TRY(pickle_push(m, kind, &x));
-    x->text.p = s;
-    x->text.n = (uint32_t)n;
-    return ST_OK;
-}
-/* Python 2's byte strings are text where they can be. */
-enum status pickle_push_string(struct vm *m, const void *s, size_t n)
-{
-    size_t where;
-    return pickle_push_text(m, str_utf8((struct str){s, n}, &where) ? PK_STR : PK_BYTES, s, n);
-}
-static enum status seq_add(struct vm *m, struct pk_seq *s, uint32_t v)
-{
-    struct pickle *p = m->p;
-    TRY(grow(m, &p->cell, p->n_cell, &p->cap_cell_, sizeof *p->cell));
-    uint32_t c = p->n_cell++;
-    p->cell[c] = (struct pk_cell){v, 0};
-    if (s->tail)
-        p->cell[s->tail].next = c;
-    else
-        s->head = c;
-    s->tail = c;
-    s->n++;
-    return ST_OK;
-}
-/* Appends stack[lo..hi) to the sequence of value v (not an instance). */
-static enum status seq_fill(struct vm *m, uint32_t v, size_t lo, size_t hi)
-{
-    struct pk_seq s = m->p->val[v].seq;
-    for (size_t i = lo; i < hi; i++)
-        TRY(seq_add(m, &s, m->stack[i]));
-    m->p->val[v].seq = s;
-    return ST_OK;
-}
-static enum status collect(struct vm *m, enum pk_kind kind, size_t lo)
-{
-    uint32_t v = 0;
-    if (kind == PK_DICT && (m->n_stack - lo) % 2 != 0)
-        return pickle_bad(m, "pickle-type", "a key without a value");
-    TRY(value(m, kind, &v));
-    TRY(seq_fill(m, v, lo, m->n_stack));
-    m->n_stack = lo;
-    return push(m, v);
-}
 static bool is_instance(const struct vm *m, uint32_t v)
 {
     enum pk_kind k = pk_kind(m->p, v);
@@ -190,7 +37,7 @@ static enum status more_of(struct vm *m, uint32_t v, uint32_t *more)
 {
     struct pickle *p = m->p;
     if (p->val[v].call.more == 0) {
-        TRY(grow(m, &p->more, p->n_more, &p->cap_more_, sizeof *p->more));
+        TRY(pickle_grow(m, &p->more, p->n_more, &p->cap_more_, sizeof *p->more));
         p->more[p->n_more] = (struct pk_more){0};
         p->val[v].call.more = p->n_more++;
     }
@@ -201,7 +48,7 @@ static enum status more_of(struct vm *m, uint32_t v, uint32_t *more)
 /* stack[lo..) goes into the container under it: items, or keys and values. */
 static enum status add_to(struct vm *m, size_t lo, bool pairs, bool set)
 {
-    if (lo <= floor_of(m))
+    if (lo <= vm_floor(m))
         return pickle_bad(m, "pickle-underflow", "opcode finds no container on the stack");
     uint32_t v = m->stack[lo - 1];
     enum pk_kind k = pk_kind(m->p, v);
@@ -212,10 +59,10 @@ static enum status add_to(struct vm *m, size_t lo, bool pairs, bool set)
         TRY(more_of(m, v, &x));
         struct pk_seq s = pairs ? m->p->more[x].pairs : m->p->more[x].items;
         for (size_t i = lo; i < m->n_stack; i++)
-            TRY(seq_add(m, &s, m->stack[i]));
+            TRY(vm_seq_add(m, &s, m->stack[i]));
         *(pairs ? &m->p->more[x].pairs : &m->p->more[x].items) = s;
     } else if (k == (pairs ? PK_DICT : set ? PK_SET : PK_LIST)) {
-        TRY(seq_fill(m, v, lo, m->n_stack));
+        TRY(vm_seq_fill(m, v, lo, m->n_stack));
     } else {
         return pickle_bad(m, "pickle-type", "opcode fills something that is no %s",
                           pairs ? "dict"
@@ -235,26 +82,36 @@ static enum status call(struct vm *m, enum pk_kind kind, uint32_t fn, uint32_t a
     if (kind == PK_NEW && pk_kind(m->p, fn) != PK_GLOBAL && pk_kind(m->p, fn) != PK_PERSID)
         return pickle_bad(m, "pickle-type", "an instance of something that is no global");
     uint32_t v = 0, x = 0;
-    TRY(value(m, kind, &v));
+    TRY(vm_value(m, kind, &v));
     m->p->val[v].call = (struct pk_call){fn, args, 0};
     if (kwargs) {
         TRY(more_of(m, v, &x));
         m->p->more[x].kwargs = kwargs;
     }
-    return push(m, v);
+    return vm_push(m, v);
 }
 
 static enum status build(struct vm *m)
 {
     uint32_t state = 0, v = 0, x = 0;
-    TRY(pop(m, &state));
-    TRY(top(m, &v));
+    TRY(vm_pop(m, &state));
+    TRY(vm_top(m, &v));
     if (!is_instance(m, v))
         return pickle_bad(m, "pickle-build", "state for something that is no instance");
     TRY(more_of(m, v, &x));
     if (m->p->more[x].state)
         return pickle_bad(m, "pickle-build", "state set twice");
     m->p->more[x].state = state;
+    if (!m->o->built)
+        return ST_OK;
+    uint64_t skip = 0;
+    TRY(m->o->built(m->o->ctx, m->p, v, m->c.pos, &skip, m->e));
+    if (skip > cur_left(&m->c))
+        return pickle_bad(m, "pickle-length", "%llu bytes of raw data follow, %llu are left",
+                          (unsigned long long)skip, (unsigned long long)cur_left(&m->c));
+    m->p->far_bytes += skip;
+    m->frame_end = skip ? 0 : m->frame_end; /* frames do not count what is no opcode */
+    cur_skip(&m->c, skip);
     return ST_OK;
 }
 
@@ -289,26 +146,84 @@ static enum status global(struct vm *m, struct str module, struct str name, uint
         if (n.runs_code && !m->o->scan)
             return pickle_bad(m, "pickle-runs-code", "the pickle names %.*s.%.*s, which runs code",
                               STR_ARG(module), STR_ARG(name));
-        TRY(grow(m, &p->global, p->n_global, &p->cap_global_, sizeof *p->global));
+        TRY(pickle_grow(m, &p->global, p->n_global, &p->cap_global_, sizeof *p->global));
         p->global[p->n_global++] = n;
     }
-    TRY(value(m, PK_GLOBAL, out));
+    TRY(vm_value(m, PK_GLOBAL, out));
     p->val[*out].ref = g;
     return ST_OK;
+}
+
+/* Bytes up to the next newline, looked for in growing pieces so that a file's window is made no
+ * larger than needed; at most max. *found is false when there is none so near. */
+static enum status find_line(struct vm *m, size_t max, struct str *out, bool *found)
+{
+    uint64_t left = cur_left(&m->c);
+    *found = false;
+    for (size_t piece = 64, seen = 0;; piece *= 4) {
+        size_t look = piece < max + 1 ? piece : max + 1;
+        if (left < look)
+            look = (size_t)left;
+        const uint8_t *s = cur_peek(&m->c, look);
+        if (!s)
+            return cur_failed(&m->c) ? cur_ok(&m->c, m->e)
+                                     : pickle_bad(m, "pickle-length", "a line is too long here");
+        const uint8_t *nl = look > seen ? memchr(s + seen, '\n', look - seen) : NULL;
+        if (nl) {
+            *out = (struct str){(const char *)s, (size_t)(nl - s)};
+            *found = true;
+            return ST_OK;
+        }
+        if (look == left)
+            return pickle_bad(m, "pickle-truncated", "line without an end");
+        if (look == max + 1)
+            return ST_OK;
+        seen = look;
+    }
 }
 
 /* Text up to a newline, at most max bytes. */
 enum status pickle_line(struct vm *m, size_t max, struct str *out)
 {
-    uint64_t left = cur_left(&m->c);
-    size_t look = left < max + 1 ? (size_t)left : max + 1;
-    const uint8_t *s = cur_peek(&m->c, look);
-    const uint8_t *nl = s ? memchr(s, '\n', look) : NULL;
-    if (!nl)
-        return look == left ? pickle_bad(m, "pickle-truncated", "line without an end")
-                            : pickle_bad(m, "pickle-length", "line of more than %zu bytes", max);
-    *out = (struct str){(const char *)s, (size_t)(nl - s)};
-    cur_skip(&m->c, out->n + 1);
+    bool found;
+    TRY(find_line(m, max, out, &found));
+    if (!found)
+        return pickle_bad(m, "pickle-length", "line of more than %zu bytes", max);
+    size_t n = out->n;
+    TRY(vm_keep(m, out));
+    cur_skip(&m->c, n + 1);
+    return ST_OK;
+}
+
+enum status pickle_long_line(struct vm *m, enum pk_kind kind, enum pk_spelling spelling,
+                             struct str *out, bool *far)
+{
+    bool found;
+    *far = false;
+    if (!m->c.f)
+        return pickle_line(m, 1 << 20, out);
+    TRY(find_line(m, PICKLE_NEAR_MAX, out, &found));
+    if (found)
+        return pickle_line(m, PICKLE_NEAR_MAX, out);
+    uint64_t lo = m->c.pos, n = PICKLE_NEAR_MAX;
+    for (;;) { /* the only way to its end is through it */
+        cur_seek(&m->c, lo + n);
+        uint64_t left = cur_left(&m->c);
+        size_t look = left < ((size_t)64 << 10) ? (size_t)left : (size_t)64 << 10;
+        const uint8_t *s = look ? cur_peek(&m->c, look) : NULL;
+        const uint8_t *nl = s ? memchr(s, '\n', look) : NULL;
+        if (!s && cur_failed(&m->c))
+            return cur_ok(&m->c, m->e);
+        if (!s)
+            return pickle_bad(m, "pickle-truncated", "line without an end");
+        n += nl ? (uint64_t)(nl - s) : look;
+        if (nl)
+            break;
+    }
+    cur_seek(&m->c, lo);
+    TRY(vm_push_far(m, kind, spelling, n));
+    cur_skip(&m->c, 1);
+    *far = true;
     return ST_OK;
 }
 
@@ -320,34 +235,34 @@ static enum status op_global(struct vm *m, bool inst)
     TRY(pickle_line(m, 2048, &name));
     TRY(global(m, module, name, &g));
     if (!inst)
-        return push(m, g);
+        return vm_push(m, g);
     size_t lo = 0;
-    TRY(close_mark(m, &lo));
-    TRY(collect(m, PK_TUPLE, lo));
+    TRY(vm_close_mark(m, &lo));
+    TRY(vm_collect(m, PK_TUPLE, lo));
     uint32_t args = 0;
-    TRY(pop(m, &args));
+    TRY(vm_pop(m, &args));
     return call(m, PK_NEW, g, args, 0);
 }
 
 static enum status op_stack_global(struct vm *m)
 {
     uint32_t module = 0, name = 0, g = 0;
-    TRY(pop(m, &name));
-    TRY(pop(m, &module));
+    TRY(vm_pop(m, &name));
+    TRY(vm_pop(m, &module));
     if (pk_kind(m->p, module) != PK_STR || pk_kind(m->p, name) != PK_STR)
         return pickle_bad(m, "pickle-type", "a global whose name is no text");
     TRY(global(m, pk_text(m->p, module), pk_text(m->p, name), &g));
-    return push(m, g);
+    return vm_push(m, g);
 }
 
 /* OBJ: mark, class, arguments. */
 static enum status op_obj(struct vm *m)
 {
     size_t lo = 0;
-    TRY(close_mark(m, &lo));
+    TRY(vm_close_mark(m, &lo));
     if (m->n_stack == lo)
         return pickle_bad(m, "pickle-underflow", "an instance without a class");
-    TRY(collect(m, PK_TUPLE, lo + 1));
+    TRY(vm_collect(m, PK_TUPLE, lo + 1));
     uint32_t fn = m->stack[lo], args = m->stack[lo + 1];
     m->n_stack = lo;
     return call(m, PK_NEW, fn, args, 0);
@@ -355,11 +270,16 @@ static enum status op_obj(struct vm *m)
 
 /* ---- opcodes with binary arguments ---- */
 
-static enum status take(struct vm *m, uint64_t n, const uint8_t **out)
+static enum status have(struct vm *m, uint64_t n)
 {
     if (n > cur_left(&m->c))
         return pickle_bad(m, "pickle-length", "%llu bytes are declared, %llu are left",
                           (unsigned long long)n, (unsigned long long)cur_left(&m->c));
+    return ST_OK;
+}
+static enum status take(struct vm *m, uint64_t n, const uint8_t **out)
+{
+    TRY(have(m, n));
     *out = cur_take(&m->c, (size_t)n);
     return *out ? ST_OK : cur_ok(&m->c, m->e);
 }
@@ -367,16 +287,30 @@ static enum status take(struct vm *m, uint64_t n, const uint8_t **out)
 static enum status binary_text(struct vm *m, enum pk_kind kind, uint64_t n)
 {
     const uint8_t *s;
+    TRY(have(m, n));
+    if (m->c.f && n > PICKLE_NEAR_MAX)
+        return vm_push_far(m, kind, kind == PK_STR ? PK_UTF8 : PK_RAW, n);
     TRY(take(m, n, &s));
     return pickle_push_text(m, kind, s, (size_t)n);
+}
+/* Python 2's byte strings. */
+static enum status binary_string(struct vm *m, uint64_t n)
+{
+    const uint8_t *s;
+    TRY(have(m, n));
+    if (m->c.f && n > PICKLE_NEAR_MAX)
+        return vm_push_far(m, PK_BYTES, PK_RAW, n);
+    TRY(take(m, n, &s));
+    return pickle_push_string(m, s, (size_t)n);
 }
 
 static enum status binary_long(struct vm *m, uint64_t n)
 {
     const uint8_t *s;
-    TRY(take(m, n, &s));
+    TRY(have(m, n));
     if (n > 1024)
         return pickle_bad(m, "pickle-number", "integer of %llu bytes", (unsigned long long)n);
+    TRY(take(m, n, &s));
     if (n <= 8) {
         uint64_t u = n && s[n - 1] >= 0x80 ? UINT64_MAX : 0;
         for (size_t i = (size_t)n; i-- > 0;)
@@ -389,13 +323,14 @@ static enum status binary_long(struct vm *m, uint64_t n)
 static enum status memo_put(struct vm *m, uint64_t index)
 {
     uint32_t v = 0;
-    TRY(top(m, &v));
-    if (index >= m->p->n_bytes)
-        return pickle_bad(m, "pickle-memo", "memo index %llu in a pickle of %zu bytes",
-                          (unsigned long long)index, m->p->n_bytes);
+    TRY(vm_top(m, &v));
+    uint64_t most = m->p->bytes ? m->p->n_bytes : m->c.pos - m->p->far_bytes;
+    if (index >= most)
+        return pickle_bad(m, "pickle-memo", "memo index %llu in a pickle of %llu bytes",
+                          (unsigned long long)index, (unsigned long long)most);
     if (index >= m->cap_memo) {
         size_t old = m->cap_memo;
-        TRY(grow(m, &m->memo, (size_t)index, &m->cap_memo, sizeof *m->memo));
+        TRY(pickle_grow(m, &m->memo, (size_t)index, &m->cap_memo, sizeof *m->memo));
         memset(m->memo + old, 0, (m->cap_memo - old) * sizeof *m->memo);
     }
     if (m->memo[index] == 0)
@@ -408,7 +343,7 @@ static enum status memo_get(struct vm *m, uint64_t index)
     if (index >= m->cap_memo || m->memo[index] == 0)
         return pickle_bad(m, "pickle-memo", "memo index %llu was never set",
                           (unsigned long long)index);
-    return push(m, m->memo[index]);
+    return vm_push(m, m->memo[index]);
 }
 static enum status memo_text(struct vm *m, bool put)
 {
@@ -446,25 +381,25 @@ static enum status frame(struct vm *m)
 
 static enum status op_tuple(struct vm *m, size_t n)
 {
-    if (m->n_stack - floor_of(m) < n)
+    if (m->n_stack - vm_floor(m) < n)
         return pickle_bad(m, "pickle-underflow", "opcode finds no value on the stack");
-    return collect(m, PK_TUPLE, m->n_stack - n);
+    return vm_collect(m, PK_TUPLE, m->n_stack - n);
 }
 static enum status op_marked(struct vm *m, enum pk_kind kind)
 {
     size_t lo = 0;
-    TRY(close_mark(m, &lo));
-    return collect(m, kind, lo);
+    TRY(vm_close_mark(m, &lo));
+    return vm_collect(m, kind, lo);
 }
 static enum status op_fill(struct vm *m, bool pairs, bool set)
 {
     size_t lo = 0;
-    TRY(close_mark(m, &lo));
+    TRY(vm_close_mark(m, &lo));
     return add_to(m, lo, pairs, set);
 }
 static enum status op_fill_one(struct vm *m, size_t n)
 {
-    if (m->n_stack - floor_of(m) < n)
+    if (m->n_stack - vm_floor(m) < n)
         return pickle_bad(m, "pickle-underflow", "opcode finds no value on the stack");
     return add_to(m, m->n_stack - n, n == 2, false);
 }
@@ -472,9 +407,9 @@ static enum status op_call(struct vm *m, enum pk_kind kind, bool with_kwargs)
 {
     uint32_t fn = 0, args = 0, kwargs = 0;
     if (with_kwargs)
-        TRY(pop(m, &kwargs));
-    TRY(pop(m, &args));
-    TRY(pop(m, &fn));
+        TRY(vm_pop(m, &kwargs));
+    TRY(vm_pop(m, &args));
+    TRY(vm_pop(m, &fn));
     if (with_kwargs && pk_kind(m->p, kwargs) != PK_DICT)
         return pickle_bad(m, "pickle-type", "keyword arguments that are no dict");
     return call(m, kind, fn, args, kwargs);
@@ -487,32 +422,32 @@ static enum status op_persid(struct vm *m, bool as_text)
         TRY(pickle_line(m, 2048, &s));
         TRY(pickle_push_string(m, s.p, s.n));
     }
-    TRY(pop(m, &id));
-    TRY(value(m, PK_PERSID, &v));
+    TRY(vm_pop(m, &id));
+    TRY(vm_value(m, PK_PERSID, &v));
     m->p->val[v].ref = id;
-    return push(m, v);
+    return vm_push(m, v);
 }
 static enum status op_pop(struct vm *m)
 {
     uint32_t v = 0;
-    if (m->n_mark > 0 && m->n_stack == floor_of(m)) {
+    if (m->n_mark > 0 && m->n_stack == vm_floor(m)) {
         m->n_mark--;
         return ST_OK;
     }
-    return pop(m, &v);
+    return vm_pop(m, &v);
 }
 static enum status op_pop_mark(struct vm *m)
 {
     size_t lo = 0;
-    TRY(close_mark(m, &lo));
+    TRY(vm_close_mark(m, &lo));
     m->n_stack = lo;
     return ST_OK;
 }
 static enum status op_dup(struct vm *m)
 {
     uint32_t v = 0;
-    TRY(top(m, &v));
-    return push(m, v);
+    TRY(vm_top(m, &v));
+    return vm_push(m, v);
 }
 static enum status op_none(struct vm *m, enum pk_kind kind)
 {
@@ -530,14 +465,13 @@ static enum status op_binfloat(struct vm *m)
 static enum status step(struct vm *m, uint8_t op)
 {
     struct cursor *c = &m->c;
-    const uint8_t *s;
     switch (op) {
     case 0x80:
         return proto(m);
     case 0x95:
         return frame(m);
     case '(':
-        return open_mark(m);
+        return vm_open_mark(m);
     case '0':
         return op_pop(m);
     case '1':
@@ -576,17 +510,13 @@ static enum status step(struct vm *m, uint8_t op)
     }
     case 'G':
         return op_binfloat(m);
-    case 'U': {
-        uint8_t n = cur_u8(c);
-        TRY(take(m, n, &s));
-        return pickle_push_string(m, s, n);
-    }
+    case 'U':
+        return binary_string(m, cur_u8(c));
     case 'T': {
         uint32_t n = cur_u32(c);
         if (n > INT32_MAX)
             return pickle_bad(m, "pickle-length", "negative length");
-        TRY(take(m, n, &s));
-        return pickle_push_string(m, s, n);
+        return binary_string(m, n);
     }
     case 0x8c:
         return binary_text(m, PK_STR, cur_u8(c));
@@ -683,14 +613,16 @@ static enum status loop(struct vm *m)
     struct pickle *p = m->p;
     struct cursor *c = &m->c;
     for (;;) {
-        m->at = (uint32_t)c->pos;
+        m->at = c->pos;
         if (cur_left(c) == 0)
             return pickle_bad(m, "pickle-no-stop", "the pickle ends without STOP");
         uint8_t op = cur_u8(c);
         if (op != '.')
             TRY(step(m, op));
-        if (cur_failed(c))
-            return pickle_bad(m, "pickle-truncated", "the pickle ends inside an opcode");
+        if (cur_failed(c)) /* a file may fail for its own reasons */
+            return strcmp(c->err.code ? c->err.code : "", "truncated") == 0
+                       ? pickle_bad(m, "pickle-truncated", "the pickle ends inside an opcode")
+                       : cur_ok(c, m->e);
         if (m->frame_end != 0 && m->at < m->frame_end && c->pos > m->frame_end)
             return pickle_bad(m, "pickle-frame", "frame ends inside an opcode");
         if (op == '.')
@@ -700,11 +632,11 @@ static enum status loop(struct vm *m)
         return pickle_bad(m, "pickle-stop", "STOP with %zu values and %zu marks on the stack",
                           m->n_stack, m->n_mark);
     p->root = m->stack[0];
-    p->end = (size_t)c->pos;
+    p->end = c->pos;
     if (!m->o->tail && p->end != p->n_bytes) {
-        m->at = (uint32_t)p->end;
-        return pickle_bad(m, "pickle-tail", "%zu bytes behind the end of the pickle",
-                          p->n_bytes - p->end);
+        m->at = p->end;
+        return pickle_bad(m, "pickle-tail", "%llu bytes behind the end of the pickle",
+                          (unsigned long long)(p->n_bytes - p->end));
     }
     return ST_OK;
 }
@@ -714,34 +646,50 @@ static enum status start(struct vm *m)
 {
     struct pickle *p = m->p;
     uint32_t none = 0;
-    TRY(value(m, PK_NONE, &none));
-    TRY(grow(m, &p->cell, 0, &p->cap_cell_, sizeof *p->cell));
+    TRY(vm_value(m, PK_NONE, &none));
+    TRY(pickle_grow(m, &p->cell, 0, &p->cap_cell_, sizeof *p->cell));
     p->cell[p->n_cell++] = (struct pk_cell){0};
-    TRY(grow(m, &p->more, 0, &p->cap_more_, sizeof *p->more));
+    TRY(pickle_grow(m, &p->more, 0, &p->cap_more_, sizeof *p->more));
     p->more[p->n_more++] = (struct pk_more){0};
     return ST_OK;
+}
+
+static enum status work(struct vm *m)
+{
+    enum status st = start(m);
+    if (st == ST_OK)
+        st = loop(m);
+    cur_close(&m->c);
+    mem_free(m->stack);
+    mem_free(m->mark);
+    mem_free(m->memo);
+    if (st == ST_OK)
+        st = pickle_prove(m->p, m->e);
+    return st;
 }
 
 enum status pickle_read(struct pickle *p, const void *bytes, size_t n, const struct pickle_opt *o,
                         struct err *e)
 {
-    *p = (struct pickle){.bytes = bytes, .n_bytes = n, .file = o->file, .base = o->base};
+    *p = (struct pickle){
+        .bytes = bytes ? bytes : (const void *)"", .n_bytes = n, .file = o->file, .base = o->base};
     if (n > PICKLE_BYTES_MAX)
         return err_set(e, ST_LIMIT, "pickle-too-big", "pickle of %zu bytes", n);
-    struct vm m = {.p = p, .o = o, .e = e, .budget = o->budget};
-    if (m.budget == 0)
-        m.budget = n > (12u << 20) ? (uint64_t)n * 4 : (uint64_t)48 << 20;
-    cur_mem(&m.c, bytes, n, o->file, o->base);
-    enum status st = start(&m);
-    if (st == ST_OK)
-        st = loop(&m);
-    cur_close(&m.c);
-    mem_free(m.stack);
-    mem_free(m.mark);
-    mem_free(m.memo);
-    if (st == ST_OK)
-        st = pickle_prove(p, e);
-    return st;
+    struct vm m = {.p = p, .o = o, .e = e};
+    cur_mem(&m.c, p->bytes, n, o->file, o->base);
+    return work(&m);
+}
+
+enum status pickle_read_file(struct pickle *p, struct file *f, uint64_t off, uint64_t n,
+                             const struct pickle_opt *o, struct err *e)
+{
+    *p = (struct pickle){.n_bytes = n, .file = o->file, .base = o->base};
+    if (n >= PICKLE_FILE_MAX)
+        return err_set(e, ST_LIMIT, "pickle-too-big", "pickle of %llu bytes",
+                       (unsigned long long)n);
+    struct vm m = {.p = p, .o = o, .e = e};
+    cur_file(&m.c, f, off, n);
+    return work(&m);
 }
 
 void pickle_free(struct pickle *p)

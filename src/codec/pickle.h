@@ -16,7 +16,10 @@
 #include "base/file.h"
 
 #define PICKLE_DEPTH 1000                      /* nested values, and open marks */
-#define PICKLE_BYTES_MAX ((uint64_t)512 << 20) /* longer pickles are ST_LIMIT */
+#define PICKLE_BYTES_MAX ((uint64_t)512 << 20) /* longer pickles in memory are ST_LIMIT */
+#define PICKLE_FILE_MAX ((uint64_t)1 << 43)    /* ... and in files */
+/* Byte strings and texts of a file that are longer than this stay there: see pk_far. */
+#define PICKLE_NEAR_MAX 2048u
 
 enum pk_kind {
     PK_NONE,
@@ -37,6 +40,18 @@ enum pk_kind {
     PK_NEW,    /* NEWOBJ(_EX), INST, OBJ: an instance of call.fn (GLOBAL or PERSID), call.args */
     PK_PERSID  /* persistent id; ref = its value */
 };
+/* How a string that stayed in the file is spelled there. */
+enum pk_spelling {
+    PK_NEAR,    /* it did not stay: pk_text has it */
+    PK_RAW,     /* its bytes */
+    PK_UTF8,    /* text; not yet proven to be UTF-8 */
+    PK_ESCAPED, /* opcode V: Latin-1 with \\u and \\U escapes */
+    PK_QUOTED   /* opcode S: a Python 2 string with its quotes and escapes */
+};
+struct pk_far {
+    enum pk_spelling spelling;
+    uint64_t offset, bytes; /* in the file */
+};
 struct pk_seq {
     uint32_t head, tail, n; /* first and last cell, number of cells */
 };
@@ -45,10 +60,11 @@ struct pk_call {
     uint32_t more; /* index into pickle.more, 0 = none */
 };
 struct pk_val {
-    uint8_t kind;
-    uint8_t mark_; /* private to pickle_read */
-    uint16_t height_;
-    uint32_t at; /* offset of its opcode in the pickle */
+    uint64_t kind : 6;
+    uint64_t mark_ : 2; /* private to pickle_read */
+    uint64_t height_ : 10;
+    uint64_t spelling : 3; /* enum pk_spelling */
+    uint64_t at : 43;      /* offset of its opcode in the pickle */
     union {
         int64_t i;           /* BOOL, INT */
         uint64_t bits;       /* FLOAT: IEEE double */
@@ -59,6 +75,9 @@ struct pk_val {
             const char *p;
             uint32_t n;
         } text; /* STR BYTES BYTEARRAY LONG */
+        struct {
+            uint64_t offset, bytes;
+        } far; /* the same, spelling != PK_NEAR; offset counts from the pickle's start */
     };
 };
 struct pk_cell {
@@ -74,18 +93,19 @@ struct pk_global {
     struct str module, name;
     int tag; /* of the caller's table; 0 = not on it */
     bool runs_code;
-    uint32_t at; /* first place that names it */
+    uint64_t at; /* first place that names it */
 };
 struct pickle {
-    const uint8_t *bytes; /* borrowed: must outlive the pickle */
-    size_t n_bytes;
+    const uint8_t *bytes; /* borrowed: must outlive the pickle; NULL where it lies in a file */
+    uint64_t n_bytes;
+    uint64_t far_bytes; /* of n_bytes: strings that stayed in the file, raw data between opcodes */
     struct pk_val *val;
     struct pk_cell *cell;
     struct pk_more *more;
     struct pk_global *global;
     uint32_t n_val, n_cell, n_more, n_global;
     uint32_t root;
-    size_t end; /* bytes up to and including STOP */
+    uint64_t end; /* bytes up to and including STOP */
     size_t cap_val_, cap_cell_, cap_more_, cap_global_;
     struct arena arena;
     const char *file;
@@ -103,11 +123,21 @@ struct pickle_opt {
     size_t n_allow;
     bool tail;       /* bytes behind STOP are the caller's business (else "pickle-tail") */
     bool scan;       /* do not refuse names that run code, only flag them */
-    uint64_t budget; /* bytes of values; 0 = the larger of 48 MiB and 4 times the pickle */
+    uint64_t budget; /* bytes of values; 0 = the larger of 48 MiB and 4 times the pickle, without
+                        what stays in the file */
+    /* Called after each BUILD, whose instance is v; NULL: not. Streams of joblib hold raw data
+     * there, outside of any opcode: *skip is how many bytes, from `at` (of the pickle) on. */
+    enum status (*built)(void *ctx, const struct pickle *p, uint32_t v, uint64_t at, uint64_t *skip,
+                         struct err *e);
+    void *ctx;
 };
 /* ST_INPUT pickle-*; ST_LIMIT "pickle-budget". Free also after a failure. */
 MUSTCHECK enum status pickle_read(struct pickle *p, const void *bytes, size_t n,
                                   const struct pickle_opt *o, struct err *e);
+/* The same for bytes [off, off + n) of a file, which are read through a sliding window; o->file and
+ * o->base are the file's path and off. Long strings stay where they are (pk_far). */
+MUSTCHECK enum status pickle_read_file(struct pickle *p, struct file *f, uint64_t off, uint64_t n,
+                                       const struct pickle_opt *o, struct err *e);
 void pickle_free(struct pickle *p);
 /* Length of the pickle that begins at `at` in f, up to and including STOP: ST_INPUT "truncated",
  * "pickle-opcode". */
@@ -121,8 +151,11 @@ static inline enum pk_kind pk_kind(const struct pickle *p, uint32_t v)
 {
     return (enum pk_kind)p->val[v].kind;
 }
-/* Text of STR, BYTES, BYTEARRAY, LONG; else empty with p == NULL. */
+/* Text of STR, BYTES, BYTEARRAY, LONG; else, and where it stayed in the file, empty with p == NULL.
+ */
 struct str pk_text(const struct pickle *p, uint32_t v);
+/* True when v is a STR, BYTES or BYTEARRAY that stayed in the file; *out says where. */
+bool pk_far(const struct pickle *p, uint32_t v, struct pk_far *out);
 bool pk_is_text(const struct pickle *p, uint32_t v, const char *z); /* a STR that says z */
 bool pk_u64(const struct pickle *p, uint32_t v, uint64_t *out);     /* INT >= 0, LONG in range */
 bool pk_i64(const struct pickle *p, uint32_t v, int64_t *out);      /* INT */
@@ -161,4 +194,12 @@ void pw_str(struct buf *b, struct str s);   /* UTF-8 */
 void pw_bytes(struct buf *b, struct str s); /* as _codecs.encode(text, "latin1") */
 /* Tuple of n <= 3 elements on the stack, or closes a mark when n > 3. */
 void pw_tuple(struct buf *b, size_t n);
+
+/* ---- writing: protocols 3 and 4, for pickle.load ---- */
+void pw_proto_n(struct buf *b, uint8_t version);
+/* The opcode and length of a byte string whose n bytes the caller puts behind it; above 4 GiB it
+ * needs protocol 4. */
+void pw_bytes_head(struct buf *b, uint64_t n);
+void pw_put(struct buf *b, uint32_t memo); /* memoizes the top of the stack */
+void pw_get(struct buf *b, uint32_t memo);
 #endif

@@ -79,9 +79,12 @@ static int by_key(const void *pa, const void *pb)
 {
     const struct key *a = pa, *b = pb;
     const struct pk_val *x = &a->p->val[a->val], *y = &b->p->val[b->val];
-    int kx = x->kind == PK_BOOL ? PK_INT : x->kind, ky = y->kind == PK_BOOL ? PK_INT : y->kind;
+    int kx = x->kind == PK_BOOL ? PK_INT : (int)x->kind;
+    int ky = y->kind == PK_BOOL ? PK_INT : (int)y->kind;
     if (kx != ky)
         return kx < ky ? -1 : 1;
+    if (x->spelling || y->spelling) /* far strings are not compared: no reader takes them as keys */
+        return cmp_u64(a->val, b->val);
     switch (kx) {
     case PK_INT:
         return cmp_u64((uint64_t)x->i, (uint64_t)y->i);
@@ -189,7 +192,7 @@ enum status pickle_prove(struct pickle *p, struct err *e)
             continue;
         }
         p->val[f->val].mark_ = BLACK;
-        p->val[f->val].height_ = f->height;
+        p->val[f->val].height_ = f->height & 1023u;
         r = leave(p, f->val, e);
         if (n > 1 && f->height + 1 > st[n - 2].height)
             st[n - 2].height = (uint16_t)(f->height + 1);
@@ -201,8 +204,20 @@ enum status pickle_prove(struct pickle *p, struct err *e)
 
 /* ---- access ---- */
 
+bool pk_far(const struct pickle *p, uint32_t v, struct pk_far *out)
+{
+    const struct pk_val *x = &p->val[v];
+    *out = (struct pk_far){(enum pk_spelling)x->spelling, 0, 0};
+    if (x->spelling == PK_NEAR)
+        return false;
+    out->offset = p->base + x->far.offset;
+    out->bytes = x->far.bytes;
+    return true;
+}
 struct str pk_text(const struct pickle *p, uint32_t v)
 {
+    if (p->val[v].spelling != PK_NEAR)
+        return STR_NONE;
     switch (pk_kind(p, v)) {
     case PK_STR:
     case PK_BYTES:

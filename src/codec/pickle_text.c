@@ -116,7 +116,10 @@ static bool hex_run(const char *s, size_t n, uint32_t *out)
 enum status pickle_text_string(struct vm *m)
 {
     struct str s;
-    TRY(pickle_line(m, 1 << 20, &s));
+    bool far;
+    TRY(pickle_long_line(m, PK_BYTES, PK_QUOTED, &s, &far));
+    if (far)
+        return ST_OK;
     if (s.n < 2 || (s.p[0] != '\'' && s.p[0] != '"') || s.p[s.n - 1] != s.p[0])
         return pickle_bad(m, "pickle-string", "string without its quotes");
     char *t;
@@ -148,7 +151,10 @@ enum status pickle_text_string(struct vm *m)
 enum status pickle_text_unicode(struct vm *m)
 {
     struct str s;
-    TRY(pickle_line(m, 1 << 20, &s));
+    bool far;
+    TRY(pickle_long_line(m, PK_STR, PK_ESCAPED, &s, &far));
+    if (far)
+        return ST_OK;
     char *t;
     TRY(arena_text(m, s.n * 2, &t));
     size_t n = 0;

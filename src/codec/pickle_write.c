@@ -1,5 +1,6 @@
-/* Pickle writer: protocol 2 without memo and frames, the subset that PyTorch's weights-only
- * unpickler accepts since 1.13 (see codec/pickle.h). Each call appends one opcode.
+/* Pickle writer: protocol 2 without memo and frames, or 3 and 4 with a memo. What is of protocol 2
+ * is the subset that PyTorch's weights-only unpickler accepts since 1.13 (see codec/pickle.h). Each
+ * call appends one opcode.
  */
 #include "codec/pickle.h"
 
@@ -113,4 +114,39 @@ void pw_tuple(struct buf *b, size_t n)
 {
     static const uint8_t op[4] = {')', 0x85, 0x86, 0x87};
     buf_u8(b, n <= 3 ? op[n] : (uint8_t)'t');
+}
+
+void pw_proto_n(struct buf *b, uint8_t version)
+{
+    buf_u8(b, 0x80);
+    buf_u8(b, version);
+}
+void pw_bytes_head(struct buf *b, uint64_t n)
+{
+    if (n <= 0xff) {
+        buf_u8(b, 'C');
+        buf_u8(b, (uint8_t)n);
+    } else if (n <= UINT32_MAX) {
+        buf_u8(b, 'B');
+        buf_u32(b, (uint32_t)n);
+    } else {
+        buf_u8(b, 0x8e);
+        buf_u64(b, n);
+    }
+}
+void pw_put(struct buf *b, uint32_t memo)
+{
+    buf_u8(b, memo <= 0xff ? 'q' : 'r');
+    if (memo <= 0xff)
+        buf_u8(b, (uint8_t)memo);
+    else
+        buf_u32(b, memo);
+}
+void pw_get(struct buf *b, uint32_t memo)
+{
+    buf_u8(b, memo <= 0xff ? 'h' : 'j');
+    if (memo <= 0xff)
+        buf_u8(b, (uint8_t)memo);
+    else
+        buf_u32(b, memo);
 }

@@ -1,8 +1,10 @@
-/* Planes: the probe that chooses how a plane is coded, and the two directions. Words are loaded in
+/* Planes: the sample that chooses how a plane is coded, and the two directions. Words are loaded in
  * host order: every host we build for is little-endian.
  */
 #include "codec/planes.h"
 #include "base/cpu.h"
+#include "codec/histogram.h"
+#include "codec/xxh.h"
 #include "codec/zstd.h"
 #include <string.h>
 
@@ -104,50 +106,41 @@ static uint32_t log2_fixed(uint32_t v)
 }
 
 #define LINE 64u
-static void count(const uint8_t *p, size_t n, uint32_t h[4][256])
+#define SAMPLE (128 * LINE)
+
+/* Whether a plane is worth coding, by its order-0 entropy: of 128 lines of 64 bytes at scattered
+ * places (one in each 128th, so that rows of a matrix do not beat against them), of everything when
+ * the plane is small. What is noise in the sample may miss a part that is not; the coder itself
+ * decides block by block with exact counts. */
+static bool noise(const uint8_t *p, size_t n)
 {
-    size_t i = 0;
-    for (; i + 8 <= n; i += 8) {
-        uint64_t v;
-        memcpy(&v, p + i, 8);
-        h[0][v & 255]++;
-        h[1][v >> 8 & 255]++;
-        h[2][v >> 16 & 255]++;
-        h[3][v >> 24 & 255]++;
-        h[0][v >> 32 & 255]++;
-        h[1][v >> 40 & 255]++;
-        h[2][v >> 48 & 255]++;
-        h[3][v >> 56]++;
+    uint8_t sample[SAMPLE];
+    uint32_t h[256];
+    if (n > 2 * SAMPLE) {
+        size_t lines = n / SAMPLE; /* in a 128th of the plane */
+        for (uint32_t i = 0; i < SAMPLE / LINE; i++)
+            memcpy(sample + i * LINE,
+                   p + (i * lines + (uint64_t)(i * 2654435761u) * lines / (1ull << 32)) * LINE,
+                   LINE);
+        p = sample;
+        n = SAMPLE;
     }
-    for (; i < n; i++)
-        h[0][p[i]]++;
+    histogram(p, n, h);
+    uint64_t sum = 0;
+    for (int s = 0; s < 256; s++)
+        if (h[s] > 0)
+            sum += (uint64_t)h[s] * log2_fixed(h[s]);
+    uint64_t bits = n * log2_fixed((uint32_t)n) - sum; /* 12 fraction bits */
+    return bits * 100 >= n * 4096 * 8 * 98;
 }
 
-/* How to code a plane: looks at one line of 64 bytes in every eight (a scattered one, so that rows
- * of a matrix do not beat against it), at everything when the plane is small. */
-static enum zs_how probe(const uint8_t *p, size_t n, enum zs_how usual)
+static enum zs_how how_to(const uint8_t *p, size_t n, enum zs_how usual)
 {
     if (n < 2)
         return ZS_RAW;
     if (memcmp(p, p + 1, n - 1) == 0)
         return ZS_RLE;
-    if (usual != ZS_HUFFMAN)
-        return usual;
-    uint32_t h[4][256] = {{0}};
-    if (n < 16 * LINE)
-        count(p, n, h);
-    else
-        for (size_t i = 0; (i + 1) * 8 * LINE <= n; i++)
-            count(p + (i * 8 + ((uint32_t)i * 2654435761u >> 29)) * LINE, LINE, h);
-    uint64_t total = 0, sum = 0;
-    for (int s = 0; s < 256; s++) {
-        uint32_t c = h[0][s] + h[1][s] + h[2][s] + h[3][s];
-        total += c;
-        if (c > 0)
-            sum += (uint64_t)c * log2_fixed(c);
-    }
-    uint64_t bits = total * log2_fixed((uint32_t)total) - sum; /* of the sample, 12 fraction bits */
-    return bits * 100 >= total * 4096 * 8 * 98 ? ZS_RAW : ZS_HUFFMAN;
+    return usual == ZS_HUFFMAN && noise(p, n) ? ZS_RAW : usual;
 }
 
 size_t planes_bound(size_t n)
@@ -175,9 +168,17 @@ enum status planes_encode(enum planes_kind k, const void *raw, size_t n, void *d
         planes_split(k, raw, n / w, planes);
         p = planes;
     }
+    uint64_t xxh[PLANES_MAX] = {0};
+    if (k != PLANES_NONE)
+        xxh64_runs(p, w, n / w, xxh);
     for (unsigned i = 0; i < w; i++) {
-        enum zs_how how = probe(p, n / w, k == PLANES_NONE ? ZS_USUAL : ZS_HUFFMAN);
-        TRY(zs_encode(how, p, n / w, out, cap, ws, &size[i], e));
+        enum zs_how how = how_to(p, n / w, k == PLANES_NONE ? ZS_USUAL : ZS_HUFFMAN);
+        if (cap < zs_bound(n / w))
+            return err_set(e, ST_BUG, "planes", "no room for a frame");
+        if (k == PLANES_NONE)
+            TRY(zs_encode(how, p, n / w, out, cap, ws, &size[i], e));
+        else
+            size[i] = zs_by_hand(how, p, n / w, xxh[i], out);
         p += n / w;
         out += size[i];
         cap -= size[i];

@@ -30,6 +30,19 @@ uint64_t xxh64(const void *p, size_t n)
     return XXH64(p, n, 0);
 }
 
+void xxh64_runs(const void *p, unsigned n_runs, size_t n, uint64_t *out)
+{
+#if defined(__x86_64__)
+    unsigned have = cpu_have();
+    if (n_runs % 2 == 0 && (have & CPU_AVX512) && (have & CPU_VBMI)) {
+        xxh64_runs_avx512(p, n_runs, n, out);
+        return;
+    }
+#endif
+    for (unsigned i = 0; i < n_runs; i++)
+        out[i] = xxh64((const uint8_t *)p + i * n, n);
+}
+
 void xxh128_begin(struct xxh128 *x)
 {
     (void)XXH3_128bits_reset((XXH3_state_t *)(void *)x->state_);

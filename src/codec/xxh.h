@@ -9,6 +9,8 @@
 
 void xxh128(const void *p, size_t n, uint8_t out[16]);
 uint64_t xxh64(const void *p, size_t n);
+/* The same of each of n_runs (at most 8) runs of n bytes, which lie one after another. */
+void xxh64_runs(const void *p, unsigned n_runs, size_t n, uint64_t *out);
 
 /* Incremental XXH3-128. */
 struct xxh128 {

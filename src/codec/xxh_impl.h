@@ -7,5 +7,7 @@
 #if defined(__x86_64__)
 /* The host has CPU_AVX2. */
 void xxh128_avx2(const void *p, size_t n, uint8_t out[16]);
+/* The host has CPU_AVX512 and CPU_VBMI. n_runs is even. */
+void xxh64_runs_avx512(const void *p, unsigned n_runs, size_t n, uint64_t *out);
 #endif
 #endif

@@ -30,9 +30,9 @@ struct zarr_chain { /* in the order they are undone */
 enum zarr_fill_kind { FILL_NULL, FILL_BOOL, FILL_NUMBER, FILL_TEXT, FILL_PAIR };
 struct zarr {
     uint8_t version, n_dims;
-    uint64_t *dim, *chunk; /* n_dims each, from the arena, as the next two */
-    uint64_t *inner;       /* extents of inner chunks; NULL: not sharded */
-    uint8_t *perm;         /* stored axis i of a chunk is axis perm[i] of the array */
+    uint64_t *dim, *chunk;       /* n_dims each, from the arena, as the next two */
+    uint64_t *inner;             /* extents of inner chunks; NULL: not sharded */
+    uint8_t *perm;               /* stored axis i of a chunk is axis perm[i] of the array */
     struct str dtype;            /* v2: "<f4", "bfloat16"; v3: "float32" */
     bool big_endian;             /* v3 */
     char separator;              /* of chunk names */
@@ -42,6 +42,11 @@ struct zarr {
     enum zarr_fill_kind fill;
     struct str fill_text[2]; /* NUMBER, TEXT, BOOL ("true", "false"), PAIR */
 };
+/* A fill value's text as the bits of a float: a number, NaN, Infinity, -Infinity. bits 64, 32 or 16
+ * (bfloat16 or float16, rounded to even). */
+bool zarr_float(struct str text, size_t bits, bool bf16, uint64_t *out);
+/* "0x7fc00000": the bits of a value of so many bytes, up to 8. */
+bool zarr_hex(struct str text, size_t bytes, uint64_t *out);
 /* The cursor's range is the metadata; texts go into the arena. */
 MUSTCHECK enum status zarr_v2(struct cursor *c, struct arena *a, struct zarr *z, struct err *e);
 MUSTCHECK enum status zarr_v3(struct cursor *c, struct arena *a, struct zarr *z, struct err *e);

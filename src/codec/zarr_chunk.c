@@ -86,7 +86,8 @@ static enum status pull_crc(struct zarr_stream *s, struct stage *g, uint8_t *dst
         return ST_OK;
     g->ended = true;
     TRY(pull_all(s, g->from, sum, 4, &got, e));
-    uint32_t want = sum[0] | (uint32_t)sum[1] << 8 | (uint32_t)sum[2] << 16 | (uint32_t)sum[3] << 24;
+    uint32_t want =
+        sum[0] | (uint32_t)sum[1] << 8 | (uint32_t)sum[2] << 16 | (uint32_t)sum[3] << 24;
     if (got < 4)
         return bad(s, e, "chunk-short", "the chunk ends before its CRC-32C");
     return want == g->crc ? ST_OK : bad(s, e, "chunk-crc", "CRC-32C of the chunk does not match");

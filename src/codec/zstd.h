@@ -26,6 +26,8 @@ size_t zs_encode_scratch(void);
  * ZS_RAW where they would not be smaller. ST_BUG when libzstd fails. */
 MUSTCHECK enum status zs_encode(enum zs_how how, const void *src, size_t n, void *dst, size_t cap,
                                 void *scratch, size_t *stored, struct err *e);
+/* The same for ZS_RAW, ZS_RLE and ZS_HUFFMAN where XXH64 of src is known. Returns the bytes. */
+size_t zs_by_hand(enum zs_how how, const void *src, size_t n, uint64_t xxh, void *dst);
 
 size_t zs_decode_scratch(void);
 /* Decodes one frame of exactly `stored` bytes into exactly n bytes. ST_INPUT zstd-frame (not such a

@@ -101,6 +101,8 @@ enum status map_tree(struct mapping *m, struct err *e)
         if (!what || (n == root && n->kind != NODE_OPAQUE) ||
             (carried && (n->kind != NODE_OPAQUE || archive)))
             continue;
+        if (n->kind == NODE_DICT && held && m->target && m->target->tree)
+            continue; /* any tree has empty groups */
         if (in_versions(n)) {
             harmless = true;
             what = "a module's version number";

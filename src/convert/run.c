@@ -128,8 +128,8 @@ static enum status read_body(void *ctx, const struct slab *b, int slot, struct e
 enum status run_read(const struct plan *p, uint32_t t, uint64_t lo, uint64_t hi, enum dtype as,
                      void *dst, struct err *e)
 {
-    if (t >= p->dst.n_tensors || lo > hi || hi > tensor_elems(&p->dst.tensor[t]) ||
-        !num_castable(p->dst.tensor[t].dtype, as))
+    if (t >= p->dst.n_tensors || lo > hi || hi > tensor_units(&p->dst.tensor[t]) ||
+        (p->dst.tensor[t].dtype != as && !num_castable(p->dst.tensor[t].dtype, as)))
         return err_set(e, ST_BUG, "run-read", "a range or type the tensor does not have");
     struct read r = {p->dst.tensor[t].dtype, as, lo, dst};
     struct sink sink = {.ctx = &r, .body = read_body};

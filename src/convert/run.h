@@ -59,7 +59,8 @@ MUSTCHECK enum status run_compare(const struct plan *a, const struct plan *b, co
                                   struct run_diff *out, struct err *e);
 
 /* Elements [lo, hi) (C order) of target tensor t, converted to `as` (DT_F32, DT_F64, or the
- * tensor's own dtype), into dst. For validation and --stats. */
+ * tensor's own dtype), into dst. For validation and --stats. Of a block type that was not unpacked
+ * these are its bytes. */
 MUSTCHECK enum status run_read(const struct plan *p, uint32_t t, uint64_t lo, uint64_t hi,
                                enum dtype as, void *dst, struct err *e);
 #endif

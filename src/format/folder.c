@@ -8,6 +8,7 @@
 #include <string.h>
 
 #define BID_SET 50                       /* a file this sure is a weight set, not an attachment */
+#define BID_WHOLE 90                     /* a folder this sure has no weight sets but itself */
 #define KEEP_BYTES ((uint64_t)256 << 10) /* smaller attachments are read at once, and closed */
 
 enum use { USE_OTHER, USE_SET, USE_MEMBER, USE_INDEX };
@@ -92,6 +93,23 @@ static bool may_have_company(struct str name)
     return false;
 }
 
+/* X_00001.weights.h5 of Keras where X.weights.json stands, which names it. */
+static bool keras_shard(const struct source *s, struct str name)
+{
+    struct str stem = str_sub(name, 0, name.n - 11);
+    if (!str_ends(name, STR(".weights.h5")) || stem.n < 7 || stem.p[stem.n - 6] != '_')
+        return false;
+    for (size_t i = 1; i <= 5; i++)
+        if (stem.p[stem.n - i] < '0' || stem.p[stem.n - i] > '9')
+            return false;
+    stem.n -= 6;
+    for (size_t i = 0; i < s->n_entries; i++)
+        if (s->entry[i].name.n == stem.n + 13 && str_starts(s->entry[i].name, stem) &&
+            str_ends(s->entry[i].name, STR(".weights.json")))
+            return true;
+    return false;
+}
+
 static enum status look_at(struct folder *d, size_t i, struct err *e)
 {
     struct source s = {.path = NULL};
@@ -126,10 +144,15 @@ static enum status find_sets(struct folder *d, struct err *e)
     for (size_t i = 0; i < s->n_entries; i++)
         if (!s->entry[i].is_dir && is_index(s->entry[i].name))
             TRY(mark_members(d, i, e));
+        else if (!s->entry[i].is_dir && keras_shard(s, s->entry[i].name))
+            d->use[i] = USE_MEMBER;
+    bool whole = false;
     for (size_t i = 0; i < n_formats; i++) {
         const struct format *f = formats[i];
-        if (!f->reads || !f->dir_source || f->bid(s) <= 0)
+        int bid = f->reads && f->dir_source ? f->bid(s) : 0;
+        if (bid <= 0)
             continue;
+        whole = whole || bid >= BID_WHOLE;
         if (!d->force || d->force == f) {
             d->whole = f;
             d->dir_level = true;
@@ -137,6 +160,8 @@ static enum status find_sets(struct folder *d, struct err *e)
         list_set(d, f, STR("the folder"));
         mark_company(d, -1, f);
     }
+    if (whole)
+        return ST_OK;
     /* sets in several files first, so that none of those is looked at by itself */
     for (int company = 1; company >= 0; company--)
         for (size_t i = 0; i < s->n_entries; i++)

@@ -36,7 +36,7 @@ struct reader {
     struct buf arrays; /* struct array; node.tensor counts into it until they are named */
     struct node *root;
     uint64_t n_nodes;
-    uint64_t data_bytes; /* of arrays, so far */
+    uint64_t data_bytes;              /* of arrays, so far */
     const struct flax_leaves *leaves; /* NULL: Flax's own file */
 };
 

@@ -24,8 +24,8 @@
  *
  * Refused: what codec/proto.h refuses, nested-too-deep, field-twice, too-many-tensors, bad-name,
  * name-twice, bad-shape, shape-overflow, unknown-dtype, data-twice, data-field, data-location,
- * size-mismatch, value-range, tensor-segment, external-key, external-length, external-range,
- * path-escape, sparse-part, sparse-shape, sparse-index, sparse-order, sparse-size.
+ * no-opset, size-mismatch, value-range, tensor-segment, external-key, external-length,
+ * external-range, path-escape, sparse-part, sparse-shape, sparse-index, sparse-order, sparse-size.
  */
 #include "format/onnx.h"
 #include <string.h>

@@ -9,9 +9,10 @@
 #include "format/format.h"
 
 #define ONNX_MAX_TENSORS 262144u
-#define ONNX_SMALL ((uint64_t)64 << 10) /* typed fields up to this many bytes are decoded at once  \
-                                         */
-#define ONNX_GRAPH "graph.onnx"         /* name of the attachment; it begins with onnx_mark */
+/* Typed fields of up to so many bytes are decoded when the file is opened. */
+#define ONNX_SMALL ((uint64_t)64 << 10)
+/* Name of the attachment; it begins with onnx_mark. */
+#define ONNX_GRAPH "graph.onnx"
 extern const uint8_t onnx_mark[];
 extern const size_t onnx_mark_bytes; /* = a metadata_props entry, so the graph is protobuf, too */
 

@@ -4,7 +4,6 @@
 #include "base/checked.h"
 #include "base/log.h"
 #include "format/onnx.h"
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -60,21 +59,45 @@ static void share(const struct onnx_external *before, const struct onnx_external
 static bool told(const struct read_opt *opt, const struct onnx_external *r, struct model *m,
                  const struct err *e)
 {
-    char text[900], name[300];
+    char text[2100];
     if (!opt->scan || !opt->finding || e->status != ST_INPUT)
         return false;
-    err_escape(r->location.p, r->location.n, name, sizeof name);
-    (void)snprintf(text, sizeof text, "external data in '%s': %s", name, e->reason);
+    err_escape(e->reason, strlen(e->reason), text, sizeof text);
     opt->finding(opt->finding_ctx, true, e->code, r->at, text);
     m->storage[m->tensor[r->tensor].storage].kind = STORAGE_MEMORY;
     return true;
 }
 
+/* Told before any part of the path is looked at, so that the answer does not depend on the disk. */
+static bool stays_beneath(struct str location)
+{
+    struct str rest = location, part;
+    bool ok = location.n > 0;
+    while (ok && str_split(&rest, '/', &part))
+        ok = part.n > 0 && !str_is(part, ".") && !str_is(part, "..");
+    return ok;
+}
+
 static enum status open_file(struct dir *d, struct str location, struct model *m, struct file **f,
                              struct err *e)
 {
+    if (!stays_beneath(location))
+        return err_set(e, ST_INPUT, "path-escape", "no path beneath the model's folder");
     TRY(dir_file(d, location, f, e));
     return model_own_file(m, *f, e);
+}
+
+/* What is wrong with a data file is said of the model that names it. */
+static enum status name_file(const struct onnx_external *r, struct file *self, struct err why,
+                             struct err *e)
+{
+    if (why.status != ST_INPUT)
+        return why.status;
+    (void)err_set(e, ST_INPUT, why.code, "external data '%.*s': %s",
+                  (int)(r->location.n < 100 ? r->location.n : 100),
+                  r->location.n ? r->location.p : "", why.reason);
+    err_at(e, file_path(self), r->at);
+    return ST_INPUT;
 }
 
 static enum status place_all(struct dir *d, struct file *self, struct onnx_external *ref, size_t n,
@@ -87,8 +110,8 @@ static enum status place_all(struct dir *d, struct file *self, struct onnx_exter
         struct err why = {0};
         enum status st = ST_OK;
         bool same = i > 0 && f && str_eq(ref[i - 1].location, r->location);
-        if (!same)
-            st = open_file(d, r->location, m, &f, &why);
+        if (!same && (st = open_file(d, r->location, m, &f, &why)) != ST_OK)
+            st = name_file(r, self, why, &why);
         if (st == ST_OK)
             st = place(r, self, f, m, &why);
         else

@@ -10,6 +10,7 @@
 /* A sparse tensor, were it dense: at most this, or SPARSE_RATIO times the file. */
 #define SPARSE_MAX_BYTES ((uint64_t)1 << 30)
 #define SPARSE_RATIO 64
+#define OPSET_SINCE 3 /* ir_version from which opset_import must be there */
 
 struct sparse {
     uint64_t sparse_at;
@@ -295,9 +296,11 @@ static enum status read_meta(struct reader *r, struct err *e)
     } named[] = {{1, "onnx.ir_version"}, {2, "onnx.producer_name"}, {3, "onnx.producer_version"},
                  {4, "onnx.domain"},     {5, "onnx.model_version"}, {6, "onnx.doc_string"}};
     struct proto m;
+    bool opset = false;
     cur_seek(&r->c, 0);
     proto_init(&m, &r->c, r->c.end);
     while (proto_next(&m)) {
+        opset = opset || m.field == 8 || (m.field == 1 && m.u < OPSET_SINCE);
         if (m.field == 8 || m.field == 14)
             TRY(meta_pair(r, &m, m.field == 8, e));
         for (size_t i = 0; i < sizeof named / sizeof *named; i++)
@@ -308,6 +311,8 @@ static enum status read_meta(struct reader *r, struct err *e)
                              : proto_str(&m, r->a),
                          e));
     }
+    if (!opset)
+        (void)cur_fail(&r->c, r->c.end, "no-opset", "the model names no set of operators");
     return cur_ok(&r->c, e);
 }
 

@@ -25,6 +25,7 @@
 #include <string.h>
 
 #define LIST_BYTES 400
+#define STEP_METADATA "_CHECKPOINT_METADATA"
 #define MAX_ATTACHED ((uint64_t)16 << 20)
 
 static bool is_temporary(const char *path)
@@ -58,7 +59,7 @@ static int bid(const struct source *s)
     bool one = st == ST_OK && found.n > 0;
     bool self = one && found.item[0].n == 0;
     arena_free(&a);
-    if (self || (one && has(s, "_CHECKPOINT_METADATA")))
+    if (self || (one && has(s, STEP_METADATA)))
         return 95;
     return one ? 60 : st == ST_OK && found.temporary ? 40 : 0;
 }
@@ -73,8 +74,8 @@ static enum status refuse(const struct source *s, enum status st, struct err *e,
     return st;
 }
 
-static enum status choose(const struct source *s, const struct orbax_found *found,
-                          struct str *item, struct err *e)
+static enum status choose(const struct source *s, const struct orbax_found *found, struct str *item,
+                          struct err *e)
 {
     struct buf list = BUF_INIT;
     if (is_temporary(s->path) || (found->n == 0 && found->temporary))
@@ -94,6 +95,8 @@ static enum status choose(const struct source *s, const struct orbax_found *foun
     return ST_USAGE;
 }
 
+/* A small JSON file: a step's own metadata as a key-value, an item that is JSON as an attachment.
+ */
 static enum status attach(struct model *m, struct dir *d, struct str path, struct err *e)
 {
     struct attachment *a;
@@ -111,6 +114,10 @@ static enum status attach(struct model *m, struct dir *d, struct str path, struc
         st = file_pread(f, mem, (size_t)n, 0, e);
     file_close(f);
     TRY(st);
+    if (str_is(path, STEP_METADATA)) {
+        struct str text = {(const char *)mem, (size_t)n};
+        return str_utf8(text, NULL) ? model_meta_add(m, path, text, e) : ST_OK;
+    }
     TRY(model_attach(m, &a, e));
     a->name = arena_str(&m->arena, path.p, path.n);
     a->media_type = STR("application/json");
@@ -137,13 +144,12 @@ static enum status attach_company(struct model *m, const struct source *s, struc
     struct dir *at = d ? d : s->dir;
     for (size_t i = 0; st == ST_OK && i < n; i++) {
         static const char *const texts[] = {"metadata", "data.json"};
-        if (!entry[i].is_dir && str_is(entry[i].name, "_CHECKPOINT_METADATA"))
+        if (!entry[i].is_dir && str_is(entry[i].name, STEP_METADATA))
             st = attach(m, at, entry[i].name, e);
         for (size_t k = 0; item.n && entry[i].is_dir && st == ST_OK && k < 2; k++) {
             struct err ignored;
             struct file *f;
-            struct str path =
-                arena_fmt(tmp, "%.*s/%s", STR_ARG(entry[i].name), texts[k]);
+            struct str path = arena_fmt(tmp, "%.*s/%s", STR_ARG(entry[i].name), texts[k]);
             if (!path.p)
                 st = err_nomem(e, 64);
             else if (dir_file(at, path, &f, &ignored) == ST_OK) {
@@ -204,6 +210,7 @@ const struct format orbax_format = {
     .writes = true,
     .dir_source = true,
     .dir_target = true,
+    .dir_only = true,
     .tree = true,
     .trains = true,
     .refuses = "unfinished saves, several steps or items, leaves without an array, arrays whose "

@@ -60,6 +60,10 @@ struct orbax_array *orbax_array_named(const struct orbax_arrays *a, struct str n
 /* Adds the array as a tensor; gives its index. */
 MUSTCHECK enum status orbax_tensor(const struct orbax_item *x, struct orbax_array *a,
                                    struct str name, uint32_t *index, struct err *e);
+/* A scalar that Orbax gives back as a number of Python's (64 bits, bool, complex): the node becomes
+ * that number. */
+MUSTCHECK enum status orbax_number(const struct orbax_item *x, struct orbax_array *a,
+                                   struct node *n, bool *is_one, struct err *e);
 
 /* ---- the tree (orbax_tree.c) ---- */
 

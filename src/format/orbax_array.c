@@ -7,7 +7,6 @@
 #include "format/orbax.h"
 #include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define MAX_PROBES 4096 /* places of missing chunks that are looked at */
@@ -44,9 +43,9 @@ static enum dtype v2_type(struct str s, bool *big)
         char kind, size[3];
         enum dtype t;
     } known[] = {
-        {'f', "8", DT_F64},  {'f', "4", DT_F32}, {'f', "2", DT_F16}, {'i', "8", DT_I64},
-        {'i', "4", DT_I32},  {'i', "2", DT_I16}, {'i', "1", DT_I8},  {'u', "8", DT_U64},
-        {'u', "4", DT_U32},  {'u', "2", DT_U16}, {'u', "1", DT_U8},  {'b', "1", DT_BOOL},
+        {'f', "8", DT_F64},   {'f', "4", DT_F32}, {'f', "2", DT_F16}, {'i', "8", DT_I64},
+        {'i', "4", DT_I32},   {'i', "2", DT_I16}, {'i', "1", DT_I8},  {'u', "8", DT_U64},
+        {'u', "4", DT_U32},   {'u', "2", DT_U16}, {'u', "1", DT_U8},  {'b', "1", DT_BOOL},
         {'c', "16", DT_C128}, {'c', "8", DT_C64},
     };
     *big = false;
@@ -70,8 +69,7 @@ static enum dtype type_of(const struct zarr *z, bool *big)
         t = dtype_parse(z->dtype);
         if (z->version == 3)
             *big = z->big_endian && dtype_info(t)->swap_bytes > 1;
-        else if (t != DT_BF16 && !str_starts(z->dtype, STR("float8_")) &&
-                 dtype_info(t)->bits >= 8)
+        else if (t != DT_BF16 && !str_starts(z->dtype, STR("float8_")) && dtype_info(t)->bits >= 8)
             t = DT_NONE; /* version 2 has codes for the others */
     }
     return t == DT_C32 ? DT_NONE : t;
@@ -85,74 +83,6 @@ static void put_bits(uint8_t *out, uint64_t v, size_t n)
         out[i] = (uint8_t)(v >> 8 * i);
 }
 
-/* float16 or bfloat16 from float32: rounds to nearest even, by integers. */
-static uint64_t narrow16(uint32_t f, bool bf16)
-{
-    uint32_t sign = f >> 31 << 15, exp = f >> 23 & 0xff, man = f & 0x7fffff;
-    if (bf16) {
-        uint32_t up = f + 0x7fff + (f >> 16 & 1);
-        return exp == 0xff ? (f >> 16 | (man ? 0x40u : 0u)) : up >> 16;
-    }
-    if (exp == 0xff)
-        return sign | 0x7c00 | (man ? 0x200u : 0u);
-    int32_t to = (int32_t)exp - 112;
-    if (to >= 31)
-        return sign | 0x7c00;
-    unsigned drop = to > 0 ? 13u : (unsigned)(14 - to);
-    if (drop > 24)
-        return sign;
-    uint32_t whole = man | (to > 0 ? 0u : 0x800000u), kept = whole >> drop;
-    uint32_t rest = whole & ((1u << drop) - 1), half = 1u << (drop - 1);
-    kept += rest > half || (rest == half && (kept & 1));
-    return sign | ((to > 0 ? (uint32_t)to << 10 : 0u) + kept);
-}
-
-static bool fill_float(struct str text, size_t bits, bool bf16, uint64_t *out)
-{
-    char z[64];
-    uint32_t f;
-    uint64_t sign = text.n && text.p[0] == '-';
-    if (text.n == 0 || text.n >= sizeof z)
-        return false;
-    uint64_t inf = bits == 64 ? 0x7ffULL << 52 : bits == 32 ? 0x7f800000u : bf16 ? 0x7f80u : 0x7c00u;
-    uint64_t quiet = bits == 64 ? 1ULL << 51 : bits == 32 ? 0x400000u : bf16 ? 0x40u : 0x200u;
-    if (str_is(text, "NaN")) {
-        *out = inf | quiet;
-        return true;
-    }
-    if (str_is(text, "Infinity") || str_is(text, "-Infinity")) {
-        *out = inf | sign << (bits - 1);
-        return true;
-    }
-    memcpy(z, text.p, text.n);
-    z[text.n] = 0;
-    char *end;
-    if (bits == 64) {
-        double d = strtod(z, &end);
-        memcpy(out, &d, 8);
-    } else {
-        float d = strtof(z, &end);
-        memcpy(&f, &d, 4);
-        *out = bits == 32 ? f : narrow16(f, bf16);
-    }
-    return *end == 0;
-}
-
-static bool fill_hex(struct str text, size_t bytes, uint64_t *out)
-{
-    *out = 0;
-    if (text.n != 2 + 2 * bytes || bytes > 8 || !str_starts(text, STR("0x")))
-        return false;
-    for (size_t i = 2; i < text.n; i++) {
-        int c = text.p[i];
-        int v = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-        if (v < 0)
-            return false;
-        *out = *out << 4 | (uint64_t)v;
-    }
-    return true;
-}
-
 static bool fill_one(enum dtype t, enum zarr_fill_kind kind, struct str text, size_t bytes,
                      uint8_t *out)
 {
@@ -160,7 +90,7 @@ static bool fill_one(enum dtype t, enum zarr_fill_kind kind, struct str text, si
     bool minus = text.n && text.p[0] == '-';
     uint64_t v = 0;
     bool zero = str_is(text, "0") || str_is(text, "0.0") || str_is(text, "-0");
-    if (kind == FILL_TEXT && fill_hex(text, bytes, &v)) {
+    if (kind == FILL_TEXT && zarr_hex(text, bytes, &v)) {
         put_bits(out, v, bytes);
         return true;
     }
@@ -172,7 +102,7 @@ static bool fill_one(enum dtype t, enum zarr_fill_kind kind, struct str text, si
         return false;
     if (d->kind == DK_FLOAT || d->kind == DK_COMPLEX) {
         bool wide = bytes == 8 || bytes == 4 || t == DT_F16 || t == DT_BF16;
-        if (wide ? !fill_float(text, bytes * 8, t == DT_BF16, &v) : !zero)
+        if (wide ? !zarr_float(text, bytes * 8, t == DT_BF16, &v) : !zero)
             return false;
         put_bits(out, v, bytes);
         return true;
@@ -347,7 +277,7 @@ static enum status describe(const struct orbax_item *x, const struct orbax_array
                             bool big, uint64_t raw, struct storage *s, struct err *e)
 {
     const struct zarr *z = &a->z;
-    const struct zarr_bytes *first = &a->chunk[0].b; /* where there is one */
+    const struct zarr_bytes *first = a->n_chunks ? &a->chunk[0].b : NULL;
     struct boxes *b = NULL;
     uint64_t stored = 0;
     *s = (struct storage){.kind = STORAGE_MEMORY, .raw_bytes = raw, .big_endian = big};
@@ -445,4 +375,50 @@ enum status orbax_tensor(const struct orbax_item *x, struct orbax_array *a, stru
     for (size_t d = 0; d < z->n_dims; d++)
         plain = plain && z->perm[d] == d;
     return plain ? tensor_set_view(m, t, &v, e) : turn_back(x, z, t, e);
+}
+
+/* ---- numbers ---- */
+
+enum status orbax_number(const struct orbax_item *x, struct orbax_array *a, struct node *n,
+                         bool *is_one, struct err *e)
+{
+    uint8_t raw[16] = {0};
+    uint64_t v[2] = {0, 0};
+    bool big;
+    enum dtype t = type_of(&a->z, &big);
+    size_t size = dtype_bytes(t);
+    *is_one = a->z.n_dims == 0 &&
+              (t == DT_I64 || t == DT_U64 || t == DT_F64 || t == DT_BOOL || t == DT_C128);
+    if (!*is_one)
+        return ST_OK;
+    if (a->n_chunks) {
+        enum status st = zarr_decode(&a->chunk[0].b, &a->z.chain, raw, size, e);
+        if (st != ST_OK) {
+            err_at(e, file_path(a->file), a->offset);
+            err_in(e, a->name.p, a->name.n);
+            return st;
+        }
+    } else {
+        TRY(look_at_missing(x, a, e));
+        if (!fill_bytes(&a->z, t, big, raw))
+            return refuse(a, e, "zarr-fill", "the fill value is none of its type");
+    }
+    size_t unit = size > 8 ? 8 : size;
+    for (size_t i = 0; i < size; i++) {
+        size_t k = i % unit;
+        v[i / unit] |= (uint64_t)raw[i] << 8 * (big ? unit - 1 - k : k);
+    }
+    n->i = 0;
+    n->kind = t == DT_BOOL                      ? NODE_BOOL
+              : t == DT_F64                     ? NODE_FLOAT
+              : t == DT_C128                    ? NODE_COMPLEX
+              : t == DT_U64 && v[0] > INT64_MAX ? NODE_BIGINT
+                                                : NODE_INT;
+    if (n->kind == NODE_FLOAT || n->kind == NODE_COMPLEX)
+        memcpy(n->bits, v, sizeof v);
+    else if (n->kind == NODE_BIGINT)
+        n->text = arena_fmt(&x->m->arena, "%llu", (unsigned long long)v[0]);
+    else
+        n->i = n->kind == NODE_BOOL ? v[0] != 0 : (int64_t)v[0];
+    return n->kind == NODE_BIGINT && !n->text.p ? err_nomem(e, 24) : ST_OK;
 }

@@ -93,9 +93,9 @@ static enum status look_below(struct search *s, struct dir *root, struct str pat
         struct err ignored;
         if (!entry[i].is_dir || entry[i].name.p[0] == '.')
             continue;
-        struct str sub = path.n ? arena_fmt(s->a, "%.*s/%.*s", STR_ARG(path),
-                                            STR_ARG(entry[i].name))
-                                : entry[i].name;
+        struct str sub = path.n
+                             ? arena_fmt(s->a, "%.*s/%.*s", STR_ARG(path), STR_ARG(entry[i].name))
+                             : entry[i].name;
         if (!sub.p)
             return err_nomem(e, 64);
         if (is_temporary(entry[i].name)) {

@@ -168,9 +168,9 @@ static bool same_array(const struct zarr *a, const struct zarr *b)
 {
     size_t n = a->n_dims;
     return a->version == b->version && n == b->n_dims && a->separator == b->separator &&
-           a->prefix == b->prefix && a->big_endian == b->big_endian &&
-           str_eq(a->dtype, b->dtype) && a->fill == b->fill &&
-           str_eq(a->fill_text[0], b->fill_text[0]) && str_eq(a->fill_text[1], b->fill_text[1]) &&
+           a->prefix == b->prefix && a->big_endian == b->big_endian && str_eq(a->dtype, b->dtype) &&
+           a->fill == b->fill && str_eq(a->fill_text[0], b->fill_text[0]) &&
+           str_eq(a->fill_text[1], b->fill_text[1]) &&
            memcmp(&a->chain, &b->chain, sizeof a->chain) == 0 &&
            memcmp(a->dim, b->dim, n * sizeof *a->dim) == 0 &&
            memcmp(a->chunk, b->chunk, n * sizeof *a->chunk) == 0 &&
@@ -427,8 +427,7 @@ static enum status list_folder(struct store *s, struct str path, struct buf *fol
     dir_close(d);
     TRY(st);
     for (size_t i = 0; i < n; i++) {
-        struct str whole =
-            arena_fmt(s->x->tmp, "%.*s/%.*s", STR_ARG(path), STR_ARG(entry[i].name));
+        struct str whole = arena_fmt(s->x->tmp, "%.*s/%.*s", STR_ARG(path), STR_ARG(entry[i].name));
         struct listed one = {whole, entry[i].size};
         if (!whole.p)
             return err_nomem(e, path.n);

@@ -165,7 +165,8 @@ static enum status leaf_value(struct tree *t, struct node *n, struct str name,
     if (!type || type->kind != JSON_STRING)
         return refuse(t, n->offset, name, e, "orbax-metadata", "a leaf without a kind");
     if (leads_out(name))
-        return refuse(t, n->offset, name, e, "orbax-name", "a name that is a path out of its folder");
+        return refuse(t, n->offset, name, e, "orbax-name",
+                      "a name that is a path out of its folder");
     if (str_is(type->text, "None")) {
         n->kind = NODE_NIL;
         return ST_OK;
@@ -196,10 +197,15 @@ static enum status leaf_value(struct tree *t, struct node *n, struct str name,
     if (leaf.array->used)
         return refuse(t, n->offset, name, e, "orbax-tree", "two leaves are one array");
     leaf.array->used = true;
+    if (str_is(type->text, "scalar")) {
+        bool is_number;
+        TRY(orbax_number(t->x, leaf.array, n, &is_number, e));
+        if (is_number)
+            return ST_OK;
+        n->text = STR(FLAX_SCALAR_MARK);
+    }
     n->kind = NODE_TENSOR;
     n->tensor = (uint32_t)(leaf.array - t->x->arrays.v);
-    if (str_is(type->text, "scalar"))
-        n->text = STR(FLAX_SCALAR_MARK);
     return ST_OK;
 }
 
@@ -282,7 +288,7 @@ static enum status sort_lists(struct tree *t, struct err *e)
     struct node *root = t->x->m->tree;
     for (struct node *n = root; n; n = node_step(root, n)) {
         if (n->kind != NODE_DICT)
-            continue;
+            continue; /* what n.i is depends on the kind */
         if (n->i == 1)
             TRY(sort_list(t, n, e));
         n->i = 0;
@@ -315,8 +321,7 @@ static enum status name_tensors(struct tree *t, struct err *e)
         }
         struct seg *s = &seg[depth - 1];
         *s = (struct seg){.kind = n->key ? SEG_KEY : SEG_INDEX, .index = index[depth - 1]};
-        s->key = n->key ? n->key->text
-                        : arena_fmt(t->x->tmp, "%llu", (unsigned long long)s->index);
+        s->key = n->key ? n->key->text : arena_fmt(t->x->tmp, "%llu", (unsigned long long)s->index);
         if (!s->key.p)
             return err_nomem(e, 24);
         if (n->kind == NODE_TENSOR) {
@@ -339,7 +344,8 @@ static enum status old_text(void *ctx, struct node *n, struct str path, struct e
     struct str name = str_sub(n->text, sizeof mark - 1, n->text.n);
     struct orbax_array *a = orbax_array_named(&t->x->arrays, name);
     if (leads_out(name))
-        return refuse(t, n->offset, name, e, "orbax-name", "a name that is a path out of its folder");
+        return refuse(t, n->offset, name, e, "orbax-name",
+                      "a name that is a path out of its folder");
     if (!a)
         return refuse(t, n->offset, name, e, "orbax-missing", "the store has no such array");
     if (a->used)
@@ -357,7 +363,8 @@ static enum status from_names(struct tree *t, struct err *e)
         struct orbax_array *a = &t->x->arrays.v[i];
         uint32_t index;
         if (leads_out(a->name))
-            return refuse(t, 0, a->name, e, "orbax-name", "a name that is a path out of its folder");
+            return refuse(t, 0, a->name, e, "orbax-name",
+                          "a name that is a path out of its folder");
         TRY(orbax_tensor(t->x, a, a->name, &index, e));
     }
     return ST_OK;
@@ -372,15 +379,14 @@ static enum status mark_keys(struct tree *t, const struct json_value *root, stru
     for (const struct json_value *v = all ? all->child : NULL; v; v = v->next) {
         const struct json_value *one = json_get(v, "array_metadata");
         const struct json_value *name = json_get(one, "param_name");
-        const struct json_value *kind =
-            json_get(json_get(one, "ext_metadata"), "random_key_impl");
+        const struct json_value *kind = json_get(json_get(one, "ext_metadata"), "random_key_impl");
         if (!kind || kind->kind != JSON_STRING || !name || name->kind != JSON_STRING)
             continue;
         const struct leaf *leaf = (const struct leaf *)(const void *)t->leaves.p;
         for (size_t i = 0; i < t->leaves.n / sizeof *leaf; i++)
             if (str_eq(leaf[i].array->name, name->text)) {
-                struct str text = arena_fmt(&t->x->m->arena, ORBAX_KEY_MARK "%.*s",
-                                            STR_ARG(kind->text));
+                struct str text =
+                    arena_fmt(&t->x->m->arena, ORBAX_KEY_MARK "%.*s", STR_ARG(kind->text));
                 if (!text.p)
                     return err_nomem(e, 64);
                 leaf[i].node->text = text;
@@ -426,17 +432,6 @@ static enum status find_keys(struct tree *t, struct err *e)
     return ST_OK;
 }
 
-static enum status roles(struct model *m, struct err *e)
-{
-    TRY(roles_by_name(m, e));
-    for (struct node *n = m->tree; n; n = node_step(m->tree, n))
-        if (n->kind == NODE_TENSOR && str_starts(n->text, STR(ORBAX_KEY_MARK))) {
-            m->tensor[n->tensor].role = ROLE_RNG;
-            m->tensor[n->tensor].requires_grad = false;
-        }
-    return ST_OK;
-}
-
 static enum status grow(struct tree *t, struct err *e)
 {
     struct orbax_item *x = t->x;
@@ -474,5 +469,5 @@ enum status orbax_tree(struct orbax_item *x, struct err *e)
                      dir_path(x->dir), STR_ARG(x->arrays.v[i].name));
     x->m->framework = flax_is_nnx(x->m) ? STR("nnx") : STR("flax");
     TRY(model_finish(x->m, e));
-    return roles(x->m, e);
+    return roles_by_name(x->m, e);
 }

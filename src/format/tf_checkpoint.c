@@ -42,10 +42,20 @@ static int bid(const struct source *s)
     return first ? 95 : named ? 80 : 40;
 }
 
+/* A shard's name without its number: "NAME-00001-of-00003". */
+static bool shards(struct str a, struct str b)
+{
+    struct str tail = a.n > 15 ? str_sub(a, a.n - 15, a.n) : STR_NONE;
+    if (tail.n != 15 || tail.p[0] != '-' || !str_eq(str_sub(tail, 6, 10), STR("-of-")))
+        return false;
+    return b.n == 0 || (b.n == a.n && str_eq(str_sub(a, 0, a.n - 14), str_sub(b, 0, b.n - 14)) &&
+                        str_eq(str_sub(a, a.n - 9, a.n), str_sub(b, b.n - 9, b.n)));
+}
+
 static bool companion(struct str set, struct str name)
 {
     if (!str_ends(set, STR(".index")))
-        return false;
+        return shards(set, name);
     struct str stem = str_sub(set, 0, set.n - 6);
     return name.n == 0 || str_is(name, "checkpoint") ||
            (str_starts(name, stem) && str_starts(str_sub(name, stem.n, name.n), STR(".data-")));
@@ -118,9 +128,11 @@ static enum status read_file(struct source *s, const struct read_opt *opt, struc
 
 /* ---- writing ---- */
 
+/* A SavedModel's graph would make the folder two sets in one. */
 static bool is_file(struct str name)
 {
-    return !str_starts(name, STR(TF_STRINGS)) && !str_is(name, TF_GRAPH_NAME);
+    return !str_starts(name, STR(TF_STRINGS)) && !str_is(name, TF_GRAPH_NAME) &&
+           !str_is(name, "saved_model.pb");
 }
 
 static enum status check(const struct model *m, const struct write_opt *opt, struct err *e)

@@ -61,7 +61,7 @@ static enum status training_role(struct model *m, struct tensor *t, struct str r
             return find_of(m, t, rest, e);
         }
     }
-    if (str_is(seg, "count") || str_is(seg, "step"))
+    if (str_is(seg, "count") || str_is(seg, "step") || str_is(seg, "iter"))
         t->role = ROLE_COUNTER;
     return ST_OK;
 }
@@ -74,23 +74,123 @@ static bool numbered(struct str rest)
     return segment(&rest, &seg) && str_u64(seg, &v);
 }
 
+/* Slots of TensorFlow's optimizers. */
+static const struct {
+    const char *name; /* the last segment of VARIABLE.SLOT */
+    enum role role;
+} slots[] = {
+    {"Adam", ROLE_MOMENT1},     {"Adam_1", ROLE_MOMENT2},
+    {"adam_m", ROLE_MOMENT1},   {"adam_v", ROLE_MOMENT2},
+    {"Momentum", ROLE_MOMENT1}, {"RMSProp", ROLE_MOMENT2},
+    {"RMSProp_1", ROLE_OTHER},  {"RMSProp_2", ROLE_OTHER},
+    {"Adagrad", ROLE_MOMENT2},  {"Adadelta", ROLE_MOMENT2},
+    {"Adadelta_1", ROLE_OTHER}, {"Ftrl", ROLE_MOMENT2},
+    {"Ftrl_1", ROLE_OTHER},     {"ExponentialMovingAverage", ROLE_EMA},
+};
+static const char *const tf_first[] = {"m", "momentum", "momentums", NULL};
+static const char *const tf_second[] = {"v", "rms", "accumulator", "velocities", NULL};
+#define TF_SLOT ".\\.OPTIMIZER_SLOT."
+
+/* true when the name is a slot's: role and of are set. */
+static bool tf_slot(const struct model *m, struct tensor *t, struct str last)
+{
+    size_t at = str_find_str(t->name, STR(TF_SLOT), 0);
+    if (at < t->name.n) {
+        t->of = model_find(m, str_sub(t->name, 0, at));
+        t->role = among(last, tf_first)    ? ROLE_MOMENT1
+                  : among(last, tf_second) ? ROLE_MOMENT2
+                                           : ROLE_OTHER;
+        return true;
+    }
+    if (last.n + 1 >= t->name.n)
+        return false;
+    for (size_t i = 0; i < sizeof slots / sizeof *slots; i++)
+        if (str_is(last, slots[i].name)) {
+            t->of = model_find(m, str_sub(t->name, 0, t->name.n - last.n - 1));
+            if (t->of >= 0)
+                t->role = slots[i].role;
+            return t->of >= 0;
+        }
+    return false;
+}
+
+static bool beta_power(struct str last)
+{
+    return str_is(last, "beta1_power") || str_is(last, "beta2_power");
+}
+
+/* (params, state, opt_state), a checkpoint without keys: N.N.mu.REST where 0.REST is there, and
+ * N.N.count. */
+static enum status tuple_role(struct model *m, struct tensor *t, bool *is, struct err *e)
+{
+    struct str rest = t->name, seg = STR_NONE;
+    uint64_t number;
+    size_t depth = 0;
+    *is = false;
+    while (segment(&rest, &seg) && str_u64(seg, &number) && !(depth == 0 && number == 0))
+        depth++;
+    if (depth < 2)
+        return ST_OK;
+    if (!rest.p && str_is(seg, "count")) {
+        t->role = ROLE_COUNTER;
+        *is = true;
+        return ST_OK;
+    }
+    bool one = among(seg, first_moment), two = among(seg, second_moment);
+    if (!rest.p || (!one && !two))
+        return ST_OK;
+    struct buf b = BUF_INIT;
+    buf_z(&b, "0.");
+    buf_str(&b, rest);
+    enum status st = buf_ok(&b, e);
+    int64_t at = st == ST_OK ? model_find(m, buf_as_str(&b)) : -1;
+    buf_free(&b);
+    if (at < 0)
+        return st;
+    t->role = one ? ROLE_MOMENT1 : ROLE_MOMENT2;
+    t->of = at;
+    *is = true;
+    return ST_OK;
+}
+
+/* Haiku's moving averages: NORM/~/mean_ema and NORM/~/var_ema hold hidden, average, counter. */
+static bool haiku_average(struct str module)
+{
+    return str_ends(module, STR("/mean_ema")) || str_ends(module, STR("/var_ema"));
+}
+
 static enum status one(struct model *m, struct tensor *t, struct err *e)
 {
-    struct str rest = t->name, first = STR_NONE, last = STR_NONE;
+    struct str rest = t->name, first = STR_NONE, last = STR_NONE, before = STR_NONE, part;
     (void)segment(&rest, &first);
-    for (struct str r = t->name; segment(&r, &last);)
-        ;
-    if (str_is(last, "num_batches_tracked") || str_is(t->name, "step") ||
-        str_is(t->name, "n_averaged")) {
+    for (struct str r = t->name; segment(&r, &part);) {
+        before = last;
+        last = part;
+    }
+    bool in_tuple;
+    TRY(tuple_role(m, t, &in_tuple, e));
+    if (in_tuple) {
+        ; /* told */
+    } else if (str_is(last, "num_batches_tracked") || str_is(t->name, "step") ||
+               str_is(t->name, "n_averaged") || str_is(t->name, "global_step") ||
+               str_is(t->name, "save_counter")) {
         t->role = ROLE_COUNTER;
+    } else if (tf_slot(m, t, last)) {
+        /* set there */
+    } else if (beta_power(last)) {
+        t->role = ROLE_OTHER;
     } else if (among(first, training) && !(str_is(first, "state") && !numbered(rest))) {
         TRY(training_role(m, t, rest, e));
     } else if (rest.p && among(first, averages)) {
         t->role = ROLE_EMA;
         TRY(find_of(m, t, rest, e));
     } else if (str_is(last, "running_mean") || str_is(last, "running_var") ||
+               str_is(last, "moving_mean") || str_is(last, "moving_variance") ||
                str_is(first, "batch_stats")) {
         t->role = ROLE_STATISTIC;
+    } else if (haiku_average(before) &&
+               (str_is(last, "average") || str_is(last, "hidden") || str_is(last, "counter"))) {
+        t->role = str_is(last, "counter") ? ROLE_COUNTER : ROLE_STATISTIC;
     } else if (rest.p && among(first, random_state)) {
         t->role = ROLE_RNG;
     } else if (rest.p && str_is(first, "cache")) {

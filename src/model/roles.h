@@ -2,11 +2,19 @@
  * name has the same role in every format, so that a model's digest does not depend on it.
  *
  * counter    *.num_batches_tracked; step, n_averaged at the top
- * statistic  *.running_mean, *.running_var, batch_stats.*
+ * statistic  *.running_mean, *.running_var, batch_stats.*; in a module mean_ema or var_ema (Haiku's
+ *            averages), average and hidden: statistic, counter: counter
  * in opt_state.*, optimizer.*, optimizer_states.*, state.NUMBER.*, lr_scheduler.*:
  *            a segment mu, trace, exp_avg, momentum_buffer: moment1; nu, exp_avg_sq: moment2;
- *            count, step as the last segment: counter; anything else: other.
+ *            count, step, iter as the last segment: counter; anything else: other.
  *            A moment's `of` is the tensor params.REST, REST being what follows mu, nu or trace.
+ * TensorFlow: VARIABLE.\.OPTIMIZER_SLOT.OPTIMIZER.SLOT, and VARIABLE.SLOT where VARIABLE is a
+ * tensor and SLOT is Adam, Momentum, adam_m (moment1), Adam_1, RMSProp, Adagrad, adam_v (moment2),
+ *            RMSProp_1 and other slots (other), ExponentialMovingAverage (ema); of: VARIABLE.
+ *            global_step, save_counter at the top: counter. *.beta1_power, *.beta2_power: other.
+ *            *.moving_mean, *.moving_variance: statistic
+ * in a checkpoint that is a tuple: N.N.mu.REST (nu, trace) with the tensor 0.REST: its moment;
+ *            N.N.count: counter (any number of Ns above one, the first not 0)
  * ema        ema.*, ema_params.* (of: params.REST)
  * rng, cache rng.*, rngs.*; cache.*
  * parameter  everything else

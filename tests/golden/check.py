@@ -25,7 +25,7 @@ from lib import read_safetensors  # noqa: E402
 BLOCKS = {"q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "q8_k",
           "iq1_s", "iq1_m", "iq2_xxs", "iq2_xs", "iq2_s", "iq3_xxs", "iq3_s", "iq4_nl", "iq4_xs",
           "tq1_0", "tq2_0", "mxfp4", "nvfp4", "q1_0", "q2_0"}
-NOT_IN_SAFETENSORS = {"complex32", "complex128", "int4", "uint4"} | BLOCKS
+NOT_IN_SAFETENSORS = {"complex32", "complex128", "int4", "uint4", "int2", "uint2"} | BLOCKS
 PACKED = {"float4_e2m1fn", "float6_e2m3fn", "float6_e3m2fn"}  # safetensors packs these
 COUNTED = {"parameter", "buffer", "statistic"}
 

@@ -5,6 +5,8 @@ The package writes version 3 only; v2.gguf is such a file with its version patch
 are the same). Of big-endian files it turns round plain tensors, not the numbers inside blocks:
 those are turned here as its own gguf_convert_endian does it, before they are written."""
 
+import hashlib
+import json
 import pathlib
 import shutil
 import sys
@@ -86,6 +88,45 @@ def every_kv(w):
     w.add_array("kv.long", list(range(100)))
 
 
+def unpacked(out):
+    """types.float32.json: SHA-256 of what the package dequantises the tensors of types.gguf to."""
+    found = {}
+    for t in gguf.GGUFReader(out / "types.gguf").tensors:
+        if t.tensor_type not in PLAIN:
+            try:
+                with np.errstate(all="ignore"):
+                    a = gguf.dequantize(t.data, t.tensor_type)
+            except NotImplementedError:
+                continue
+            found[t.name] = hashlib.sha256(a.astype(np.float32).tobytes()).hexdigest()
+    text = json.dumps(found, indent=1) + "\n"
+    (out / "types.float32.json").write_text(text)
+
+
+def packed(out):
+    """packed.gguf: numbers, and what the package makes of them."""
+    rng = np.random.default_rng(9)
+    x = (rng.standard_normal((24, 32)) * 10.0 ** rng.integers(-6, 5, (24, 1))).astype(np.float32)
+    x[0] = 0
+    x[1] = -0.0
+    x[2] = np.arange(-16, 16) * 0.5  # halves: q4_0 and q8_0 round them differently
+    x[3] = np.arange(-127, 1, 4) - 0.5
+    x[3, 0] = 127
+    x[4] = np.where(np.arange(32) % 2, 1, -1)  # equal in size: the first counts
+    x[5] = np.arange(32) * np.float32(1e-43)
+    x[6] = np.float32(65504 * 127) * np.linspace(-1, 1, 32, dtype=np.float32)
+    x[7] = np.float32(65504 * 8) * np.linspace(-1, 1, 32, dtype=np.float32)
+    f = File(out / "packed.gguf")
+    with np.errstate(all="ignore"):
+        for name, kind, rows in (("q8_0", T.Q8_0, x), ("q4_0", T.Q4_0, np.delete(x, 6, 0))):
+            f.w.add_tensor(f"{name}.x", rows)
+            f.tensors.append((f"{name}.x", "float32", rows.shape, rows.tobytes()))
+            raw = gguf.quantize(rows, kind)
+            f.w.add_tensor(name, raw, raw_dtype=kind)
+            f.tensors.append((name, name, rows.shape, raw.tobytes()))
+    f.done()
+
+
 def main(folder):
     out = pathlib.Path(folder)
     out.mkdir(parents=True, exist_ok=True)
@@ -100,6 +141,8 @@ def main(folder):
         elif kind != T.Q8_1:  # the package has another size for it than ggml
             f.blocks(kind.name, kind, (2,), 1 if SIZES[kind][0] > 64 else 2)
     f.done()
+    unpacked(out)
+    packed(out)
 
     f = File(out / "shapes.gguf")
     every_kv(f.w)

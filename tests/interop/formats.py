@@ -181,6 +181,7 @@ def goldens():
 
 SPELLS = {  # dtypes that a target has no spelling for, and what may carry them
     "complex128": ".npz", "complex32": ".pt", "int4": ".msgpack", "uint4": ".msgpack",
+    "int2": ".msgpack", "uint2": ".msgpack",
 }
 
 

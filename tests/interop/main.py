@@ -13,7 +13,8 @@ import time
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-SUITES = ("selfcheck", "roundtrip", "twins", "formats", "ids", "random_nets")
+SUITES = ("selfcheck", "roundtrip", "twins", "formats", "ids", "random_nets",
+          "onnx_models", "tf_checkpoints")
 
 
 def versions():
@@ -27,7 +28,7 @@ def versions():
              ("numpy", numpy.__version__), ("safetensors", safetensors.__version__),
              ("jax", jax.__version__), ("flax", flax.__version__),
              ("ml_dtypes", ml_dtypes.__version__)]
-    for name in ("torchvision", "transformers"):
+    for name in ("torchvision", "transformers", "onnx", "onnxruntime", "tensorflow", "tf_keras"):
         try:
             found.append((name, importlib.import_module(name).__version__))
         except ImportError:

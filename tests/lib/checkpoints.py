@@ -26,7 +26,8 @@ SAFETENSORS = {
     "F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64",
     "C64": "complex64", "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2",
     "F8_E8M0": "float8_e8m0fnu", "F8_E4M3FNUZ": "float8_e4m3fnuz",
-    "F8_E5M2FNUZ": "float8_e5m2fnuz", "F4": "float4_e2m1fn",
+    "F8_E5M2FNUZ": "float8_e5m2fnuz", "F4": "float4_e2m1fn", "F6_E2M3": "float6_e2m3fn",
+    "F6_E3M2": "float6_e3m2fn",
 }
 TORCH_STORAGE = {
     "DoubleStorage": "float64", "FloatStorage": "float32", "HalfStorage": "float16",
@@ -70,17 +71,28 @@ def unpack_nibbles(data):
     return np.stack([raw & 15, raw >> 4], axis=-1).tobytes()
 
 
+def unpack_sixes(data):
+    """Four values in three bytes, lowest bits first, to one value a byte."""
+    bits = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little").reshape(-1, 6)
+    return np.packbits(bits, axis=1, bitorder="little").tobytes()
+
+
 # ---- roles: what the paths say -------------------------------------------------------
 
 def role_of(path):
     first, last = path.split(".")[0], path.split(".")[-1]
-    if last == "num_batches_tracked" or path in ("step", "n_averaged"):
+    if last == "num_batches_tracked" or path in ("step", "n_averaged", "global_step",
+                                                 "save_counter"):
         return "counter"
+    if "\\.OPTIMIZER_SLOT" in path or last in ("beta1_power", "beta2_power"):
+        return "train"
+    if "." in path and last in ("Adam", "Adam_1", "adam_m", "adam_v"):  # of a tensor before it
+        return "train"
     if first in ("opt_state", "optimizer", "optimizer_states", "state", "lr_scheduler"):
         return "train"
     if first in ("ema", "ema_params", "rng", "rngs", "cache") and "." in path:
         return "train"
-    if last in ("running_mean", "running_var") or first == "batch_stats":
+    if last in ("running_mean", "running_var", "moving_mean", "moving_variance") or first == "batch_stats":
         return "statistic"
     return "parameter"
 
@@ -98,6 +110,8 @@ def read_safetensors(blob):
         dtype, data = SAFETENSORS[t["dtype"]], blob[8 + n + lo:8 + n + hi]
         if dtype == "float4_e2m1fn":
             data = unpack_nibbles(data)
+        if dtype.startswith("float6"):
+            data = unpack_sixes(data)
         out[name] = Entry(name, dtype, tuple(t["shape"]), data, role_of(name),
                           (lo, hi) if hi > lo else None)
     # the package's own save_model leaves a tied name out: metadata REMOVED -> KEPT

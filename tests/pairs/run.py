@@ -42,11 +42,15 @@ MAY_REFUSE = {
     "pytorch": TREE | {"dtype"},
     "archive": TREE | {"dtype", "part-byte"},
     "onnx": FLAT | {"dtype", "name"},
+    "haiku": TREE | {"dtype", "name"},
+    "orbax": TREE | {"dtype", "name", "dims", "tree-top"},
     "gguf": FLAT | {"dtype", "name", "dims"},
+    "tf-checkpoint": FLAT | {"dtype", "name-not-spelled"},
+    "savedmodel": FLAT | {"no-graph", "graph-differs"},
 }
 
 
-TIES = {"safetensors", "pytorch", "archive"}  # these can say that two tensors are one
+TIES = {"safetensors", "pytorch", "archive", "haiku"}  # these can say that two tensors are one
 
 
 class Wrong(Exception):

@@ -66,9 +66,30 @@ static void instruction_sets(void **state)
     }
 }
 
+/* Several runs at once are as many single ones. */
+static void runs(void **state)
+{
+    (void)state;
+    static uint8_t p[8 * 3000 + 64];
+    for (size_t i = 0; i < sizeof p; i++)
+        p[i] = (uint8_t)(i * 131 + i / 64);
+    for (size_t n = 0; n <= 3000; n += n < 300 ? 1 : 37)
+        for (unsigned k = 1; k <= 8; k++) {
+            uint64_t a[8], b[8];
+            const uint8_t *at = p + n % 64;
+            for (unsigned i = 0; i < k; i++)
+                a[i] = xxh64(at + i * n, n);
+            for (int level = 0; level < 2; level++) {
+                cpu_limit(level ? ~0u : 0);
+                xxh64_runs(at, k, n, b);
+                assert_memory_equal(a, b, k * sizeof *a);
+            }
+        }
+}
+
 int main(void)
 {
     const struct CMUnitTest t[] = {cmocka_unit_test(known), cmocka_unit_test(incremental),
-                                   cmocka_unit_test(instruction_sets)};
+                                   cmocka_unit_test(instruction_sets), cmocka_unit_test(runs)};
     return cmocka_run_group_tests(t, NULL, NULL);
 }
