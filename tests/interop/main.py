@@ -24,6 +24,7 @@ SUITES = (
     "onnx_models",
     "tf_checkpoints",
     "haiku_eqx",
+    "orbax_files",
 )
 PACKAGES = (
     "torchvision",
@@ -36,6 +37,7 @@ PACKAGES = (
     "optax",
     "equinox",
     "joblib",
+    "orbax.checkpoint",
 )
 
 
