@@ -44,13 +44,17 @@ MAY_REFUSE = {
     "onnx": FLAT | {"dtype", "name"},
     "equinox": FLAT | {"dtype", "eqx-line", "no-tensors"},
     "haiku": TREE | {"dtype", "name"},
+    "orbax": TREE | {"dtype", "name", "dims", "tree-top"},
     "gguf": FLAT | {"dtype", "name", "dims"},
     "tf-checkpoint": FLAT | {"dtype", "name-not-spelled"},
+    "keras": TREE | {"dtype", "rank", "keras-config"},
+    "keras-h5": TREE | {"dtype", "rank"},
+    "keras-weights": TREE | {"dtype", "rank"},
     "savedmodel": FLAT | {"no-graph", "graph-differs"},
 }
 
 
-TIES = {"safetensors", "pytorch", "archive", "haiku"}  # these can say that two tensors are one
+TIES = {"safetensors", "pytorch", "archive", "haiku", "keras", "keras-h5", "keras-weights"}  # these can say that two tensors are one
 
 
 class Wrong(Exception):
