@@ -14,7 +14,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
 SUITES = ("selfcheck", "roundtrip", "twins", "formats", "ids", "random_nets",
-          "onnx_models")
+          "onnx_models", "tflite_models", "pypi")
 
 
 def versions():
@@ -28,7 +28,7 @@ def versions():
              ("numpy", numpy.__version__), ("safetensors", safetensors.__version__),
              ("jax", jax.__version__), ("flax", flax.__version__),
              ("ml_dtypes", ml_dtypes.__version__)]
-    for name in ("torchvision", "transformers", "onnx", "onnxruntime"):
+    for name in ("torchvision", "transformers", "onnx", "onnxruntime", "ai_edge_litert"):
         try:
             found.append((name, importlib.import_module(name).__version__))
         except ImportError:
