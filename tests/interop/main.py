@@ -13,8 +13,33 @@ import time
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-SUITES = ("selfcheck", "roundtrip", "twins", "formats", "ids", "random_nets",
-          "onnx_models", "tflite_models", "pypi")
+# One line each.
+SUITES = (
+    "selfcheck",
+    "roundtrip",
+    "twins",
+    "formats",
+    "ids",
+    "random_nets",
+    "onnx_models",
+    "tflite_models",
+    "pypi",
+    "tf_checkpoints",
+    "haiku_eqx",
+)
+PACKAGES = (
+    "torchvision",
+    "transformers",
+    "onnx",
+    "onnxruntime",
+    "ai_edge_litert",
+    "tensorflow",
+    "tf_keras",
+    "haiku",
+    "optax",
+    "equinox",
+    "joblib",
+)
 
 
 def versions():
@@ -28,7 +53,7 @@ def versions():
              ("numpy", numpy.__version__), ("safetensors", safetensors.__version__),
              ("jax", jax.__version__), ("flax", flax.__version__),
              ("ml_dtypes", ml_dtypes.__version__)]
-    for name in ("torchvision", "transformers", "onnx", "onnxruntime", "ai_edge_litert"):
+    for name in PACKAGES:
         try:
             found.append((name, importlib.import_module(name).__version__))
         except ImportError:

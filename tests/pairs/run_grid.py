@@ -42,7 +42,7 @@ NAMES = ["arr_0", "dense.w", "block.0.w", "block.1.w", "größe.w", "重み.w", 
          "percent%2Fw", "quote\"w", "tab\tw", "." * 3 + "w", "0", "x" * 200]
 CODE = re.compile(r"^nnferry: (?:.*?: )??(?:byte \d+: )?([a-z0-9]+(?:-[a-z0-9]+)*): ", re.M)
 # Formats that cannot be written from bare tensors, and the code they say so with.
-NOT_FROM_TENSORS = {"savedmodel": "graph"}
+NOT_FROM_TENSORS = {"savedmodel": "no-graph", "keras": "keras-config"}
 
 
 class Wrong(Exception):
