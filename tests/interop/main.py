@@ -5,6 +5,7 @@ RESULTS.md (versions, counts) beside itself when every suite ran. Exit 1 on a fa
 """
 
 import importlib
+import importlib.metadata
 import os
 import pathlib
 import sys
@@ -14,7 +15,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
 SUITES = ("selfcheck", "roundtrip", "twins", "formats", "ids", "random_nets",
-          "onnx_models")
+          "onnx_models", "gguf_package")
 
 
 def versions():
@@ -33,6 +34,7 @@ def versions():
             found.append((name, importlib.import_module(name).__version__))
         except ImportError:
             found.append((name, "not installed"))
+    found.append(("gguf", importlib.metadata.version("gguf")))
     import formats
     found.append(("old torch", formats.old_version() or "not installed"))
     return found
