@@ -5,6 +5,7 @@ RESULTS.md (versions, counts) beside itself when every suite ran. Exit 1 on a fa
 """
 
 import importlib
+import importlib.metadata
 import os
 import pathlib
 import sys
@@ -13,6 +14,7 @@ import time
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
+<<<<<<< HEAD
 # One line each.
 SUITES = (
     "selfcheck",
@@ -42,6 +44,10 @@ PACKAGES = (
     "joblib",
     "orbax.checkpoint",
 )
+=======
+SUITES = ("selfcheck", "roundtrip", "twins", "formats", "ids", "random_nets",
+          "onnx_models", "gguf_package")
+>>>>>>> gguf
 
 
 def versions():
@@ -60,6 +66,7 @@ def versions():
             found.append((name, importlib.import_module(name).__version__))
         except ImportError:
             found.append((name, "not installed"))
+    found.append(("gguf", importlib.metadata.version("gguf")))
     import formats
     found.append(("old torch", formats.old_version() or "not installed"))
     return found
