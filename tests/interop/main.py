@@ -14,7 +14,6 @@ import time
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-<<<<<<< HEAD
 # One line each.
 SUITES = (
     "selfcheck",
@@ -29,6 +28,7 @@ SUITES = (
     "tf_checkpoints",
     "haiku_eqx",
     "orbax_files",
+    "gguf_package",
 )
 PACKAGES = (
     "torchvision",
@@ -43,11 +43,8 @@ PACKAGES = (
     "equinox",
     "joblib",
     "orbax.checkpoint",
+    "gguf",
 )
-=======
-SUITES = ("selfcheck", "roundtrip", "twins", "formats", "ids", "random_nets",
-          "onnx_models", "gguf_package")
->>>>>>> gguf
 
 
 def versions():
