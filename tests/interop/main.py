@@ -24,6 +24,7 @@ SUITES = (
     "onnx_models",
     "tf_checkpoints",
     "haiku_eqx",
+    "keras_files",
 )
 PACKAGES = (
     "torchvision",
@@ -32,6 +33,8 @@ PACKAGES = (
     "onnxruntime",
     "tensorflow",
     "tf_keras",
+    "keras",
+    "h5py",
     "haiku",
     "optax",
     "equinox",
