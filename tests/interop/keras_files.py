@@ -214,8 +214,8 @@ def run(tally):
     for way in ("straight", "archive"):
         for name in ("keras 3", "tf-keras"):
             tally.run(f"{name} .keras, {way}", whole, name, ".keras", way)
-            # Keras 3 compiles what it loads from .h5 with another optimizer: not asked to
-            tally.run(f"{name} .h5, {way}", whole, name, ".h5", way, name != "keras 3")
+            if name != "keras 3":
+                tally.run(f"{name} .h5, {way}", whole, name, ".h5", way)
             tally.run(f"{name} .weights.h5, {way}", alone, name, ".weights.h5", way)
         tally.run(f"tf-keras weights .h5, {way}", alone, "tf-keras", ".h5", way)
     tally.run("shards", sharded)
@@ -225,3 +225,7 @@ def run(tally):
     tally.run("many links", many_links)
     for golden in sorted((GOLDENS / "h5py").glob("*.h5")):
         tally.run(f"anew {golden.name}", anew, golden)
+    # Last, and not compiled: Keras 3 takes another optimizer for what it loads from .h5, and for
+    # whatever it loads afterwards in the same process.
+    for way in ("straight", "archive"):
+        tally.run(f"keras 3 .h5, {way}", whole, "keras 3", ".h5", way, False)

@@ -39,6 +39,15 @@ static void goldens(void **state)
     each_golden(golden_check);
 }
 
+/* No list of names at all: the reader of lists has nothing to look through. */
+static void no_lists(void **state)
+{
+    (void)state;
+    struct err e;
+    assert_int_equal(open_once("tests/golden/h5py/user_block.h5", format_find(STR("keras-h5")), &e),
+                     ST_OK);
+}
+
 /* The smaller ones: what the larger ones are made of stands in these too. */
 static void cut(const char *path, const char *format)
 {
@@ -300,7 +309,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(goldens),  cmocka_unit_test(truncation), cmocka_unit_test(damaged),
         cmocka_unit_test(checksum), cmocka_unit_test(written),    cmocka_unit_test(refused),
-        cmocka_unit_test(scanned),
+        cmocka_unit_test(scanned),  cmocka_unit_test(no_lists),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
