@@ -28,6 +28,25 @@ static inline void fuzz_stream(const struct storage *s, uint8_t *raw, struct err
     s->dec->close(s, state);
 }
 
+/* A box must lie in its array and decode to what it holds. */
+static inline bool fuzz_box(const struct storage *s, uint64_t t, void *scratch, struct err *e)
+{
+    uint64_t lo[VIEW_MAX_AXES], n[VIEW_MAX_AXES], held[VIEW_MAX_AXES], bytes = s->grid->elem_bytes;
+    if (s->grid->where(s, t, lo, n, held, e) != ST_OK)
+        return false;
+    for (size_t d = 0; d < s->grid->n_dims; d++) {
+        if (n[d] > held[d] || n[d] > s->grid->dim[d] || lo[d] > s->grid->dim[d] - n[d])
+            abort();
+        bytes *= held[d];
+    }
+    uint8_t *box = bytes > s->tile_bytes ? NULL : (uint8_t *)malloc((size_t)bytes + 1);
+    if (!box)
+        abort();
+    bool ok = s->dec->tile(s, t, box, scratch, e) == ST_OK;
+    free(box);
+    return ok;
+}
+
 static inline void fuzz_storage(const struct storage *s, struct err *e)
 {
     if (s->raw_bytes > FUZZ_RAW_MAX)
@@ -38,8 +57,11 @@ static inline void fuzz_storage(const struct storage *s, struct err *e)
     if (s->kind == STORAGE_FLAT && s->raw_bytes &&
         file_pread(s->file, raw, (size_t)s->raw_bytes, s->offset, e) != ST_OK)
         abort(); /* model_finish has proved the range */
-    for (uint64_t t = 0; s->kind == STORAGE_TILED && t < s->n_tiles; t++)
+    for (uint64_t t = 0; s->kind == STORAGE_TILED && !s->grid && t < s->n_tiles; t++)
         if (s->dec->tile(s, t, raw + t * s->tile_bytes, scratch, e) != ST_OK)
+            break;
+    for (uint64_t t = 0; s->kind == STORAGE_TILED && s->grid && t < s->n_tiles; t++)
+        if (!fuzz_box(s, t, scratch, e))
             break;
     if (s->kind == STORAGE_STREAM)
         fuzz_stream(s, raw, e);
@@ -47,13 +69,8 @@ static inline void fuzz_storage(const struct storage *s, struct err *e)
     free(raw);
 }
 
-static inline int fuzz_format(const char *name, const uint8_t *data, size_t n)
+static inline int fuzz_path(const char *name, const char *path)
 {
-    int fd = memfd_create("fuzz", MFD_CLOEXEC);
-    if (fd < 0 || write(fd, data, n) != (ssize_t)n)
-        abort();
-    char path[64];
-    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
     struct model m;
     struct err e = {0};
     struct read_opt opt = {0};
@@ -66,7 +83,18 @@ static inline int fuzz_format(const char *name, const uint8_t *data, size_t n)
     else if (st == ST_BUG || !e.code)
         abort();
     model_free(&m);
-    close(fd);
     return 0;
+}
+
+static inline int fuzz_format(const char *name, const uint8_t *data, size_t n)
+{
+    int fd = memfd_create("fuzz", MFD_CLOEXEC);
+    if (fd < 0 || write(fd, data, n) != (ssize_t)n)
+        abort();
+    char path[64];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    int rc = fuzz_path(name, path);
+    close(fd);
+    return rc;
 }
 #endif
