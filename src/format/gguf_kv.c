@@ -392,6 +392,11 @@ enum status gguf_write_keys(const struct model *m, struct buf *b, uint64_t *n, u
     } else {
         st = from_meta(m, b, n, &p, e);
     }
+    if (st == ST_INPUT && from->mem &&
+        e) /* an offset in the attachment, not in a file of its own */
+        e->file[0] = 0;
+    if (st == ST_INPUT)
+        err_in(e, GGUF_ATTACHMENT, sizeof GGUF_ATTACHMENT - 1);
     TRY(st);
     if (!from && !p.architecture) {
         gguf_w_kv_string(b, STR("general.architecture"), STR("unknown"));

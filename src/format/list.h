@@ -2,6 +2,7 @@
  * NAME_format of format/NAME.c.
  */
 FORMAT(archive)
+FORMAT(equinox)
 FORMAT(gguf)
 FORMAT(graphdef)
 FORMAT(haiku)
@@ -15,5 +16,7 @@ FORMAT(orbax)
 FORMAT(onnx)
 FORMAT(pytorch)
 FORMAT(safetensors)
+FORMAT(tflite)
 FORMAT(savedmodel)
 FORMAT(tf_checkpoint)
+FORMAT(torch_dcp)

@@ -1,19 +1,25 @@
 #!/bin/sh
 # Makes every golden again: sh generate.sh PYTHON [OLD_PYTHON], interpreters that have the
+# frameworks (torch, pytorch_lightning, safetensors, ml_dtypes, flax, optax, onnx, gguf) and an old
+# torch; ONNX_PYTHON names one with onnx 1.13. The files are committed; run this only to add some.
+# frameworks (torch, safetensors, ml_dtypes, flax, optax, tensorflow, tf_keras) and an old torch.
+# The files are committed; run this only to add some.
 # frameworks (torch, safetensors, ml_dtypes, flax, optax, onnx) and an old torch; ONNX_PYTHON
+# frameworks (torch, safetensors, ml_dtypes, flax, optax, onnx, tensorflow) and an old torch; ONNX_PYTHON
 # names one with onnx 1.13. The files are committed; run this only to add some.
 # frameworks (torch, safetensors, ml_dtypes, flax, optax, gguf) and an old torch. The files are
 # committed; run this only to add some.
-# frameworks (torch, safetensors, ml_dtypes, flax, optax, tensorflow, tf_keras) and an old torch.
-# The files are committed; run this only to add some.
 set -eu
 cd "$(dirname "$0")"
 export PYTHONDONTWRITEBYTECODE=1 PYTHONHASHSEED=0
 "$1" gen_torch.py torch
 "$1" gen_script.py torch
+"$1" gen_dcp.py torch
+"$1" gen_lightning.py torch
 "$1" gen_safetensors.py safetensors
 "$1" gen_numpy.py numpy
 "$1" gen_flax.py flax
+"$1" gen_tensorflow.py tensorflow
 "$1" gen_haiku.py haiku
 "$1" gen_haiku_old.py haiku-old
 # Folders made by `pip install --target` for that Python. OLD_JAX: jax 0.4.13, dm-haiku 0.0.10, optax
@@ -32,11 +38,14 @@ if [ -n "${OLD_ORBAX:-}" ]; then
     "$1" gen_orbax.py orbax-0.2 "$OLD_ORBAX/0.2.3"
 fi
 "$1" gen_onnx.py onnx
+"$1" gen_tflite.py tflite
 if [ -n "${ONNX_PYTHON:-}" ]; then
     "$ONNX_PYTHON" gen_onnx.py onnx-1.13
 fi
+for maker in keras tf-keras h5py; do
+    "$1" gen_keras.py "$maker" "$maker"
+done
 "$1" gen_gguf.py gguf
-"$1" gen_tensorflow.py tensorflow
 if [ $# -gt 1 ]; then
     "$2" gen_torch.py torch-1.13
     "$2" gen_torch_old.py torch-1.13

@@ -5,6 +5,7 @@ RESULTS.md (versions, counts) beside itself when every suite ran. Exit 1 on a fa
 """
 
 import importlib
+import importlib.metadata
 import os
 import pathlib
 import sys
@@ -13,8 +14,37 @@ import time
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-SUITES = ("selfcheck", "roundtrip", "twins", "formats", "ids", "random_nets",
-          "onnx_models", "orbax_files")
+# One line each.
+SUITES = (
+    "selfcheck",
+    "roundtrip",
+    "twins",
+    "formats",
+    "ids",
+    "random_nets",
+    "onnx_models",
+    "tflite_models",
+    "pypi",
+    "tf_checkpoints",
+    "haiku_eqx",
+    "orbax_files",
+    "gguf_package",
+)
+PACKAGES = (
+    "torchvision",
+    "transformers",
+    "onnx",
+    "onnxruntime",
+    "ai_edge_litert",
+    "tensorflow",
+    "tf_keras",
+    "haiku",
+    "optax",
+    "equinox",
+    "joblib",
+    "orbax.checkpoint",
+    "gguf",
+)
 
 
 def versions():
@@ -28,11 +58,12 @@ def versions():
              ("numpy", numpy.__version__), ("safetensors", safetensors.__version__),
              ("jax", jax.__version__), ("flax", flax.__version__),
              ("ml_dtypes", ml_dtypes.__version__)]
-    for name in ("torchvision", "transformers", "onnx", "onnxruntime", "orbax.checkpoint"):
+    for name in PACKAGES:
         try:
             found.append((name, importlib.import_module(name).__version__))
         except ImportError:
             found.append((name, "not installed"))
+    found.append(("gguf", importlib.metadata.version("gguf")))
     import formats
     found.append(("old torch", formats.old_version() or "not installed"))
     return found

@@ -255,7 +255,7 @@ static void tensors(void **state)
              {0, 0, 3, 0, 24, "bad-dims"},
              {0, 2, 0, 0, 24, "bad-dims"},
              {0, 2, (UINT64_C(1) << 63) + 500, 0, 24, "shape-overflow"},
-             {0, UINT64_C(1) << 31, UINT64_C(1) << 30, 0, 24, "out-of-bounds"},
+             {0, UINT64_C(1) << 30, UINT64_C(1) << 28, 0, 24, "out-of-bounds"},
              {28, UINT64_C(1) << 31, UINT64_C(1) << 30, 0, 24, "shape-overflow"},
              {4, 2, 3, 0, 24, "unknown-type"},
              {5, 2, 3, 0, 24, "unknown-type"},
@@ -437,6 +437,51 @@ static void attached(void **state)
     model_free(&m);
 }
 
+/* ---- scan ---- */
+
+static unsigned n_notes, n_unsafe;
+static const char *last_code;
+static void finding(void *ctx, bool unsafe, const char *code, uint64_t offset, const char *said)
+{
+    (void)ctx;
+    assert_true(offset > 24 && said[0] != 0);
+    *(unsafe ? &n_unsafe : &n_notes) += 1;
+    last_code = code;
+}
+
+static void templates(void **state)
+{
+    (void)state;
+    static char large[(1 << 20) + 2];
+    memset(large, 'x', sizeof large - 1);
+    const struct {
+        const char *key, *text, *code;
+    } t[] = {{"general.name", "{{ x.__class__ }}", NULL},
+             {"tokenizer.chat_template", "{% for m in messages %}{{ m }}{% endfor %}", ""},
+             {"tokenizer.chat_template.tool", "{{ x.__globals__ }}", "template-escape"},
+             {"tokenizer.chat_template", "{{ x|attr('a') }}", "template-escape"},
+             {"tokenizer.chat_template", large, "template-size"}};
+    for (size_t i = 0; i < sizeof t / sizeof *t; i++) {
+        struct model m;
+        struct err e;
+        struct read_opt opt = {.scan = true, .finding = finding};
+        const struct format *found;
+        head(3, 1, 1);
+        key(t[i].key, GGUF_STRING);
+        text(t[i].text);
+        rest();
+        put_file(temp, b.p, b.n);
+        n_notes = n_unsafe = 0;
+        model_init(&m);
+        assert_int_equal(format_open(temp, NULL, &opt, &m, &found, &e), ST_OK);
+        model_free(&m);
+        assert_int_equal(n_notes, t[i].code != NULL);
+        assert_int_equal(n_unsafe, t[i].code && t[i].code[0]);
+        if (n_unsafe)
+            assert_string_equal(last_code, t[i].code);
+    }
+}
+
 static int set_up(void **state)
 {
     (void)state;
@@ -456,7 +501,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(goldens), cmocka_unit_test(truncation), cmocka_unit_test(versions),
         cmocka_unit_test(keys),    cmocka_unit_test(tensors),    cmocka_unit_test(rewritten),
-        cmocka_unit_test(cannot),  cmocka_unit_test(attached),
+        cmocka_unit_test(cannot),  cmocka_unit_test(templates),  cmocka_unit_test(attached),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
