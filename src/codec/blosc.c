@@ -201,9 +201,9 @@ static void unshuffle_bits(const uint8_t *src, uint8_t *dst, size_t n, size_t el
     }
     for (size_t i = 0; i < count; i++)
         for (size_t k = 0; k < elem; k++) {
-            unsigned v = 0;
+            uint32_t v = 0;
             for (size_t b = 0; b < 8; b++)
-                v |= ((unsigned)src[(k * 8 + b) * (count / 8) + i / 8] >> (i % 8) & 1u) << b;
+                v |= ((uint32_t)src[(k * 8 + b) * (count / 8) + i / 8] >> (i % 8) & 1u) << b;
             dst[i * elem + k] = (uint8_t)v;
         }
     memcpy(dst + count * elem, src + count * elem, n - count * elem);

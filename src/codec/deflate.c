@@ -8,7 +8,6 @@
 #include "codec/deflate.h"
 #include "base/mem.h"
 #include <libdeflate.h>
-#include <limits.h>
 #include <string.h>
 #define ZLIB_CONST
 #include <zlib.h>
@@ -254,50 +253,5 @@ enum status deflate_slab(const void *raw, size_t n, bool is_last, void *dst, siz
     (void)deflateEnd(&z);
     if (!ok)
         return err_set(e, ST_BUG, "deflate-slab", "slab does not fit its bound");
-    return ST_OK;
-}
-
-enum status inflate_zlib(const void *p, size_t n, void *dst, size_t raw, struct err *e)
-{
-    z_stream z = {.zalloc = z_alloc, .zfree = z_free};
-    uint8_t extra; /* room behind raw: a longer stream is seen */
-    int r = Z_OK;
-    if (inflateInit(&z) != Z_OK)
-        return err_nomem(e, 48 << 10);
-    z.next_in = p;
-    z.next_out = dst;
-    for (size_t in = n, out = raw; r == Z_OK && (in || z.avail_in || out || z.avail_out);) {
-        size_t k = in < UINT_MAX ? in : UINT_MAX;
-        if (z.avail_in == 0) {
-            z.avail_in = (unsigned)k;
-            in -= k;
-        }
-        k = out < UINT_MAX ? out : UINT_MAX;
-        if (z.avail_out == 0) {
-            z.avail_out = (unsigned)k;
-            out -= k;
-        }
-        r = inflate(&z, Z_NO_FLUSH);
-    }
-    size_t given = z.total_out;
-    if (r != Z_STREAM_END && given == raw && r != Z_DATA_ERROR) { /* the end, or one byte more */
-        z.next_out = &extra;
-        z.avail_out = 1;
-        r = inflate(&z, Z_FINISH);
-    }
-    size_t left = n - z.total_in;
-    bool longer = z.total_out > raw;
-    (void)inflateEnd(&z);
-    if (longer)
-        return err_set(e, ST_INPUT, "deflate-long", "the stream gives more than %zu bytes", raw);
-    if (r == Z_MEM_ERROR)
-        return err_nomem(e, 48 << 10);
-    if (r != Z_STREAM_END)
-        return err_set(e, ST_INPUT, "deflate-bad", "no zlib stream, or its sum is wrong");
-    if (given != raw)
-        return err_set(e, ST_INPUT, "deflate-short", "the stream gives %zu bytes of %zu", given,
-                       raw);
-    if (left)
-        return err_set(e, ST_INPUT, "deflate-tail", "%zu bytes stand behind the stream", left);
     return ST_OK;
 }

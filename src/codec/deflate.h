@@ -30,10 +30,6 @@ MUSTCHECK enum status unzip_step(struct unzip *s, const uint8_t **in, size_t *n_
                                  size_t *n_out, bool *whole, struct err *e);
 void unzip_close(struct unzip *s); /* NULL allowed */
 
-/* A whole zlib stream (RFC 1950) in memory: n bytes decode to exactly raw, the sum is checked.
- * ST_INPUT: deflate-bad, deflate-short, deflate-long, deflate-tail; without a place. */
-MUSTCHECK enum status inflate_zlib(const void *p, size_t n, void *dst, size_t raw, struct err *e);
-
 /* Deflates one slab on its own: the pieces of consecutive slabs, laid end to end, are one raw
  * deflate stream, which ends with the slab that is_last. No history crosses slabs, so the bytes
  * depend on the slab alone. scratch: DEFLATE_SCRATCH bytes, 16-byte aligned. */

@@ -114,6 +114,29 @@ static enum status unlzf(const uint8_t *p, size_t n, uint8_t *to, size_t raw, st
     return out == raw ? ST_OK : bad(e, "lzf-bad", "the chunk ends early");
 }
 
+static enum status inflate_all(const uint8_t *p, size_t n, uint8_t *to, size_t raw, struct err *e)
+{
+    struct unzip *z;
+    uint8_t extra = 0, *more = &extra;
+    size_t room = raw, one = 1;
+    bool whole = false;
+    TRY(unzip_open(false, &z, e));
+    enum status st = ST_OK;
+    for (size_t before = n + room + 1; st == ST_OK && !whole && n + room < before;) {
+        before = n + room;
+        st = unzip_step(z, &p, &n, &to, &room, &whole, e);
+    }
+    if (st == ST_OK && !whole && room == 0) /* the stream's end, or a byte too many */
+        st = unzip_step(z, &p, &n, &more, &one, &whole, e);
+    unzip_close(z);
+    TRY(st);
+    if (one == 0)
+        return bad(e, "hdf5-chunk-size", "a chunk inflates to more than its size");
+    if (!whole || room)
+        return bad(e, "hdf5-chunk-size", "a chunk inflates to less than its size");
+    return n ? bad(e, "hdf5-chunk-size", "bytes stand behind a chunk's stream") : ST_OK;
+}
+
 /* Bytes that went into filter i: raw bytes and the sums of the filters before it. */
 static size_t size_into(const struct hdf5_object *d, const struct hdf5_chunk *c, unsigned i)
 {
@@ -146,7 +169,7 @@ enum status hdf5_unfilter(const struct hdf5_object *d, const struct hdf5_chunk *
                 return bad(e, "hdf5-chunk-size", "a shuffled chunk of another size");
             unshuffle(at, n, elem, to);
         } else if (f->id == DEFLATE) {
-            TRY(inflate_zlib(at, n, to, want, e));
+            TRY(inflate_all(at, n, to, want, e));
         } else {
             TRY(unlzf(at, n, to, want, e));
         }

@@ -33,4 +33,19 @@ size_t huf_describe(const struct huf_code *c, uint8_t *dst);
  * that is shorter, else replaced. Returns the bytes, at most n, or 0 where they would not be fewer
  * than n by a 64th. Any of dst's n bytes may have been written. */
 size_t huf_encode(struct huf_code *last, const uint8_t *p, size_t n, uint8_t *dst);
+
+/* What is kept between a frame's blocks. code.top is 0 before the first. */
+struct huf_decoder {
+    struct huf_code code;
+    uint16_t one[1 << HUF_BITS]; /* by the next bits: a symbol, its length above it */
+    uint64_t
+        many[1 << HUF_BITS]; /* up to four symbols, from bit 32 their bits, from bit 40 how many */
+};
+/* The reverse of huf_encode for blocks of HUF_FOUR bytes and more: dst gets n bytes, and its
+ * content is meaningless when the result is false: the block is not as huf_encode writes it, which
+ * says nothing about whether it is valid. What is taken has the one description of its code that
+ * huf_describe gives, streams that end where they should, and no sequences. */
+bool huf_decode(struct huf_decoder *d, const uint8_t *src, size_t stored, uint8_t *dst, size_t n);
+/* The reverse of huf_describe, with the bytes it took; 0 for any other text. */
+size_t huf_recall(const uint8_t *src, size_t size, struct huf_code *c);
 #endif

@@ -272,3 +272,126 @@ size_t huf_describe(const struct huf_code *c, uint8_t *dst)
     }
     return size;
 }
+
+/* ---- and back ---- */
+
+/* The `len` bits that end at bit `end`, those below bit 0 taken as zero. */
+static unsigned bits_before(const uint8_t *p, size_t end, unsigned len)
+{
+    unsigned v = 0;
+    for (unsigned i = 0; i < len; i++) {
+        size_t at = end - 1 - i;
+        v = v << 1 | (end > i ? (unsigned)p[at / 8] >> at % 8 & 1 : 0);
+    }
+    return v;
+}
+
+/* Shares and their bytes; 0 where they are none of put_shares's. */
+static size_t get_shares(const uint8_t *p, size_t size, unsigned *share, unsigned *log)
+{
+    size_t at = 4;
+    unsigned s = 0;
+    *log = FSE_MIN + (p[0] & 15u);
+    if (*log > FSE_MAX)
+        return 0;
+    memset(share, 0, WEIGHTS * sizeof *share);
+    for (unsigned left = 1u << *log; left > 0;) {
+        unsigned wide = log2_floor(left + 1) + 1, low = (1u << wide) - 1 - (left + 1);
+        if (s >= WEIGHTS || at + wide > size * 8)
+            return 0;
+        unsigned v = bits_before(p, at + wide, wide), half = v & ((1u << (wide - 1)) - 1);
+        at += half < low ? wide - 1 : wide;
+        v = half < low ? half : v >= 1u << (wide - 1) ? v - low : v;
+        if (v == 0 || v - 1 > left)
+            return 0;
+        share[s++] = v - 1;
+        left -= v - 1;
+        for (unsigned none = v == 1 ? 3 : 0; none == 3; s += none) {
+            if (at + 2 > size * 8)
+                return 0;
+            none = bits_before(p, at + 2, 2);
+            at += 2;
+        }
+    }
+    return (at + 7) / 8;
+}
+
+static unsigned get_weights(const uint8_t *p, size_t size, const unsigned *share, unsigned log,
+                            uint8_t *w)
+{
+    unsigned cells = 1u << log, at = 0, state[2], n = 0, next[WEIGHTS];
+    uint8_t cell[1 << FSE_MAX], len[1 << FSE_MAX], base[1 << FSE_MAX];
+    if (size == 0 || p[size - 1] == 0)
+        return 0;
+    for (unsigned s = 0; s < WEIGHTS; s++) {
+        next[s] = share[s];
+        for (unsigned i = 0; i < share[s]; i++) {
+            cell[at] = (uint8_t)s;
+            at = (at + (cells >> 1) + (cells >> 3) + 3) & (cells - 1);
+        }
+    }
+    for (unsigned i = 0; i < cells; i++) {
+        unsigned x = next[cell[i]]++;
+        len[i] = (uint8_t)(log - log2_floor(x));
+        base[i] = (uint8_t)((x << len[i]) - cells);
+    }
+    size_t end = (size - 1) * 8 + log2_floor(p[size - 1]);
+    if (end < 2 * log)
+        return 0;
+    state[0] = bits_before(p, end, log);
+    state[1] = bits_before(p, end - log, log);
+    for (end -= 2 * log; n < 254; n++) {
+        unsigned *x = &state[n & 1];
+        w[n] = cell[*x];
+        if (len[*x] > end) {
+            w[n + 1] = cell[state[(n + 1) & 1]];
+            return n + 2;
+        }
+        unsigned more = bits_before(p, end, len[*x]);
+        end -= len[*x];
+        *x = base[*x] + more;
+    }
+    return 0;
+}
+
+size_t huf_recall(const uint8_t *src, size_t size, struct huf_code *c)
+{
+    uint8_t w[256], text[HUF_DESCRIBED];
+    unsigned n = 0, share[WEIGHTS], log, sum = 0;
+    if (size == 0)
+        return 0;
+    size_t bytes = src[0] < 128 ? src[0] + 1u : (src[0] - 127u + 1) / 2 + 1;
+    if (bytes > size || bytes < 2)
+        return 0;
+    if (src[0] < 128) {
+        size_t head = get_shares(src + 1, bytes - 1, share, &log);
+        if (head == 0 || head >= bytes - 1)
+            return 0;
+        n = get_weights(src + 1 + head, bytes - 1 - head, share, log, w);
+    } else {
+        for (; n < src[0] - 127u; n++)
+            w[n] = src[1 + n / 2] >> (n % 2 ? 0 : 4) & 15;
+    }
+    for (unsigned i = 0; i < n; i++) {
+        if (w[i] > HUF_BITS)
+            return 0;
+        sum += w[i] > 0 ? 1u << (w[i] - 1) : 0;
+    }
+    if (sum == 0)
+        return 0;
+    memset(c, 0, sizeof *c);
+    c->top = log2_floor(sum) + 1;
+    unsigned rest = (1u << c->top) - sum;
+    if (c->top > HUF_BITS || (rest & (rest - 1)) != 0)
+        return 0;
+    bool longest = rest == 1; /* a code of the length that weights count from */
+    for (unsigned i = 0; i < n; i++) {
+        c->len[i] = (uint8_t)(w[i] > 0 ? c->top + 1 - w[i] : 0);
+        longest |= w[i] == 1;
+    }
+    if (!longest)
+        return 0;
+    c->len[n] = (uint8_t)(c->top - log2_floor(rest));
+    number(c);
+    return huf_describe(c, text) == bytes && memcmp(text, src, bytes) == 0 ? bytes : 0;
+}

@@ -42,6 +42,11 @@ struct zarr {
     enum zarr_fill_kind fill;
     struct str fill_text[2]; /* NUMBER, TEXT, BOOL ("true", "false"), PAIR */
 };
+/* A fill value's text as the bits of a float: a number, NaN, Infinity, -Infinity. bits 64, 32 or 16
+ * (bfloat16 or float16, rounded to even). */
+bool zarr_float(struct str text, size_t bits, bool bf16, uint64_t *out);
+/* "0x7fc00000": the bits of a value of so many bytes, up to 8. */
+bool zarr_hex(struct str text, size_t bytes, uint64_t *out);
 /* The cursor's range is the metadata; texts go into the arena. */
 MUSTCHECK enum status zarr_v2(struct cursor *c, struct arena *a, struct zarr *z, struct err *e);
 MUSTCHECK enum status zarr_v3(struct cursor *c, struct arena *a, struct zarr *z, struct err *e);

@@ -38,8 +38,9 @@ enum { FLAG_CRYPT = 1, FLAG_DESC = 8, FLAG_UTF8 = 0x800, FLAG_KNOWN = 0x080e };
 #define BAD(e, f, at, code, ...)                                                                   \
     (err_set((e), ST_INPUT, (code), __VA_ARGS__), err_at((e), file_path(f), (at)), ST_INPUT)
 
+/* Offsets are the file's; what the archive says counts from its own first byte, base. */
 struct end {
-    uint64_t count, cd_off, cd_bytes, cd_end;
+    uint64_t base, count, cd_off, cd_bytes, cd_end;
 };
 
 static uint16_t get16(const uint8_t *p)
@@ -95,8 +96,9 @@ static enum status read_end64(struct file *f, uint64_t loc, struct end *d, struc
     TRY(st);
     if (disk != 0 || disks > 1)
         return BAD(e, f, loc, "zip-disks", "archive spans several disks");
-    if (!range_in(at, END64_BYTES, loc))
+    if (!range_in(at, END64_BYTES, loc - d->base))
         return BAD(e, f, loc + 8, "zip-zip64", "zip64 end record lies outside the file");
+    at += d->base;
     cur_file(&c, f, at, END64_BYTES);
     uint32_t sig = cur_u32(&c);
     uint64_t bytes = cur_u64(&c);
@@ -116,23 +118,24 @@ static enum status read_end64(struct file *f, uint64_t loc, struct end *d, struc
         (d->cd_bytes != 0xffffffff && d->cd_bytes != cd_bytes) ||
         (d->cd_off != 0xffffffff && d->cd_off != cd_off))
         return BAD(e, f, at, "zip-zip64", "zip64 end record contradicts the end record");
-    *d = (struct end){n_all, cd_off, cd_bytes, at};
+    *d = (struct end){d->base, n_all, cd_off, cd_bytes, at};
     return ST_OK;
 }
 
-static enum status read_end(struct file *f, struct end *d, struct err *e)
+/* whole: the zip is all of a file, and may end in a comment; else in the end record. */
+static enum status read_end(struct file *f, uint64_t base, uint64_t size, bool whole, struct end *d,
+                            struct err *e)
 {
-    uint64_t size = file_size(f);
     if (size < END_BYTES)
-        return BAD(e, f, 0, "zip-no-end", "too short for a zip");
-    size_t n = size < END_BYTES + 65535 ? (size_t)size : END_BYTES + 65535;
+        return BAD(e, f, base, "zip-no-end", "too short for a zip");
+    size_t most = END_BYTES + (whole ? 65535 : 0), n = size < most ? (size_t)size : most;
     uint8_t *tail = mem_alloc(n);
     if (!tail)
         return err_nomem(e, n);
     uint64_t at = 0;
-    enum status st = file_pread(f, tail, n, size - n, e);
+    enum status st = file_pread(f, tail, n, base + size - n, e);
     if (st == ST_OK)
-        st = find_end(f, tail, n, size - n, &at, e);
+        st = find_end(f, tail, n, base + size - n, &at, e);
     mem_free(tail);
     TRY(st);
 
@@ -146,10 +149,10 @@ static enum status read_end(struct file *f, struct end *d, struct err *e)
     TRY(st);
     if ((disk_a != 0 && disk_a != 0xffff) || (disk_b != 0 && disk_b != 0xffff) || here != all)
         return BAD(e, f, at + 4, "zip-disks", "archive spans several disks");
-    *d = (struct end){all, cd_off, cd_bytes, at};
+    *d = (struct end){base, all, cd_off, cd_bytes, at};
 
     uint32_t sig = 0;
-    if (at >= LOC64_BYTES + END64_BYTES) {
+    if (at - base >= LOC64_BYTES + END64_BYTES) {
         uint8_t b[4];
         TRY(file_pread(f, b, 4, at - LOC64_BYTES, e));
         sig = get32(b);
@@ -158,9 +161,11 @@ static enum status read_end(struct file *f, struct end *d, struct err *e)
         TRY(read_end64(f, at - LOC64_BYTES, d, e));
     else if (cd_bytes == 0xffffffff || cd_off == 0xffffffff || disk_a || disk_b)
         return BAD(e, f, at, "zip-zip64", "64-bit sizes promised, but no zip64 end record");
-    if (!range_in(d->cd_off, d->cd_bytes, d->cd_end) || d->cd_off + d->cd_bytes != d->cd_end)
+    if (!range_in(d->cd_off, d->cd_bytes, d->cd_end - base) ||
+        d->cd_off + d->cd_bytes != d->cd_end - base)
         return BAD(e, f, at + 12, "zip-central-place",
                    "central directory does not end where the end record starts");
+    d->cd_off += base;
     if (d->count > d->cd_bytes / CENTRAL_BYTES)
         return BAD(e, f, at + 8, "zip-count", "more members declared than the directory can hold");
     return ST_OK;
@@ -229,7 +234,7 @@ static uint64_t get64(const uint8_t *p)
 
 /* ---- central directory ---- */
 
-static enum status central_record(struct file *f, struct cursor *c, uint64_t cd_off,
+static enum status central_record(struct file *f, struct cursor *c, uint64_t base, uint64_t cd_off,
                                   struct arena *a, struct zip_entry *m, struct err *e)
 {
     uint64_t at = m->central = cd_off + c->pos;
@@ -285,6 +290,8 @@ static enum status central_record(struct file *f, struct cursor *c, uint64_t cd_
     cur_skip(c, comment_n);
     TRY(cur_ok(c, e));
 
+    if (!add_u64(m->header, base, &m->header))
+        return BAD(e, f, at + 42, "zip-overlap", "local header inside the directory");
     if (disk != 0)
         return BAD(e, f, at + 34, "zip-disks", "archive spans several disks");
     if (m->flags & FLAG_CRYPT)
@@ -356,8 +363,9 @@ static bool one_of(uint64_t v, uint64_t real)
     return v == 0 || v == real;
 }
 
-static enum status local_sizes(struct file *f, const struct zip_entry *m, const struct zip64 *z,
-                               uint32_t crc, uint32_t stored, uint32_t raw, struct err *e)
+static enum status local_sizes(struct file *f, uint64_t base, const struct zip_entry *m,
+                               const struct zip64 *z, uint32_t crc, uint32_t stored, uint32_t raw,
+                               struct err *e)
 {
     uint64_t at = m->header;
     bool desc = (m->flags & FLAG_DESC) != 0;
@@ -370,7 +378,7 @@ static enum status local_sizes(struct file *f, const struct zip_entry *m, const 
                   (one_of(raw, m->raw) || (raw == 0xffffffff && z->found));
         for (uint16_t i = 0; z->found && i < z->n; i += 8) {
             uint64_t v = get64(z->p + i);
-            ok = ok && (one_of(v, m->raw) || v == m->stored || v == m->header);
+            ok = ok && (one_of(v, m->raw) || v == m->stored || v == m->header - base);
         }
         if (!ok)
             return BAD(e, f, at + 18, "zip-local-size", "local sizes differ from the directory");
@@ -385,7 +393,7 @@ static enum status local_sizes(struct file *f, const struct zip_entry *m, const 
         full_raw = raw == 0xffffffff ? get64(z->p) : raw;
         full_stored = stored == 0xffffffff ? get64(z->p + 8) : stored;
         if (get64(z->p) != m->raw || get64(z->p + 8) != m->stored ||
-            (z->n == 24 && get64(z->p + 16) != m->header))
+            (z->n == 24 && get64(z->p + 16) != m->header - base))
             return BAD(e, f, at + 18, "zip-local-size", "local sizes differ from the directory");
     }
     if (full_raw != m->raw || full_stored != m->stored)
@@ -416,8 +424,8 @@ static enum status descriptor(struct file *f, const struct zip_entry *m, uint64_
 }
 
 /* The record starts at m->header and owns the bytes up to lim. */
-static enum status local_record(struct file *f, struct zip_entry *m, uint64_t lim, struct buf *b,
-                                struct err *e)
+static enum status local_record(struct file *f, uint64_t base, struct zip_entry *m, uint64_t lim,
+                                struct buf *b, struct err *e)
 {
     uint64_t at = m->header, need = LOCAL_BYTES + (uint64_t)m->name.n;
     if (lim - at < need)
@@ -455,7 +463,7 @@ static enum status local_record(struct file *f, struct zip_entry *m, uint64_t li
         return BAD(e, f, at + 6, "zip-local-flags", "local flags differ from the directory");
     struct zip64 z;
     TRY(read_extra(f, at + LOCAL_BYTES + name_n, b->p + name_n, extra_n, m->name, &z, e));
-    TRY(local_sizes(f, m, &z, crc, stored, raw, e));
+    TRY(local_sizes(f, base, m, &z, crc, stored, raw, e));
     m->data = at + need;
     if (lim - m->data < m->stored)
         return BAD(e, f, at, "zip-overlap", "record overlaps the next one");
@@ -468,12 +476,12 @@ static enum status local_record(struct file *f, struct zip_entry *m, uint64_t li
     return ST_OK;
 }
 
-static enum status read_locals(struct zip *z, struct zip_entry **sorted, uint64_t cd_off,
-                               struct err *e)
+static enum status read_locals(struct zip *z, struct zip_entry **sorted, uint64_t base,
+                               uint64_t cd_off, struct err *e)
 {
     struct file *f = z->file;
-    if (z->n == 0 && cd_off != 0)
-        return BAD(e, f, 0, "zip-gap", "bytes in front of an empty directory");
+    if (z->n == 0 && cd_off != base)
+        return BAD(e, f, base, "zip-gap", "bytes in front of an empty directory");
     for (size_t i = 0; i < z->n; i++) {
         struct zip_entry *m = sorted[i];
         if (m->header >= cd_off)
@@ -481,12 +489,12 @@ static enum status read_locals(struct zip *z, struct zip_entry **sorted, uint64_
         if (i > 0 && m->header == sorted[i - 1]->header)
             return BAD(e, f, m->central, "zip-overlap", "two members share one local header");
     }
-    if (z->n > 0 && sorted[0]->header != 0)
-        return BAD(e, f, 0, "zip-prefix", "bytes in front of the first record");
+    if (z->n > 0 && sorted[0]->header != base)
+        return BAD(e, f, base, "zip-prefix", "bytes in front of the first record");
     struct buf b = BUF_INIT;
     enum status st = ST_OK;
     for (size_t i = 0; i < z->n && st == ST_OK; i++) {
-        st = local_record(f, sorted[i], i + 1 < z->n ? sorted[i + 1]->header : cd_off, &b, e);
+        st = local_record(f, base, sorted[i], i + 1 < z->n ? sorted[i + 1]->header : cd_off, &b, e);
         if (st != ST_OK)
             err_in(e, sorted[i]->name.p, sorted[i]->name.n);
     }
@@ -494,11 +502,12 @@ static enum status read_locals(struct zip *z, struct zip_entry **sorted, uint64_
     return st;
 }
 
-enum status zip_read(struct file *f, struct arena *a, struct zip *out, struct err *e)
+static enum status read_range(struct file *f, uint64_t at, uint64_t bytes, bool whole,
+                              struct arena *a, struct zip *out, struct err *e)
 {
     *out = (struct zip){.file = f};
     struct end d = {0};
-    TRY(read_end(f, &d, e));
+    TRY(read_end(f, at, bytes, whole, &d, e));
     out->n = (size_t)d.count;
     out->entry = ARENA_ARRAY(a, struct zip_entry, out->n + 1);
     out->by_name = ARENA_ARRAY(a, struct zip_entry *, out->n + 1);
@@ -512,7 +521,7 @@ enum status zip_read(struct file *f, struct arena *a, struct zip *out, struct er
     bool any = false, crc = false;
     for (size_t i = 0; i < out->n && st == ST_OK; i++) {
         struct zip_entry *m = sorted[i] = out->by_name[i] = &out->entry[i];
-        st = central_record(f, &c, d.cd_off, a, m, e);
+        st = central_record(f, &c, at, d.cd_off, a, m, e);
         if (st != ST_OK)
             err_in(e, m->name.p, m->name.n);
         any = any || m->raw != 0;
@@ -531,12 +540,26 @@ enum status zip_read(struct file *f, struct arena *a, struct zip *out, struct er
             return name_clash(f, sorted[i - 1], sorted[i], e);
     qsort(out->by_name, out->n, sizeof *out->by_name, by_name);
     qsort(sorted, out->n, sizeof *sorted, by_header);
-    TRY(read_locals(out, sorted, d.cd_off, e));
+    TRY(read_locals(out, sorted, at, d.cd_off, e));
     out->no_crc = any && !crc;
     if (out->no_crc)
         log_warn("%s: zip-no-crc: the archive carries no checksums, its data is not verified",
                  file_path(f));
     return ST_OK;
+}
+
+enum status zip_read(struct file *f, struct arena *a, struct zip *out, struct err *e)
+{
+    return read_range(f, 0, file_size(f), true, a, out, e);
+}
+
+enum status zip_read_part(struct file *f, uint64_t at, uint64_t bytes, struct arena *a,
+                          struct zip *out, struct err *e)
+{
+    if (!range_in(at, bytes, file_size(f)))
+        return BAD(e, f, at, "truncated", "%llu bytes are declared here, past the end of the file",
+                   (unsigned long long)bytes);
+    return read_range(f, at, bytes, false, a, out, e);
 }
 
 const struct zip_entry *zip_find(const struct zip *z, struct str name)

@@ -36,6 +36,10 @@ struct zip {
 
 /* Reads and proves the whole directory (no member data). Refusals: ST_INPUT, codes zip-*. */
 MUSTCHECK enum status zip_read(struct file *f, struct arena *a, struct zip *out, struct err *e);
+/* The same for an archive that is a part of a file: it ends in its end record, without a comment.
+ * Entries' offsets are the file's. */
+MUSTCHECK enum status zip_read_part(struct file *f, uint64_t at, uint64_t bytes, struct arena *a,
+                                    struct zip *out, struct err *e);
 /* Exact name, NULL when absent. */
 const struct zip_entry *zip_find(const struct zip *z, struct str name);
 /* Name in the first local header of a file's first bytes; empty when they are no zip. For bids. */

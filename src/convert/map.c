@@ -577,12 +577,41 @@ static enum status not_twice(struct mapping *m, struct err *e)
     return ST_OK;
 }
 
+/* Into a skeleton without names: the source in the target's axes, where its framework is known, then
+ * leaf by leaf. */
+static enum status to_leaves(struct mapping *m, struct err *e)
+{
+    struct map_opt own = *m->o;
+    const struct model *like = own.like;
+    const char *to = own.to ? own.to : "equinox";
+    own.like = NULL;
+    m->o = &own;
+    TRY(recognise(m, e));
+    m->to = own.to ? named(to, e) : framework_find(str_from(to));
+    if (own.to && !m->to)
+        return ST_USAGE;
+    if (m->from && m->to && m->from != m->to)
+        TRY(across(m, e));
+    else
+        TRY(keep_all(m, e));
+    TRY(to_plan(m, e));
+    TRY(not_twice(m, e));
+    TRY(map_leaves(m, like, e));
+    TRY(map_tree(m, e));
+    return map_rules_used(m, e);
+}
+
 static enum status plan_it(struct mapping *m, struct err *e)
 {
     const struct map_opt *o = m->o;
     bool archive = m->target && strcmp(m->target->name, "archive") == 0;
     TRY(map_rules_parse(m, e));
     TRY(choose(m, e));
+    if (o->like && map_is_leaves(o->like)) {
+        enum status st = to_leaves(m, e);
+        m->o = o;
+        return st;
+    }
     bool whole = true;
     for (size_t i = 0; i < m->src->n_tensors; i++)
         whole = whole && m->in[i];

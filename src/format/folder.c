@@ -75,12 +75,12 @@ static void list_set(struct folder *d, const struct format *f, struct str name)
     d->n_sets++;
 }
 
-/* What stands beside the set in entry i and belongs to it. */
-static void mark_company(struct folder *d, size_t i, const struct format *f)
+/* What stands beside the set, entry i or the folder itself, and belongs to it. */
+static void mark_company(struct folder *d, int64_t i, const struct format *f)
 {
     for (size_t k = 0; f->companion && k < d->s.n_entries; k++)
-        if (k != i && d->use[k] == USE_OTHER &&
-            f->companion(d->s.entry[i].name, d->s.entry[k].name))
+        if ((int64_t)k != i && d->use[k] == USE_OTHER &&
+            f->companion(i < 0 ? STR("") : d->s.entry[i].name, d->s.entry[k].name))
             d->use[k] = USE_MEMBER;
 }
 
@@ -89,23 +89,6 @@ static bool may_have_company(struct str name)
 {
     for (size_t i = 0; i < n_formats; i++)
         if (formats[i]->companion && formats[i]->companion(name, STR_NONE))
-            return true;
-    return false;
-}
-
-/* X_00001.weights.h5 of Keras where X.weights.json stands, which names it. */
-static bool keras_shard(const struct source *s, struct str name)
-{
-    struct str stem = str_sub(name, 0, name.n - 11);
-    if (!str_ends(name, STR(".weights.h5")) || stem.n < 7 || stem.p[stem.n - 6] != '_')
-        return false;
-    for (size_t i = 1; i <= 5; i++)
-        if (stem.p[stem.n - i] < '0' || stem.p[stem.n - i] > '9')
-            return false;
-    stem.n -= 6;
-    for (size_t i = 0; i < s->n_entries; i++)
-        if (s->entry[i].name.n == stem.n + 13 && str_starts(s->entry[i].name, stem) &&
-            str_ends(s->entry[i].name, STR(".weights.json")))
             return true;
     return false;
 }
@@ -134,7 +117,7 @@ static enum status look_at(struct folder *d, size_t i, struct err *e)
     if (!d->force || d->force == f)
         d->at = i;
     list_set(d, f, d->s.entry[i].name);
-    mark_company(d, i, f);
+    mark_company(d, (int64_t)i, f);
     return ST_OK;
 }
 
@@ -144,8 +127,6 @@ static enum status find_sets(struct folder *d, struct err *e)
     for (size_t i = 0; i < s->n_entries; i++)
         if (!s->entry[i].is_dir && is_index(s->entry[i].name))
             TRY(mark_members(d, i, e));
-        else if (!s->entry[i].is_dir && keras_shard(s, s->entry[i].name))
-            d->use[i] = USE_MEMBER;
     bool whole = false;
     for (size_t i = 0; i < n_formats; i++) {
         const struct format *f = formats[i];
@@ -158,6 +139,7 @@ static enum status find_sets(struct folder *d, struct err *e)
             d->dir_level = true;
         }
         list_set(d, f, STR("the folder"));
+        mark_company(d, -1, f);
     }
     if (whole)
         return ST_OK;

@@ -135,7 +135,8 @@ struct format {
     int (*bid)(const struct source *s);
     /* In a folder: does `name` (a file, or a folder in it) belong to the set in the file `set`, so
      * that it is no set and no attachment of its own? With an empty name: may a file called `set`
-     * be one that has such company? NULL: a set is one file. */
+     * be one that has such company? With an empty set: the folder itself is the set. NULL: a set
+     * is one file. */
     bool (*companion)(struct str set, struct str name);
     /* Fills m (model_init done by the caller); ends with model_finish. */
     enum status (*read)(struct source *s, const struct read_opt *opt, struct model *m,

@@ -122,7 +122,8 @@ static enum status unpack(struct model *m, const struct zip *z, const struct zip
     if (st == ST_OK)
         st = spool_file(s, file_path(z->file), out, e);
     spool_close(s);
-    return st == ST_OK ? model_own_file(m, *out, e) : st;
+    TRY(st);
+    return model_own_file(m, *out, e);
 }
 
 static enum status weights(struct model *m, const struct zip *z, const struct zip_entry *x,

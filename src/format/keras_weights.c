@@ -45,6 +45,24 @@ static int bid(const struct source *s)
     return 0;
 }
 
+/* X_00001.weights.h5 belongs to X.weights.json. */
+static bool companion(struct str set, struct str name)
+{
+    struct str suffix = STR(".weights.json"), stem;
+    if (!str_ends(set, suffix))
+        return false;
+    if (name.n == 0)
+        return true;
+    stem = str_sub(set, 0, set.n - suffix.n);
+    if (name.n != stem.n + 17 || !str_starts(name, stem) || name.p[stem.n] != '_' ||
+        !str_ends(name, STR(".weights.h5")))
+        return false;
+    for (size_t i = stem.n + 1; i < stem.n + 6; i++)
+        if (name.p[i] < '0' || name.p[i] > '9')
+            return false;
+    return true;
+}
+
 /* Does any name end in vars and a number? */
 static bool has_vars(const struct model *m)
 {
@@ -389,12 +407,13 @@ static void map_json(const struct layout *l, const struct line *v, size_t n, str
         for (k = i + 1; k < n && str_eq(v[k].key, v[i].key); k++)
             ;
         json_w_key(&w, v[i].key);
-        if (k > i + 1)
+        bool several = !str_eq(v[k - 1].file, v[i].file); /* sorted by file in a key */
+        if (several)
             json_w_array(&w);
         for (size_t f = i; f < k; f++)
             if (f == i || !str_eq(v[f].file, v[f - 1].file))
                 json_w_str(&w, v[f].file);
-        if (k > i + 1)
+        if (several)
             json_w_array_end(&w);
     }
     json_w_object_end(&w);
@@ -457,6 +476,7 @@ const struct format keras_weights_format = {
     .refuses = "soft and external links, data in other files, datasets of text or records, filters "
                "other than deflate, shuffle, fletcher32 and lzf",
     .bid = bid,
+    .companion = companion,
     .read = read_file,
     .check = check,
     .begin = begin,

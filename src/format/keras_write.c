@@ -75,6 +75,8 @@ static enum status add_tensors(struct build *b, const bool *in, struct err *e)
         TRY(path_round_trips(t->name, b->a, &ok, e));
         if (!ok)
             return cannot(t->name, e, "name-not-spelled", "a tree cannot spell this name");
+        if (dtype_info(t->dtype)->kind == DK_BLOCK)
+            return cannot(t->name, e, "dtype", "HDF5 has no type for quantised blocks");
         if (t->n_dims > HDF5_MAX_RANK)
             return cannot(t->name, e, "rank", "HDF5 has 32 dimensions at most");
         TRY(path_parse(t->name, b->a, &p, e));

@@ -432,17 +432,6 @@ static enum status find_keys(struct tree *t, struct err *e)
     return ST_OK;
 }
 
-static enum status roles(struct model *m, struct err *e)
-{
-    TRY(roles_by_name(m, e));
-    for (struct node *n = m->tree; n; n = node_step(m->tree, n))
-        if (n->kind == NODE_TENSOR && str_starts(n->text, STR(ORBAX_KEY_MARK))) {
-            m->tensor[n->tensor].role = ROLE_RNG;
-            m->tensor[n->tensor].requires_grad = false;
-        }
-    return ST_OK;
-}
-
 static enum status grow(struct tree *t, struct err *e)
 {
     struct orbax_item *x = t->x;
@@ -480,5 +469,5 @@ enum status orbax_tree(struct orbax_item *x, struct err *e)
                      dir_path(x->dir), STR_ARG(x->arrays.v[i].name));
     x->m->framework = flax_is_nnx(x->m) ? STR("nnx") : STR("flax");
     TRY(model_finish(x->m, e));
-    return roles(x->m, e);
+    return roles_by_name(x->m, e);
 }

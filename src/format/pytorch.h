@@ -40,9 +40,16 @@ enum pt_tag {
     PT_SET,
     PT_BYTEARRAY,
     PT_COMPLEX,
-    PT_SCRIPT_CLASS,  /* a class of a TorchScript archive's own code */
-    PT_SCRIPT_LIST,   /* torch.jit._pickle.build_intlist and its like */
-    PT_SCRIPT_TAG,    /* torch.jit._pickle.restore_type_tag */
+    PT_SCRIPT_CLASS, /* a class of a TorchScript archive's own code */
+    PT_SCRIPT_LIST,  /* torch.jit._pickle.build_intlist and its like */
+    PT_SCRIPT_TAG,   /* torch.jit._pickle.restore_type_tag */
+    PT_DCP_METADATA, /* what a .metadata of torch.distributed.checkpoint is made of */
+    PT_DCP_TENSOR,
+    PT_DCP_BYTES,
+    PT_DCP_CHUNK,
+    PT_DCP_PROPERTIES,
+    PT_DCP_INDEX,
+    PT_DCP_PLACE,
     PT_CLASS,         /* a class that is fine to name: Tensor, Parameter, FloatTensor */
     PT_RECONSTRUCTOR, /* copyreg._reconstructor */
     PT_NP_ARRAY,
@@ -140,6 +147,17 @@ MUSTCHECK enum status pytorch_tree(struct pt_reader *r, uint32_t v, struct str p
  * into p and b; *n is its length. */
 MUSTCHECK enum status pytorch_pickle(struct pt_reader *r, uint64_t at, uint64_t *n,
                                      struct pickle *p, struct buf *b, struct err *e);
+/* Opens the zip in [at, at + bytes) of r->file (m, opt and file are set): which record is the
+ * object, and TorchScript's constants, or NULL. Close also after a failure. */
+MUSTCHECK enum status pytorch_open(struct pt_reader *r, uint64_t at, uint64_t bytes,
+                                   const struct zip_entry **data,
+                                   const struct zip_entry **constants, struct err *e);
+void pytorch_close(struct pt_reader *r);
+/* The records' CRCs, of every storage a tensor uses (deflated ones are checked as they are
+ * decoded). Nothing for a quick reader. */
+MUSTCHECK enum status pytorch_check_records(struct pt_reader *r, struct err *e);
+/* Roles, names, ties and moments of a model whose tensors and tree stand. */
+MUSTCHECK enum status pytorch_finish(struct model *m, struct err *e);
 /* A zip record that is a pickle, into r->pk, whatever it held before. */
 MUSTCHECK enum status pytorch_record(struct pt_reader *r, const struct zip_entry *z, struct err *e);
 /* TorchScript: modules, constants and code of a zip that has constants.pkl. */

@@ -172,8 +172,6 @@ static enum status read_object(struct pt_reader *r, const struct zip_entry *z, s
     return st;
 }
 
-/* The records' CRCs, of every storage a tensor uses. Deflated ones are checked as they are decoded.
- */
 static enum status check_record(void *ctx, uint64_t item, int slot, struct err *e)
 {
     struct pt_reader *r = ctx;
@@ -181,37 +179,49 @@ static enum status check_record(void *ctx, uint64_t item, int slot, struct err *
     (void)slot;
     return r->storage_of[item] && z->method == ZIP_STORED ? zip_check_crc(&r->zip, z, e) : ST_OK;
 }
-static enum status check_records(struct pt_reader *r, struct err *e)
+enum status pytorch_check_records(struct pt_reader *r, struct err *e)
 {
     struct par_job job = {.n_items = r->zip.n, .ctx = r, .body = check_record};
     return r->opt->quick || r->zip.no_crc ? ST_OK : par_run(&job, e);
+}
+
+enum status pytorch_open(struct pt_reader *r, uint64_t at, uint64_t bytes,
+                         const struct zip_entry **data, const struct zip_entry **constants,
+                         struct err *e)
+{
+    r->folder = "data";
+    if (at == 0 && bytes == file_size(r->file))
+        TRY(zip_read(r->file, &r->scratch, &r->zip, e));
+    else
+        TRY(zip_read_part(r->file, at, bytes, &r->scratch, &r->zip, e));
+    TRY(records(r, data, constants, e));
+    r->storage_of = ARENA_ARRAY(&r->scratch, uint32_t, r->zip.n);
+    r->type_of = ARENA_ARRAY(&r->scratch, enum dtype, r->zip.n);
+    return r->storage_of && r->type_of ? ST_OK : err_nomem(e, r->zip.n * 8);
+}
+
+void pytorch_close(struct pt_reader *r)
+{
+    pickle_free(&r->pk);
+    buf_free(&r->bytes);
+    arena_free(&r->scratch);
 }
 
 /* One zip into the model; the file is the model's already. */
 static enum status read_zip(struct model *m, struct file *f, const struct read_opt *opt,
                             struct node **root, struct err *e)
 {
-    struct pt_reader r = {.m = m, .opt = opt, .file = f, .folder = "data"};
+    struct pt_reader r = {.m = m, .opt = opt, .file = f};
     const struct zip_entry *z = NULL, *constants = NULL;
-    enum status st = zip_read(f, &r.scratch, &r.zip, e);
-    if (st == ST_OK)
-        st = records(&r, &z, &constants, e);
-    if (st == ST_OK) {
-        r.storage_of = ARENA_ARRAY(&r.scratch, uint32_t, r.zip.n);
-        r.type_of = ARENA_ARRAY(&r.scratch, enum dtype, r.zip.n);
-        if (!r.storage_of || !r.type_of)
-            st = err_nomem(e, r.zip.n * 8);
-    }
+    enum status st = pytorch_open(&r, 0, file_size(f), &z, &constants, e);
     if (st == ST_OK)
         st = constants ? pytorch_script(&r, z, constants, e) : read_object(&r, z, e);
     if (st == ST_OK)
-        st = check_records(&r, e);
+        st = pytorch_check_records(&r, e);
     if (st == ST_OK)
         warn_unused(&r);
     *root = r.root;
-    pickle_free(&r.pk);
-    buf_free(&r.bytes);
-    arena_free(&r.scratch);
+    pytorch_close(&r);
     return st;
 }
 
@@ -224,9 +234,7 @@ static enum status read_legacy(struct model *m, struct file *f, const struct rea
     if (st == ST_OK && !opt->weights_only)
         st = pytorch_sources(&r, e);
     m->tree = r.root;
-    pickle_free(&r.pk);
-    buf_free(&r.bytes);
-    arena_free(&r.scratch);
+    pytorch_close(&r);
     return st;
 }
 
@@ -279,6 +287,14 @@ static enum status names_too(struct model *m, struct err *e)
     return st;
 }
 
+enum status pytorch_finish(struct model *m, struct err *e)
+{
+    pytorch_roles(m, m->tree);
+    TRY(model_finish(m, e));
+    TRY(names_too(m, e));
+    return pytorch_moments(m, m->tree, e);
+}
+
 static enum status read_shards(struct source *s, const struct read_opt *opt, struct model *m,
                                struct err *e)
 {
@@ -326,8 +342,5 @@ enum status pytorch_read(struct source *s, const struct read_opt *opt, struct mo
         TRY(read_legacy(m, f, opt, pytorch_tar, e));
     else
         TRY(read_zip(m, f, opt, &m->tree, e));
-    pytorch_roles(m, m->tree);
-    TRY(model_finish(m, e));
-    TRY(names_too(m, e));
-    return pytorch_moments(m, m->tree, e);
+    return pytorch_finish(m, e);
 }

@@ -13,6 +13,10 @@
     {                                                                                              \
         "torch._utils", name, tag                                                                  \
     }
+#define DCP(name, tag)                                                                             \
+    {                                                                                              \
+        "torch.distributed.checkpoint.metadata", name, tag                                         \
+    }
 #define CLASS(name)                                                                                \
     {"torch", name, PT_CLASS},                                                                     \
     {                                                                                              \
@@ -116,6 +120,20 @@ const struct pk_allow pytorch_allow[] = {
     {"torch.jit._pickle", "build_boollist", PT_SCRIPT_LIST},
     {"torch.jit._pickle", "build_tensorlist", PT_SCRIPT_LIST},
     {"torch.jit._pickle", "restore_type_tag", PT_SCRIPT_TAG},
+
+    DCP("Metadata", PT_DCP_METADATA),
+    DCP("TensorStorageMetadata", PT_DCP_TENSOR),
+    DCP("BytesStorageMetadata", PT_DCP_BYTES),
+    DCP("ChunkStorageMetadata", PT_DCP_CHUNK),
+    DCP("TensorProperties", PT_DCP_PROPERTIES),
+    DCP("MetadataIndex", PT_DCP_INDEX),
+    DCP("StorageMeta", PT_CLASS),
+    DCP("_MEM_FORMAT_ENCODING", PT_CLASS),
+    {"torch.distributed.checkpoint.filesystem", "_StorageInfo", PT_DCP_PLACE},
+    {"torch.distributed._shard.sharded_tensor.metadata", "TensorProperties", PT_DCP_PROPERTIES},
+    {"torch.distributed._shard.sharded_tensor.metadata", "MEM_FORMAT_ENCODING", PT_CLASS},
+    {"torch.distributed._shard.metadata", "ShardMetadata", PT_CLASS},
+    {"pathlib", "PosixPath", PT_CLASS},
 
     {"collections", "OrderedDict", PT_ORDERED_DICT},
     {"collections", "defaultdict", PT_DICT},

@@ -167,8 +167,8 @@ static void put_signed(struct buf *b, int64_t v)
         n++;
     for (unsigned i = 0; i < n; i++) {
         unsigned low = 8 * (n - 1 - i);
-        uint8_t byte = low >= 64 ? (v < 0 ? 0xff : 0) : (uint8_t)((uint64_t)v >> low);
-        buf_u8(b, i < 2 ? byte ^ head[n][i] : byte);
+        uint8_t byte = (uint8_t)(low >= 64 ? (v < 0 ? 0xffu : 0u) : (uint64_t)v >> low);
+        buf_u8(b, i < 2 ? (uint8_t)(byte ^ head[n][i]) : byte);
     }
 }
 

@@ -1,19 +1,26 @@
 /* The planes codec alone, one thread: GB/s of raw bytes and the ratio, for a file of raw
  * little-endian numbers or for made-up weights (normal values with row scales).
  *
- *   bench_planes [KIND FILE [once]]   KIND: rotate-2 rotate-4 rotate-8 split-2 byte none
+ *   bench_planes [KIND FILE [once|parts]]   KIND: rotate-2 rotate-4 rotate-8 split-2 byte none
  *
  * Times are the thread's processor time, so that other load disturbs less. "once": compresses the
- * file once and says its stored bytes and seconds, for tests/bench/run.py.
+ * file once and says its stored bytes and seconds, for tests/bench/run.py. "parts": GB/s of bytes
+ * of the top plane through the histogram, the Huffman encoder and the decoder, for each instruction
+ * set, beside libzstd's encoder with Huffman literals and no match search; they take turns.
  */
+#define ZSTD_STATIC_LINKING_ONLY
+#include "base/cpu.h"
+#include "codec/histogram.h"
 #include "codec/planes.h"
 #include "codec/sha256.h"
 #include "codec/xxh.h"
+#include "codec/zstd.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <zstd.h>
 
 static double now(void)
 {
@@ -118,6 +125,85 @@ static void bench(enum planes_kind k, const uint8_t *raw, size_t n)
     free(sd);
 }
 
+static ZSTD_CCtx *guest(void)
+{
+    ZSTD_CCtx *c = ZSTD_createCCtx();
+    if (!c || ZSTD_isError(ZSTD_CCtx_setParameter(c, ZSTD_c_compressionLevel, -131072)) ||
+        ZSTD_isError(ZSTD_CCtx_setParameter(c, ZSTD_c_checksumFlag, 1)) ||
+        ZSTD_isError(ZSTD_CCtx_setParameter(c, ZSTD_c_windowLog, 20)) ||
+        ZSTD_isError(ZSTD_CCtx_setParameter(c, ZSTD_c_literalCompressionMode, ZSTD_ps_enable)))
+        exit(70);
+    return c;
+}
+
+static void parts(enum planes_kind k, const uint8_t *raw, size_t n)
+{
+    static const struct {
+        const char *name;
+        unsigned keep;
+    } level[] = {{"plain", 0}, {"AVX2", CPU_SSSE3 | CPU_AVX2}, {"all", ~0u}};
+    enum { N_LEVELS = 3, GUEST = N_LEVELS };
+    size_t w = planes_info(k)->width, each = PLANES_CHUNK / w, chunks = n / PLANES_CHUNK;
+    size_t cap = zs_bound(each), stored[N_LEVELS + 1] = {0};
+    uint8_t *all = malloc(PLANES_CHUNK), *p = malloc(chunks * each + 1), *z = malloc(cap + 4096);
+    void *sd = aligned_alloc(64, (zs_decode_scratch() + 63) / 64 * 64);
+    ZSTD_CCtx *c = guest();
+    struct times hist[N_LEVELS], enc[N_LEVELS + 1], dec;
+    uint32_t count[256];
+    struct err e;
+    if (!all || !p || !z || !sd || chunks == 0)
+        exit(8);
+    for (size_t i = 0; i < chunks; i++) {
+        planes_split(k, raw + i * PLANES_CHUNK, each, all);
+        memcpy(p + i * each, all + (w - 1) * each, each);
+    }
+    for (int r = 0; r < REPEATS; r++) {
+        double t;
+        for (int l = 0; l <= N_LEVELS; l++) {
+            cpu_limit(l == GUEST ? ~0u : level[l].keep);
+            t = now();
+            for (size_t i = 0; i < chunks && l != GUEST; i++)
+                histogram(p + i * each, each, count);
+            if (l != GUEST)
+                hist[l].v[r] = now() - t;
+            stored[l] = 0;
+            t = now();
+            for (size_t i = 0; i < chunks; i++) {
+                size_t m = 0;
+                if (l == GUEST)
+                    m = ZSTD_compress2(c, z, cap + 4096, p + i * each, each);
+                else if (zs_encode(ZS_HUFFMAN, p + i * each, each, z, cap, NULL, &m, &e))
+                    exit(70);
+                stored[l] += m;
+            }
+            enc[l].v[r] = now() - t;
+        }
+        dec.v[r] = 0;
+        for (size_t i = 0; i < chunks; i++) {
+            size_t m;
+            if (zs_encode(ZS_HUFFMAN, p + i * each, each, z, cap, NULL, &m, &e))
+                exit(70);
+            t = now();
+            if (zs_decode(z, m, all, each, sd, &e))
+                exit(70);
+            dec.v[r] += now() - t;
+        }
+    }
+    double g = 1e-9 * (double)(chunks * each);
+    for (int l = 0; l < N_LEVELS; l++)
+        printf("%-9s %-6s histogram %5.2f GB/s  frames %5.2f GB/s  stored %zu\n",
+               planes_info(k)->name, level[l].name, g / median(&hist[l]), g / median(&enc[l]),
+               stored[l]);
+    printf("%-9s libzstd                       frames %5.2f GB/s  stored %zu, decodes ours at %.2f "
+           "GB/s\n",
+           planes_info(k)->name, g / median(&enc[GUEST]), stored[GUEST], g / median(&dec));
+    (void)ZSTD_freeCCtx(c);
+    free(all);
+    free(p);
+    free(z);
+    free(sd);
+}
+
 static uint64_t seed = 42;
 static double uniform(void)
 {
@@ -164,7 +250,9 @@ int main(int argc, char **argv)
     (void)fclose(in);
     for (int k = 0; k < PLANES_N; k++)
         if (strcmp(argv[1], planes_info((enum planes_kind)k)->name) == 0)
-            (argc > 3 ? once : bench)((enum planes_kind)k, p, n);
+            (argc <= 3                       ? bench
+             : strcmp(argv[3], "parts") == 0 ? parts
+                                             : once)((enum planes_kind)k, p, n);
     free(p);
     return 0;
 }

@@ -212,15 +212,19 @@ print('seconds', time.process_time() - t)
 
 
 def planes(o, w):
+    run("make", "-s", "-C", ROOT, "bench")
+    bench = os.path.join(ROOT, "build/release/tests/bench/bench_planes")
+    print("\nthe exponent plane, one thread, processor time, bytes of the plane (load %.1f)" %
+          os.getloadavg()[0])
+    for kind, plane in (("bf16", "rotate-2"), ("fp32", "rotate-4")):
+        print(run(bench, plane, w["raw." + kind], "parts"), end="")
     if not o.python:
         print("\nplanes: no interpreter with zipnn given; see --python")
         return
-    run("make", "-s", "-C", ROOT, "bench")
     for kind, dtype, plane in (("bf16", "bfloat16", "rotate-2"), ("fp32", "float32", "rotate-4")):
         raw = w["raw." + kind]
         r = race("planes codec alone, one thread, in memory, processor time: " + kind, {
-            "bench_planes": [os.path.join(ROOT, "build/release/tests/bench/bench_planes"), plane,
-                             raw, "once"],
+            "bench_planes": [bench, plane, raw, "once"],
             "zipnn": [o.python, "-c", ZIPNN, raw, dtype],
         }, [raw], o.samples)
         stored = {n: int(m["text"].split("stored ")[1].split()[0]) for n, m in r.items()}

@@ -1,11 +1,12 @@
 #!/bin/sh
 # Makes every golden again: sh generate.sh PYTHON [OLD_PYTHON], interpreters that have the
+# frameworks (torch, safetensors, ml_dtypes, flax, optax, tensorflow, tf_keras) and an old torch.
+# The files are committed; run this only to add some.
 # frameworks (torch, safetensors, ml_dtypes, flax, optax, onnx) and an old torch; ONNX_PYTHON
+# frameworks (torch, safetensors, ml_dtypes, flax, optax, onnx, tensorflow) and an old torch; ONNX_PYTHON
 # names one with onnx 1.13. The files are committed; run this only to add some.
 # frameworks (torch, safetensors, ml_dtypes, flax, optax, gguf) and an old torch. The files are
 # committed; run this only to add some.
-# frameworks (torch, safetensors, ml_dtypes, flax, optax, tensorflow, tf_keras) and an old torch.
-# The files are committed; run this only to add some.
 set -eu
 cd "$(dirname "$0")"
 export PYTHONDONTWRITEBYTECODE=1 PYTHONHASHSEED=0
@@ -14,6 +15,7 @@ export PYTHONDONTWRITEBYTECODE=1 PYTHONHASHSEED=0
 "$1" gen_safetensors.py safetensors
 "$1" gen_numpy.py numpy
 "$1" gen_flax.py flax
+"$1" gen_tensorflow.py tensorflow
 "$1" gen_haiku.py haiku
 "$1" gen_haiku_old.py haiku-old
 # Folders made by `pip install --target` for that Python. OLD_JAX: jax 0.4.13, dm-haiku 0.0.10, optax
@@ -24,12 +26,22 @@ fi
 if [ -n "${OLD_JAX:-}" ] && [ -n "${OLD_JOBLIB:-}" ]; then
     PYTHONPATH=$OLD_JOBLIB:$OLD_JAX "$1" gen_haiku.py joblib-1.1 joblib
 fi
+"$1" gen_orbax.py orbax
+# OLD_ORBAX: folders made by `pip install --no-deps --target`: orbax-checkpoint 0.5.20 with
+# nest_asyncio, and 0.2.3.
+if [ -n "${OLD_ORBAX:-}" ]; then
+    "$1" gen_orbax.py orbax-0.5 "$OLD_ORBAX/0.5.20"
+    "$1" gen_orbax.py orbax-0.2 "$OLD_ORBAX/0.2.3"
+fi
 "$1" gen_onnx.py onnx
+"$1" gen_tflite.py tflite
 if [ -n "${ONNX_PYTHON:-}" ]; then
     "$ONNX_PYTHON" gen_onnx.py onnx-1.13
 fi
+for maker in keras tf-keras h5py; do
+    "$1" gen_keras.py "$maker" "$maker"
+done
 "$1" gen_gguf.py gguf
-"$1" gen_tensorflow.py tensorflow
 if [ $# -gt 1 ]; then
     "$2" gen_torch.py torch-1.13
     "$2" gen_torch_old.py torch-1.13

@@ -14,8 +14,31 @@ import time
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-SUITES = ("selfcheck", "roundtrip", "twins", "formats", "ids", "random_nets",
-          "onnx_models", "gguf_package")
+# One line each.
+SUITES = (
+    "selfcheck",
+    "roundtrip",
+    "twins",
+    "formats",
+    "ids",
+    "random_nets",
+    "onnx_models",
+    "tf_checkpoints",
+    "haiku_eqx",
+    "gguf_package",
+)
+PACKAGES = (
+    "torchvision",
+    "transformers",
+    "onnx",
+    "onnxruntime",
+    "tensorflow",
+    "tf_keras",
+    "haiku",
+    "optax",
+    "equinox",
+    "joblib",
+)
 
 
 def versions():
@@ -29,7 +52,7 @@ def versions():
              ("numpy", numpy.__version__), ("safetensors", safetensors.__version__),
              ("jax", jax.__version__), ("flax", flax.__version__),
              ("ml_dtypes", ml_dtypes.__version__)]
-    for name in ("torchvision", "transformers", "onnx", "onnxruntime"):
+    for name in PACKAGES:
         try:
             found.append((name, importlib.import_module(name).__version__))
         except ImportError:

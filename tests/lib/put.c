@@ -84,9 +84,12 @@ static enum status put_all(const struct format *f, struct writer *w, const uint8
         uint64_t n;
         if (w->place[t].kind == PLACE_NONE)
             continue;
-        if (!dtype_span(w->m->tensor[t].dtype, tensor_elems(&w->m->tensor[t]), &n))
+        if (w->place[t].unpacked) /* one value a byte, in data too */
+            n = tensor_elems(&w->m->tensor[t]);
+        else if (!dtype_span(w->m->tensor[t].dtype, tensor_elems(&w->m->tensor[t]), &n))
             return ST_BUG;
-        digest(&w->m->tensor[t], data[t], n, w->placed[t].tree);
+        else
+            digest(&w->m->tensor[t], data[t], n, w->placed[t].tree);
         if (w->place[t].kind == PLACE_APPEND)
             TRY(append(f, w, t, data[t], n, e));
         else
@@ -99,7 +102,7 @@ enum status put_model(const struct format *f, const struct model *m, const uint8
                       const struct write_opt *opt, const char *path, struct err *e)
 {
     struct writer w = {.m = m, .opt = *opt};
-    struct out_opt oo = {.force = true};
+    struct out_opt oo = {.force = true, .is_dir = f->dir_only};
     TRY(out_begin(path, &oo, &w.out, e));
     w.place = calloc(m->n_tensors + 1, sizeof *w.place);
     w.placed = calloc(m->n_tensors + 1, sizeof *w.placed);

@@ -38,18 +38,23 @@ MAY_REFUSE = {
     "safetensors": FLAT | {"dtype", "part-byte"},
     "npz": FLAT | {"dtype", "name"},
     "npy": FLAT | {"dtype", "name", "one-tensor"},
-    "msgpack": TREE | {"dtype"},
+    "msgpack": TREE | {"dtype", "tree-top"},
     "pytorch": TREE | {"dtype"},
     "archive": TREE | {"dtype", "part-byte"},
     "onnx": FLAT | {"dtype", "name"},
+    "equinox": FLAT | {"dtype", "eqx-line", "no-tensors"},
     "haiku": TREE | {"dtype", "name"},
+    "orbax": TREE | {"dtype", "name", "dims", "tree-top"},
     "gguf": FLAT | {"dtype", "name", "dims"},
     "tf-checkpoint": FLAT | {"dtype", "name-not-spelled"},
+    "keras": TREE | {"dtype", "rank", "keras-config"},
+    "keras-h5": TREE | {"dtype", "rank"},
+    "keras-weights": TREE | {"dtype", "rank"},
     "savedmodel": FLAT | {"no-graph", "graph-differs"},
 }
 
 
-TIES = {"safetensors", "pytorch", "archive", "haiku"}  # these can say that two tensors are one
+TIES = {"safetensors", "pytorch", "archive", "haiku", "keras", "keras-h5", "keras-weights"}  # these can say that two tensors are one
 
 
 class Wrong(Exception):

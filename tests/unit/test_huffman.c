@@ -174,6 +174,8 @@ static void codes(void **state)
     assert_true(n_limited > 100 && n_limited < 1900);
 }
 
+static void *scratch; /* of zs_decode */
+
 /* A frame by hand, decoded by libzstd itself, the same at every level. */
 static void one_frame(const uint8_t *p, size_t n, uint8_t *z, uint8_t *z2, uint8_t *back,
                       size_t *stored)
@@ -193,6 +195,14 @@ static void one_frame(const uint8_t *p, size_t n, uint8_t *z, uint8_t *z2, uint8
             assert_memory_equal(z, z2, size);
         }
         size = *stored;
+    }
+    cpu_limit(~0u);
+    for (size_t l = 0; l < N_LEVELS; l++) {
+        cpu_limit(levels[l]);
+        memset(back, 0xee, n);
+        if (zs_decode(z, size, back, n, scratch, &e) != ST_OK)
+            fail_msg("%zu bytes: %s", n, e.reason);
+        assert_memory_equal(p, back, n);
     }
     cpu_limit(~0u);
     memset(back, 0xee, n);
@@ -298,6 +308,101 @@ static void again(void **state)
     assert_memory_equal(&c, &before, sizeof c);
 }
 
+/* Damaged blocks: what our reader takes, libzstd takes too, and reads the same. Every block that we
+ * write is ours to read. */
+static void damaged(void **state)
+{
+    (void)state;
+    const size_t most = 20000;
+    uint8_t *p = malloc(most), *back = malloc(most), *theirs = malloc(most);
+    struct huf_decoder *d = malloc(sizeof *d);
+    unsigned n_taken = 0, n_refused = 0;
+    for (int round = 0; round < 300; round++) {
+        size_t n = round % 3 == 0 ? HUF_FOUR + rnd() % 700 : HUF_FOUR + rnd() % (most - HUF_FOUR);
+        uint8_t *frame = malloc(n + 12), *z = frame + 12;
+        struct huf_code c = {.top = 0};
+        fill(p, n, round % N_KINDS);
+        size_t size = huf_encode(&c, p, n, z);
+        for (int flip = 0; flip < 100 && size > 0; flip++) {
+            /* mostly in what stands before the streams */
+            size_t at = (rnd() & 3 ? rnd() % 60 : rnd()) % size;
+            uint8_t was = z[at];
+            if (flip > 0)
+                z[at] ^= (uint8_t)(1u << (rnd() & 7));
+            d->code.top = 0;
+            cpu_limit(levels[flip % (int)N_LEVELS]);
+            bool ours = huf_decode(d, z, size, back, n);
+            cpu_limit(~0u);
+            /* one block in a frame without checksum: four bytes of content size */
+            const uint32_t head = (uint32_t)size << 3 | 2 << 1 | 1;
+            const uint8_t before[12] = {0x28,
+                                        0xb5,
+                                        0x2f,
+                                        0xfd,
+                                        0xa0,
+                                        (uint8_t)n,
+                                        (uint8_t)(n >> 8),
+                                        (uint8_t)(n >> 16),
+                                        0,
+                                        (uint8_t)head,
+                                        (uint8_t)(head >> 8),
+                                        (uint8_t)(head >> 16)};
+            memcpy(frame, before, 12);
+            size_t r = ZSTD_decompress(theirs, n, frame, size + 12);
+            if (ours) {
+                assert_int_equal(r, n);
+                assert_memory_equal(back, theirs, n);
+            }
+            if (flip == 0)
+                assert_true(ours && memcmp(p, back, n) == 0);
+            else if (ours)
+                n_taken++;
+            else
+                n_refused++;
+            z[at] = was;
+        }
+        free(frame);
+    }
+    assert_true(n_taken > 500 && n_refused > 500);
+    free(p);
+    free(back);
+    free(theirs);
+    free(d);
+}
+
+/* Descriptions read back; any bytes as one are taken only when they are what we would write. */
+static void recalled(void **state)
+{
+    (void)state;
+    struct huf_code c, back;
+    uint8_t text[HUF_DESCRIBED], again[HUF_DESCRIBED];
+    for (int round = 0; round < 20000; round++) {
+        uint32_t count[256] = {0};
+        unsigned n = 2 + rnd() % 254;
+        for (unsigned i = 0; i < n; i++)
+            count[rnd() % n] = 1 + (rnd() >> (12 + rnd() % 20)) % 500;
+        count[0]++;
+        count[1]++;
+        huf_build(count, &c);
+        size_t size = huf_describe(&c, text);
+        if (size == 0)
+            continue;
+        for (size_t cut = 0; cut < size; cut += 1 + size / 4)
+            assert_int_equal(huf_recall(text, cut, &back), 0);
+        assert_int_equal(huf_recall(text, size, &back), size);
+        assert_memory_equal(&c, &back, sizeof c);
+        uint8_t *copy = malloc(size); /* for the sanitizer */
+        memcpy(copy, text, size);
+        copy[rnd() % size] ^= (uint8_t)(1u << (rnd() & 7));
+        size_t got = huf_recall(copy, size, &back);
+        if (got > 0) {
+            assert_int_equal(huf_describe(&back, again), got);
+            assert_memory_equal(again, copy, got);
+        }
+        free(copy);
+    }
+}
+
 /* The bytes of frames are pinned: a change of them is a change of archives, and must be meant. */
 static void pinned(void **state)
 {
@@ -326,8 +431,12 @@ static void pinned(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest t[] = {cmocka_unit_test(counts), cmocka_unit_test(codes),
-                                   cmocka_unit_test(frames), cmocka_unit_test(distributions),
-                                   cmocka_unit_test(again),  cmocka_unit_test(pinned)};
-    return cmocka_run_group_tests(t, NULL, NULL);
+    scratch = aligned_alloc(64, zs_decode_scratch());
+    const struct CMUnitTest t[] = {cmocka_unit_test(damaged), cmocka_unit_test(recalled),
+                                   cmocka_unit_test(counts),  cmocka_unit_test(codes),
+                                   cmocka_unit_test(frames),  cmocka_unit_test(distributions),
+                                   cmocka_unit_test(again),   cmocka_unit_test(pinned)};
+    int failed = cmocka_run_group_tests(t, NULL, NULL);
+    free(scratch);
+    return failed;
 }
