@@ -71,7 +71,8 @@ static enum status finish_header(const struct model *m, struct layout *x, const 
     buf_bytes(&x->header, keys->p, keys->n);
     for (size_t i = 0; i < x->n; i++)
         put_entry(m, &x->item[i], &x->header);
-    buf_fill(&x->header, 0, (alignment - x->header.n % alignment) % alignment);
+    if (x->n) /* without tensors the file ends here, as ggml's tokenizer files do */
+        buf_fill(&x->header, 0, (alignment - x->header.n % alignment) % alignment);
     return buf_ok(&x->header, e);
 }
 
