@@ -118,7 +118,7 @@ enum status gguf_begin_file(struct writer *w, struct err *e)
 {
     struct layout x = {0};
     uint64_t size;
-    int id;
+    int id = -1;
     enum status st = lay_out(w->m, &w->arena, &x, e);
     if (st == ST_OK && !add_u64(x.header.n, x.data_bytes, &size))
         st = err_set(e, ST_CANNOT, "too-large", "the file passes 2^64 bytes");
