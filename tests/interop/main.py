@@ -23,8 +23,11 @@ SUITES = (
     "ids",
     "random_nets",
     "onnx_models",
+    "tflite_models",
+    "pypi",
     "tf_checkpoints",
     "haiku_eqx",
+    "orbax_files",
     "gguf_package",
 )
 PACKAGES = (
@@ -32,12 +35,15 @@ PACKAGES = (
     "transformers",
     "onnx",
     "onnxruntime",
+    "ai_edge_litert",
     "tensorflow",
     "tf_keras",
     "haiku",
     "optax",
     "equinox",
     "joblib",
+    "orbax.checkpoint",
+    "gguf",
 )
 
 
