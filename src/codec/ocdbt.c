@@ -244,8 +244,16 @@ static enum status file_of(struct walk *w, struct table *t, uint64_t id, struct 
 {
     if (id >= t->n)
         return bad(from, at, e, "ocdbt-table", "a file that the table does not have");
-    if (!t->file[id])
-        TRY(w->o->open(w->o->ctx, t->path[id], &t->file[id], e));
+    if (!t->file[id]) {
+        struct err why = {.status = ST_OK};
+        enum status st = w->o->open(w->o->ctx, t->path[id], &t->file[id], &why);
+        if (st != ST_OK) { /* told where the path stands */
+            (void)err_set(e, st, why.code, "%s", why.reason);
+            err_at(e, file_path(from), at);
+            err_in(e, t->path[id].p, t->path[id].n);
+            return st;
+        }
+    }
     *out = t->file[id];
     return ST_OK;
 }

@@ -45,6 +45,9 @@ bool zarr_float(struct str text, size_t bits, bool bf16, uint64_t *out)
         *out = inf | sign << (bits - 1);
         return true;
     }
+    for (size_t i = 0; i < text.n; i++) /* what JSON has as a number, and nothing else */
+        if (!strchr("0123456789+-.eE", text.p[i]))
+            return false;
     memcpy(z, text.p, text.n);
     z[text.n] = 0;
     char *end;

@@ -38,7 +38,8 @@ static int bid(const struct source *s)
     while (version && at < s->head_n && at < 8 && s->head[at] & 0x80)
         at++;
     bool info = version && at + 1 < s->head_n && s->head[at + 1] == 0x0a;
-    return info ? (named ? 95 : 45) : named ? 25 : 0;
+    bool other = s->head_n >= 4 && s->head[0] == 0x08; /* another version, or damaged */
+    return info ? (named ? 95 : 45) : named ? (other ? 60 : 25) : 0;
 }
 
 static bool companion(struct str set, struct str name)
@@ -97,6 +98,15 @@ static bool there(struct dir *dir, const char *name, struct model *m)
     return path.p && path_kind(path.p) == PATH_FILE;
 }
 
+static bool leaves(struct str name)
+{
+    struct str part, rest = name;
+    bool up = name.n == 0 || name.p[0] == '/' || memchr(name.p, 0, name.n);
+    while (!up && str_split(&rest, '/', &part))
+        up = part.n == 0 || str_is(part, ".") || str_is(part, "..");
+    return up;
+}
+
 static enum status attach_all(struct dir *dir, struct file *pb, const struct buf *assets,
                               struct model *m, struct err *e)
 {
@@ -114,8 +124,8 @@ static enum status attach_all(struct dir *dir, struct file *pb, const struct buf
         bool twice = false;
         if (!full.p)
             return err_nomem(e, name[i].n);
-        if (memchr(name[i].p, 0, name[i].n))
-            full = name[i]; /* dir_file says what is wrong with it */
+        if (leaves(name[i]))
+            full = name[i]; /* dir_file says what is wrong with it, before it opens anything */
         for (size_t k = 0; k < i; k++)
             twice = twice || str_eq(name[k], name[i]);
         if (!twice)
@@ -187,7 +197,7 @@ static enum status read_file(struct source *s, const struct read_opt *opt, struc
     m->framework = STR("tensorflow");
     while (lo > 0 && path.p[lo - 1] != '/')
         lo--;
-    folder = lo == 0 ? STR(".") : arena_str(&m->arena, path.p, lo);
+    folder = lo == 0 ? STR(".") : arena_str(&m->arena, path.p, lo > 1 ? lo - 1 : 1);
     if (!folder.p)
         return err_nomem(e, lo);
     TRY(dir_open(folder.p, &dir, e));

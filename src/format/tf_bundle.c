@@ -209,8 +209,11 @@ static enum status read_table(struct bundle *b, struct sstable *t, struct err *e
 
 /* ---- places ---- */
 
-static enum status shard_file(struct bundle *b, uint32_t i, struct file **f, struct err *e)
+/* Opens the shard of x once. A failure names the entry, and the shard as its subject. */
+static enum status shard_file(struct bundle *b, const struct entry *x, struct file **f,
+                              struct err *e)
 {
+    uint32_t i = x->shard;
     *f = b->shard[i];
     if (*f)
         return ST_OK;
@@ -218,7 +221,14 @@ static enum status shard_file(struct bundle *b, uint32_t i, struct file **f, str
                                 (unsigned)i, (unsigned)b->n_shards);
     if (!name.p)
         return err_nomem(e, b->stem.n);
-    TRY(dir_file(b->dir, name, f, e));
+    enum status st = dir_file(b->dir, name, f, e);
+    if (st != ST_OK) {
+        if (e)
+            e->file[0] = 0;
+        err_at(e, file_path(b->index), x->at);
+        err_in(e, name.p, name.n);
+        return st;
+    }
     TRY(model_own_file(b->m, *f, e));
     b->shard[i] = *f;
     return ST_OK;
@@ -247,7 +257,7 @@ static enum status prove_entry(struct bundle *b, const struct entry *x, struct e
         return bad(b, x, e, "size-mismatch", "shape and dtype need another number of bytes");
     if (!plain && elems > x->size)
         return bad(b, x, e, "tf-string", "more strings than bytes");
-    TRY(shard_file(b, x->shard, &f, e));
+    TRY(shard_file(b, x, &f, e));
     if (!range_in(x->offset, x->size, file_size(f))) {
         (void)err_set(e, ST_INPUT, "truncated",
                       "%llu bytes from %llu on do not lie in the shard of %llu",

@@ -109,7 +109,7 @@ static enum status read_file(struct source *s, const struct read_opt *opt, struc
     TRY(is_v1(s->file, &v1, e));
     while (lo > 0 && path.p[lo - 1] != '/')
         lo--;
-    folder = lo == 0 ? STR(".") : arena_str(&m->arena, path.p, lo);
+    folder = lo == 0 ? STR(".") : arena_str(&m->arena, path.p, lo > 1 ? lo - 1 : 1);
     if (!folder.p)
         return err_nomem(e, lo);
     struct str base = str_sub(path, lo, path.n), stem = base;

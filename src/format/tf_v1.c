@@ -408,13 +408,13 @@ static enum status add_tensor(struct v1 *v, const struct item *x, size_t n, stru
     TRY(add_parts(v, x, n, type.dtype, p, box, &n_parts, e));
     if (strings)
         return add_strings(v, x, p, n_parts, e);
-    TRY(tf_boxes(x->n_dims, x->dim, n_parts, box, &why, e));
-    if (why)
-        return bad(v, x, e, "tf-slice", why);
     if (!prod_u64(x->dim, x->n_dims, &raw) ||
         !mul_u64(raw, type.unpacked ? 1 : dtype_bytes(type.dtype), &raw) ||
         tensor_set_shape(v->m, &t, x->dim, x->n_dims, NULL) != ST_OK)
         return bad(v, x, e, "shape-overflow", "the product of the shape is too large");
+    TRY(tf_boxes(x->n_dims, x->dim, n_parts, box, &why, e));
+    if (why)
+        return bad(v, x, e, "tf-slice", why);
     TRY(add_storage(v, x, &type, p, n_parts, raw, &t.storage, e));
     t.dtype = type.dtype;
     t.unpacked = type.unpacked;

@@ -42,7 +42,7 @@ static inline void fuzz_grid(const struct storage *s, struct err *e)
         if (g->where(s, t, lo, n, held, e) != ST_OK)
             break;
         for (unsigned d = 0; d < g->n_dims; d++) {
-            if (n[d] == 0 || n[d] > held[d] || lo[d] >= g->dim[d] || n[d] > g->dim[d] - lo[d])
+            if (n[d] > held[d] || lo[d] > g->dim[d] || n[d] > g->dim[d] - lo[d])
                 abort();
             bytes *= held[d];
         }

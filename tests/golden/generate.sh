@@ -1,5 +1,7 @@
 #!/bin/sh
 # Makes every golden again: sh generate.sh PYTHON [OLD_PYTHON], interpreters that have the
+# frameworks (torch, pytorch_lightning, safetensors, ml_dtypes, flax, optax, onnx, gguf) and an old
+# torch; ONNX_PYTHON names one with onnx 1.13. The files are committed; run this only to add some.
 # frameworks (torch, safetensors, ml_dtypes, flax, optax, tensorflow, tf_keras) and an old torch.
 # The files are committed; run this only to add some.
 # frameworks (torch, safetensors, ml_dtypes, flax, optax, onnx) and an old torch; ONNX_PYTHON
@@ -12,6 +14,8 @@ cd "$(dirname "$0")"
 export PYTHONDONTWRITEBYTECODE=1 PYTHONHASHSEED=0
 "$1" gen_torch.py torch
 "$1" gen_script.py torch
+"$1" gen_dcp.py torch
+"$1" gen_lightning.py torch
 "$1" gen_safetensors.py safetensors
 "$1" gen_numpy.py numpy
 "$1" gen_flax.py flax

@@ -148,7 +148,7 @@ static void dim(struct buf *shape, int64_t v)
     buf_free(&d);
 }
 
-/* An entry: dims end with -1 unless n is given. */
+/* A BundleEntryProto. */
 static struct buf entry(unsigned dtype, size_t n, const int64_t *dims, uint64_t shard,
                         uint64_t offset, uint64_t size, uint32_t crc)
 {
@@ -413,13 +413,131 @@ static void ordered_code(void **state)
     buf_free(&b);
 }
 
+/* ---- scan ---- */
+
+static void node(struct buf *graph, const char *op)
+{
+    struct buf n = BUF_INIT;
+    proto_w_str(&n, 1, STR("n"));
+    proto_w_str(&n, 2, str_from(op));
+    proto_w_sub(graph, 1, &n);
+    buf_free(&n);
+}
+
+static void count(void *ctx, bool unsafe, const char *code, uint64_t offset, const char *text)
+{
+    unsigned *n = ctx;
+    (void)offset;
+    assert_string_equal(code, "graph-op");
+    assert_non_null(strstr(text, "node n"));
+    n[unsafe]++;
+}
+
+static void scans(void **state)
+{
+    (void)state;
+    struct buf g = BUF_INIT, f = BUF_INIT, inner = BUF_INIT;
+    struct buf meta = BUF_INIT, top = BUF_INIT;
+    unsigned found[2] = {0};
+    struct read_opt opt = {.scan = true, .finding = count, .finding_ctx = found};
+    node(&g, "MatMul");
+    node(&g, "ReadFile");
+    node(&g, "EagerPyFunc");
+    node(&g, "TextLineDataset");
+    node(&inner, "WriteFile"); /* as field 1; functions have their nodes in 3 */
+    inner.p[0] = 3 << 3 | 2;
+    proto_w_sub(&f, 1, &inner);
+    proto_w_sub(&g, 2, &f);
+    put_anew(graph_path, g.p, g.n);
+    for (int whole = 0; whole < 2; whole++) {
+        struct model m;
+        const struct format *fmt;
+        struct err e = {0};
+        found[0] = found[1] = 0;
+        model_init(&m);
+        enum status st =
+            format_open(graph_path, format_find(whole ? STR("savedmodel") : STR("graphdef")), &opt,
+                        &m, &fmt, &e);
+        if (st != ST_OK)
+            fail_msg("%s: %s", e.code, e.reason);
+        assert_true(found[0] == 1 && found[1] == 3);
+        model_free(&m);
+        proto_w_sub(&meta, 2, &g);
+        proto_w_u64(&top, 1, 1);
+        proto_w_sub(&top, 2, &meta);
+        put_anew(graph_path, top.p, top.n);
+    }
+    buf_free(&g);
+    buf_free(&f);
+    buf_free(&inner);
+    buf_free(&meta);
+    buf_free(&top);
+}
+
+/* ---- writing ---- */
+
+static struct tensor *tensor(struct model *m, const char *name, enum dtype dtype, size_t n,
+                             const uint64_t *dims)
+{
+    struct tensor *t;
+    struct storage *s;
+    uint32_t index;
+    assert_true(model_storage_add(m, &s, &index, NULL) == ST_OK);
+    assert_true(model_tensor_add(m, &t, NULL) == ST_OK);
+    t->name = str_from(name);
+    t->dtype = dtype;
+    t->storage = index;
+    assert_true(tensor_set_shape(m, t, dims, n, NULL) == ST_OK);
+    uint64_t bytes;
+    assert_true(tensor_bytes(t, &bytes));
+    *s = (struct storage){.kind = STORAGE_MEMORY,
+                          .mem = (const uint8_t *)"\1\2\3\4\5\6\7\10",
+                          .stored_bytes = bytes,
+                          .raw_bytes = bytes};
+    return t;
+}
+
+static void cannot(const char *name, enum dtype dtype, const char *code)
+{
+    const struct format *f = format_find(STR("tf-checkpoint"));
+    struct write_opt opt = {0};
+    struct model m;
+    struct err e = {0};
+    model_init(&m);
+    (void)tensor(&m, name, dtype, 1, (uint64_t[]){1});
+    assert_true(model_finish(&m, &e) == ST_OK);
+    enum status st = f->check(&m, &opt, &e);
+    if (code ? st != ST_CANNOT || strcmp(e.code, code) != 0 : st != ST_OK)
+        fail_msg("%s: %s, wanted %s", name, e.code ? e.code : "taken", code ? code : "none");
+    if (!code) {
+        f = format_find(STR("savedmodel"));
+        assert_true(f->check(&m, &opt, &e) == ST_CANNOT);
+        assert_string_equal(e.code, "no-graph");
+    }
+    model_free(&m);
+}
+
+static void not_written(void **state)
+{
+    (void)state;
+    cannot("a.b", DT_F32, NULL);
+    cannot("a..b", DT_F32, NULL);
+    cannot("a\\.b", DT_F32, NULL);
+    cannot("", DT_F32, "name-not-spelled");
+    cannot("a/b", DT_F32, "name-not-spelled");
+    cannot("w", DT_F8_E8M0FNU, "dtype");
+    cannot("w", DT_F4_E2M1FN, "dtype");
+    cannot("w", DT_C32, "dtype");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(goldens),          cmocka_unit_test(truncation),
         cmocka_unit_test(graph_truncation), cmocka_unit_test(flipped),
         cmocka_unit_test(refused),          cmocka_unit_test(slices_refused),
-        cmocka_unit_test(other_byte_order), cmocka_unit_test(ordered_code),
+        cmocka_unit_test(other_byte_order), cmocka_unit_test(scans),
+        cmocka_unit_test(not_written),      cmocka_unit_test(ordered_code),
     };
     char line[200];
     if (!mkdtemp(room))
