@@ -27,9 +27,9 @@ SUITES = (
     "pypi",
     "tf_checkpoints",
     "haiku_eqx",
+    "keras_files",
     "orbax_files",
     "gguf_package",
-    "keras_files",
 )
 PACKAGES = (
     "torchvision",

@@ -1,6 +1,7 @@
 /* HDF5 and Keras: goldens of h5py, tf-keras and Keras 3, truncation, damaged bytes, the writer. */
 #include "codec/hdf5_int.h"
 #include "format/keras_config.h"
+#include "model/roles.h"
 #include "tests/lib/eager.h"
 #include "tests/lib/golden.h"
 #include "tests/unit/truncate.h"
@@ -179,6 +180,53 @@ static void scanned(void **state)
     model_free(&m);
 }
 
+static void roles(void **state)
+{
+    (void)state;
+    static const float zero = 0;
+    static const struct {
+        const char *name;
+        enum role role;
+        int of;
+    } list[] = {{"d.d.kernel:0", ROLE_PARAMETER, -1},
+                {"n.n.moving_mean:0", ROLE_STATISTIC, -1},
+                {"n.n.moving_variance", ROLE_STATISTIC, -1},
+                {"optimizer_weights.iteration:0", ROLE_COUNTER, -1},
+                {"optimizer_weights.Adam.m.d.kernel:0", ROLE_MOMENT1, 0},
+                {"optimizer_weights.Adam.v.d.kernel:0", ROLE_MOMENT2, 0},
+                {"optimizer_weights.Adam.d.kernel.m:0", ROLE_MOMENT1, -1},
+                {"optimizer_weights.adam.d_kernel_velocity", ROLE_MOMENT2, -1},
+                {"optimizer_weights.adam.learning_rate", ROLE_OTHER, -1},
+                {"optimizer.vars.0", ROLE_COUNTER, -1},
+                {"optimizer.vars.2", ROLE_OTHER, -1},
+                {"layers.dropout.seed_generator.vars.0", ROLE_RNG, -1}};
+    struct model m;
+    struct storage *s;
+    struct tensor *t;
+    struct err e;
+    uint32_t index;
+    model_init(&m);
+    for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
+        assert_int_equal(model_storage_add(&m, &s, &index, &e), ST_OK);
+        *s = (struct storage){.kind = STORAGE_MEMORY,
+                              .mem = (const uint8_t *)&zero,
+                              .stored_bytes = sizeof zero,
+                              .raw_bytes = sizeof zero};
+        assert_int_equal(model_tensor_add(&m, &t, &e), ST_OK);
+        t->name = str_from(list[i].name);
+        t->dtype = DT_F32;
+        t->storage = index;
+        assert_int_equal(tensor_set_shape(&m, t, NULL, 0, &e), ST_OK);
+    }
+    assert_int_equal(model_finish(&m, &e), ST_OK);
+    assert_int_equal(roles_by_name(&m, &e), ST_OK);
+    for (size_t i = 0; i < sizeof list / sizeof *list; i++)
+        if (m.tensor[i].role != list[i].role || m.tensor[i].of != list[i].of)
+            fail_msg("%s: role %d, of %d", list[i].name, (int)m.tensor[i].role,
+                     (int)m.tensor[i].of);
+    model_free(&m);
+}
+
 static void checksum(void **state)
 {
     (void)state;
@@ -309,7 +357,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(goldens),  cmocka_unit_test(truncation), cmocka_unit_test(damaged),
         cmocka_unit_test(checksum), cmocka_unit_test(written),    cmocka_unit_test(refused),
-        cmocka_unit_test(scanned),  cmocka_unit_test(no_lists),
+        cmocka_unit_test(scanned),  cmocka_unit_test(no_lists),   cmocka_unit_test(roles),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
