@@ -155,8 +155,10 @@ enum status h5_check(const struct hdf5 *h, const struct h5_block *b, size_t n, s
 {
     if (n + 4 > b->n)
         return h5_fail(h, b->addr, e, "truncated", "the structure ends before its checksum");
+#ifndef NNFERRY_FUZZ /* no fuzzer finds sums */
     if (h5_lookup3(b->p, n) != (uint32_t)h5_uint_at(b->p + n, 4))
         return h5_fail(h, b->addr, e, "hdf5-checksum", "the checksum of a structure is wrong");
+#endif
     return ST_OK;
 }
 

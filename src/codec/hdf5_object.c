@@ -11,6 +11,8 @@
 #include "codec/hdf5_int.h"
 #include <string.h>
 
+#define BLOCKS_MAX 65536u /* of one header */
+
 struct message {
     unsigned type, flags;
     struct cursor *c; /* over the body alone */
@@ -121,13 +123,13 @@ static enum status first_block(struct walk *w, uint64_t addr, struct err *e)
 
 static enum status later_blocks(struct walk *w, struct err *e)
 {
-    while (w->todo.n) {
+    for (unsigned n = 0; w->todo.n; n++) {
         struct range r;
         struct h5_block b;
         w->todo.n -= sizeof r;
         memcpy(&r, w->todo.p + w->todo.n, sizeof r);
-        if (r.n < 8)
-            return h5_fail(w->h, r.addr, e, "hdf5-header", "a continued block of %llu bytes",
+        if (r.n < 8 || n == BLOCKS_MAX)
+            return h5_fail(w->h, r.addr, e, "hdf5-header", "block %u of a header, of %llu bytes", n,
                            (unsigned long long)r.n);
         TRY(h5_load(w->h, r.addr, r.n, &b, e));
         enum status st = ST_OK;

@@ -177,10 +177,9 @@ static bool plain_frame(const uint8_t *src, size_t stored, size_t head, uint8_t 
     return out == n && stored - at == 4 && get32(src + at) == (uint32_t)xxh64(dst, n);
 }
 
-/* Whether the frame is one of zs_by_hand's, and decodes to n bytes with the right checksum; its
- * header was looked at and has `head` bytes. Whatever is unusual is left to libzstd to judge. */
-static bool read_by_hand(const uint8_t *src, size_t stored, size_t head, uint8_t *dst, size_t n,
-                         struct huf_decoder *d)
+/* As zs_read_by_hand, the frame's header known to be as it should be and to have `head` bytes. */
+static bool read_blocks(const uint8_t *src, size_t stored, size_t head, uint8_t *dst, size_t n,
+                        struct huf_decoder *d, uint32_t *xxh)
 {
     size_t at = head, lo = 0;
     d->code.top = 0;
@@ -210,12 +209,28 @@ static bool read_by_hand(const uint8_t *src, size_t stored, size_t head, uint8_t
     } while (lo < n);
     if (stored - at != 4)
         return false;
+    *xxh = src[at] | (uint32_t)src[at + 1] << 8 | (uint32_t)src[at + 2] << 16 |
+           (uint32_t)src[at + 3] << 24;
+    return true;
+}
+
+bool zs_read_by_hand(const void *src, size_t stored, void *dst, size_t n, void *scratch,
+                     uint32_t *xxh)
+{
+    uint64_t content;
+    size_t head;
+    return zs_frame_head(src, stored, &content, &head) && content == n &&
+           read_blocks(src, stored, head, dst, n, scratch, xxh);
+}
+
+bool zs_same_xxh(uint32_t frame, uint64_t data)
+{
 #ifdef NNFERRY_FUZZ
+    (void)frame;
+    (void)data;
     return true;
 #else
-    uint8_t want[4];
-    put32(want, (uint32_t)xxh64(dst, n));
-    return memcmp(want, src + at, 4) == 0;
+    return frame == (uint32_t)data;
 #endif
 }
 
@@ -232,7 +247,8 @@ enum status zs_decode(const void *src, size_t stored, void *dst, size_t n, void 
                        (unsigned long long)content, n);
     if (plain_frame(src, stored, head, dst, n))
         return ST_OK;
-    if (read_by_hand(src, stored, head, dst, n, scratch))
+    uint32_t xxh;
+    if (read_blocks(src, stored, head, dst, n, scratch, &xxh) && zs_same_xxh(xxh, xxh64(dst, n)))
         return ST_OK;
     ZSTD_DCtx *d = ZSTD_initStaticDCtx(scratch, zs_decode_scratch());
     if (!d)

@@ -34,6 +34,12 @@ size_t zs_decode_scratch(void);
  * frame, trailing bytes, wrong size, damaged). */
 MUSTCHECK enum status zs_decode(const void *src, size_t stored, void *dst, size_t n, void *scratch,
                                 struct err *e);
+/* The same for the frames that zs_by_hand writes, with the checksum left to the caller: dst holds n
+ * bytes if theirs is the one in *xxh (zs_same_xxh says so). False for any other frame, damaged or
+ * not: zs_decode judges those. */
+bool zs_read_by_hand(const void *src, size_t stored, void *dst, size_t n, void *scratch,
+                     uint32_t *xxh);
+bool zs_same_xxh(uint32_t frame, uint64_t data); /* data: its XXH64; always true when fuzzing */
 /* Whether p[0..n) starts with a frame as above; *content its raw size, *head the header's bytes. */
 bool zs_frame_head(const void *p, size_t n, uint64_t *content, size_t *head);
 

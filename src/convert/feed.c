@@ -267,6 +267,8 @@ static void count_cost(struct state *s, const struct job *j)
                      n = view_elems(&in->v) * in->size;
             if (n < need)
                 need = n;
+            if (in->blocks) /* of the blocks, not of what they unpack to */
+                need = dtype_units(in->blocks->dtype, need / in->size);
             s->read_needed += need;
             if (s->budget.dry && in->kind == IN_FILE)
                 s->counts.bytes_fetched += need;

@@ -577,8 +577,8 @@ static enum status not_twice(struct mapping *m, struct err *e)
     return ST_OK;
 }
 
-/* Into a skeleton without names: the source in the target's axes, where its framework is known, then
- * leaf by leaf. */
+/* Into a skeleton without names: the source in the target's axes, where its framework is known,
+ * then leaf by leaf. */
 static enum status to_leaves(struct mapping *m, struct err *e)
 {
     struct map_opt own = *m->o;

@@ -161,8 +161,8 @@ unsigned map_common(const struct meeting *w, size_t i);
 enum layer_kind map_one_kind(unsigned kinds);
 MUSTCHECK enum status map_like(struct mapping *m, struct err *e);
 
-/* map_leaves.c: a skeleton that has no names, only an order. Renames the tensors of the plan that is
- * made to the leaves' numbers, and adds the numbers that only the skeleton has. ST_CANNOT
+/* map_leaves.c: a skeleton that has no names, only an order. Renames the tensors of the plan that
+ * is made to the leaves' numbers, and adds the numbers that only the skeleton has. ST_CANNOT
  * map-ambiguous with the candidates asked about; map-pair, like-dtype, like-value. */
 bool map_is_leaves(const struct model *like);
 MUSTCHECK enum status map_leaves(struct mapping *m, const struct model *like, struct err *e);

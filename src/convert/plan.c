@@ -156,6 +156,15 @@ static enum status broken(const struct plan *p, size_t t, const char *code, cons
     return st;
 }
 
+static enum status block_cut(const struct plan *p, size_t t, const char *code, enum dtype type,
+                             const char *why, struct err *e)
+{
+    enum status st = err_set(e, ST_CANNOT, code, "%s: blocks of %u elements %s",
+                             dtype_info(type)->name, dtype_info(type)->block_elems, why);
+    err_in(e, p->dst.tensor[t].name.p, p->dst.tensor[t].name.n);
+    return st;
+}
+
 static uint64_t volume(const struct part *q, size_t n_dims)
 {
     uint64_t v = 1;
@@ -291,15 +300,6 @@ static enum status prove_ops(const struct plan *p, size_t t, const struct part *
     return ST_OK;
 }
 
-static enum status block_cut(const struct plan *p, size_t t, const char *code, enum dtype type,
-                             const char *why, struct err *e)
-{
-    enum status st = err_set(e, ST_CANNOT, code, "%s: blocks of %u elements %s",
-                             dtype_info(type)->name, dtype_info(type)->block_elems, why);
-    err_in(e, p->dst.tensor[t].name.p, p->dst.tensor[t].name.n);
-    return st;
-}
-
 /* Blocks are carried whole and in order, and made of whole rows. */
 static enum status prove_blocks(const struct plan *p, size_t t, const struct part *q, struct err *e)
 {
@@ -307,9 +307,8 @@ static enum status prove_blocks(const struct plan *p, size_t t, const struct par
     const struct dtype_info *to = dtype_info(d->dtype), *from = NULL;
     struct view v;
     if (to->kind == DK_BLOCK) {
-        size_t last = d->n_dims - 1u;
-        if (d->n_dims == 0 || d->dim[last] % to->block_elems != 0 ||
-            q->lo[last] % to->block_elems != 0 || q->hi[last] % to->block_elems != 0)
+        size_t last = d->n_dims - 1u; /* prove_size has looked at the whole */
+        if (q->lo[last] % to->block_elems != 0 || q->hi[last] % to->block_elems != 0)
             return block_cut(p, t, "block-shape", d->dtype, "do not fill the rows", e);
     }
     if (q->src >= 0)
@@ -452,6 +451,10 @@ static enum status prove_size(const struct plan *p, uint64_t max_output, struct 
             in = UINT64_MAX;
     for (size_t i = 0; i < p->dst.n_tensors; i++) {
         const struct tensor *d = &p->dst.tensor[i];
+        if (dtype_is_block(d->dtype) &&
+            (d->n_dims == 0 || d->dim[d->n_dims - 1u] % dtype_info(d->dtype)->block_elems != 0))
+            return block_cut(p, i, "block-shape", d->dtype,
+                             "do not fill the rows: ask for another --dtype, float32 unpacks", e);
         if (d->alias_of < 0 && (!tensor_bytes(d, &n) || !add_u64(out, n, &out)))
             out = UINT64_MAX;
     }

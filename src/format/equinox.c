@@ -33,6 +33,11 @@ static bool named_so(const struct source *s)
     return str_ends(str_from(s->path), STR(".eqx"));
 }
 
+static bool begins_json(uint8_t c)
+{
+    return c != 0 && strchr("{[\"-0123456789tfnNI", c) != NULL;
+}
+
 static bool magic_at(const struct source *s, uint64_t at)
 {
     uint8_t p[MAGIC];
@@ -59,14 +64,14 @@ static uint64_t first_end(const struct source *s)
 }
 
 /* The end of the first line; 0 when there is none within reach. */
-static uint64_t line_end(const struct source *s)
+static uint64_t line_end(struct file *f)
 {
     uint8_t p[4096];
     struct err quiet;
-    uint64_t size = file_size(s->file), most = size < EQX_LINE_MAX ? size : EQX_LINE_MAX;
+    uint64_t size = file_size(f), most = size < EQX_LINE_MAX ? size : EQX_LINE_MAX;
     for (uint64_t at = 0; at < most; at += sizeof p) {
         size_t n = most - at < sizeof p ? (size_t)(most - at) : sizeof p;
-        if (file_pread(s->file, p, n, at, &quiet) != ST_OK)
+        if (file_pread(f, p, n, at, &quiet) != ST_OK)
             return 0;
         const uint8_t *nl = memchr(p, '\n', n);
         if (nl)
@@ -85,9 +90,9 @@ static int bid(const struct source *s)
         uint64_t end = first_end(s);
         return end && magic_at(s, end) ? 95 : named_so(s) ? 92 : 0;
     }
-    if (!strchr("{[\"-0123456789tfn", s->head[0]))
+    if (!begins_json(s->head[0]))
         return named_so(s) ? 1 : 0;
-    uint64_t end = line_end(s);
+    uint64_t end = line_end(s->file);
     return end && magic_at(s, end + 1) ? 95 : named_so(s) ? 35 : 0;
 }
 
@@ -174,13 +179,14 @@ static enum status look(struct reader *r, struct str line, size_t *cut, struct e
 static enum status read_line(struct reader *r, struct err *e)
 {
     size_t where, cut;
-    struct str line = cur_line(&r->c, '\n', EQX_LINE_MAX, &r->m->arena);
-    if (!line.p) {
-        const char *code = r->c.err.code ? r->c.err.code : "";
-        if (strcmp(code, "too-long") == 0 || strcmp(code, "truncated") == 0)
-            return refuse(r, 0, "eqx-line", "the line before the arrays does not end", e);
-        return cur_ok(&r->c, e);
-    }
+    uint64_t end = line_end(r->f);
+    struct str line = cur_str(&r->c, (size_t)end, &r->m->arena);
+    TRY(cur_ok(&r->c, e));
+    if (end == 0 || !begins_json((uint8_t)line.p[0]))
+        return refuse(
+            r, 0, "eqx-line",
+            "neither an array nor a line of JSON and arrays behind it, or a line too long", e);
+    cur_skip(&r->c, 1);
     if (!str_utf8(line, &where) || memchr(line.p, 0, line.n))
         return refuse(r, 0, "eqx-line", "the line before the arrays is no text", e);
     TRY(look(r, line, &cut, e));

@@ -8,10 +8,10 @@
 #define GROW_MAX_DEPTH 256
 
 /* Nodes come from the arena, or are the model's. Every tensor hangs in it once. Lists and tuples
- * count as keys "0", "1" ...; attributes (keys that are NODE_OPAQUE) and what is below a NODE_OPAQUE
- * are left out of a grown tree. A lone tensor "arr_0" may be the whole tree.
- * ST_CANNOT: name (it has too many parts, or is no path), name-prefix (one name is the path of
- * another), tree-depth. */
+ * count as keys "0", "1" ...; attributes (keys that are NODE_OPAQUE) and what is below a
+ * NODE_OPAQUE are left out of a grown tree. A lone tensor "arr_0" may be the whole tree. ST_CANNOT:
+ * name (it has too many parts, or is no path), name-prefix (one name is the path of another),
+ * tree-depth. */
 MUSTCHECK enum status grow_tree(const struct model *m, struct arena *a, const struct node **out,
                                 struct err *e);
 #endif

@@ -2,8 +2,12 @@
  * format/npy_array.h. Stored members are read in place, deflated ones as streams; sizes and sums
  * come from the central directory, which the zip reader has proved.
  *
+ * Haiku's users have a spelling of their own for {module: {parameter: array}}: MODULE//PARAMETER.
+ * Where every key is that, the names are MODULE.PARAMETER and the framework is Haiku's; a model of
+ * that framework whose names all have these two parts is written so.
+ *
  * Written: members stored, their data at multiples of 64; with --compress deflated. Keys are the
- * flat names. Ties have no spelling here: each name gets its own copy.
+ * flat names, or Haiku's. Ties have no spelling here: each name gets its own copy.
  * Source: numpy/lib/_npyio_impl.py.
  *
  * Refused beside what those refuse: npz-member (a folder, or a name without .npy), truncated,
@@ -184,6 +188,86 @@ static enum status add_member(struct model *m, const struct zip *z, const struct
     return npy_add(m, name, &h, dtype, index, f, x->header, e);
 }
 
+/* ---- Haiku's keys ---- */
+
+/* MODULE//PARAMETER, neither of them empty, and no more of '//' in it. */
+static bool haiku_key(struct str key, struct str *module, struct str *leaf)
+{
+    size_t at = str_find_str(key, STR("//"), 0);
+    *module = str_sub(key, 0, at);
+    *leaf = str_sub(key, at + 2, key.n);
+    return at > 0 && at + 2 < key.n && str_find(*leaf, '/', 0) == leaf->n;
+}
+
+static enum status read_haiku(struct model *m, struct err *e)
+{
+    struct str module, leaf;
+    for (size_t i = 0; i < m->n_tensors; i++)
+        if (!haiku_key(m->tensor[i].name, &module, &leaf))
+            return ST_OK;
+    for (size_t i = 0; i < m->n_tensors; i++) {
+        (void)haiku_key(m->tensor[i].name, &module, &leaf);
+        TRY(path_join(STR_NONE, module, &m->arena, &module, e));
+        TRY(path_join(module, leaf, &m->arena, &m->tensor[i].name, e));
+    }
+    if (m->n_tensors)
+        m->framework = STR("haiku");
+    return ST_OK;
+}
+
+/* The key of a name of two parts; .p == NULL when it has none that would be read as that name. */
+static enum status spell_haiku(struct str name, struct arena *a, struct str *out, struct err *e)
+{
+    struct path p;
+    struct str part, rest, module, leaf;
+    *out = STR_NONE;
+    TRY(path_parse(name, a, &p, e));
+    if (p.n != 2)
+        return ST_OK;
+    rest = p.seg[0].key;
+    while (str_split(&rest, '/', &part))
+        if (part.n == 0 || str_is(part, ".") || str_is(part, ".."))
+            return ST_OK;
+    if (str_is(p.seg[1].key, ".") || str_is(p.seg[1].key, ".."))
+        return ST_OK;
+    struct str key = arena_fmt(a, "%.*s//%.*s", STR_ARG(p.seg[0].key), STR_ARG(p.seg[1].key));
+    if (!key.p)
+        return err_nomem(e, name.n);
+    if (haiku_key(key, &module, &leaf) && key.n + 4 <= ZIP_NAME_MAX)
+        *out = key;
+    return ST_OK;
+}
+
+/* *keys: per tensor; NULL where the names stand as they are. ST_CANNOT when those would be read as
+ * Haiku's. */
+static enum status haiku_keys(const struct model *m, struct arena *a, struct str **keys,
+                              struct err *e)
+{
+    size_t n = m->n_tensors, n_like = 0;
+    struct str module, leaf;
+    *keys = NULL;
+    for (size_t i = 0; i < n; i++)
+        n_like += haiku_key(m->tensor[i].name, &module, &leaf);
+    if (n && n_like == n) {
+        (void)err_set(e, ST_CANNOT, "name",
+                      "an npz file whose names all hold '//' would be read as Haiku's modules");
+        err_in(e, m->tensor[0].name.p, m->tensor[0].name.n);
+        return ST_CANNOT;
+    }
+    if (!str_is(m->framework, "haiku"))
+        return ST_OK;
+    struct str *list = ARENA_ARRAY(a, struct str, n + 1);
+    if (!list)
+        return err_nomem(e, n * sizeof *list);
+    for (size_t i = 0; i < n; i++) {
+        TRY(spell_haiku(m->tensor[i].name, a, &list[i], e));
+        if (!list[i].p)
+            return ST_OK;
+    }
+    *keys = list;
+    return ST_OK;
+}
+
 static enum status read_file(struct source *s, const struct read_opt *opt, struct model *m,
                              struct err *e)
 {
@@ -200,6 +284,7 @@ static enum status read_file(struct source *s, const struct read_opt *opt, struc
             return st;
         }
     }
+    TRY(read_haiku(m, e));
     TRY(model_finish(m, e));
     return roles_by_name(m, e);
 }
@@ -209,6 +294,7 @@ static enum status read_file(struct source *s, const struct read_opt *opt, struc
 struct npz {
     struct zip_writer zip;
     struct buf header, name; /* of the tensor in turn, from mem */
+    struct str *key;         /* per tensor: Haiku's spelling; NULL: the names */
     size_t *member;          /* per tensor: index in zip */
     int id;
 };
@@ -245,11 +331,14 @@ static int fold(char ch)
     return ch >= 'A' && ch <= 'Z' ? ch + 32 : (uint8_t)ch;
 }
 
+struct keyed {
+    struct str key;
+    const struct tensor *t;
+};
 /* As zip readers compare that ignore case: equal names would be one member to them. */
 static int by_folded(const void *pa, const void *pb)
 {
-    struct str a = (*(const struct tensor *const *)pa)->name;
-    struct str b = (*(const struct tensor *const *)pb)->name;
+    struct str a = ((const struct keyed *)pa)->key, b = ((const struct keyed *)pb)->key;
     size_t n = a.n < b.n ? a.n : b.n;
     for (size_t i = 0; i < n; i++)
         if (fold(a.p[i]) != fold(b.p[i]))
@@ -257,23 +346,26 @@ static int by_folded(const void *pa, const void *pb)
     return a.n < b.n ? -1 : a.n > b.n;
 }
 
-static enum status check_names(const struct model *m, const struct tensor **list, struct err *e)
+/* keys: Haiku's spelling, or NULL. */
+static enum status check_names(const struct model *m, const struct str *keys, struct keyed *list,
+                               struct err *e)
 {
     for (size_t i = 0; i < m->n_tensors; i++) {
-        const struct tensor *t = list[i] = &m->tensor[i];
-        struct str part, rest = t->name;
-        bool ok = t->name.n + 4 <= ZIP_NAME_MAX && str_find(t->name, 0, 0) == t->name.n &&
-                  str_find(t->name, '\\', 0) == t->name.n && !str_starts(t->name, STR("/"));
+        const struct tensor *t = &m->tensor[i];
+        struct str key = keys ? keys[i] : t->name, part, rest = key;
+        bool ok = key.n + 4 <= ZIP_NAME_MAX && str_find(key, 0, 0) == key.n &&
+                  str_find(key, '\\', 0) == key.n && !str_starts(key, STR("/"));
         while (ok && str_split(&rest, '/', &part))
             ok = !str_is(part, ".") && !str_is(part, "..");
         if (!ok)
             return cannot_name(t, "an npz file cannot hold an array of this name", e);
+        list[i] = (struct keyed){key, t};
     }
     if (m->n_tensors)
         qsort(list, m->n_tensors, sizeof *list, by_folded);
     for (size_t i = 1; i < m->n_tensors; i++)
         if (by_folded(&list[i - 1], &list[i]) == 0)
-            return cannot_name(list[i], "two names differ in case alone, zip readers may not", e);
+            return cannot_name(list[i].t, "two names differ in case alone, zip readers may not", e);
     return ST_OK;
 }
 
@@ -282,10 +374,15 @@ static enum status check(const struct model *m, const struct write_opt *opt, str
     (void)opt;
     for (size_t i = 0; i < m->n_tensors; i++)
         TRY(npy_can(&m->tensor[i], e));
-    const struct tensor **list = mem_zalloc(m->n_tensors + 1, sizeof *list);
+    struct keyed *list = mem_zalloc(m->n_tensors + 1, sizeof *list);
     if (!list)
         return err_nomem(e, m->n_tensors * sizeof *list);
-    enum status st = check_names(m, list, e);
+    struct arena a = ARENA_INIT;
+    struct str *keys;
+    enum status st = haiku_keys(m, &a, &keys, e);
+    if (st == ST_OK)
+        st = check_names(m, keys, list, e);
+    arena_free(&a);
     mem_free(list);
     return st;
 }
@@ -309,11 +406,11 @@ static enum status header_of(const struct writer *w, uint32_t t, struct buf **ou
     return buf_ok(&x->header, e);
 }
 
-static enum status member_name(struct npz *x, const struct tensor *t, struct str *out,
-                               struct err *e)
+static enum status member_name(const struct writer *w, uint32_t t, struct str *out, struct err *e)
 {
+    struct npz *x = w->priv;
     buf_clear(&x->name);
-    buf_str(&x->name, t->name);
+    buf_str(&x->name, x->key ? x->key[t] : w->m->tensor[t].name);
     buf_z(&x->name, ".npy");
     TRY(buf_ok(&x->name, e));
     *out = buf_as_str(&x->name);
@@ -326,7 +423,7 @@ static enum status begin_stored(struct writer *w, struct npz *x, uint32_t t, str
     struct str name;
     struct buf *h;
     uint64_t data = 0, member = 0;
-    TRY(member_name(x, tensor, &name, e));
+    TRY(member_name(w, t, &name, e));
     TRY(header_of(w, t, &h, e));
     TRY(raw_bytes(tensor, h, &data, &member, e));
     TRY(zip_add(&x->zip, name, ZIP_STORED, member, &x->member[t], e));
@@ -364,6 +461,7 @@ static enum status begin(struct writer *w, struct err *e)
     x->member = ARENA_ARRAY(&w->arena, size_t, w->m->n_tensors + 1);
     if (!x->member)
         return err_nomem(e, w->m->n_tensors * sizeof *x->member);
+    TRY(haiku_keys(w->m, &w->arena, &x->key, e));
     zip_writer_init(&x->zip);
     w->priv = x;
     return fill(w, x, e);
@@ -380,7 +478,7 @@ static enum status around(struct writer *w, uint32_t t, int when, uint64_t at, s
         struct str name;
         uint64_t data = 0, member = 0;
         size_t stored = 0;
-        TRY(member_name(x, tensor, &name, e));
+        TRY(member_name(w, t, &name, e));
         TRY(header_of(w, t, &h, e));
         TRY(raw_bytes(tensor, h, &data, &member, e));
         x->zip.end = at;

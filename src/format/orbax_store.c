@@ -385,8 +385,11 @@ static enum status read_ocdbt(struct store *s, struct str folder, struct err *e)
     }
     TRY(open_path(s, last, &s->manifest, e));
     TRY(ocdbt_read(&o, s->manifest, &numbered, e));
-    return numbered ? err_set(e, ST_INPUT, "ocdbt-config", "a numbered manifest names another")
-                    : ST_OK;
+    if (!numbered)
+        return ST_OK;
+    (void)err_set(e, ST_INPUT, "ocdbt-config", "a numbered manifest names another");
+    err_at(e, file_path(s->manifest), 0);
+    return ST_INPUT;
 }
 
 static bool is_process(const struct dir_entry *x)
@@ -472,7 +475,14 @@ static enum status each_file(struct store *s, const struct buf *files, struct er
             continue;
         if (s->second && (str_ends(v[i].path, STR("/.zattrs")) || !owner(s, v[i].path, &rest)))
             continue; /* a file beside the arrays */
-        TRY(orbax_file(s->x, v[i].path, &k.b.file, e));
+        enum status st = orbax_file(s->x, v[i].path, &k.b.file, e);
+        if (st != ST_OK && e && e->code && strcmp(e->code, "path-escape") == 0) {
+            struct err why = *e; /* the path is a link: name it below its folder */
+            (void)err_set(e, st, why.code, "%s", why.reason);
+            err_file(e, dir_path(s->x->dir));
+            err_in(e, v[i].path.p, v[i].path.n);
+        }
+        TRY(st);
         k.b.bytes = file_size(k.b.file);
         k.decl = k.b.file;
         TRY(take_key(s, &k, e));

@@ -217,7 +217,7 @@ static enum status put_tensor(struct layout *x, const struct node *n, const stru
 }
 
 /* A number of the tree; false: it is none that an array could hold. */
-static bool number_bytes(const struct node *n, struct item *it, uint8_t out[16])
+static bool number_bytes(const struct node *n, struct item *it, uint8_t out[8])
 {
     uint64_t v = (uint64_t)n->i;
     it->n_bytes = 8;
@@ -239,18 +239,11 @@ static bool number_bytes(const struct node *n, struct item *it, uint8_t out[16])
         it->dtype = DT_F64;
         v = n->bits[0];
         break;
-    case NODE_COMPLEX:
-        it->dtype = DT_C128;
-        it->n_bytes = 16;
-        v = n->bits[0];
-        break;
     default:
-        return false;
+        return false; /* of complex numbers, too, Orbax knows arrays only */
     }
-    for (size_t i = 0; i < 8; i++) {
+    for (size_t i = 0; i < 8; i++)
         out[i] = (uint8_t)(v >> 8 * i);
-        out[8 + i] = (uint8_t)(n->bits[1] >> 8 * i);
-    }
     return true;
 }
 
@@ -259,7 +252,7 @@ static enum status put_leaf_node(struct layout *x, const struct node *n, const s
 {
     struct buf joined = BUF_INIT;
     struct item it = {.tensor = NO_TENSOR};
-    uint8_t raw[16];
+    uint8_t raw[8];
     for (size_t i = 0; i < depth; i++) {
         if (i)
             buf_u8(&joined, '.');
@@ -297,7 +290,7 @@ static enum status put_leaf_node(struct layout *x, const struct node *n, const s
     it.bytes = arena_str(x->a, raw, (size_t)it.n_bytes);
     it.n_bytes = 0; /* inline in the store */
     if (!it.bytes.p)
-        return err_nomem(e, 16);
+        return err_nomem(e, 8);
     put_leaf(x, key, number, depth, "scalar", NULL, true);
     return add_item(x, &it, e);
 }

@@ -6,7 +6,8 @@
  * groups in order, so with one group it is parameter i of the module that was optimised. That
  * module is taken to be the one state_dict of the file whose parameters fit in number and shapes;
  * where none or two fit, or several groups may have been made in any order, no parameter is
- * claimed. Newer torch may store the names (param_names), which settles it.
+ * claimed. Newer torch may store the names (param_names), which settles it. Distributed checkpoints
+ * key the state by names.
  */
 #include "base/mem.h"
 #include "format/pytorch.h"
@@ -50,6 +51,15 @@ static enum role moment_role(struct str leaf)
                                   : ROLE_OTHER;
 }
 
+/* The parameter in "state.PARAMETER.exp_avg", a key of an optimizer's state made flat. */
+static struct str flat_key(struct str key)
+{
+    struct str leaf = last_segment(key);
+    bool one =
+        str_starts(key, STR("state.")) && key.n > leaf.n + 7 && moment_role(leaf) != ROLE_OTHER;
+    return one ? str_sub(key, 6, key.n - leaf.n - 1) : STR_NONE;
+}
+
 static enum role module_role(const struct tensor *t, bool in_buffers)
 {
     struct str leaf = last_segment(t->name);
@@ -75,7 +85,7 @@ static enum role role_of(const struct model *m, const struct node *n)
     struct str leaf = last_segment(t->name);
     for (const struct node *up = n; up; up = up->parent) {
         struct str key = key_of(up);
-        if (up != n && is_optimizer(up))
+        if (up != n ? is_optimizer(up) : flat_key(key).p != NULL)
             return moment_role(leaf);
         if (one_of(key, ema))
             return ROLE_EMA;
@@ -248,6 +258,71 @@ static enum status one_optimizer(struct model *m, struct node *root, const struc
     return ST_OK;
 }
 
+/* ---- states by name ---- */
+
+/* Where a moment stands in an optimizer whose states bear their parameters' names: under
+ * OPTIMIZER.state.PARAMETER, or flat in OPTIMIZER. False: elsewhere. */
+static bool named_place(const struct node *n, const struct node **opt, struct str *param)
+{
+    const struct node *entry = n->parent, *state = entry ? entry->parent : NULL;
+    *param = flat_key(key_of(n));
+    *opt = entry;
+    if (param->p)
+        return true;
+    *param = entry ? key_of(entry) : STR_NONE;
+    *opt = state ? state->parent : NULL;
+    return param->p && *opt && str_is(key_of(state), "state") && is_optimizer(*opt);
+}
+
+static void candidate(const struct model *m, const struct tensor *t, struct str prefix,
+                      struct str dict, struct str param, int64_t *found, bool *two)
+{
+    char full[2048];
+    struct str part[] = {prefix, dict, param};
+    size_t n = 0;
+    for (int i = 0; i < 3; i++) {
+        if (part[i].n + n + 1 > sizeof full)
+            return;
+        if (n && part[i].n)
+            full[n++] = '.';
+        if (part[i].n)
+            memcpy(full + n, part[i].p, part[i].n);
+        n += part[i].n;
+    }
+    int64_t at = model_find(m, (struct str){full, n});
+    if (at < 0 || at == *found || !same_shape(&m->tensor[at], t) ||
+        (m->tensor[at].role != ROLE_PARAMETER && m->tensor[at].role != ROLE_BUFFER))
+        return;
+    *two = *found >= 0;
+    *found = at;
+}
+
+/* The parameter of that name in a dict beside the optimizer; where two have one, none is claimed.
+ */
+static void by_names(struct model *m, struct node *root)
+{
+    for (struct node *n = root; n; n = node_step(root, n)) {
+        struct tensor *t = n->kind == NODE_TENSOR ? &m->tensor[n->tensor] : NULL;
+        const struct node *opt;
+        struct str param;
+        if (!t || t->of >= 0 || (t->role != ROLE_MOMENT1 && t->role != ROLE_MOMENT2) ||
+            !named_place(n, &opt, &param) || !opt->parent)
+            continue;
+        /* OUTER.OPTIMIZER.state.PARAMETER.leaf */
+        size_t inner = key_of(opt).n + 7 + param.n + 1 + last_segment(t->name).n;
+        struct str outer =
+            t->name.n > inner + 1 ? str_sub(t->name, 0, t->name.n - inner - 1) : STR("");
+        int64_t found = -1;
+        bool two = false;
+        int left = 64;
+        candidate(m, t, outer, STR(""), param, &found, &two);
+        for (const struct node *d = opt->parent->child; d && left > 0; d = d->next, left--)
+            if (d != opt && d->kind == NODE_DICT)
+                candidate(m, t, outer, key_of(d), param, &found, &two);
+        t->of = two ? -1 : found;
+    }
+}
+
 /* An averaged copy belongs to the parameter of the same name in another dict of the file. */
 static void averaged(struct model *m)
 {
@@ -282,6 +357,8 @@ enum status pytorch_moments(struct model *m, struct node *root, struct err *e)
     for (struct node *n = root; n && st == ST_OK; n = node_step(root, n))
         if (is_optimizer(n))
             st = one_optimizer(m, root, n, seen, &stamp, &o);
+    if (st == ST_OK && root)
+        by_names(m, root);
     if (st == ST_OK)
         averaged(m);
     mem_free(seen);

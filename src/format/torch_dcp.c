@@ -447,6 +447,20 @@ static enum status read_hf(struct reading *r, struct err *e)
     return ST_OK;
 }
 
+static void warn_unused(const struct reading *r)
+{
+    const struct source *s = r->d.s;
+    size_t n = 0;
+    for (size_t i = 0; i < s->n_entries; i++) {
+        const struct open_file want = {.name = s->entry[i].name};
+        n += str_ends(want.name, STR(".distcp")) && s->entry[i].size > 0 &&
+             !(r->n_files && bsearch(&want, r->file, r->n_files, sizeof want, by_name));
+    }
+    if (n)
+        log_warn("%s: %zu .distcp files that .metadata does not name are left aside",
+                 file_path(r->d.decl), n);
+}
+
 static enum status read_folder(struct reading *r, struct err *e)
 {
     struct dcp *d = &r->d;
@@ -462,6 +476,7 @@ static enum status read_folder(struct reading *r, struct err *e)
     for (size_t i = 0; i < d->n_items; i++)
         TRY(d->item[i].is_tensor ? tensor(r, &d->item[i], e) : value(r, &d->item[i], e));
     TRY(dcp_tree(d, e));
+    warn_unused(r);
     return has(d->s, STR("meta.pt")) ? beside(d, e) : ST_OK;
 }
 

@@ -191,7 +191,8 @@ static enum status one(struct model *m, struct tensor *t, struct err *e)
     } else if (haiku_average(before) &&
                (str_is(last, "average") || str_is(last, "hidden") || str_is(last, "counter"))) {
         t->role = str_is(last, "counter") ? ROLE_COUNTER : ROLE_STATISTIC;
-    } else if (rest.p && among(first, random_state)) {
+    } else if ((rest.p && among(first, random_state)) ||
+               str_find_str(t->name, STR(".rngs."), 0) < t->name.n) {
         t->role = ROLE_RNG;
     } else if (rest.p && str_is(first, "cache")) {
         t->role = ROLE_CACHE;

@@ -16,7 +16,7 @@
  * in a checkpoint that is a tuple: N.N.mu.REST (nu, trace) with the tensor 0.REST: its moment;
  *            N.N.count: counter (any number of Ns above one, the first not 0)
  * ema        ema.*, ema_params.* (of: params.REST)
- * rng, cache rng.*, rngs.*; cache.*
+ * rng, cache rng.*, rngs.*, *.rngs.* (the streams of an NNX module); cache.*
  * parameter  everything else
  */
 #ifndef MODEL_ROLES_H

@@ -9,14 +9,20 @@ that Orbax itself never writes. Arrays are sharded over eight simulated devices 
 import os
 import pathlib
 import shutil
+import socket
+import subprocess
 import sys
 
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+PROCESS = os.environ.get("GEN_ORBAX_PROCESS")  # one of two, with half of the devices each
+os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={4 if PROCESS else 8}"
 os.environ["JAX_PLATFORMS"] = "cpu"
 if len(sys.argv) > 2:
     sys.path.insert(0, sys.argv[2])
 
 import jax  # noqa: E402
+
+if PROCESS:
+    jax.distributed.initialize(os.environ["GEN_ORBAX_ADDRESS"], 2, int(PROCESS))
 import jax.numpy as jnp  # noqa: E402
 import ml_dtypes  # noqa: E402
 import numpy as np  # noqa: E402
@@ -172,7 +178,44 @@ def save_current(out):
     with ocp.StandardCheckpointer() as c:
         c.save(path.absolute(), nnx.to_pure_dict(state))
     record(clean(path), numbered(nnx.to_pure_dict(state)))
+    save_processes(out)
     save_zarr(out)
+
+
+def of_two_processes():
+    rng = np.random.default_rng(9)
+    return {"both": rng.normal(size=(8, 6)).astype(np.float32),
+            "turned": rng.normal(size=(4, 8)).astype(np.float32),
+            "copied": rng.integers(0, 9, size=(3, 2)).astype(np.int32)}
+
+
+def one_of_two(folder):
+    mesh = Mesh(np.array(jax.devices()).reshape(4, 2), ("x", "y"))
+    spec = {"both": P("x", "y"), "turned": P("y", "x"), "copied": P()}
+    tree = {k: jax.make_array_from_callback(a.shape, NamedSharding(mesh, spec[k]),
+                                            lambda at, a=a: a[at])
+            for k, a in of_two_processes().items()}
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as c:
+        c.save(pathlib.Path(folder).absolute(), args=ocp.args.PyTreeSave(tree))
+
+
+def save_processes(out):
+    with socket.socket() as s:
+        s.bind(("localhost", 0))
+        address = f"localhost:{s.getsockname()[1]}"
+    path = out / "processes"
+    shutil.rmtree(path, ignore_errors=True)
+    two = [subprocess.Popen([sys.executable, __file__, str(path)],
+                            env=os.environ | {"GEN_ORBAX_PROCESS": str(i),
+                                              "GEN_ORBAX_ADDRESS": address}) for i in (0, 1)]
+    assert [p.wait() for p in two] == [0, 0]
+    record(clean(path), of_two_processes())
+    apart = out / "processes_unmerged"
+    shutil.rmtree(apart, ignore_errors=True)
+    shutil.copytree(path, apart)
+    (apart / "manifest.ocdbt").unlink()
+    shutil.rmtree(apart / "d")
+    record(apart, of_two_processes())
 
 
 def numbered(tree):
@@ -263,6 +306,9 @@ def save_old(out):
 
 def main(folder):
     out = pathlib.Path(folder)
+    if PROCESS:
+        one_of_two(folder)
+        return
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     if len(sys.argv) > 2:

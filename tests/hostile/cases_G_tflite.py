@@ -104,7 +104,7 @@ case("GT08-outside-good", "m.tflite", 0, args=ARGS, expect_tensors={"w": b"outsi
 bad("GT09-nul", "bad-name", model(name=b"w\0x")[0])
 bad("GT09-utf8", "bad-name", model(name=b"w\xff")[0])
 bad("GT09-shared-name", "bad-name", model(name=b"n" * 4000, share=3000)[0])
-bad("GT10-sparse", None, model(extra_tensor={6: 4})[0])
+bad("GT10-broken", "flat-table", model(extra_tensor={6: 4})[0])
 # one table under many references: numbered apart, in linear time
 case("GT11-shared", "m.tflite", 0, args=ARGS, expect_warn="names-twice", build=model(share=2000)[0])
 bad("GT11-many", "too-many-tensors", model(share=1200000, buffer=0)[0])

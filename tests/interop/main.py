@@ -5,6 +5,7 @@ RESULTS.md (versions, counts) beside itself when every suite ran. Exit 1 on a fa
 """
 
 import importlib
+import importlib.metadata
 import os
 import pathlib
 import sys
@@ -22,20 +23,30 @@ SUITES = (
     "ids",
     "random_nets",
     "onnx_models",
+    "tflite_models",
+    "pypi",
     "tf_checkpoints",
     "haiku_eqx",
+    "orbax_files",
+    "gguf_package",
+    "keras_files",
 )
 PACKAGES = (
     "torchvision",
     "transformers",
     "onnx",
     "onnxruntime",
+    "ai_edge_litert",
     "tensorflow",
     "tf_keras",
+    "keras",
+    "h5py",
     "haiku",
     "optax",
     "equinox",
     "joblib",
+    "orbax.checkpoint",
+    "gguf",
 )
 
 
@@ -55,6 +66,7 @@ def versions():
             found.append((name, importlib.import_module(name).__version__))
         except ImportError:
             found.append((name, "not installed"))
+    found.append(("gguf", importlib.metadata.version("gguf")))
     import formats
     found.append(("old torch", formats.old_version() or "not installed"))
     return found

@@ -92,6 +92,8 @@ def role_of(path):
         return "train"
     if first in ("ema", "ema_params", "rng", "rngs", "cache") and "." in path:
         return "train"
+    if ".rngs." in path:
+        return "train"
     if last in ("running_mean", "running_var", "moving_mean", "moving_variance") or first == "batch_stats":
         return "statistic"
     return "parameter"

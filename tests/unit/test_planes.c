@@ -177,9 +177,50 @@ static void damaged(void **state)
     free(sd);
 }
 
+/* A chunk's frames are checked together: a bit changed in any plane's data is noticed. */
+static void damaged_planes(void **state)
+{
+    (void)state;
+    const size_t n = 40000;
+    uint8_t *p = malloc(n), *q = malloc(n), *z = malloc(planes_bound(n));
+    void *se = aligned_alloc(64, planes_encode_scratch());
+    void *sd = aligned_alloc(64, (planes_decode_scratch() + 63) / 64 * 64);
+    struct err e;
+    for (int k = 0; k < PLANES_N; k++)
+        for (int how = 0; how < 3; how++) {
+            size_t size[PLANES_MAX], at = 0;
+            unsigned w = planes_info((enum planes_kind)k)->width;
+            fill(p, n, how);
+            assert_int_equal(
+                planes_encode((enum planes_kind)k, p, n, z, planes_bound(n), se, size, &e), ST_OK);
+            for (unsigned i = 0; i < w; at += size[i++])
+                for (int flip = 0; flip < 20; flip++) {
+                    size_t bit = at * 8 + rnd() % (size[i] * 8);
+                    if (flip == 0) /* of the checksum */
+                        bit = (at + size[i]) * 8 - 1;
+                    z[bit / 8] ^= (uint8_t)(1 << bit % 8);
+                    enum status st = planes_decode((enum planes_kind)k, z, size, q, n, sd, &e);
+                    if (flip == 0)
+                        assert_int_equal(st, ST_INPUT);
+                    if (st == ST_OK)
+                        assert_memory_equal(p, q, n); /* an unused bit */
+                    else
+                        assert_string_equal(e.code, "zstd-frame");
+                    z[bit / 8] ^= (uint8_t)(1 << bit % 8);
+                }
+            assert_int_equal(planes_decode((enum planes_kind)k, z, size, q, n, sd, &e), ST_OK);
+        }
+    free(p);
+    free(q);
+    free(z);
+    free(se);
+    free(sd);
+}
+
 int main(void)
 {
     const struct CMUnitTest t[] = {cmocka_unit_test(by_hand), cmocka_unit_test(variants_agree),
-                                   cmocka_unit_test(round_trip), cmocka_unit_test(damaged)};
+                                   cmocka_unit_test(round_trip), cmocka_unit_test(damaged),
+                                   cmocka_unit_test(damaged_planes)};
     return cmocka_run_group_tests(t, NULL, NULL);
 }

@@ -182,12 +182,11 @@ static void shards(void **state)
     in_shards("tests/golden/torch/views.pt");
 }
 
-static void moments_know_their_parameter(void **state)
+static void moments_of(const char *path)
 {
     struct model m;
     size_t moments = 0;
-    (void)state;
-    open_model("tests/golden/torch/adam.pt", &m);
+    open_model(path, &m);
     for (size_t i = 0; i < m.n_tensors; i++) {
         const struct tensor *t = &m.tensor[i];
         if (t->role != ROLE_MOMENT1 && t->role != ROLE_MOMENT2)
@@ -198,6 +197,38 @@ static void moments_know_their_parameter(void **state)
         assert_int_equal(m.tensor[t->of].n_dims, t->n_dims);
     }
     assert_true(moments > 0);
+    model_free(&m);
+}
+
+static void moments_know_their_parameter(void **state)
+{
+    (void)state;
+    moments_of("tests/golden/torch/adam.pt");
+    moments_of("tests/golden/torch/lightning.ckpt");
+}
+
+/* A trainer's checkpoint: the weights under state_dict, everything else as data beside them. */
+static void lightning(void **state)
+{
+    struct model m;
+    (void)state;
+    golden_check("tests/golden/torch/lightning.ckpt", "pytorch");
+    truncate_every("tests/golden/torch/lightning.ckpt", "pytorch", NULL);
+    again("tests/golden/torch/lightning.ckpt");
+    open_model("tests/golden/torch/lightning.ckpt", &m);
+    const struct node *hyper = node_get(m.tree, STR("hyper_parameters"));
+    assert_non_null(hyper);
+    assert_int_equal(node_get(hyper, STR("lr"))->kind, NODE_FLOAT);
+    assert_int_equal(node_get(hyper, STR("sizes"))->kind, NODE_TUPLE);
+    assert_int_equal(node_get(m.tree, STR("optimizer_states"))->n_children, 1);
+    assert_int_equal(node_get(m.tree, STR("lr_schedulers"))->n_children, 1);
+    for (size_t i = 0; i < m.n_tensors; i++) {
+        const struct tensor *t = &m.tensor[i];
+        bool moment = t->role == ROLE_MOMENT1 || t->role == ROLE_MOMENT2;
+        assert_true(!moment || t->of >= 0);
+        if (t->of >= 0)
+            assert_true(str_starts(m.tensor[t->of].name, STR("state_dict.model.")));
+    }
     model_free(&m);
 }
 
@@ -214,8 +245,11 @@ static int drop_folder(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(goldens), cmocka_unit_test(truncation),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(goldens),
+                                       cmocka_unit_test(truncation),
                                        cmocka_unit_test(moments_know_their_parameter),
-                                       cmocka_unit_test(round_trip), cmocka_unit_test(shards)};
+                                       cmocka_unit_test(lightning),
+                                       cmocka_unit_test(round_trip),
+                                       cmocka_unit_test(shards)};
     return cmocka_run_group_tests(tests, make_folder, drop_folder);
 }
