@@ -30,8 +30,10 @@ SUITES = (
     "orbax_files",
     "gguf_package",
     "keras_files",
+    "torch_files",
 )
 PACKAGES = (
+    "pytorch_lightning",
     "torchvision",
     "transformers",
     "onnx",
