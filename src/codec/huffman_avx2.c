@@ -98,6 +98,7 @@ INLINE bool too_long(__m256i bits)
 }
 INLINE void keep(struct groups *g, size_t at, __m256i code, __m256i bits)
 {
+    // cppcheck-suppress ctuuninitvar; it is what fills them
     _mm256_storeu_si256((__m256i *)(void *)(g->code + at), code);
     _mm256_storeu_si256((__m256i *)(void *)(g->bits + at), bits);
 }

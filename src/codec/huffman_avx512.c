@@ -97,6 +97,7 @@ INLINE bool too_long(__m512i bits)
 }
 INLINE void keep(struct groups *g, size_t at, __m512i code, __m512i bits)
 {
+    // cppcheck-suppress ctuuninitvar; it is what fills them
     _mm512_storeu_si512(g->code + at, code);
     _mm512_storeu_si512(g->bits + at, bits);
 }
