@@ -30,8 +30,11 @@ SUITES = (
     "keras_files",
     "orbax_files",
     "gguf_package",
+    "keras_files",
+    "torch_files",
 )
 PACKAGES = (
+    "pytorch_lightning",
     "torchvision",
     "transformers",
     "onnx",
