@@ -60,7 +60,7 @@ static int bid(const struct source *s)
     bool self = one && found.item[0].n == 0;
     arena_free(&a);
     if (self || (one && has(s, STEP_METADATA)))
-        return 95;
+        return 98; /* its files are no sets of their own */
     return one ? 60 : st == ST_OK && found.temporary ? 40 : 0;
 }
 
