@@ -479,7 +479,7 @@ enum status orbax_tree(struct orbax_item *x, struct err *e)
         if (!x->arrays.v[i].used)
             log_warn("%s: array '%.*s' is in the store but not in the tree: left aside",
                      dir_path(x->dir), STR_ARG(x->arrays.v[i].name));
-    x->m->framework = flax_is_nnx(x->m) ? STR("nnx") : STR("flax");
     TRY(model_finish(x->m, e));
+    x->m->framework = flax_is_nnx(x->m) ? STR("nnx") : STR("flax");
     return roles_by_name(x->m, e);
 }

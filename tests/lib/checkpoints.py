@@ -117,7 +117,7 @@ def read_safetensors(blob):
         dtype, data = SAFETENSORS[t["dtype"]], blob[8 + n + lo:8 + n + hi]
         if dtype == "float4_e2m1fn":
             data = unpack_nibbles(data)
-        if dtype.startswith("float6"):
+        if dtype.startswith("float6_"):
             data = unpack_sixes(data)
         out[name] = Entry(name, dtype, tuple(t["shape"]), data, role_of(name),
                           (lo, hi) if hi > lo else None)

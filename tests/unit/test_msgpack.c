@@ -182,6 +182,29 @@ static void chunks(void **state)
     model_free(&m);
 }
 
+static void frameworks(void **state)
+{
+    (void)state;
+    static const char *const t[][2] = {{"tests/golden/flax/nnx_pure.msgpack", "nnx"},
+                                       {"tests/golden/flax/variables.msgpack", "flax"},
+                                       {"tests/golden/flax/train_state.msgpack", "flax"},
+                                       {"tests/golden/flax/checkpoint_3", "flax"},
+                                       {"tests/golden/orbax/nnx_state", "nnx"},
+                                       {"tests/golden/orbax/nnx_pure", "nnx"},
+                                       {"tests/golden/orbax/standard", "flax"}};
+    for (size_t i = 0; i < sizeof t / sizeof *t; i++) {
+        struct model m;
+        struct err e;
+        struct read_opt opt = {0};
+        const struct format *found;
+        model_init(&m);
+        assert_int_equal(format_open(t[i][0], NULL, &opt, &m, &found, &e), ST_OK);
+        assert_true(str_is(m.framework, t[i][1]));
+        model_free(&m);
+    }
+    golden_check("tests/golden/flax/checkpoint_3", "msgpack");
+}
+
 /* Values are free as long as they take room in the file, too. */
 static void many(void **state)
 {
@@ -342,9 +365,11 @@ static int teardown(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(goldens),        cmocka_unit_test(truncation), cmocka_unit_test(refused),
-        cmocka_unit_test(refused_arrays), cmocka_unit_test(chunks),     cmocka_unit_test(many),
-        cmocka_unit_test(depth),          cmocka_unit_test(roles),      cmocka_unit_test(scalars),
+        cmocka_unit_test(goldens), cmocka_unit_test(truncation),
+        cmocka_unit_test(refused), cmocka_unit_test(refused_arrays),
+        cmocka_unit_test(chunks),  cmocka_unit_test(frameworks),
+        cmocka_unit_test(many),    cmocka_unit_test(depth),
+        cmocka_unit_test(roles),   cmocka_unit_test(scalars),
         cmocka_unit_test(writer),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
