@@ -532,7 +532,8 @@ bool flax_is_nnx(const struct model *m)
     bool any = false;
     for (size_t i = 0; i < m->n_tensors; i++) {
         any = true;
-        if (!str_ends(m->tensor[i].name, STR(".value")))
+        struct str name = m->tensor[i].name;
+        if (!str_ends(name, STR(".value")) && !str_ends(name, STR(".raw_value")))
             return false;
     }
     return any;

@@ -384,7 +384,7 @@ static enum status end(struct writer *w, struct err *e)
 const struct format savedmodel_format = {
     .name = "savedmodel",
     .title = "TensorFlow SavedModel: variables, graph carried along",
-    .suffix = {".savedmodel", "saved_model.pb", NULL},
+    .suffix = {".savedmodel", NULL},
     .reads = true,
     .writes = true,
     .dir_target = true,

@@ -20,11 +20,13 @@ export PYTHONDONTWRITEBYTECODE=1 PYTHONHASHSEED=0
 "$1" gen_numpy.py numpy
 "$1" gen_flax.py flax
 "$1" gen_tensorflow.py tensorflow
+"$1" gen_equinox.py equinox
 "$1" gen_haiku.py haiku
 "$1" gen_haiku_old.py haiku-old
 # Folders made by `pip install --target` for that Python. OLD_JAX: jax 0.4.13, dm-haiku 0.0.10, optax
 # 0.1.5, equinox 0.10.11, numpy 1.24, joblib 1.2; OLD_JOBLIB: joblib 1.1.
 if [ -n "${OLD_JAX:-}" ]; then
+    PYTHONPATH=$OLD_JAX "$1" gen_equinox.py equinox-0.10
     PYTHONPATH=$OLD_JAX "$1" gen_haiku.py haiku-0.0.10
 fi
 if [ -n "${OLD_JAX:-}" ] && [ -n "${OLD_JOBLIB:-}" ]; then
@@ -42,7 +44,7 @@ fi
 if [ -n "${ONNX_PYTHON:-}" ]; then
     "$ONNX_PYTHON" gen_onnx.py onnx-1.13
 fi
-for maker in keras tf-keras h5py; do
+for maker in keras tf-keras h5py h5py-refused; do
     "$1" gen_keras.py "$maker" "$maker"
 done
 "$1" gen_gguf.py gguf

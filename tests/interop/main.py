@@ -29,6 +29,7 @@ SUITES = (
     "haiku_eqx",
     "orbax_files",
     "gguf_package",
+    "keras_files",
 )
 PACKAGES = (
     "torchvision",
@@ -38,6 +39,8 @@ PACKAGES = (
     "ai_edge_litert",
     "tensorflow",
     "tf_keras",
+    "keras",
+    "h5py",
     "haiku",
     "optax",
     "equinox",

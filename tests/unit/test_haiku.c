@@ -2,6 +2,8 @@
  * truncation, refusals by name, roles of optimizer states, and files that hold more than memory. */
 #include "tests/lib/eager.h"
 #include "tests/lib/golden.h"
+#include "tests/lib/put.h"
+#include "tests/lib/toy.h"
 #include "tests/unit/truncate.h"
 
 static const struct {
@@ -31,6 +33,8 @@ static void truncation(void **state)
     (void)state;
     for (size_t k = 0; k < N_SETS; k++) {
         size_t n;
+        if (strcmp(sets[k].folder, "tests/golden/haiku-0.0.10") == 0)
+            continue; /* cut like those of today's versions */
         char **list = golden_list(sets[k].folder, sets[k].suffix, &n);
         for (size_t i = 0; i < n; i++)
             truncate_every(list[i], "haiku", NULL);
@@ -203,6 +207,119 @@ static void larger_than_memory(void **state)
     model_free(&m);
 }
 
+static void write_and_open(const struct format *f, struct model *m, const char *path,
+                           struct model *back)
+{
+    struct err e = {0};
+    struct write_opt wo = {0};
+    struct read_opt ro = {0};
+    const struct format *found;
+    const uint8_t *data[16];
+    assert_true(m->n_tensors <= 16);
+    for (size_t i = 0; i < m->n_tensors; i++)
+        data[i] = m->tensor[i].alias_of < 0 ? m->storage[m->tensor[i].storage].mem : NULL;
+    assert_int_equal(f->check(m, &wo, &e), ST_OK);
+    assert_int_equal(put_model(f, m, data, &wo, path, &e), ST_OK);
+    model_init(back);
+    if (format_open(path, f, &ro, back, &found, &e) != ST_OK)
+        fail_msg("%s: %s", f->name, e.reason);
+}
+
+static void same(const struct model *m, const struct model *back)
+{
+    assert_int_equal(m->n_tensors, back->n_tensors);
+    for (size_t i = 0; i < m->n_tensors; i++) {
+        struct err e;
+        size_t n, k;
+        int64_t at = model_find(back, m->tensor[i].name);
+        if (at < 0)
+            fail_msg("no %.*s", STR_ARG(m->tensor[i].name));
+        uint8_t *a = eager_read(m, i, &n, &e), *b = eager_read(back, (size_t)at, &k, &e);
+        assert_non_null(a);
+        assert_non_null(b);
+        assert_int_equal(n, k);
+        assert_memory_equal(a, b, n);
+        free(a);
+        free(b);
+        assert_int_equal(m->tensor[i].alias_of >= 0, back->tensor[at].alias_of >= 0);
+    }
+}
+
+/* What is written is read as it was; names make dicts, ties stay ties. */
+static void writing(void **state)
+{
+    (void)state;
+    const struct format *f = format_find(STR("haiku"));
+    struct model m, back;
+    model_init(&m);
+    toy_add(&m, "mlp/~/linear_0.w", 1, 2, 3, -1);
+    toy_add(&m, "mlp/~/linear_0.b", 7, 3, -1);
+    toy_add(&m, "dot\\.ted.a.b.c", 9, 1, 1, 1, 1, 5, -1);
+    toy_counter(&m, "state.count", 4);
+    toy_add(&m, "empty.w", 0, 0, 3, -1);
+    toy_done(&m);
+    write_and_open(f, &m, temp, &back);
+    same(&m, &back);
+    assert_int_equal(back.tree->n_children, 4);
+    model_free(&back);
+    model_free(&m);
+    /* one name is another's path */
+    struct err e;
+    struct write_opt wo = {0};
+    model_init(&m);
+    toy_add(&m, "a", 1, 2, -1);
+    toy_add(&m, "a.b", 1, 2, -1);
+    toy_done(&m);
+    assert_int_equal(f->check(&m, &wo, &e), ST_CANNOT);
+    assert_string_equal(e.code, "name-prefix");
+    model_free(&m);
+    model_init(&m);
+    toy_add(&m, "a", 1, 2, -1);
+    toy_done(&m);
+    m.tensor[0].dtype = DT_F8_E4M3FN;
+    assert_int_equal(f->check(&m, &wo, &e), ST_CANNOT);
+    assert_string_equal(e.code, "dtype");
+    model_free(&m);
+}
+
+/* npz as Haiku's users write it. */
+static void npz(void **state)
+{
+    (void)state;
+    const struct format *f = format_find(STR("npz"));
+    char path[] = "/tmp/nnferry-haiku-XXXXXX.npz";
+    int fd = mkstemps(path, 4);
+    struct model m, back;
+    struct err e;
+    struct write_opt wo = {0};
+    assert_true(fd >= 0);
+    close(fd);
+    for (int k = 0; k < 2; k++) {
+        model_init(&m);
+        toy_add(&m, "mlp/~/linear_0.w", 1, 2, 3, -1);
+        toy_add(&m, k ? "deep.er.w" : "a\\.b.w", 7, 3, -1);
+        toy_done(&m);
+        m.framework = STR("haiku");
+        write_and_open(f, &m, path, &back);
+        same(&m, &back);
+        assert_int_equal(str_is(back.framework, "haiku"), !k); /* only two parts are its own */
+        size_t n;
+        uint8_t *p = get_file(path, &n);
+        assert_int_equal(memmem(p, n, "mlp/~/linear_0//w.npy", 21) != NULL, !k);
+        free(p);
+        model_free(&back);
+        model_free(&m);
+    }
+    /* names that would be read as others */
+    model_init(&m);
+    toy_add(&m, "a//w", 1, 2, -1);
+    toy_done(&m);
+    assert_int_equal(f->check(&m, &wo, &e), ST_CANNOT);
+    assert_string_equal(e.code, "name");
+    model_free(&m);
+    unlink(path);
+}
+
 static int setup(void **state)
 {
     (void)state;
@@ -220,7 +337,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(goldens), cmocka_unit_test(truncation),         cmocka_unit_test(refused),
-        cmocka_unit_test(roles),   cmocka_unit_test(larger_than_memory),
+        cmocka_unit_test(roles),   cmocka_unit_test(larger_than_memory), cmocka_unit_test(writing),
+        cmocka_unit_test(npz),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

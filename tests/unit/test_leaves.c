@@ -1,0 +1,195 @@
+/* --like with a skeleton that has no names: which tensor becomes which leaf, and what is asked. */
+#include "convert/map.h"
+#include "tests/lib/put.h"
+#include "tests/lib/toy.h"
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+/* after the above */
+#include <cmocka.h>
+
+static char temp[] = "/tmp/nnferry-leaves-XXXXXX.eqx";
+
+/* A skeleton: linear(2 -> 3), a rate, linear(3 -> 3), linear(3 -> 3), a flag. */
+static void skeleton(struct model *out)
+{
+    static const struct {
+        const char *name;
+        int a, b;
+    } leaf[] = {{"0", 3, 2}, {"1", 3, 0}, {"2", 0, 0}, {"3", 3, 3},
+                {"4", 3, 0}, {"5", 3, 3}, {"6", 3, 0}};
+    struct model m;
+    struct err e = {0};
+    struct write_opt wo = {0};
+    struct read_opt ro = {0};
+    const struct format *f = format_find(STR("equinox")), *found;
+    const uint8_t *data[8];
+    model_init(&m);
+    for (size_t i = 0; i < 7; i++) {
+        uint64_t dim[2] = {(uint64_t)leaf[i].a, (uint64_t)leaf[i].b};
+        toy_tensor(&m, leaf[i].name, 100 + (double)i, dim, leaf[i].b ? 2 : leaf[i].a ? 1 : 0);
+    }
+    toy_done(&m);
+    assert_int_equal(model_meta_add(&m, STR("equinox.hyperparameters"), STR("{\"n\": 3}"), &e),
+                     ST_OK);
+    for (size_t i = 0; i < 7; i++)
+        data[i] = m.storage[m.tensor[i].storage].mem;
+    assert_int_equal(put_model(f, &m, data, &wo, temp, &e), ST_OK);
+    model_free(&m);
+    model_init(out);
+    assert_int_equal(format_open(temp, f, &ro, out, &found, &e), ST_OK);
+}
+
+struct job {
+    struct model src, like;
+    struct plan p;
+    struct buf rules;
+    struct err e;
+};
+
+static enum status plan(struct job *j, const char *rules)
+{
+    struct map_opt o = {.like = &j->like, .rules = str_from(rules), .rules_path = "rules"};
+    plan_init(&j->p, &j->src);
+    return map_plan(&j->p, &o, format_find(STR("equinox")), 0, &j->rules, &j->e);
+}
+
+static void start(struct job *j, const char *const *name, bool is_torch)
+{
+    static const uint64_t dim[6][2] = {{3, 2}, {3, 0}, {3, 3}, {3, 0}, {3, 3}, {3, 0}};
+    memset(j, 0, sizeof *j);
+    skeleton(&j->like);
+    model_init(&j->src);
+    for (size_t i = 0; i < 6; i++)
+        toy_tensor(&j->src, name[i], 10 * (double)i, dim[i], dim[i][1] ? 2 : 1);
+    toy_done(&j->src);
+    j->src.format = is_torch ? "pytorch" : "safetensors";
+}
+
+static void done(struct job *j)
+{
+    plan_free(&j->p);
+    model_free(&j->src);
+    model_free(&j->like);
+    buf_free(&j->rules);
+}
+
+/* leaf -> first value of what it is made from */
+static void leaf_is(const struct job *j, const char *leaf, double first)
+{
+    uint64_t n;
+    int64_t at = toy_find(&j->p.dst, leaf);
+    double *v = toy_values(&j->p, (size_t)at, &n);
+    assert_true(v[0] == first);
+    free(v);
+}
+
+static void in_order(void **state)
+{
+    (void)state;
+    static const char *const name[] = {"c.w", "c.b", "b.w", "b.b", "a.w", "a.b"};
+    struct job j;
+    start(&j, name, true);
+    assert_int_equal(plan(&j, ""), ST_OK);
+    assert_int_equal(j.p.dst.n_tensors, 7);
+    leaf_is(&j, "0", 0);
+    leaf_is(&j, "1", 10);
+    leaf_is(&j, "2", 102); /* the skeleton's own number */
+    leaf_is(&j, "3", 20);
+    leaf_is(&j, "6", 50);
+    assert_int_equal(j.p.dst.n_meta, 1);
+    assert_true(str_is(j.p.dst.meta[0].value, "{\"n\": 3}"));
+    assert_true(str_is(j.p.dst.framework, "equinox"));
+    done(&j);
+}
+
+static void by_numbers(void **state)
+{
+    (void)state;
+    /* in the alphabet's order, which is no definition's: 10 stands before 9 */
+    static const char *const name[] = {"l.1.a", "l.1.b", "l.10.a", "l.10.b", "l.9.a", "l.9.b"};
+    struct job j;
+    start(&j, name, false);
+    assert_int_equal(plan(&j, ""), ST_OK);
+    leaf_is(&j, "0", 0);
+    leaf_is(&j, "1", 10);
+    leaf_is(&j, "3", 40); /* l.9 */
+    leaf_is(&j, "4", 50);
+    leaf_is(&j, "5", 20); /* l.10 */
+    leaf_is(&j, "6", 30);
+    done(&j);
+}
+
+static void asked(void **state)
+{
+    (void)state;
+    static const char *const name[] = {"a.w", "a.x", "b.w", "b.x", "c.w", "c.x"};
+    struct job j;
+    start(&j, name, false);
+    assert_int_equal(plan(&j, ""), ST_CANNOT);
+    assert_string_equal(j.e.code, "map-ambiguous");
+    struct str said = buf_as_str(&j.rules);
+    assert_true(str_find_str(said, STR("\"b.w\" -> ?"), 0) < said.n);
+    assert_true(str_find_str(said, STR("b.w: [3,3] float32; one of leaves 3, 5"), 0) < said.n);
+    assert_true(str_find_str(said, STR("\"a.w\" -> ?"), 0) ==
+                said.n); /* the only one of its shape */
+    done(&j);
+    start(&j, name, false);
+    assert_int_equal(plan(&j, "# nnferry-map 1\n\"b.w\" -> \"5\"\n\"a.x\" -> \"1\"\n"
+                              "\"b.x\" -> \"6\"\n"),
+                     ST_OK);
+    leaf_is(&j, "5", 20);
+    leaf_is(&j, "3", 40);
+    leaf_is(&j, "6", 30);
+    leaf_is(&j, "4", 50);
+    done(&j);
+    start(&j, name, false);
+    assert_int_equal(plan(&j, "# nnferry-map 1\n\"b.w\" -> \"1\"\n"), ST_CANNOT);
+    assert_string_equal(j.e.code, "map-pair");
+    done(&j);
+    start(&j, name, false);
+    assert_int_equal(plan(&j, "# nnferry-map 1\n\"b.w\" -> \"9\"\n"), ST_CANNOT);
+    assert_string_equal(j.e.code, "map-pair");
+    done(&j);
+}
+
+static void types(void **state)
+{
+    (void)state;
+    static const char *const name[] = {"c.w", "c.b", "b.w", "b.b", "a.w", "a.b"};
+    static const char *const dtype[] = {"float64", NULL};
+    struct job j;
+    start(&j, name, true);
+    struct map_opt o = {.like = &j.like, .dtype = dtype};
+    plan_init(&j.p, &j.src);
+    assert_int_equal(map_plan(&j.p, &o, format_find(STR("equinox")), 0, &j.rules, &j.e), ST_CANNOT);
+    assert_string_equal(j.e.code, "like-dtype");
+    done(&j);
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    int fd = mkstemps(temp, 4);
+    return fd < 0 ? -1 : close(fd);
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    return unlink(temp);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(in_order),
+        cmocka_unit_test(by_numbers),
+        cmocka_unit_test(asked),
+        cmocka_unit_test(types),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
