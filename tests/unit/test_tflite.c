@@ -309,7 +309,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(goldens),       cmocka_unit_test(truncation), cmocka_unit_test(refused),
-        cmocka_unit_test(shared_tables), cmocka_unit_test(names),
+        cmocka_unit_test(shared_tables), cmocka_unit_test(names),      cmocka_unit_test(scanned),
     };
     int fd = mkstemp(temp);
     if (fd < 0)
