@@ -98,7 +98,6 @@ INLINE bool too_long(__m256i bits)
 }
 INLINE void keep(struct groups *g, size_t at, __m256i code, __m256i bits)
 {
-    // cppcheck-suppress ctuuninitvar; it is what fills them
     _mm256_storeu_si256((__m256i *)(void *)(g->code + at), code);
     _mm256_storeu_si256((__m256i *)(void *)(g->bits + at), bits);
 }
@@ -111,7 +110,7 @@ INLINE __m256i eights(const struct quads *q)
 INLINE void put_batch(struct huf_bits *b, const struct table t[3], const uint8_t *p, int n,
                       unsigned most)
 {
-    struct groups g;
+    struct groups g = {0};
     struct quads q[2] = {quads(t, p, n), quads(t, p + 32, n)};
     __m256i e[2] = {eights(&q[0]), eights(&q[1])};
     if (most >= 16) {

@@ -97,7 +97,6 @@ INLINE bool too_long(__m512i bits)
 }
 INLINE void keep(struct groups *g, size_t at, __m512i code, __m512i bits)
 {
-    // cppcheck-suppress ctuuninitvar; it is what fills them
     _mm512_storeu_si512(g->code + at, code);
     _mm512_storeu_si512(g->bits + at, bits);
 }
@@ -106,7 +105,7 @@ INLINE void keep(struct groups *g, size_t at, __m512i code, __m512i bits)
 INLINE void put_batch(struct huf_bits *b, const struct table t[3], const uint8_t *p, int quarters,
                       unsigned most)
 {
-    struct groups g;
+    struct groups g = {0};
     struct quads q[2] = {quads(t, p, quarters), quads(t, p + 64, quarters)};
     struct pair e[2] = {eights(&q[0]), eights(&q[1])};
     if (most >= 16) {
