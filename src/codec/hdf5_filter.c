@@ -118,21 +118,21 @@ static enum status inflate_all(const uint8_t *p, size_t n, uint8_t *to, size_t r
 {
     struct unzip *z;
     uint8_t extra = 0, *more = &extra;
-    size_t room = raw, one = 1;
+    size_t space = raw, one = 1;
     bool whole = false;
     TRY(unzip_open(false, &z, e));
     enum status st = ST_OK;
-    for (size_t before = n + room + 1; st == ST_OK && !whole && n + room < before;) {
-        before = n + room;
-        st = unzip_step(z, &p, &n, &to, &room, &whole, e);
+    for (size_t before = n + space + 1; st == ST_OK && !whole && n + space < before;) {
+        before = n + space;
+        st = unzip_step(z, &p, &n, &to, &space, &whole, e);
     }
-    if (st == ST_OK && !whole && room == 0) /* the stream's end, or a byte too many */
+    if (st == ST_OK && !whole && space == 0) /* the stream's end, or a byte too many */
         st = unzip_step(z, &p, &n, &more, &one, &whole, e);
     unzip_close(z);
     TRY(st);
     if (one == 0)
         return bad(e, "hdf5-chunk-size", "a chunk inflates to more than its size");
-    if (!whole || room)
+    if (!whole || space)
         return bad(e, "hdf5-chunk-size", "a chunk inflates to less than its size");
     return n ? bad(e, "hdf5-chunk-size", "bytes stand behind a chunk's stream") : ST_OK;
 }

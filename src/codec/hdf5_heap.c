@@ -233,7 +233,7 @@ static enum status indirect(struct hdf5 *h, const struct fractal *f, const struc
                             struct buf *todo, struct err *e)
 {
     struct h5_block b;
-    unsigned direct = p->rows < f->max_direct_rows ? p->rows : f->max_direct_rows;
+    unsigned n_direct = p->rows < f->max_direct_rows ? p->rows : f->max_direct_rows;
     size_t n = 5u + h->off_n + f->off_n + (size_t)p->rows * f->width * h->off_n;
     TRY(h5_load(h, p->addr, n + 4, &b, e));
     enum status st = h5_begins(&b, "FHIB", 0, e);
@@ -248,8 +248,7 @@ static enum status indirect(struct hdf5 *h, const struct fractal *f, const struc
             st = h5_fail(h, p->addr, e, "hdf5-heap", "a heap too large to be");
         for (unsigned k = 0; st == ST_OK && k < f->width; k++) {
             struct part q = {.addr = h5_addr(h, &b.c), .lo = lo, .n = size};
-            if (row >=
-                direct) { /* rows of a block of this size: log2(size / (start * width)) + 1 */
+            if (row >= n_direct) { /* its rows: log2(size / (start * width)) + 1 */
                 uint64_t first = f->start * f->width;
                 q.rows =
                     size < first || first == 0
@@ -278,11 +277,10 @@ static enum status direct(struct hdf5 *h, const struct fractal *f, const struct 
     TRY(h5_load(h, p->addr, p->n, &s.block, e));
     enum status st = h5_begins(&s.block, "FHDB", 0, e);
     if (st == ST_OK && f->summed) {
-        uint32_t want;
         if (s.block.n < head + 4) {
             st = h5_fail(h, p->addr, e, "hdf5-heap", "a block of %zu bytes", s.block.n);
         } else {
-            want = (uint32_t)h5_uint_at(s.block.p + head, 4);
+            uint32_t want = (uint32_t)h5_uint_at(s.block.p + head, 4);
             memset(s.block.p + head, 0, 4);
             if (h5_lookup3(s.block.p, s.block.n) != want)
                 st =
