@@ -110,7 +110,7 @@ INLINE __m256i eights(const struct quads *q)
 INLINE void put_batch(struct huf_bits *b, const struct table t[3], const uint8_t *p, int n,
                       unsigned most)
 {
-    struct groups g;
+    struct groups g = {0};
     struct quads q[2] = {quads(t, p, n), quads(t, p + 32, n)};
     __m256i e[2] = {eights(&q[0]), eights(&q[1])};
     if (most >= 16) {

@@ -105,7 +105,7 @@ INLINE void keep(struct groups *g, size_t at, __m512i code, __m512i bits)
 INLINE void put_batch(struct huf_bits *b, const struct table t[3], const uint8_t *p, int quarters,
                       unsigned most)
 {
-    struct groups g;
+    struct groups g = {0};
     struct quads q[2] = {quads(t, p, quarters), quads(t, p + 64, quarters)};
     struct pair e[2] = {eights(&q[0]), eights(&q[1])};
     if (most >= 16) {

@@ -24,7 +24,7 @@ static void sort(uint32_t *v, unsigned n)
 static void tree(const uint32_t *leaf, unsigned n, uint8_t *len)
 {
     uint32_t weight[256];
-    uint16_t up_leaf[256], up[256];
+    uint16_t up_leaf[256] = {0}, up[256] = {0};
     uint8_t depth[256];
     unsigned l = 0, k = 0, made = 0;
     for (; made < n - 1; made++) {
@@ -197,7 +197,7 @@ static void put_weights(struct bits *b, const uint8_t *w, unsigned n, const unsi
                         unsigned log)
 {
     unsigned size = 1u << log, first[WEIGHTS], at = 0, state[2] = {0, 0};
-    uint8_t cell[1 << FSE_MAX], place[1 << FSE_MAX];
+    uint8_t cell[1 << FSE_MAX] = {0}, place[1 << FSE_MAX];
     for (unsigned s = 0; s < WEIGHTS; s++)
         for (unsigned i = 0; i < share[s]; i++) {
             cell[at] = (uint8_t)s;

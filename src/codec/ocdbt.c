@@ -151,6 +151,16 @@ static enum status inflate_body(struct file *f, uint64_t at, const uint8_t *src,
     return st;
 }
 
+static bool sum_differs(const uint8_t *p, size_t n, uint32_t want)
+{
+#ifdef NNFERRY_FUZZ
+    (void)p, (void)n, (void)want;
+    return false; /* what no fuzzer guesses */
+#else
+    return crc32c_update(0, p, n) != want;
+#endif
+}
+
 /* The body of the envelope that fills [off, off + len) of f. */
 static enum status open_envelope(struct file *f, uint64_t off, uint64_t len, uint32_t magic,
                                  uint64_t limit, struct buf *body, struct err *e)
@@ -178,7 +188,7 @@ static enum status open_envelope(struct file *f, uint64_t off, uint64_t len, uin
     } else if (total != len) {
         st = bad(f, off + 4, e, total > len ? "truncated" : "ocdbt-length",
                  "the length in the node is not that of its place");
-    } else if (crc32c_update(0, p, (size_t)len - 4) != crc) {
+    } else if (sum_differs(p, (size_t)len - 4, (uint32_t)crc)) {
         st = bad(f, off + len - 4, e, "ocdbt-crc", "CRC-32C does not match");
     } else if (!varint(&c, &version) || version != 0) {
         st = bad(f, off + 12, e, "ocdbt-version", "not version 0 of the format");

@@ -68,7 +68,7 @@ bool zarr_hex(struct str text, size_t bytes, uint64_t *out)
     if (text.n != 2 + 2 * bytes || bytes > 8 || !str_starts(text, STR("0x")))
         return false;
     for (size_t i = 2; i < text.n; i++) {
-        int c = text.p[i];
+        int c = (unsigned char)text.p[i];
         int v = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
         if (v < 0)
             return false;

@@ -581,14 +581,17 @@ static enum status not_twice(struct mapping *m, struct err *e)
  * then leaf by leaf. */
 static enum status to_leaves(struct mapping *m, struct err *e)
 {
-    struct map_opt own = *m->o;
-    const struct model *like = own.like;
-    const char *to = own.to ? own.to : "equinox";
-    own.like = NULL;
-    m->o = &own;
+    struct map_opt *own = ARENA_ARRAY(m->tmp, struct map_opt, 1);
+    const struct model *like = m->o->like;
+    const char *to = m->o->to ? m->o->to : "equinox";
+    if (!own)
+        return err_nomem(e, sizeof *own);
+    *own = *m->o;
+    own->like = NULL;
+    m->o = own;
     TRY(recognise(m, e));
-    m->to = own.to ? named(to, e) : framework_find(str_from(to));
-    if (own.to && !m->to)
+    m->to = own->to ? named(to, e) : framework_find(str_from(to));
+    if (own->to && !m->to)
         return ST_USAGE;
     if (m->from && m->to && m->from != m->to)
         TRY(across(m, e));

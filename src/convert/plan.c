@@ -453,7 +453,8 @@ static enum status prove_size(const struct plan *p, uint64_t max_output, struct 
         const struct tensor *d = &p->dst.tensor[i];
         if (dtype_is_block(d->dtype) &&
             (d->n_dims == 0 || d->dim[d->n_dims - 1u] % dtype_info(d->dtype)->block_elems != 0))
-            return block_cut(p, i, "block-shape", d->dtype, "do not fill the rows", e);
+            return block_cut(p, i, "block-shape", d->dtype,
+                             "do not fill the rows: ask for another --dtype, float32 unpacks", e);
         if (d->alias_of < 0 && (!tensor_bytes(d, &n) || !add_u64(out, n, &out)))
             out = UINT64_MAX;
     }

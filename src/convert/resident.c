@@ -59,7 +59,7 @@ static enum status rows_of(const struct storage *s, uint64_t t, struct rows *r, 
 static void run_at(const struct tile_grid *g, const struct rows *r, uint64_t i, uint64_t *array,
                    uint64_t *box)
 {
-    uint64_t a_step = g->elem_bytes, b_step = g->elem_bytes;
+    uint64_t a_step = g->elem_bytes, b_step = a_step;
     *array = *box = 0;
     for (size_t d = g->n_dims; d-- > 0;) {
         uint64_t x = 0;

@@ -8,7 +8,7 @@
 #include <string.h>
 
 #define BID_SET 50                       /* a file this sure is a weight set, not an attachment */
-#define BID_WHOLE 90                     /* a folder this sure has no weight sets but itself */
+#define BID_WHOLE 98                     /* a folder this sure has no weight sets but itself */
 #define KEEP_BYTES ((uint64_t)256 << 10) /* smaller attachments are read at once, and closed */
 
 enum use { USE_OTHER, USE_SET, USE_MEMBER, USE_INDEX };

@@ -71,7 +71,8 @@ static enum status finish_header(const struct model *m, struct layout *x, const 
     buf_bytes(&x->header, keys->p, keys->n);
     for (size_t i = 0; i < x->n; i++)
         put_entry(m, &x->item[i], &x->header);
-    buf_fill(&x->header, 0, (alignment - x->header.n % alignment) % alignment);
+    if (x->n) /* without tensors the file ends here, as ggml's tokenizer files do */
+        buf_fill(&x->header, 0, (alignment - x->header.n % alignment) % alignment);
     return buf_ok(&x->header, e);
 }
 
@@ -117,7 +118,7 @@ enum status gguf_begin_file(struct writer *w, struct err *e)
 {
     struct layout x = {0};
     uint64_t size;
-    int id;
+    int id = -1;
     enum status st = lay_out(w->m, &w->arena, &x, e);
     if (st == ST_OK && !add_u64(x.header.n, x.data_bytes, &size))
         st = err_set(e, ST_CANNOT, "too-large", "the file passes 2^64 bytes");

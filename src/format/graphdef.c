@@ -195,8 +195,7 @@ static enum status add_const(struct reader *r, const struct tf_node *n, const st
     }
     if (r->m->n_tensors == TENSORS_MAX)
         (void)proto_fail(field, "too-many-tensors", "more than %u tensors", TENSORS_MAX);
-    else if (!prod_u64(v->shape.dim, v->shape.n, &elems) || elems > UINT64_MAX / 32 ||
-             tensor_set_shape(r->m, &t, v->shape.dim, v->shape.n, NULL) != ST_OK)
+    else if (!tf_elems(v->shape.dim, v->shape.n, &elems) || elems > UINT64_MAX / 32)
         (void)proto_fail(field, "shape-overflow", "the product of the shape is too large");
     TRY(cur_ok(field->c, e));
     TRY(place(r, field, v, type.dtype, elems, &t.storage, &repeat, e));

@@ -112,7 +112,7 @@ static struct names *list_of(const struct reader *r, const struct node *group, b
     *n = 0;
     while (lo + *n < all && v[lo + *n].group == group && v[lo + *n].layers == layers)
         ++*n;
-    return v + lo;
+    return *n ? v + lo : v;
 }
 
 static enum status bad(const struct reader *r, const struct names *l, struct str name,

@@ -22,7 +22,8 @@ struct flax_leaves {
  * be NULL. */
 enum status flax_tree(struct model *m, struct file *f, const struct flax_leaves *leaves,
                       struct err *e);
-/* A dump of an nnx.State: every leaf is the `value` of a Variable. */
+/* A dump of an nnx.State (every leaf is the `value` of a Variable), or of its pure dict (a mean
+ * stands beside its scale). After model_finish. */
 bool flax_is_nnx(const struct model *m);
 enum status flax_read(struct source *s, const struct read_opt *opt, struct model *m, struct err *e);
 /* A tree whose keys, joined, are the tensors' names: the model's own, or one made of the names. */

@@ -527,15 +527,29 @@ enum status flax_tree(struct model *m, struct file *f, const struct flax_leaves 
     return st;
 }
 
+/* In Linen mean and var stand in a collection of their own. */
+static bool mean_beside_scale(const struct model *m, struct str name)
+{
+    struct buf scale = BUF_INIT;
+    if (!str_ends(name, STR(".mean")) || str_starts(name, STR("batch_stats.")))
+        return false;
+    buf_str(&scale, str_sub(name, 0, name.n - 4));
+    buf_z(&scale, "scale");
+    bool found = !scale.failed && model_find(m, buf_as_str(&scale)) >= 0;
+    buf_free(&scale);
+    return found;
+}
+
 bool flax_is_nnx(const struct model *m)
 {
-    bool any = false;
+    bool variables = m->n_tensors > 0, beside = false;
     for (size_t i = 0; i < m->n_tensors; i++) {
-        any = true;
-        if (!str_ends(m->tensor[i].name, STR(".value")))
-            return false;
+        struct str name = m->tensor[i].name;
+        variables =
+            variables && (str_ends(name, STR(".value")) || str_ends(name, STR(".raw_value")));
+        beside = beside || mean_beside_scale(m, name);
     }
-    return any;
+    return variables || beside;
 }
 
 enum status flax_read(struct source *s, const struct read_opt *opt, struct model *m, struct err *e)
@@ -546,7 +560,7 @@ enum status flax_read(struct source *s, const struct read_opt *opt, struct model
     m->format = "msgpack";
     TRY(model_own_file(m, f, e));
     TRY(flax_tree(m, f, NULL, e));
-    m->framework = flax_is_nnx(m) ? STR("nnx") : STR("flax");
     TRY(model_finish(m, e));
+    m->framework = flax_is_nnx(m) ? STR("nnx") : STR("flax");
     return roles_by_name(m, e);
 }

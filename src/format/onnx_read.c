@@ -127,19 +127,20 @@ static enum status add_edit(struct reader *r, const struct onnx_item *it, struct
 
 static enum status note_sparse(struct reader *r, const struct onnx_item *it, struct err *e)
 {
-    struct sparse *last = (struct sparse *)(void *)(r->sparse.p + r->sparse.n), s;
+    size_t n = r->sparse.n / sizeof(struct sparse);
+    struct sparse *last = n ? (struct sparse *)(void *)r->sparse.p + (n - 1) : NULL;
     struct tensor *t = &r->m->tensor[r->m->n_tensors - 1];
     struct buf dims = BUF_INIT;
-    if (r->sparse.n == 0 || (--last)->sparse_at != it->sparse_at) {
+    if (!last || last->sparse_at != it->sparse_at) {
         uint64_t *shape = ARENA_ARRAY(r->a, uint64_t, it->n_shape + 1);
         if (!shape)
             return err_nomem(e, it->n_shape * sizeof *shape);
         for (size_t d = 0; d < it->n_shape; d++)
             shape[d] = it->shape[d];
-        s = (struct sparse){it->sparse_at, SIZE_MAX, SIZE_MAX, shape, it->n_shape};
+        struct sparse s = {it->sparse_at, SIZE_MAX, SIZE_MAX, shape, it->n_shape};
         buf_bytes(&r->sparse, &s, sizeof s);
         TRY(buf_ok(&r->sparse, e));
-        last = (struct sparse *)(void *)(r->sparse.p + r->sparse.n) - 1;
+        last = (struct sparse *)(void *)r->sparse.p + n;
     }
     *(it->part == 1 ? &last->values : &last->indices) = r->m->n_tensors - 1;
     for (size_t d = 0; d < it->n_shape; d++)

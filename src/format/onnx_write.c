@@ -263,7 +263,7 @@ static const struct attachment *find_graph(const struct model *m)
     return NULL;
 }
 
-static enum status choose_graph(const struct model *m, struct layout *x, struct arena *a,
+static enum status choose_graph(const struct model *m, bool tell, struct layout *x, struct arena *a,
                                 struct err *e)
 {
     bool misfit = false;
@@ -280,8 +280,9 @@ static enum status choose_graph(const struct model *m, struct layout *x, struct 
                 *e = why;
             return st;
         }
-        log_warn("graph-left-out: " ONNX_GRAPH " has other tensors than the model: "
-                 "initializers alone are written");
+        if (tell)
+            log_warn("graph-left-out: " ONNX_GRAPH " has other tensors than the model: "
+                     "initializers alone are written");
         close_graph(x);
         x->graph = NULL;
     }
@@ -391,11 +392,11 @@ static enum status make_heads(struct layout *x, struct err *e)
     return ST_OK;
 }
 
-static enum status lay_out(const struct model *m, const struct write_opt *opt, struct arena *a,
-                           struct layout *x, struct err *e)
+static enum status lay_out(const struct model *m, const struct write_opt *opt, bool tell,
+                           struct arena *a, struct layout *x, struct err *e)
 {
     x->folder = opt->max_shard_size > 0;
-    TRY(choose_graph(m, x, a, e));
+    TRY(choose_graph(m, tell, x, a, e));
     if (x->folder)
         TRY(place_external(opt, x, a, e));
     TRY(make_heads(x, e));
@@ -461,7 +462,7 @@ enum status onnx_check(const struct model *m, const struct write_opt *opt, struc
         return err_set(e, ST_CANNOT, "too-many-tensors", "more than %u tensors", ONNX_MAX_TENSORS);
     for (size_t i = 0; i < m->n_tensors; i++)
         TRY(check_tensor(&m->tensor[i], e));
-    enum status st = lay_out(m, opt, &a, &x, e);
+    enum status st = lay_out(m, opt, true, &a, &x, e);
     if (st == ST_OK && x.folder)
         st = check_attachments(m, &x, &a, e);
     layout_free(&x);
@@ -507,7 +508,7 @@ static enum status write_model(struct writer *w, struct layout *x, struct err *e
 enum status onnx_begin(struct writer *w, struct err *e)
 {
     struct layout x = {0};
-    enum status st = lay_out(w->m, &w->opt, &w->arena, &x, e);
+    enum status st = lay_out(w->m, &w->opt, false, &w->arena, &x, e);
     if (st == ST_OK)
         st = write_model(w, &x, e);
     layout_free(&x);

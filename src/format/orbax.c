@@ -10,7 +10,7 @@
  *     checkpoint           old: msgpack as Flax writes it, leaves may be PLACEHOLDER://NAME
  *     _sharding            where the arrays lay; not needed
  *   NAME is the keys joined with '.'. Arrays in several chunks come back whole.
- *   Tags: "nnx" when every leaf is the `value` of a Variable, else "flax".
+ *   Tags: "nnx" for a dump of an nnx.State or of its pure dict (format/msgpack.h), else "flax".
  *
  * Written: one item, an OCDBT store of one data file with raw zarr v2 arrays of one chunk each,
  * _METADATA, _strings.json, array_metadatas for PRNG keys, _CHECKPOINT_METADATA: what
@@ -60,7 +60,7 @@ static int bid(const struct source *s)
     bool self = one && found.item[0].n == 0;
     arena_free(&a);
     if (self || (one && has(s, STEP_METADATA)))
-        return 95;
+        return 98; /* its files are no sets of their own */
     return one ? 60 : st == ST_OK && found.temporary ? 40 : 0;
 }
 

@@ -385,8 +385,11 @@ static enum status read_ocdbt(struct store *s, struct str folder, struct err *e)
     }
     TRY(open_path(s, last, &s->manifest, e));
     TRY(ocdbt_read(&o, s->manifest, &numbered, e));
-    return numbered ? err_set(e, ST_INPUT, "ocdbt-config", "a numbered manifest names another")
-                    : ST_OK;
+    if (!numbered)
+        return ST_OK;
+    (void)err_set(e, ST_INPUT, "ocdbt-config", "a numbered manifest names another");
+    err_at(e, file_path(s->manifest), 0);
+    return ST_INPUT;
 }
 
 static bool is_process(const struct dir_entry *x)

@@ -12,20 +12,19 @@
 #define MAX_VALUES ((size_t)1 << 24) /* in a JSON file */
 #define MAX_DEPTH 200                /* keys of a leaf */
 
-struct leaf { /* of the item, while the tree grows */
-    struct node *node;
-    struct orbax_array *array;
-};
 struct slot { /* a child by its parent and key */
     struct node *parent, *child;
 };
 struct tree {
     struct orbax_item *x;
-    struct file *file; /* _METADATA */
-    struct json_value *strings;
+    struct file *file;   /* _METADATA */
+    struct str_of *text; /* of _strings.json, by name */
+    size_t n_texts;
     struct slot *slot;
     size_t cap, used;
-    struct buf leaves; /* struct leaf */
+};
+struct str_of {
+    struct str name, text;
 };
 
 static enum status refuse(const struct tree *t, uint64_t at, struct str name, struct err *e,
@@ -111,6 +110,29 @@ static enum status child_of(struct tree *t, struct node *parent, struct str key,
     return ST_OK;
 }
 
+/* ---- texts ---- */
+
+static int by_name(const void *a, const void *b)
+{
+    return str_cmp(((const struct str_of *)a)->name, ((const struct str_of *)b)->name);
+}
+
+static enum status read_texts(struct tree *t, struct err *e)
+{
+    struct json_value *root;
+    struct file *f;
+    TRY(read_json(t->x, "_strings.json", &f, &root, e));
+    t->text = ARENA_ARRAY(t->x->tmp, struct str_of, root->n + 1);
+    if (!t->text)
+        return err_nomem(e, root->n * sizeof *t->text);
+    for (const struct json_value *v = root->child; v; v = v->next)
+        if (v->kind == JSON_STRING)
+            t->text[t->n_texts++] = (struct str_of){v->key, v->text};
+    if (t->n_texts)
+        qsort(t->text, t->n_texts, sizeof *t->text, by_name);
+    return ST_OK;
+}
+
 /* ---- one leaf of _METADATA ---- */
 
 /* Lists are sorted by number and lose their keys when all is there; until then they are dicts that
@@ -160,8 +182,7 @@ static enum status leaf_value(struct tree *t, struct node *n, struct str name,
                               const struct json_value *meta, struct err *e)
 {
     const struct json_value *type = json_get(meta, "value_type");
-    const struct json_value *text;
-    struct leaf leaf = {n, NULL};
+    struct orbax_array *array;
     if (!type || type->kind != JSON_STRING)
         return refuse(t, n->offset, name, e, "orbax-metadata", "a leaf without a kind");
     if (leads_out(name))
@@ -180,32 +201,30 @@ static enum status leaf_value(struct tree *t, struct node *n, struct str name,
         return ST_OK;
     }
     if (str_is(type->text, "string")) {
-        struct buf z = BUF_INIT;
-        buf_str(&z, name);
-        buf_u8(&z, 0);
-        text = z.failed ? NULL : json_get(t->strings, (const char *)z.p);
-        buf_free(&z);
-        if (!text || text->kind != JSON_STRING)
+        struct str_of want = {name, STR_NONE};
+        const struct str_of *found =
+            t->n_texts ? bsearch(&want, t->text, t->n_texts, sizeof want, by_name) : NULL;
+        if (!found)
             return refuse(t, n->offset, name, e, "orbax-missing", "no text in _strings.json");
         n->kind = NODE_STR;
-        n->text = arena_str(&t->x->m->arena, text->text.p, text->text.n);
-        return n->text.p ? ST_OK : err_nomem(e, text->text.n);
+        n->text = arena_str(&t->x->m->arena, found->text.p, found->text.n);
+        return n->text.p ? ST_OK : err_nomem(e, found->text.n);
     }
-    leaf.array = orbax_array_named(&t->x->arrays, name);
-    if (!leaf.array)
+    array = orbax_array_named(&t->x->arrays, name);
+    if (!array)
         return refuse(t, n->offset, name, e, "orbax-missing", "the store has no such array");
-    if (leaf.array->used)
+    if (array->used)
         return refuse(t, n->offset, name, e, "orbax-tree", "two leaves are one array");
-    leaf.array->used = true;
+    array->used = true;
     if (str_is(type->text, "scalar")) {
         bool is_number;
-        TRY(orbax_number(t->x, leaf.array, n, &is_number, e));
+        TRY(orbax_number(t->x, array, n, &is_number, e));
         if (is_number)
             return ST_OK;
         n->text = STR(FLAX_SCALAR_MARK);
     }
     n->kind = NODE_TENSOR;
-    n->tensor = (uint32_t)(leaf.array - t->x->arrays.v);
+    n->tensor = (uint32_t)(array - t->x->arrays.v);
     return ST_OK;
 }
 
@@ -372,8 +391,9 @@ static enum status from_names(struct tree *t, struct err *e)
 
 /* ---- PRNG keys ---- */
 
-/* array_metadatas/process_N says which arrays are keys, and of which kind. */
-static enum status mark_keys(struct tree *t, const struct json_value *root, struct err *e)
+/* array_metadatas/process_N says which arrays are keys, and of which kind. leaf: by array. */
+static enum status mark_keys(struct tree *t, const struct json_value *root, struct node **leaf,
+                             struct err *e)
 {
     const struct json_value *all = json_get(root, "array_metadatas");
     for (const struct json_value *v = all ? all->child : NULL; v; v = v->next) {
@@ -382,15 +402,15 @@ static enum status mark_keys(struct tree *t, const struct json_value *root, stru
         const struct json_value *kind = json_get(json_get(one, "ext_metadata"), "random_key_impl");
         if (!kind || kind->kind != JSON_STRING || !name || name->kind != JSON_STRING)
             continue;
-        const struct leaf *leaf = (const struct leaf *)(const void *)t->leaves.p;
-        for (size_t i = 0; i < t->leaves.n / sizeof *leaf; i++)
-            if (str_eq(leaf[i].array->name, name->text)) {
-                struct str text =
-                    arena_fmt(&t->x->m->arena, ORBAX_KEY_MARK "%.*s", STR_ARG(kind->text));
-                if (!text.p)
-                    return err_nomem(e, 64);
-                leaf[i].node->text = text;
-            }
+        const struct orbax_array *a = orbax_array_named(&t->x->arrays, name->text);
+        struct node *n = a ? leaf[a - t->x->arrays.v] : NULL;
+        bool numbers =
+            a && a->z.n_dims && (str_is(a->z.dtype, "<u4") || str_is(a->z.dtype, "uint32"));
+        if (!n || !numbers)
+            continue;
+        n->text = arena_fmt(&t->x->m->arena, ORBAX_KEY_MARK "%.*s", STR_ARG(kind->text));
+        if (!n->text.p)
+            return err_nomem(e, 64);
     }
     return ST_OK;
 }
@@ -401,19 +421,14 @@ static enum status find_keys(struct tree *t, struct err *e)
     struct dir *d;
     struct node *root = t->x->m->tree;
     size_t n;
-    if (!root || !orbax_has(t->x, "array_metadatas"))
+    if (!orbax_has(t->x, "array_metadatas"))
         return ST_OK;
-    for (struct node *k = root; k; k = node_step(root, k)) {
-        struct leaf leaf = {k, NULL};
-        if (k->kind != NODE_TENSOR)
-            continue;
-        leaf.array = &t->x->arrays.v[k->tensor];
-        const struct zarr *z = &leaf.array->z;
-        if (z->n_dims && (str_is(z->dtype, "<u4") || str_is(z->dtype, "uint32"))) {
-            buf_bytes(&t->leaves, &leaf, sizeof leaf);
-            TRY(buf_ok(&t->leaves, e));
-        }
-    }
+    struct node **leaf = ARENA_ARRAY(t->x->tmp, struct node *, t->x->arrays.n + 1);
+    if (!leaf)
+        return err_nomem(e, t->x->arrays.n * sizeof *leaf);
+    for (struct node *k = root; k; k = node_step(root, k))
+        if (k->kind == NODE_TENSOR)
+            leaf[k->tensor] = k;
     TRY(dir_sub(t->x->dir, STR("array_metadatas"), &d, e));
     enum status st = dir_list(d, t->x->tmp, &entry, &n, e);
     dir_close(d);
@@ -427,7 +442,7 @@ static enum status find_keys(struct tree *t, struct err *e)
         if (entry[i].is_dir || !str_starts(entry[i].name, STR("process_")))
             continue;
         TRY(read_json(t->x, path.p, &f, &json, e));
-        TRY(mark_keys(t, json, e));
+        TRY(mark_keys(t, json, leaf, e));
     }
     return ST_OK;
 }
@@ -436,11 +451,10 @@ static enum status grow(struct tree *t, struct err *e)
 {
     struct orbax_item *x = t->x;
     struct json_value *root;
-    struct file *strings;
     if (orbax_has(x, "_METADATA")) {
         TRY(read_json(x, "_METADATA", &t->file, &root, e));
         if (orbax_has(x, "_strings.json"))
-            TRY(read_json(x, "_strings.json", &strings, &t->strings, e));
+            TRY(read_texts(t, e));
         x->m->tree = node_new(&x->m->arena, NODE_DICT);
         if (!x->m->tree)
             return err_nomem(e, sizeof *x->m->tree);
@@ -460,14 +474,12 @@ static enum status grow(struct tree *t, struct err *e)
 enum status orbax_tree(struct orbax_item *x, struct err *e)
 {
     struct tree t = {.x = x};
-    enum status st = grow(&t, e);
-    buf_free(&t.leaves);
-    TRY(st);
+    TRY(grow(&t, e));
     for (size_t i = 0; i < x->arrays.n; i++)
         if (!x->arrays.v[i].used)
             log_warn("%s: array '%.*s' is in the store but not in the tree: left aside",
                      dir_path(x->dir), STR_ARG(x->arrays.v[i].name));
-    x->m->framework = flax_is_nnx(x->m) ? STR("nnx") : STR("flax");
     TRY(model_finish(x->m, e));
+    x->m->framework = flax_is_nnx(x->m) ? STR("nnx") : STR("flax");
     return roles_by_name(x->m, e);
 }

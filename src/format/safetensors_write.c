@@ -3,6 +3,7 @@
  * --max-shard-size the target is a folder of shards with an index. See safetensors.c.
  */
 #include "base/checked.h"
+#include "base/log.h"
 #include "codec/json.h"
 #include "format/attach.h"
 #include "format/hf_index.h"
@@ -158,6 +159,12 @@ static enum status write_metadata(const struct model *m, struct json_w *w, struc
             (void)err_set(e, ST_CANNOT, "metadata", "safetensors metadata must be UTF-8");
             err_in(e, kv->key.p, kv->key.n);
             return ST_CANNOT;
+        }
+        if (model_find(m, kv->key) < 0 && model_find(m, kv->value) >= 0) {
+            log_warn("metadata-left-out: '%.*s': readers would take it for a tie to the tensor of "
+                     "that name",
+                     STR_ARG(kv->key));
+            continue;
         }
         list[n++] = *kv;
     }

@@ -92,10 +92,14 @@ static enum status attach(struct dir *dir, struct str name, struct model *m, str
     return ST_OK;
 }
 
-static bool there(struct dir *dir, const char *name, struct model *m)
+static enum status look(struct dir *dir, const char *name, struct model *m, bool *there,
+                        struct err *e)
 {
     struct str path = arena_fmt(&m->arena, "%s/%s", dir_path(dir), name);
-    return path.p && path_kind(path.p) == PATH_FILE;
+    if (!path.p)
+        return err_nomem(e, strlen(name));
+    *there = path_kind(path.p) == PATH_FILE;
+    return ST_OK;
 }
 
 static bool leaves(struct str name)
@@ -112,12 +116,14 @@ static enum status attach_all(struct dir *dir, struct file *pb, const struct buf
 {
     const struct str *name = (const struct str *)(const void *)assets->p;
     struct attachment *at;
+    bool there = false;
     TRY(model_attach(m, &at, e));
     *at = (struct attachment){.name = STR(PB),
                               .media_type = STR("application/x-protobuf"),
                               .file = pb,
                               .n_bytes = file_size(pb)};
-    if (there(dir, "keras_metadata.pb", m))
+    TRY(look(dir, "keras_metadata.pb", m, &there, e));
+    if (there)
         TRY(attach(dir, STR("keras_metadata.pb"), m, e));
     for (size_t i = 0; i < assets->n / sizeof *name; i++) {
         struct str full = arena_fmt(&m->arena, "assets/%.*s", STR_ARG(name[i]));
@@ -145,7 +151,9 @@ static enum status read_fingerprint(struct dir *dir, struct model *m, struct err
     struct proto x;
     struct json_w w;
     struct file *f;
-    if (!there(dir, "fingerprint.pb", m))
+    bool there = false;
+    TRY(look(dir, "fingerprint.pb", m, &there, e));
+    if (!there)
         return ST_OK;
     TRY(dir_file(dir, STR("fingerprint.pb"), &f, e));
     cur_file(&c, f, 0, file_size(f));
@@ -173,12 +181,14 @@ static enum status read_folder(struct dir *dir, struct file *pb, const struct re
                                struct model *m, struct buf *assets, struct err *e)
 {
     struct file *index;
+    bool there = false;
     TRY(read_graph(pb, opt, m, assets, e));
     if (!opt->weights_only) {
         TRY(attach_all(dir, pb, assets, m, e));
         TRY(read_fingerprint(dir, m, e));
     }
-    if (!there(dir, STEM ".index", m)) {
+    TRY(look(dir, STEM ".index", m, &there, e));
+    if (!there) {
         log_warn("%s: the graph has no variables", file_path(pb));
         return model_finish(m, e);
     }
@@ -384,7 +394,7 @@ static enum status end(struct writer *w, struct err *e)
 const struct format savedmodel_format = {
     .name = "savedmodel",
     .title = "TensorFlow SavedModel: variables, graph carried along",
-    .suffix = {".savedmodel", "saved_model.pb", NULL},
+    .suffix = {".savedmodel", NULL},
     .reads = true,
     .writes = true,
     .dir_target = true,

@@ -8,6 +8,7 @@
  */
 #ifndef FORMAT_TF_H
 #define FORMAT_TF_H
+#include "base/checked.h"
 #include "codec/proto.h"
 #include "format/format.h"
 
@@ -41,6 +42,12 @@ struct tf_shape {
 /* A TensorShapeProto in the current field. ST_INPUT tf-shape: unknown rank, a negative extent, more
  * than VIEW_MAX_AXES. */
 MUSTCHECK enum status tf_shape(const struct proto *field, struct tf_shape *s, struct err *e);
+
+/* false: the product passes what a view can hold. */
+static inline bool tf_elems(const uint64_t *dim, size_t n, uint64_t *elems)
+{
+    return prod_u64(dim, n, elems) && *elems <= UINT64_C(1) << 62;
+}
 
 #define TF_FULL UINT64_MAX /* a slice's length: all of that axis */
 struct tf_slice {

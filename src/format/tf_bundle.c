@@ -240,7 +240,7 @@ static enum status prove_entry(struct bundle *b, const struct entry *x, struct e
     struct tf_type type;
     struct file *f;
     uint64_t elems, bytes;
-    if (!prod_u64(x->dim, x->n_dims, &elems))
+    if (!tf_elems(x->dim, x->n_dims, &elems))
         return bad(b, x, e, "shape-overflow", "the product of the shape is too large");
     bool plain = tf_type(x->type, &type);
     if (!plain && x->type != TF_STRING && x->type != TF_VARIANT) {
@@ -367,8 +367,7 @@ static enum status add_tensor(struct bundle *b, const struct entry *x, uint32_t 
     t.offset = x->at;
     t.order = b->m->n_tensors;
     TRY(tf_name(x->key, b->graph.p != NULL, &b->m->arena, &t.name, e));
-    if (tensor_set_shape(b->m, &t, x->dim, x->n_dims, NULL) != ST_OK)
-        return bad(b, x, e, "shape-overflow", "the product of the shape is too large");
+    TRY(tensor_set_shape(b->m, &t, x->dim, x->n_dims, e));
     TRY(model_tensor_add(b->m, &out, e));
     *out = t;
     return ST_OK;

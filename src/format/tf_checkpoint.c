@@ -25,7 +25,7 @@
 #include "base/mem.h"
 #include "codec/sstable.h"
 #include "format/attach.h"
-#include "format/tf.h"
+#include "format/tf_nodes.h"
 #include <string.h>
 
 #define STEM "ckpt"
@@ -78,7 +78,8 @@ static enum status is_v1(struct file *f, bool *v1, struct err *e)
 }
 
 /* P.meta beside P.index, where there is one. */
-static enum status attach_meta(struct dir *dir, struct str stem, struct model *m, struct err *e)
+static enum status attach_meta(struct dir *dir, struct str stem, const struct read_opt *opt,
+                               struct model *m, struct err *e)
 {
     struct str name = arena_fmt(&m->arena, "%.*s.meta", STR_ARG(stem));
     struct str path = arena_fmt(&m->arena, "%s/%.*s", dir_path(dir), STR_ARG(name));
@@ -90,6 +91,8 @@ static enum status attach_meta(struct dir *dir, struct str stem, struct model *m
         return ST_OK;
     TRY(dir_file(dir, name, &f, e));
     TRY(model_own_file(m, f, e));
+    if (opt->scan)
+        TRY(tf_meta_scan(f, opt, e));
     TRY(model_attach(m, &at, e));
     *at = (struct attachment){.name = name,
                               .media_type = STR("application/x-protobuf"),
@@ -121,18 +124,19 @@ static enum status read_file(struct source *s, const struct read_opt *opt, struc
     enum status st =
         v1 ? tf_v1_read(dir, base, f, opt, m, e) : tf_bundle_read(dir, stem, f, opt, m, e);
     if (st == ST_OK && !opt->weights_only)
-        st = attach_meta(dir, stem, m, e);
+        st = attach_meta(dir, stem, opt, m, e);
     dir_close(dir);
     return st;
 }
 
 /* ---- writing ---- */
 
-/* A SavedModel's graph would make the folder two sets in one. */
+/* A file that may be weights of its own (a SavedModel's graph, a pickle of TorchScript) would make
+ * the folder two sets in one. */
 static bool is_file(struct str name)
 {
     return !str_starts(name, STR(TF_STRINGS)) && !str_is(name, TF_GRAPH_NAME) &&
-           !str_is(name, "saved_model.pb");
+           !format_by_suffix(name);
 }
 
 static enum status check(const struct model *m, const struct write_opt *opt, struct err *e)
@@ -167,7 +171,7 @@ static enum status end(struct writer *w, struct err *e)
 const struct format tf_checkpoint_format = {
     .name = "tf-checkpoint",
     .title = "TensorFlow checkpoint: .index and data files; version 1 read",
-    .suffix = {".tf-checkpoint", ".index", NULL},
+    .suffix = {".tf-checkpoint", NULL},
     .reads = true,
     .writes = true,
     .dir_target = true,

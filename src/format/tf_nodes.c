@@ -351,3 +351,20 @@ enum status tf_meta_graph(const struct proto *field, const struct read_opt *opt,
     }
     return cur_ok(field->c, e);
 }
+
+enum status tf_meta_scan(struct file *f, const struct read_opt *opt, struct err *e)
+{
+    struct cursor c;
+    struct proto x, graph;
+    struct scan s = {opt};
+    enum status st = ST_OK;
+    cur_file(&c, f, 0, file_size(f));
+    proto_init(&x, &c, c.end);
+    while (st == ST_OK && proto_next(&x))
+        if (x.field == 2 && proto_sub(&x, &graph))
+            st = tf_nodes(&graph, scan_node, &s, e);
+    if (st == ST_OK)
+        st = cur_ok(&c, e);
+    cur_close(&c);
+    return st;
+}

@@ -34,4 +34,6 @@ MUSTCHECK enum status tf_node_scan(const struct tf_node *n, const struct read_op
  * from m's arena). Nodes are scanned when opt->scan. */
 MUSTCHECK enum status tf_meta_graph(const struct proto *field, const struct read_opt *opt,
                                     struct model *m, struct buf *assets, struct err *e);
+/* Scans the nodes of a file that is a MetaGraphDef. */
+MUSTCHECK enum status tf_meta_scan(struct file *f, const struct read_opt *opt, struct err *e);
 #endif

@@ -408,10 +408,10 @@ static enum status add_tensor(struct v1 *v, const struct item *x, size_t n, stru
     TRY(add_parts(v, x, n, type.dtype, p, box, &n_parts, e));
     if (strings)
         return add_strings(v, x, p, n_parts, e);
-    if (!prod_u64(x->dim, x->n_dims, &raw) ||
-        !mul_u64(raw, type.unpacked ? 1 : dtype_bytes(type.dtype), &raw) ||
-        tensor_set_shape(v->m, &t, x->dim, x->n_dims, NULL) != ST_OK)
+    if (!tf_elems(x->dim, x->n_dims, &raw) ||
+        !mul_u64(raw, type.unpacked ? 1 : dtype_bytes(type.dtype), &raw))
         return bad(v, x, e, "shape-overflow", "the product of the shape is too large");
+    TRY(tensor_set_shape(v->m, &t, x->dim, x->n_dims, e));
     TRY(tf_boxes(x->n_dims, x->dim, n_parts, box, &why, e));
     if (why)
         return bad(v, x, e, "tf-slice", why);

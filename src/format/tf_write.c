@@ -51,8 +51,10 @@ static enum status known_keys(struct str graph, struct arena *a, struct known **
                               struct err *e)
 {
     struct tf_graph g = {0};
-    if (graph.n && tf_graph_read(graph, TF_GRAPH_NAME, 0, a, &g, NULL) != ST_OK)
-        return err_set(e, ST_CANNOT, "tf-graph", "the object graph that travels along is damaged");
+    enum status st = graph.n ? tf_graph_read(graph, TF_GRAPH_NAME, 0, a, &g, e) : ST_OK;
+    if (st == ST_INPUT)
+        st = err_set(e, ST_CANNOT, "tf-graph", "the object graph that travels along is damaged");
+    TRY(st);
     *out = ARENA_ARRAY(a, struct known, g.n_attrs + 1);
     *n = g.n_attrs;
     if (!*out)

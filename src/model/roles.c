@@ -153,6 +153,63 @@ static enum status tuple_role(struct model *m, struct tensor *t, bool *is, struc
     return ST_OK;
 }
 
+/* optimizer_weights.Adam.m.LAYER.REST of tf-keras: of LAYER.LAYER.REST, as legacy HDF5 names it. */
+static enum status keras_of(struct model *m, struct tensor *t, struct str rest, struct err *e)
+{
+    struct str after = rest, layer = STR_NONE;
+    struct buf b = BUF_INIT;
+    (void)segment(&after, &layer);
+    buf_str(&b, layer);
+    buf_u8(&b, '.');
+    buf_str(&b, rest);
+    enum status st = buf_ok(&b, e);
+    if (st == ST_OK)
+        t->of = model_find(m, buf_as_str(&b));
+    buf_free(&b);
+    return st;
+}
+
+/* Keras: what legacy HDF5 keeps of an optimizer, and states of random streams. */
+static enum status keras_role(struct model *m, struct tensor *t, struct str first, struct str rest,
+                              struct str leaf, bool *is, struct err *e)
+{
+    struct str seg = STR_NONE, name = t->name;
+    *is = true;
+    if (str_is(leaf, "seed_generator_state") || str_starts(name, STR("seed_generator.vars.")) ||
+        str_find_str(name, STR(".seed_generator.vars."), 0) < name.n) {
+        t->role = ROLE_RNG;
+        return ST_OK;
+    }
+    if (str_is(name, "optimizer.vars.0")) {
+        t->role = ROLE_COUNTER;
+        return ST_OK;
+    }
+    if (!str_is(first, "optimizer_weights") || !rest.p) {
+        *is = false;
+        return ST_OK;
+    }
+    bool one = str_is(leaf, "m") || str_ends(leaf, STR("_momentum"));
+    bool two = str_is(leaf, "v") || str_ends(leaf, STR("_velocity"));
+    t->role = one                                                 ? ROLE_MOMENT1
+              : two                                               ? ROLE_MOMENT2
+              : str_is(leaf, "iteration") || str_is(leaf, "iter") ? ROLE_COUNTER
+                                                                  : ROLE_OTHER;
+    if (!segment(&rest, &seg) || !segment(&rest, &seg) || !rest.p)
+        return ST_OK;
+    if (!str_is(seg, "m") && !str_is(seg, "v"))
+        return ST_OK;
+    t->role = str_is(seg, "m") ? ROLE_MOMENT1 : ROLE_MOMENT2;
+    return keras_of(m, t, rest, e);
+}
+
+/* A name without the number of its output: "kernel:0". */
+static struct str without_output(struct str s)
+{
+    uint64_t number;
+    size_t colon = str_find(s, ':', 0);
+    return colon < s.n && str_u64(str_sub(s, colon + 1, s.n), &number) ? str_sub(s, 0, colon) : s;
+}
+
 /* Haiku's moving averages: NORM/~/mean_ema and NORM/~/var_ema hold hidden, average, counter. */
 static bool haiku_average(struct str module)
 {
@@ -167,9 +224,12 @@ static enum status one(struct model *m, struct tensor *t, struct err *e)
         before = last;
         last = part;
     }
-    bool in_tuple;
+    bool in_tuple, of_keras = false;
+    struct str leaf = without_output(last);
     TRY(tuple_role(m, t, &in_tuple, e));
-    if (in_tuple) {
+    if (!in_tuple)
+        TRY(keras_role(m, t, first, rest, leaf, &of_keras, e));
+    if (in_tuple || of_keras) {
         ; /* told */
     } else if (str_is(last, "num_batches_tracked") || str_is(t->name, "step") ||
                str_is(t->name, "n_averaged") || str_is(t->name, "global_step") ||
@@ -185,7 +245,7 @@ static enum status one(struct model *m, struct tensor *t, struct err *e)
         t->role = ROLE_EMA;
         TRY(find_of(m, t, rest, e));
     } else if (str_is(last, "running_mean") || str_is(last, "running_var") ||
-               str_is(last, "moving_mean") || str_is(last, "moving_variance") ||
+               str_is(leaf, "moving_mean") || str_is(leaf, "moving_variance") ||
                str_is(first, "batch_stats")) {
         t->role = ROLE_STATISTIC;
     } else if (haiku_average(before) &&

@@ -13,6 +13,10 @@
  *            RMSProp_1 and other slots (other), ExponentialMovingAverage (ema); of: VARIABLE.
  *            global_step, save_counter at the top: counter. *.beta1_power, *.beta2_power: other.
  *            *.moving_mean, *.moving_variance: statistic
+ * Keras:     optimizer_weights.*: *.iteration, *.iter: counter; OPTIMIZER.m.*, *.m, *_momentum:
+ *            moment1; OPTIMIZER.v.*, *.v, *_velocity: moment2; else other.
+ *            optimizer.vars.0: counter. *.seed_generator_state, *.seed_generator.vars.*: rng.
+ *            A last ":0" is not looked at
  * in a checkpoint that is a tuple: N.N.mu.REST (nu, trace) with the tensor 0.REST: its moment;
  *            N.N.count: counter (any number of Ns above one, the first not 0)
  * ema        ema.*, ema_params.* (of: params.REST)

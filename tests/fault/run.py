@@ -234,20 +234,30 @@ def allocations(work):
     for made in (archive, torch):
         subprocess.run([NNFERRY, "convert", small, "-o", made], check=True)
     os.makedirs(folder)
+    golden = os.path.join(ROOT, "tests", "golden")
+    objects, sliced = (os.path.join(golden, "tensorflow", n) for n in ("slots", "names"))
     total = 0
     for src, name in ((small, "out.safetensors"), (small, "out.tar.zst"), (archive, "out.pt"),
-                      (torch, "out.npz"), (torch, "out.msgpack")):
+                      (torch, "out.npz"), (torch, "out.msgpack"),
+                      (objects, "out.tf-checkpoint"), (sliced, "out.safetensors")):
         # the first that is never reached ends the first round and tells the second its length
         n = allocations_of(folder, src, os.path.join(folder, name), None)
         total += n + allocations_of(folder, src, os.path.join(folder, name), n)
     note(total > 1000, "only %d allocations were failed" % total)
 
 
+def discard(path):
+    if os.path.isdir(path):
+        shutil.rmtree(path)
+    else:
+        os.remove(path)
+
+
 def allocations_of(folder, src, dst, last):
     """With last each allocation up to it fails once; without, also all behind it."""
     subprocess.run([FAULTY, "convert", src, "-o", dst], check=True)
     whole = content(dst)
-    os.remove(dst)
+    discard(dst)
     n, code = 0, -1
     while n < last if last else code != 0:
         n += 1
@@ -263,7 +273,7 @@ def allocations_of(folder, src, dst, last):
         note(now == whole if code == 0 else now is None, what + ": torn")
         note(set(os.listdir(folder)) <= {os.path.basename(dst)}, what + ": left behind")
         if now is not None:
-            os.remove(dst)
+            discard(dst)
     print("allocations, %s to %s: %d failed in turn%s"
           % (os.path.basename(src), os.path.basename(dst), n, "" if last else ", with all behind"))
     return n

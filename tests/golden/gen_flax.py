@@ -3,6 +3,7 @@
 
 import pathlib
 import sys
+import tempfile
 
 import flax
 import flax.linen as nn
@@ -133,6 +134,26 @@ def main(folder):
             "h": np.asarray(rng.normal(size=(3, 5, 11)), ml_dtypes.bfloat16)})
     finally:
         serialization.MAX_CHUNK_SIZE = limit
+
+    from flax import nnx
+    from flax.training import checkpoints
+
+    class Module(nnx.Module):
+        def __init__(self, rngs):
+            self.layers = nnx.List([nnx.Linear(2, 3, rngs=rngs), nnx.Linear(3, 2, rngs=rngs)])
+            self.norm = nnx.BatchNorm(3, rngs=rngs)
+
+    state = nnx.to_pure_dict(nnx.state(Module(nnx.Rngs(0))))
+    save(out / "nnx_pure.msgpack", state)
+
+    # the file that Flax's own saver wrote before Orbax
+    flax.config.update("flax_use_orbax_checkpointing", False)
+    target = {"params": params, "step": 3}
+    with tempfile.TemporaryDirectory() as room:
+        made = checkpoints.save_checkpoint(room, target, 3)
+        blob = pathlib.Path(made).read_bytes()
+    save(out / "checkpoint_3", target)
+    assert (out / "checkpoint_3").read_bytes() == blob
 
 
 if __name__ == "__main__":

@@ -183,7 +183,27 @@ def plain(out):
     file("v108.h5", dtypes, libver=("v108", "v108"))
 
 
-MAKE = {"keras": keras3, "tf-keras": keras2, "h5py": plain}
+def refused(out):
+    """Files that lead to others, or back: no records, the unit test names the codes."""
+    with h5py.File(out / "soft.h5", "w") as f:
+        f["w"] = ramp("float32", (2,))
+        f["a"] = h5py.SoftLink("/b")
+        f["b"] = h5py.SoftLink("/a")
+    with h5py.File(out / "external.h5", "w") as f:
+        f["w"] = h5py.ExternalLink("/etc/passwd", "/w")
+    with h5py.File(out / "storage.h5", "w") as f:
+        f.create_dataset("w", (2,), "float32", external=[("/etc/passwd", 0, 8)])
+    with h5py.File(out / "virtual.h5", "w") as f:
+        layout = h5py.VirtualLayout((2,), "float32")
+        layout[:] = h5py.VirtualSource("other.h5", "w", (2,))
+        f.create_virtual_dataset("w", layout)
+    with h5py.File(out / "text.h5", "w") as f:
+        f["w"] = ["a", "b"]
+    with h5py.File(out / "scaleoffset.h5", "w") as f:
+        f.create_dataset("w", data=ramp("int32", (8,)), scaleoffset=0)
+
+
+MAKE = {"keras": keras3, "tf-keras": keras2, "h5py": plain, "h5py-refused": refused}
 if __name__ == "__main__":
     folder = pathlib.Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)

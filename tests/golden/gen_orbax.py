@@ -108,7 +108,7 @@ def trees(old):
     if not old:
         tree |= {
             "a.b": {"c/d": jnp.arange(2, dtype=jnp.int8)}, "text": "caf\u00e9",
-            "int4": jnp.asarray([-8, 7, 1], jnp.int4), "key": jax.random.key(3),
+            "int4": jnp.asarray([-8, 7, 1, 0], jnp.int4), "key": jax.random.key(3),
             "e4m3": jnp.asarray([1, -2], jnp.float8_e4m3fn), "scalar": np.float32(2.5),
         }
     return tree

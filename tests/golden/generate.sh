@@ -44,7 +44,7 @@ fi
 if [ -n "${ONNX_PYTHON:-}" ]; then
     "$ONNX_PYTHON" gen_onnx.py onnx-1.13
 fi
-for maker in keras tf-keras h5py; do
+for maker in keras tf-keras h5py h5py-refused; do
     "$1" gen_keras.py "$maker" "$maker"
 done
 "$1" gen_gguf.py gguf

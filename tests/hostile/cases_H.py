@@ -10,7 +10,6 @@ import hdf5 as h
 from lib import case
 
 F = "w.weights.h5"
-SCAN = (("scan", "{file}"),)
 
 
 def one(*more, **kw):
@@ -50,8 +49,6 @@ bad("H01-storage", "hdf5-external", external_storage("../outside/x"))
 bad("H01-storage-root", "hdf5-external", external_storage("/etc/passwd"))
 bad("H01-link", "hdf5-link", linked(h.external("x", "../outside/x.h5", "/w")))
 bad("H01-virtual", "hdf5-virtual", layout((8, struct.pack("<BBQI", 4, 3, 64, 1))))
-case("H01-scan", F, 1, None, False, args=SCAN, build=linked(h.external("x", "/etc/passwd", "/w")),
-     twin=GOOD)
 
 # ---- H02: loops ----
 bad("H02-soft", "hdf5-link", linked(h.soft("a", "/b"), h.soft("b", "/a")))
@@ -303,8 +300,9 @@ case("H14-good", K, 0, build=SAFE, args=(("inspect", "{file}"), ("scan", "{file}
                                          ("convert", "{file}", "-o", "{out}/OUT.keras")))
 for tag, text in (("os", config("os", "system")), ("lambda", config("keras.layers", "Lambda")),
                   ("deep", b"[" * 100_000 + b"]" * 100_000), ("no-json", b"garbage")):
-    case(f"H14-{tag}", K, {"inspect": 0, "scan": 1}, None, False,
-         args=(("inspect", "{file}"), ("scan", "{file}")), build=archive(text), twin=SAFE)
+    # text to every command but scan, whose findings the unit test looks at
+    case(f"H14-{tag}", K, 0, build=archive(text), args=(
+        ("inspect", "{file}"), ("convert", "{file}", "-o", "{out}/OUT.keras")))
 bad("H14-bomb", "keras-member", archive(b" " * 10**8, method=zipfile.ZIP_DEFLATED), twin=SAFE, file=K)
 bad("H14-weights-bomb", "keras-member",
     archive(b"{}", GOOD + bytes(10**8), zipfile.ZIP_DEFLATED), twin=SAFE, file=K)

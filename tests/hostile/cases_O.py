@@ -449,3 +449,66 @@ case("O12-two-steps", F, 2, "several-weight-sets", False, args=TO, build=two_ste
 many = {"_METADATA": metadata(*(leaf(f"k{i}", "None") for i in range(30000)), leaf("w"))}
 case("O14-many", F, 0, None, False, args=(("inspect", "{file}"),),
      build=folder(item(**many)), metadata_bytes=8 << 20)
+
+# ---- what a store may look like, and must be read ----
+NUMBERS = {"w": b"\1" * 8 + b"\2" * 8}
+
+
+def good(id, files):
+    case(id, F, 0, None, False, args=DATA, build=folder(files), expect_tensors=NUMBERS)
+
+
+def inside(entries, n):
+    """The same entries behind n bytes that the parent has said."""
+    return [(k[n:], v) for k, v in entries]
+
+
+sub = leaf_node(inside(ENTRIES, 2))
+good("O20-inherited", store(interior_node([(b"w/.zarray", 2, 0, 0, len(sub), 3)]), 3, 1, sub))
+first, second = leaf_node(inside(ENTRIES[:1], 2)), leaf_node(inside(ENTRIES[1:], 1))
+good("O20-two-children", store(interior_node([
+    (b"w/.zarray", 2, 0, 0, len(first), 1), (b"w/0", 1, 0, len(first), len(second), 2)]), 3, 1,
+    first + second))
+good("O20-values", store(leaf_node(ENTRIES[:1] + [(b"w/0", (0, 3, 8)), (b"w/1", (0, 11, 8))]),
+                         before=b"abc" + b"\1" * 8 + b"\2" * 8))
+good("O20-coded-keys", store(leaf_node([ENTRIES[0], (b"0", b"\1" * 8), (b"1", b"\2" * 8)],
+                                       prefixes=[2, 2])))
+
+
+def based(base, relative):
+    """A table of one path, whose first part the nodes there inherit."""
+    return b"\1" + varints(len(base + relative), len(base)) + base + relative
+
+
+def based_manifest(tab, height, offset, length, n_keys):
+    body = bytes(16) + b"\0" + varints(1024, 100000000) + b"\4" + varint(0) + tab
+    body += varint(1) + varint(1) + bytes([height]) + varints(0, offset, length, n_keys, 0, 0)
+    return envelope(0x0cdb3a2a, body + struct.pack("<Q", 1) + b"\0")
+
+
+inner = leaf_node(ENTRIES[:1] + [(b"w/0", (0, 0, 8)), (b"w/1", (0, 8, 8))], paths=(b"d/values",))
+good("O20-base", {"manifest.ocdbt": based_manifest(based(b"ocdbt.process_3/", b"d/node"), 0, 0,
+                                                   len(inner), 3),
+                  "ocdbt.process_3/d/node": inner,
+                  "ocdbt.process_3/d/values": b"\1" * 8 + b"\2" * 8})
+numbered = envelope(0x0cdb3a2a, bytes(16) + b"\1" + varints(1024, 100000000) + b"\4" + varint(0))
+old_leaf = leaf_node(ENTRIES[:1] + [(b"w/0", b"\7" * 8), (b"w/1", b"\7" * 8)])
+good("O20-numbered", {"manifest.ocdbt": numbered,
+                      "manifest.0000000000000002": manifest(0, 0, len(LEAF), 3),
+                      "manifest.0000000000000001": manifest(0, len(LEAF), len(old_leaf), 3),
+                      "d/data": LEAF + old_leaf})
+node("O20-numbered-none", "ocdbt-config", {"manifest.ocdbt": numbered, "d/data": LEAF})
+node("O20-numbered-again", "ocdbt-config", {"manifest.ocdbt": numbered, "d/data": LEAF,
+                                            "manifest.0000000000000001": numbered})
+good("O20-empty-process", {"ocdbt.process_0/" + k: v for k, v in store(LEAF).items()} | {
+    "ocdbt.process_1/manifest.ocdbt": manifest(0, 2**64 - 1, 2**64 - 1, 0)})
+good("O20-versions", {"manifest.ocdbt": envelope(
+    0x0cdb3a2a, bytes(16) + b"\0" + varints(1024, 100000000) + b"\4" + varint(0) + table(DATA_FILE) +
+    varint(2) + varints(1, 4) + b"\0\0" + varints(0, 0) + varints(2**64 - 1, 0) +
+    varints(2**64 - 1, len(LEAF)) + varints(0, 3) + bytes(4) + struct.pack("<QQ", 1, 2) + b"\0"),
+    "d/data": LEAF})
+for name, (data, kw) in {"zlib": (zlib.compress(b"\1" * 8), ZLIB), "gzip": (gz(b"\1" * 8), GZIP),
+                         "zstd": (zstd_raw(b"\1" * 8), ZSTD),
+                         "blosc": (blosc(b"\1" * 8), BLOSC)}.items():
+    case(f"O20-{name}", F, 0, None, False, args=DATA, build=folder(one_chunk(data, **kw)),
+         expect_tensors={"w": b"\1" * 16})

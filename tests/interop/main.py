@@ -27,10 +27,14 @@ SUITES = (
     "pypi",
     "tf_checkpoints",
     "haiku_eqx",
+    "keras_files",
     "orbax_files",
     "gguf_package",
+    "keras_files",
+    "torch_files",
 )
 PACKAGES = (
+    "pytorch_lightning",
     "torchvision",
     "transformers",
     "onnx",
@@ -38,6 +42,8 @@ PACKAGES = (
     "ai_edge_litert",
     "tensorflow",
     "tf_keras",
+    "keras",
+    "h5py",
     "haiku",
     "optax",
     "equinox",

@@ -84,6 +84,10 @@ def role_of(path):
     if last == "num_batches_tracked" or path in ("step", "n_averaged", "global_step",
                                                  "save_counter"):
         return "counter"
+    leaf = last.partition(":")[0] if last.partition(":")[2].isdigit() else last
+    if first == "optimizer_weights" and "." in path or leaf == "seed_generator_state" \
+            or ".seed_generator.vars." in "." + path:
+        return "train"
     if "\\.OPTIMIZER_SLOT" in path or last in ("beta1_power", "beta2_power"):
         return "train"
     if "." in path and last in ("Adam", "Adam_1", "adam_m", "adam_v"):  # of a tensor before it
@@ -94,7 +98,8 @@ def role_of(path):
         return "train"
     if ".rngs." in path:
         return "train"
-    if last in ("running_mean", "running_var", "moving_mean", "moving_variance") or first == "batch_stats":
+    if last in ("running_mean", "running_var") or leaf in ("moving_mean", "moving_variance") \
+            or first == "batch_stats":
         return "statistic"
     return "parameter"
 
@@ -112,7 +117,7 @@ def read_safetensors(blob):
         dtype, data = SAFETENSORS[t["dtype"]], blob[8 + n + lo:8 + n + hi]
         if dtype == "float4_e2m1fn":
             data = unpack_nibbles(data)
-        if dtype.startswith("float6"):
+        if dtype.startswith("float6_"):
             data = unpack_sixes(data)
         out[name] = Entry(name, dtype, tuple(t["shape"]), data, role_of(name),
                           (lo, hi) if hi > lo else None)

@@ -1,5 +1,7 @@
 /* HDF5 and Keras: goldens of h5py, tf-keras and Keras 3, truncation, damaged bytes, the writer. */
 #include "codec/hdf5_int.h"
+#include "format/keras_config.h"
+#include "model/roles.h"
 #include "tests/lib/eager.h"
 #include "tests/lib/golden.h"
 #include "tests/unit/truncate.h"
@@ -36,6 +38,15 @@ static void goldens(void **state)
 {
     (void)state;
     each_golden(golden_check);
+}
+
+/* No list of names at all: the reader of lists has nothing to look through. */
+static void no_lists(void **state)
+{
+    (void)state;
+    struct err e;
+    assert_int_equal(open_once("tests/golden/h5py/user_block.h5", format_find(STR("keras-h5")), &e),
+                     ST_OK);
 }
 
 /* The smaller ones: what the larger ones are made of stands in these too. */
@@ -101,6 +112,119 @@ static void damaged(void **state)
     flip("tests/golden/h5py/filters_latest.h5", "keras-weights");
     flip("tests/golden/h5py/resized_latest.h5", "keras-weights");
     flip("tests/golden/tf-keras/only.h5", "keras-h5");
+}
+
+/* Other files and things we do not read: made by h5py. */
+static void refused(void **state)
+{
+    (void)state;
+    static const char *const bad[][2] = {
+        {"soft", "hdf5-link"},       {"external", "hdf5-link"}, {"storage", "hdf5-external"},
+        {"virtual", "hdf5-virtual"}, {"text", "hdf5-dtype"},    {"scaleoffset", "hdf5-filter"}};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        char path[64];
+        struct err e;
+        snprintf(path, sizeof path, "tests/golden/h5py-refused/%s.h5", bad[i][0]);
+        assert_int_equal(open_once(path, NULL, &e), ST_INPUT);
+        assert_string_equal(e.code, bad[i][1]);
+        assert_true(e.has_offset);
+    }
+}
+
+/* ---- scan ---- */
+
+struct heard {
+    char text[4000];
+};
+
+static void on_finding(void *ctx, bool unsafe, const char *code, uint64_t offset, const char *text)
+{
+    struct heard *h = ctx;
+    size_t n = strlen(h->text);
+    (void)offset;
+    snprintf(h->text + n, sizeof h->text - n, "%s %s %s\n", unsafe ? "unsafe" : "note", code, text);
+}
+
+static void scanned(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *config, *want;
+    } list[] = {
+        {"{\"module\": \"keras.layers\", \"class_name\": \"Dense\", \"config\": {\"a\": [1]}}", ""},
+        {"{\"module\": \"os\", \"class_name\": \"system\"}", "unsafe keras-module"},
+        {"{\"a\": [{\"module\": \"keras_evil.x\"}]}", "unsafe keras-module"},
+        {"{\"class_name\": \"Lambda\", \"config\": {}}", "unsafe keras-lambda"},
+        {"{\"class_name\": \"__lambda__\"}", "unsafe keras-lambda"},
+        {"{\"name\": \"Lambda\"}", ""},
+        {"{", "unsafe keras-config"},
+    };
+    for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
+        struct heard h = {""};
+        struct read_opt opt = {.scan = true, .finding = on_finding, .finding_ctx = &h};
+        keras_config_scan(&opt, str_from(list[i].config), 100);
+        if (strncmp(h.text, list[i].want, strlen(list[i].want)) != 0 || !*list[i].want != !*h.text)
+            fail_msg("%s: %s", list[i].config, h.text);
+    }
+    struct heard h = {""};
+    struct read_opt opt = {.scan = true, .finding = on_finding, .finding_ctx = &h};
+    struct model m;
+    struct err e;
+    const struct format *found;
+    model_init(&m);
+    assert_int_equal(format_open("tests/golden/h5py-refused/soft.h5", NULL, &opt, &m, &found, &e),
+                     ST_OK);
+    assert_int_equal(m.n_tensors, 1);
+    assert_string_equal(h.text, "unsafe hdf5-link a is a soft link to '/b'\n"
+                                "unsafe hdf5-link b is a soft link to '/a'\n");
+    model_free(&m);
+}
+
+static void roles(void **state)
+{
+    (void)state;
+    static const float zero = 0;
+    static const struct {
+        const char *name;
+        enum role role;
+        int of;
+    } list[] = {{"d.d.kernel:0", ROLE_PARAMETER, -1},
+                {"n.n.moving_mean:0", ROLE_STATISTIC, -1},
+                {"n.n.moving_variance", ROLE_STATISTIC, -1},
+                {"optimizer_weights.iteration:0", ROLE_COUNTER, -1},
+                {"optimizer_weights.Adam.m.d.kernel:0", ROLE_MOMENT1, 0},
+                {"optimizer_weights.Adam.v.d.kernel:0", ROLE_MOMENT2, 0},
+                {"optimizer_weights.Adam.d.kernel.m:0", ROLE_MOMENT1, -1},
+                {"optimizer_weights.adam.d_kernel_velocity", ROLE_MOMENT2, -1},
+                {"optimizer_weights.adam.learning_rate", ROLE_OTHER, -1},
+                {"optimizer.vars.0", ROLE_COUNTER, -1},
+                {"optimizer.vars.2", ROLE_OTHER, -1},
+                {"layers.dropout.seed_generator.vars.0", ROLE_RNG, -1}};
+    struct model m;
+    struct storage *s;
+    struct tensor *t;
+    struct err e;
+    uint32_t index;
+    model_init(&m);
+    for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
+        assert_int_equal(model_storage_add(&m, &s, &index, &e), ST_OK);
+        *s = (struct storage){.kind = STORAGE_MEMORY,
+                              .mem = (const uint8_t *)&zero,
+                              .stored_bytes = sizeof zero,
+                              .raw_bytes = sizeof zero};
+        assert_int_equal(model_tensor_add(&m, &t, &e), ST_OK);
+        t->name = str_from(list[i].name);
+        t->dtype = DT_F32;
+        t->storage = index;
+        assert_int_equal(tensor_set_shape(&m, t, NULL, 0, &e), ST_OK);
+    }
+    assert_int_equal(model_finish(&m, &e), ST_OK);
+    assert_int_equal(roles_by_name(&m, &e), ST_OK);
+    for (size_t i = 0; i < sizeof list / sizeof *list; i++)
+        if (m.tensor[i].role != list[i].role || m.tensor[i].of != list[i].of)
+            fail_msg("%s: role %d, of %d", list[i].name, (int)m.tensor[i].role,
+                     (int)m.tensor[i].of);
+    model_free(&m);
 }
 
 static void checksum(void **state)
@@ -232,7 +356,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(goldens),  cmocka_unit_test(truncation), cmocka_unit_test(damaged),
-        cmocka_unit_test(checksum), cmocka_unit_test(written),
+        cmocka_unit_test(checksum), cmocka_unit_test(written),    cmocka_unit_test(refused),
+        cmocka_unit_test(scanned),  cmocka_unit_test(no_lists),   cmocka_unit_test(roles),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

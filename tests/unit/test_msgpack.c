@@ -182,6 +182,58 @@ static void chunks(void **state)
     model_free(&m);
 }
 
+static void frameworks(void **state)
+{
+    (void)state;
+    static const char *const t[][2] = {{"tests/golden/flax/nnx_pure.msgpack", "nnx"},
+                                       {"tests/golden/flax/variables.msgpack", "flax"},
+                                       {"tests/golden/flax/train_state.msgpack", "flax"},
+                                       {"tests/golden/flax/checkpoint_3", "flax"},
+                                       {"tests/golden/orbax/nnx_state", "nnx"},
+                                       {"tests/golden/orbax/nnx_pure", "nnx"},
+                                       {"tests/golden/orbax/standard", "flax"}};
+    for (size_t i = 0; i < sizeof t / sizeof *t; i++) {
+        struct model m;
+        struct err e;
+        struct read_opt opt = {0};
+        const struct format *found;
+        model_init(&m);
+        assert_int_equal(format_open(t[i][0], NULL, &opt, &m, &found, &e), ST_OK);
+        assert_true(str_is(m.framework, t[i][1]));
+        model_free(&m);
+    }
+    golden_check("tests/golden/flax/checkpoint_3", "msgpack");
+}
+
+/* Values are free as long as they take room in the file, too. */
+static void many(void **state)
+{
+    (void)state;
+    struct err e;
+    for (int dense = 0; dense < 2; dense++) {
+        struct buf b = BUF_INIT;
+        buf_u8(&b, 0x82);
+        msgpack_w_str(&b, STR("params"));
+        msgpack_w_map(&b, 140000);
+        for (int i = 0; i < 140000; i++) {
+            char key[16];
+            snprintf(key, sizeof key, "k%d", i);
+            msgpack_w_str(&b, str_from(key));
+            if (dense)
+                msgpack_w_nil(&b);
+            else
+                buf_bytes(&b, "\xc7\x0f\x01\x93\x91\x02\xa5int16\xc4\x04\1\2\3\4", 18);
+        }
+        msgpack_w_str(&b, STR("step"));
+        msgpack_w_u64(&b, 3);
+        put_file(temp, b.p, b.n);
+        buf_free(&b);
+        assert_int_equal(open_once(temp, NULL, &e), dense ? ST_INPUT : ST_OK);
+        if (dense)
+            assert_string_equal(e.code, "too-many-nodes");
+    }
+}
+
 static void depth(void **state)
 {
     (void)state;
@@ -313,9 +365,12 @@ static int teardown(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(goldens),        cmocka_unit_test(truncation), cmocka_unit_test(refused),
-        cmocka_unit_test(refused_arrays), cmocka_unit_test(chunks),     cmocka_unit_test(depth),
-        cmocka_unit_test(roles),          cmocka_unit_test(scalars),    cmocka_unit_test(writer),
+        cmocka_unit_test(goldens), cmocka_unit_test(truncation),
+        cmocka_unit_test(refused), cmocka_unit_test(refused_arrays),
+        cmocka_unit_test(chunks),  cmocka_unit_test(frameworks),
+        cmocka_unit_test(many),    cmocka_unit_test(depth),
+        cmocka_unit_test(roles),   cmocka_unit_test(scalars),
+        cmocka_unit_test(writer),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

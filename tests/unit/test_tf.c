@@ -439,6 +439,10 @@ static void scans(void **state)
     struct buf g = BUF_INIT, f = BUF_INIT, inner = BUF_INIT;
     struct buf meta = BUF_INIT, top = BUF_INIT;
     unsigned found[2] = {0};
+    char prefix[64], meta_path[80];
+    (void)snprintf(prefix, sizeof prefix, "%s/P", room);
+    (void)snprintf(meta_path, sizeof meta_path, "%s/P.meta", room);
+    copy_golden(G "slots/ck-1.index", G "slots/ck-1.data-00000-of-00001");
     struct read_opt opt = {.scan = true, .finding = count, .finding_ctx = found};
     node(&g, "MatMul");
     node(&g, "ReadFile");
@@ -449,24 +453,29 @@ static void scans(void **state)
     proto_w_sub(&f, 1, &inner);
     proto_w_sub(&g, 2, &f);
     put_anew(graph_path, g.p, g.n);
-    for (int whole = 0; whole < 2; whole++) {
+    for (int whole = 0; whole < 3; whole++) { /* a graph, a SavedModel, a checkpoint's .meta */
+        static const char *const as[] = {"graphdef", "savedmodel", "tf-checkpoint"};
         struct model m;
         const struct format *fmt;
         struct err e = {0};
         found[0] = found[1] = 0;
         model_init(&m);
-        enum status st =
-            format_open(graph_path, format_find(whole ? STR("savedmodel") : STR("graphdef")), &opt,
-                        &m, &fmt, &e);
+        enum status st = format_open(whole < 2 ? graph_path : prefix,
+                                     format_find(str_from(as[whole])), &opt, &m, &fmt, &e);
         if (st != ST_OK)
             fail_msg("%s: %s", e.code, e.reason);
         assert_true(found[0] == 1 && found[1] == 3);
         model_free(&m);
-        proto_w_sub(&meta, 2, &g);
-        proto_w_u64(&top, 1, 1);
-        proto_w_sub(&top, 2, &meta);
-        put_anew(graph_path, top.p, top.n);
+        if (whole == 0) {
+            proto_w_sub(&meta, 2, &g);
+            proto_w_u64(&top, 1, 1);
+            proto_w_sub(&top, 2, &meta);
+            put_anew(graph_path, top.p, top.n);
+        } else {
+            put_anew(meta_path, meta.p, meta.n);
+        }
     }
+    unlink(meta_path);
     buf_free(&g);
     buf_free(&f);
     buf_free(&inner);

@@ -258,11 +258,58 @@ static void names(void **state)
     model_free(&m);
 }
 
+struct heard {
+    char codes[100];
+    unsigned n_unsafe;
+};
+
+static void on_finding(void *ctx, bool unsafe, const char *code, uint64_t offset, const char *text)
+{
+    struct heard *h = ctx;
+    (void)offset;
+    (void)text;
+    h->n_unsafe += unsafe;
+    snprintf(h->codes + strlen(h->codes), sizeof h->codes - strlen(h->codes), "%s ", code);
+}
+
+static void scanned(void **state)
+{
+    (void)state;
+    static const char *const ops[] = {"", "MyOp", "FlexPyFunc"};
+    static struct made b;
+    struct heard h = {{0}, 0};
+    struct read_opt opt = {.scan = true, .finding = on_finding, .finding_ctx = &h};
+    const struct format *found;
+    struct model m;
+    struct err e = {0};
+    struct model_at at = build(&b);
+    uint32_t codes = field(&b, at.root + 4, N_MODEL, 1), place[3];
+    here(&b, codes);
+    put(&b, 3, 4);
+    for (size_t i = 0; i < 3; i++)
+        place[i] = put(&b, 0, 4);
+    for (size_t i = 0; i < 3; i++) {
+        uint32_t t = table(&b, 2), name = field(&b, t, 2, 1);
+        poke(&b, place[i], t - 4 - place[i], 4);
+        here(&b, name);
+        put(&b, strlen(ops[i]), 4);
+        for (const char *p = ops[i]; *p; p++)
+            put(&b, (uint8_t)*p, 1);
+        put(&b, 0, 1);
+    }
+    put_file(temp, b.p, b.n);
+    model_init(&m);
+    assert_int_equal(format_open(temp, NULL, &opt, &m, &found, &e), ST_OK);
+    assert_string_equal(h.codes, "custom-op code-op ");
+    assert_int_equal(h.n_unsafe, 1);
+    model_free(&m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(goldens),       cmocka_unit_test(truncation), cmocka_unit_test(refused),
-        cmocka_unit_test(shared_tables), cmocka_unit_test(names),
+        cmocka_unit_test(shared_tables), cmocka_unit_test(names),      cmocka_unit_test(scanned),
     };
     int fd = mkstemp(temp);
     if (fd < 0)

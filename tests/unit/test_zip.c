@@ -164,6 +164,50 @@ static void every_truncation(void **state)
     buf_free(&a);
 }
 
+/* An archive in the middle of a file: its range, to the byte, and nothing else. */
+static void part_of_a_file(void **state)
+{
+    struct buf a = BUF_INIT, all = BUF_INIT;
+    int fd;
+    (void)state;
+    make(&a);
+    buf_fill(&all, 'x', 77);
+    buf_bytes(&all, a.p, a.n);
+    buf_bytes(&all, a.p, a.n); /* another one follows */
+    struct file *f = file_of(all.p, all.n, &fd);
+    for (int lo = -2; lo <= 2; lo++)
+        for (int hi = -2; hi <= 2; hi++) {
+            struct arena arena = ARENA_INIT;
+            struct zip z;
+            struct buf b = BUF_INIT;
+            struct err e = {0};
+            uint64_t n = (uint64_t)((int64_t)a.n + hi - lo);
+            enum status st = zip_read_part(f, (uint64_t)(77 + lo), n, &arena, &z, &e);
+            assert_int_equal(st, lo == 0 && hi == 0 ? ST_OK : ST_INPUT);
+            if (st == ST_OK) {
+                const struct zip_entry *m = zip_find(&z, STR("a/data/1"));
+                assert_non_null(m);
+                assert_int_equal(zip_load(&z, m, 64, &b, &e), ST_OK);
+                assert_memory_equal(b.p, "0123456789", 10);
+                assert_true(m->data > 77);
+            } else {
+                assert_true(e.code && e.has_offset);
+            }
+            buf_free(&b);
+            arena_free(&arena);
+        }
+    struct arena arena = ARENA_INIT;
+    struct zip z;
+    struct err e = {0};
+    assert_int_equal(zip_read_part(f, 77, UINT64_MAX - 5, &arena, &z, &e), ST_INPUT);
+    assert_string_equal(e.code, "truncated");
+    arena_free(&arena);
+    file_close(f);
+    close(fd);
+    buf_free(&all);
+    buf_free(&a);
+}
+
 /* Every flipped bit that means something is noticed. */
 static void every_bit(void **state)
 {
@@ -267,9 +311,9 @@ static void slabs_make_one_stream(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(round_trip),
-                                       cmocka_unit_test(every_truncation),
-                                       cmocka_unit_test(every_bit), cmocka_unit_test(big_sizes),
-                                       cmocka_unit_test(slabs_make_one_stream)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(round_trip),     cmocka_unit_test(every_truncation),
+        cmocka_unit_test(part_of_a_file), cmocka_unit_test(every_bit),
+        cmocka_unit_test(big_sizes),      cmocka_unit_test(slabs_make_one_stream)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,8 @@
+/* Any bytes as PyTorch's tar of before 0.1.10. */
+#include "tests/fuzz/fuzz_format.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
+{
+    return fuzz_format("pytorch", data, n);
+}
