@@ -410,8 +410,7 @@ static enum status write_text(struct writer *w, const struct layout *x, struct e
         done = end;
         if (i == n)
             break;
-        w->place[h[i].tensor] =
-            (struct place){.kind = PLACE_FIXED, .file = id, .offset = at, .unpacked = true};
+        w->place[h[i].tensor] = (struct place){.kind = PLACE_FIXED, .file = id, .offset = at};
         w->order[k++] = h[i].tensor;
         at += h[i].bytes;
     }

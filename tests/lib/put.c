@@ -114,6 +114,8 @@ enum status put_model(const struct format *f, const struct model *m, const uint8
         st = out_sync(w.out, e);
     if (st == ST_OK)
         st = out_publish(w.out, e);
+    if (f->drop && w.priv)
+        f->drop(&w);
     out_end(w.out);
     arena_free(&w.arena);
     free(w.place);

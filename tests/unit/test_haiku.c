@@ -212,7 +212,7 @@ static void write_and_open(const struct format *f, struct model *m, const char *
 {
     struct err e = {0};
     struct write_opt wo = {0};
-    struct read_opt ro = {0};
+    struct read_opt ro = {.quick = true}; /* put_model leaves npz's sums out */
     const struct format *found;
     const uint8_t *data[16];
     assert_true(m->n_tensors <= 16);
