@@ -27,8 +27,13 @@ enum status open_source(const struct args *a, const char *path, struct model *m,
 
 const char *recognised_framework(const struct model *m)
 {
+    /* those whose layers no table describes yet are known by their containers */
+    static const char *const tagged[] = {"keras", "tensorflow", "haiku", "equinox"};
     int best = 0;
     const char *name = "";
+    for (size_t i = 0; i < sizeof tagged / sizeof *tagged; i++)
+        if (str_is(m->framework, tagged[i]))
+            name = tagged[i];
     for (size_t i = 0; i < n_frameworks; i++) {
         if (str_is(m->framework, frameworks[i]->name))
             return frameworks[i]->name;

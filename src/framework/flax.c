@@ -61,6 +61,8 @@ static int bid(const struct model *m)
 {
     if (str_is(m->framework, "flax"))
         return 100;
+    if (str_is(m->framework, "keras") || str_is(m->framework, "tensorflow"))
+        return 0; /* they have kernels too, and norms and layouts of their own */
     size_t leaf = 0, other = 0;
     bool rooted = false;
     for (size_t i = 0; i < m->n_tensors; i++) {

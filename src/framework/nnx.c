@@ -48,6 +48,8 @@ static int bid(const struct model *m)
 {
     if (str_is(m->framework, "nnx"))
         return 100;
+    if (str_is(m->framework, "keras") || str_is(m->framework, "tensorflow"))
+        return 0;
     bool variables = m->n_tensors > 0, stats = false, rooted = false, kernels = false;
     for (size_t i = 0; i < m->n_tensors; i++) {
         struct member b = {0};
