@@ -78,13 +78,8 @@ static inline void fuzz_storage(const struct storage *s, struct err *e)
     free(raw);
 }
 
-static inline int fuzz_format(const char *name, const uint8_t *data, size_t n)
+static inline int fuzz_path(const char *name, const char *path)
 {
-    int fd = memfd_create("fuzz", MFD_CLOEXEC);
-    if (fd < 0 || write(fd, data, n) != (ssize_t)n)
-        abort();
-    char path[64];
-    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
     struct model m;
     struct err e = {0};
     struct read_opt opt = {0};
@@ -97,7 +92,18 @@ static inline int fuzz_format(const char *name, const uint8_t *data, size_t n)
     else if (st == ST_BUG || !e.code)
         abort();
     model_free(&m);
-    close(fd);
     return 0;
+}
+
+static inline int fuzz_format(const char *name, const uint8_t *data, size_t n)
+{
+    int fd = memfd_create("fuzz", MFD_CLOEXEC);
+    if (fd < 0 || write(fd, data, n) != (ssize_t)n)
+        abort();
+    char path[64];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    int r = fuzz_path(name, path);
+    close(fd);
+    return r;
 }
 #endif
