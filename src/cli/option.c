@@ -12,7 +12,7 @@ static const char from_names[] =
 #include "framework/list.h"
     ;
 static const char to_names[] =
-#include "framework/list.h"
+#include "framework/list.h" // NOLINT(readability-duplicate-include)
     "|source";
 #undef X
 const struct opt_info opt_info[OPT_N] = {

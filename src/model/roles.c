@@ -194,7 +194,9 @@ static enum status keras_role(struct model *m, struct tensor *t, struct str firs
               : two                                               ? ROLE_MOMENT2
               : str_is(leaf, "iteration") || str_is(leaf, "iter") ? ROLE_COUNTER
                                                                   : ROLE_OTHER;
-    if (!segment(&rest, &seg) || !segment(&rest, &seg) || !rest.p)
+    bool second = segment(&rest, &seg);
+    second = second && segment(&rest, &seg);
+    if (!second || !rest.p)
         return ST_OK;
     if (!str_is(seg, "m") && !str_is(seg, "v"))
         return ST_OK;

@@ -172,10 +172,14 @@ def write_old_torch():
     return f"torch {version}, {len(want)} tensors"
 
 
+# The goldens of other formats are read in their own suites and by golden/check.py.
+FOLDERS = ("flax", "numpy", "safetensors", "torch", "torch-1.13")
+
+
 def goldens():
     for record in sorted(GOLDEN.rglob("*.json")):
         what = json.loads(record.read_text())
-        if "made_by" in what and "refused" not in what:
+        if "made_by" in what and "refused" not in what and record.parent.name in FOLDERS:
             yield record.parent / what["file"], what
 
 

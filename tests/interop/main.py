@@ -54,6 +54,18 @@ PACKAGES = (
 )
 
 
+def version_of(name):
+    """Of a module, else of the package of that name."""
+    try:
+        module = importlib.import_module(name)
+    except ImportError:
+        return "not installed"
+    try:
+        return getattr(module, "__version__", None) or importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
 def versions():
     import flax
     import jax
@@ -66,11 +78,7 @@ def versions():
              ("jax", jax.__version__), ("flax", flax.__version__),
              ("ml_dtypes", ml_dtypes.__version__)]
     for name in PACKAGES:
-        try:
-            found.append((name, importlib.import_module(name).__version__))
-        except ImportError:
-            found.append((name, "not installed"))
-    found.append(("gguf", importlib.metadata.version("gguf")))
+        found.append((name, version_of(name)))
     import formats
     found.append(("old torch", formats.old_version() or "not installed"))
     return found
