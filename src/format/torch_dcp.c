@@ -505,8 +505,8 @@ static int bid(const struct source *s)
 
 static bool companion(struct str set, struct str name)
 {
-    return set.n == 0 &&
-           (str_ends(name, STR(".distcp")) || str_is(name, "meta.pt") || str_glob(HF_SHARD, name));
+    return set.n == 0 && (str_ends(name, STR(".distcp")) || str_ends(name, STR(".metadata")) ||
+                          str_is(name, "meta.pt") || str_glob(HF_SHARD, name));
 }
 
 const struct format torch_dcp_format = {
