@@ -35,15 +35,26 @@ static bool named_so(const struct source *s)
     return false;
 }
 
-/* How much these first bytes look like a pickle. */
-static int looks(const uint8_t *p, size_t n, bool named)
+static bool names_arrays(const uint8_t *p, size_t n)
+{
+    static const char *const package[] = {"numpy", "jax", "haiku", "joblib", "optax", "ml_dtypes"};
+    struct str head = {(const char *)p, n};
+    for (size_t i = 0; i < sizeof package / sizeof *package; i++)
+        if (str_find_str(head, str_from(package[i]), 0) < n)
+            return true;
+    return false;
+}
+
+/* How much these first bytes look like a pickle; peeked: they are few, out of a compressed file. In
+ * a folder less than 50 is no set of weights. */
+static int looks(const uint8_t *p, size_t n, bool named, bool peeked)
 {
     static const char text_start[] = "(]})clNIFSVL}", *const plain[] = {"(dp", "(lp", "cnumpy",
                                                                         "(tp"};
     if (n < 2)
         return named ? 1 : 0;
     if (p[0] == 0x80 && p[1] >= 2 && p[1] <= 5)
-        return 75;
+        return peeked || names_arrays(p, n) ? 75 : 45; /* vocabularies are pickles, too */
     for (size_t i = 0; i < sizeof plain / sizeof *plain; i++)
         if (n >= strlen(plain[i]) && memcmp(p, plain[i], strlen(plain[i])) == 0)
             return 50;
@@ -59,7 +70,7 @@ static int bid(const struct source *s)
         return 0;
     bool named = named_so(s);
     if (unwrap_peek(s->head, s->head_n, first, sizeof first, &n)) {
-        int b = looks(first, n, named);
+        int b = looks(first, n, named, true);
         return b > 5 ? b - 5 : b;
     }
     if (named && s->head_n >= 3 &&
@@ -71,7 +82,7 @@ static int bid(const struct source *s)
          memcmp(s->head, "\x5d\0\0", 3) == 0 || memcmp(s->head, "\x04\x22\x4d", 3) == 0 ||
          memcmp(s->head, "ZF", 2) == 0))
         return 45;
-    return looks(s->head, s->head_n, named);
+    return looks(s->head, s->head_n, named, false);
 }
 
 const struct format haiku_format = {

@@ -138,6 +138,15 @@ def results(d):
     os.mkdir(many)
     r = run("convert", src, other, "-o", many, "--format", "npz")
     check("several sources", r.returncode == 0 and sorted(os.listdir(many)) == ["a.npz", "b.npz"], r.stderr)
+    hub = os.path.join(d, "hub")  # what lies beside weights: a vocabulary is no second set of them
+    os.mkdir(hub)
+    shutil.copy(src, hub)
+    with open(os.path.join(hub, "vocab.pkl"), "wb") as f:
+        f.write(b"\x80\x04]\x94(\x8c\x01x\x94\x8c\x01y\x94e.")
+    with open(os.path.join(hub, "spiece.model"), "wb") as f:
+        f.write(b"\x0a\x0e\x0a\x05<unk>\x15\0\0\0\0\x18\x02" * 40)
+    r = run("inspect", hub)
+    check("a vocabulary beside the weights", r.returncode == 0 and "safetensors" in r.stdout, r.stderr)
     check("several sources need a folder", one_line(run("convert", src, other, "-o", os.path.join(d, "x.npz")), 2))
     broken = os.path.join(d, "broken.safetensors")
     open(broken, "wb").write(b"\0" * 4)
