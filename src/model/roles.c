@@ -241,7 +241,8 @@ static enum status one(struct model *m, struct tensor *t, struct err *e)
         /* set there */
     } else if (beta_power(last)) {
         t->role = ROLE_OTHER;
-    } else if (among(first, training) && !(str_is(first, "state") && !numbered(rest))) {
+    } else if ((among(first, training) && !(str_is(first, "state") && !numbered(rest))) ||
+               str_starts(t->name, STR("optim.state."))) {
         TRY(training_role(m, t, rest, e));
     } else if (rest.p && among(first, averages)) {
         t->role = ROLE_EMA;

@@ -92,7 +92,8 @@ def role_of(path):
         return "train"
     if "." in path and last in ("Adam", "Adam_1", "adam_m", "adam_v"):  # of a tensor before it
         return "train"
-    if first in ("opt_state", "optimizer", "optimizer_states", "state", "lr_scheduler"):
+    if first in ("opt_state", "optimizer", "optimizer_states", "state", "lr_scheduler") or \
+            path.startswith("optim.state."):
         return "train"
     if first in ("ema", "ema_params", "rng", "rngs", "cache") and "." in path:
         return "train"
