@@ -109,7 +109,7 @@ $(B)/embed/opencl.S: $(wildcard opencl/*) tools/embed.sh
 $(B)/embed/%.o: $(B)/embed/%.S
 	@$(HOSTCC) -c $< -o $@
 
-$(GUESTS)/stamp: third_party/build.sh third_party/toolchain.sh $(wildcard third_party/*/pins third_party/*/build.sh third_party/libgomp/affinity.*)
+$(GUESTS)/stamp: third_party/build.sh third_party/toolchain.sh $(wildcard third_party/*/pins third_party/*/build.sh tools/gomp_affinity.*)
 	@third_party/build.sh $(ARCH)-$(LIBC)
 
 $(B)/%.o: %.c Makefile VERSION | $(GUESTS)/stamp

@@ -25,8 +25,7 @@ for path in tracked():
             problems.append("%s: %s" % (path, what))
     if path.startswith("third_party/"):
         name = os.path.basename(path)
-        if data.startswith(PACKED) or not (name in ("pins", "packages") or name.endswith(".sh") or
-                                          path.startswith("third_party/libgomp/affinity.")):
+        if data.startswith(PACKED) or not (name in ("pins", "packages") or name.endswith(".sh")):
             problems.append("%s: third_party holds pins and recipes only" % path)
     if b"\0" in data[:8192]:
         continue

@@ -5,8 +5,8 @@
  * pthread_create(attr). musl lacks the first. Here the attribute's set is kept per
  * calling thread, and the creation that follows applies it to the new thread.
  */
-#ifndef NNFERRY_LIBGOMP_AFFINITY_H
-#define NNFERRY_LIBGOMP_AFFINITY_H
+#ifndef NNFERRY_GOMP_AFFINITY_H
+#define NNFERRY_GOMP_AFFINITY_H
 
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE 1

@@ -1,5 +1,5 @@
-/* nnferry's own code, no part of gcc: see affinity.h. */
-#include "affinity.h"
+/* nnferry's own code: see gomp_affinity.h. */
+#include "gomp_affinity.h"
 
 #undef pthread_create
 
