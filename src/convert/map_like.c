@@ -32,14 +32,17 @@ static bool signature(const struct model *md, const struct spelling_rules *r, co
             return false;
         if (n)
             dim[0] /= n;
+        struct layer y = *l;
+        y.kind = kind;
+        y.flat_c = 0;
         const struct leaf_rule *a =
-            rules_find(r, kind, l->rank, kind == LAYER_CONV_TRANSPOSE && !l->flip, (enum leaf)i);
+            rules_find(r, kind, l->rank, rules_variant(&y), (enum leaf)i);
         const struct leaf_rule *b = rules_find(can, kind, l->rank, 0, part[0]);
         struct axes xa, xb;
         struct axes_size size = {0};
         char ta[AXES_TEXT], tb[AXES_TEXT];
-        if (!a || !b || rules_axes(r, a, 0, &xa, ta, &quiet) != ST_OK ||
-            rules_axes(can, b, 0, &xb, tb, &quiet) != ST_OK)
+        if (!a || !b || rules_axes(r, a, &y, &xa, ta, &quiet) != ST_OK ||
+            rules_axes(can, b, &y, &xb, tb, &quiet) != ST_OK)
             return false;
         if (strcmp(ta, tb) != 0) {
             if (axes_learn(&xa, dim, n_dims, &size, &quiet) != ST_OK ||
