@@ -170,6 +170,8 @@ static enum status emit(struct mapping *m, const struct layer *l, const struct o
     struct made *d;
     TRY(map_made(m, n_parts, &d, e));
     d->name = name;
+    if (rule->leaf == LEAF_MEAN || rule->leaf == LEAF_VAR)
+        d->role = ROLE_STATISTIC; /* not every container can tell */
     for (size_t j = 0; j < n_parts; j++) {
         size_t from = j;
         while (!of[part[from]].have) /* zeros of the shape of one that is there */

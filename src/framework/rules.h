@@ -33,6 +33,8 @@ struct spelling_rules {
     bool fuses_qkv;    /* attention is spelled fused where q, k and v read the same width */
     bool counts;       /* batch norms have a counter; 0 where the source has none */
     bool square_qkv;   /* heads * width must equal the embedding width */
+    bool shell; /* what stands around a skeleton's weights (configs, lists of layers, states of
+                   random generators) belongs to what is written into it */
 };
 /* NULL when the framework has no spelling for it. */
 const struct leaf_rule *rules_find(const struct spelling_rules *r, enum layer_kind kind,

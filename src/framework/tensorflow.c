@@ -13,6 +13,7 @@ static const struct spelling_rules rules = {
     .n = sizeof leaves / sizeof *leaves,
     .flat = "(S C)",
     .param = "",
+    .shell = true,
 };
 
 static int bid(const struct model *m)
