@@ -60,6 +60,20 @@ static void every_kind(struct model *m, bool split)
     toy_done(m);
 }
 
+/* What only Keras's files have: depthwise kernels by channels. */
+static void depthwise(struct model *m, const char *framework)
+{
+    model_init(m);
+    m->framework = str_from(framework);
+    toy_add(m, "dw1.depthwise_kernel", 1, 4, 4, 4, -1);
+    toy_add(m, "dw1.bias", 2, 16, -1);
+    toy_add(m, "dw2.depthwise_kernel", 3, 4, 4, 4, 4, -1);
+    toy_add(m, "dw3.depthwise_kernel", 4, 4, 4, 4, 4, 4, -1);
+    toy_add(m, "sep.depthwise_kernel", 5, 4, 4, 4, 4, -1);
+    toy_add(m, "sep.pointwise_kernel", 6, 1, 1, 16, 16, -1);
+    toy_done(m);
+}
+
 enum answer { REFUSED, EQUAL, NOT_EQUAL };
 
 /* Converts and validates; *out, where asked for, is the converted model. */
@@ -119,49 +133,69 @@ static const char rules_default[] = "heads attn = 2\n";
 static const char rules_back[] = "";
 static const char rules_kept[] = "heads attn = 2\nkind deconv* = conv_transpose transpose_kernel\n";
 
+/* pytorch, then what it is converted to */
+static const char *const sides[] = {"pytorch", "flax", "keras", "tensorflow"};
+#define N_SIDES (sizeof sides / sizeof *sides)
+
 static void nothing_altered(void **state)
 {
     (void)state;
     struct model m, f;
-    for (int split = 0; split < 2; split++) {
-        every_kind(&m, split);
-        assert_int_equal(judge(&m, "pytorch", "flax", rules_default, &f), EQUAL);
-        assert_int_equal(judge(&f, "flax", "pytorch", rules_back, NULL), EQUAL);
-        model_free(&f);
+    for (int split = 0; split < 2; split++)
+        for (size_t i = 1; i < N_SIDES; i++) {
+            every_kind(&m, split);
+            assert_int_equal(judge(&m, "pytorch", sides[i], rules_default, &f), EQUAL);
+            assert_int_equal(judge(&f, sides[i], "pytorch", rules_back, NULL), EQUAL);
+            model_free(&f);
+            model_free(&m);
+        }
+}
+
+/* The answer that an altered entry gets. */
+static enum answer altered(const struct framework *fw, const struct leaf_rule *l, int i)
+{
+    struct model m, back;
+    enum answer a;
+    if (l->variant == VARIANT_DEPTH) {
+        depthwise(&m, fw->name);
+        assert_int_equal(judge(&m, fw->name, "pytorch", "", NULL), EQUAL);
+        assert_true(rules_mutate(fw, i));
+        a = judge(&m, fw->name, "pytorch", "", NULL);
+        assert_true(rules_mutate(fw, -1));
         model_free(&m);
+        return a;
     }
+    const char *other = strcmp(fw->name, sides[0]) == 0 ? sides[1] : fw->name;
+    const char *there = l->variant ? rules_kept : rules_default;
+    every_kind(&m,
+               l->leaf == LEAF_Q_WEIGHT || l->leaf == LEAF_K_WEIGHT || l->leaf == LEAF_V_WEIGHT);
+    assert_int_equal(judge(&m, "pytorch", other, there, &back), EQUAL);
+    assert_true(rules_mutate(fw, i));
+    a = judge(&m, "pytorch", other, there, NULL);
+    if (a == EQUAL)
+        a = judge(&back, other, "pytorch", rules_back, NULL);
+    assert_true(rules_mutate(fw, -1));
+    model_free(&back);
+    model_free(&m);
+    return a;
 }
 
 static void each_entry(void **state)
 {
     (void)state;
-    static const char *const frameworks_[] = {"pytorch", "flax"};
     size_t n = 0, survivors = 0;
-    for (size_t f = 0; f < 2; f++) {
-        const struct framework *fw = framework_find(str_from(frameworks_[f]));
+    for (size_t f = 0; f < N_SIDES; f++) {
+        const struct framework *fw = framework_find(str_from(sides[f]));
         for (int i = 0; i < (int)fw->rules->n; i++) {
             const struct leaf_rule *l = &fw->rules->leaf[i];
-            struct model m, back;
             if (l->leaf == LEAF_COUNT)
                 continue; /* moves no number */
-            bool split =
-                l->leaf == LEAF_Q_WEIGHT || l->leaf == LEAF_K_WEIGHT || l->leaf == LEAF_V_WEIGHT;
-            every_kind(&m, split);
-            const char *there = l->variant ? rules_kept : rules_default;
-            assert_int_equal(judge(&m, "pytorch", "flax", there, &back), EQUAL);
-            assert_true(rules_mutate(fw, i));
-            enum answer a = judge(&m, "pytorch", "flax", there, NULL);
-            if (a == EQUAL)
-                a = judge(&back, "flax", "pytorch", rules_back, NULL);
-            assert_true(rules_mutate(fw, -1));
-            model_free(&back);
             n++;
-            if (a == EQUAL) {
+            if (altered(fw, l, i) == EQUAL) {
                 survivors++;
                 print_message("survives: %s entry %d (%s %s)\n", fw->name, i,
                               layer_kind_name(l->kind), leaf_name(l->leaf));
             }
-            model_free(&m);
         }
     }
     print_message("%zu entries altered, %zu survivors\n", n, survivors);
