@@ -30,6 +30,7 @@ SUITES = (
     "tf_checkpoints",
     "haiku_eqx",
     "keras_files",
+    "keras_twins",
     "orbax_files",
     "gguf_package",
     "torch_files",
