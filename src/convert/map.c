@@ -513,18 +513,19 @@ static enum status put_tensor(struct mapping *m, struct made *d, struct recipe *
         t->unpacked = false;
     TRY(parts_of(m, d, t, r, e));
     TRY(dtype_of(m, t, have, &t->dtype, e));
+    uint64_t zeros[2] = {0};
+    bool harmless = true;
     for (size_t i = 0; i < d->n_takes; i++) {
         const struct take *k = &d->take[i];
         if (m->src->tensor[k->src].dtype != have)
             return err_set(e, ST_CANNOT, "parts-differ", "the parts of %.*s differ in dtype",
                            STR_ARG(d->name));
-        if (k->zero)
-            TRY(map_ledger(m, LEDGER_SYNTH, d->name, kept_elems(r->part[i].view), k->harmless,
-                           k->fill ? STR("ones that the source's framework adds when it runs")
-                                   : STR("zeros for a part the source does not have"),
-                           e));
-        else
+        if (k->zero) {
+            zeros[k->fill != 0] += kept_elems(r->part[i].view);
+            harmless = harmless && k->harmless;
+        } else {
             m->used[k->src] = true;
+        }
         if (k->zero) {
             TRY(fill_cast(&r->part[i], have, t->dtype, e));
             continue;
@@ -532,6 +533,13 @@ static enum status put_tensor(struct mapping *m, struct made *d, struct recipe *
         TRY(add_values(m, k, &r->part[i], e));
         TRY(add_cast(m, &r->part[i], have, t->dtype, e));
     }
+    for (int i = 0; i < 2; i++)
+        if (zeros[i])
+            TRY(map_ledger(m, LEDGER_SYNTH, d->name, zeros[i], harmless,
+                           i          ? STR("ones that the source's framework adds when it runs")
+                           : harmless ? STR("zeros: the other bias holds the sum, or there is none")
+                                      : STR("zeros for a part the source does not have"),
+                           e));
     if (d->n_takes == 0)
         TRY(map_ledger(m, LEDGER_SYNTH, d->name, tensor_elems(t), d->harmless, d->why, e));
     if (d->why.n)

@@ -138,6 +138,26 @@ static enum status path_of(struct mapping *m, struct str path, struct str *out, 
     return r && !r->from_axes.n ? map_captured(m, r, path, out, e) : ST_OK;
 }
 
+/* Rules of a cell that is one of several kinds, or none: the first kind that it was taken for. */
+static const struct cell_rule *cell_rule_at(const struct mapping *m, const struct layer *l,
+                                            size_t i)
+{
+    for (unsigned k = LAYER_LSTM; k <= LAYER_RNN; k++) {
+        const struct cell_rule *c = rules_cell(m->from->rules, (enum layer_kind)k, l->variant, 0);
+        bool own = c != NULL;
+        for (size_t j = 0; own && c;
+             c = rules_cell(m->from->rules, (enum layer_kind)k, l->variant, ++j)) {
+            enum leaf side[2];
+            (void)leaf_sides(c->leaf, side);
+            own = l->tensor[c->leaf] >= 0 || side[0] == LEAF_IH_BIAS || side[0] == LEAF_HH_BIAS ||
+                  side[0] == LEAF_HR_WEIGHT;
+        }
+        if (own)
+            return rules_cell(m->from->rules, (enum layer_kind)k, l->variant, i);
+    }
+    return NULL;
+}
+
 /* Every tensor of a layer without a rule, and bare parameters: own name below the target's
  * collection, own axes. */
 static enum status keep_tensors(struct mapping *m, const struct layer *l, struct skeleton *sk,
@@ -153,7 +173,11 @@ static enum status keep_tensors(struct mapping *m, const struct layer *l, struct
         struct str path, parent, leaf;
         TRY(path_of(m, l->path, &path, e));
         bool renamed = !str_eq(path, l->path);
-        if (i != LEAF_VALUE) {
+        const struct cell_rule *c;
+        for (size_t k = 0; i > LEAF_VALUE && (c = cell_rule_at(m, l, k)) != NULL; k++)
+            if ((int)c->leaf == i)
+                path = rules_name(m->a, "", path, c->name);
+        if (i < LEAF_VALUE) {
             name_tail(x->name, &parent, &leaf);
             path = path.n ? arena_fmt(m->a, "%.*s.%.*s", STR_ARG(path), STR_ARG(leaf)) : leaf;
         }
@@ -432,6 +456,11 @@ static enum status outcome(struct mapping *m, const struct layer *l, enum layer_
     y.kind = kind;
     *out = STR("");
     *same_axes = true;
+    if (kind_is_cell(kind)) { /* cells of two kinds never compute the same */
+        *out = str_from(layer_kind_name(kind));
+        *same_axes = false;
+        return ST_OK;
+    }
     for (int i = 0; i < LEAF_N; i++) {
         if (l->tensor[i] < 0)
             continue;

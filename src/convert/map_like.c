@@ -4,6 +4,7 @@
  */
 #include "base/checked.h"
 #include "convert/map_int.h"
+#include "framework/recognise.h"
 #include <string.h>
 
 static uint64_t fnv(uint64_t h, uint64_t v)
@@ -20,6 +21,12 @@ static bool signature(const struct model *md, const struct spelling_rules *r, co
     const struct spelling_rules *can = framework_find(STR("canonical"))->rules;
     uint64_t h = fnv(0xcbf29ce484222325u, kind), sum = 0;
     struct err quiet;
+    if (kind_is_cell(kind)) { /* biases may be one, two or none */
+        struct axes_size size;
+        bool fits = cell_learn(md, r, l, kind, &size);
+        *out = fnv(fnv(fnv(h, size.of['I']), size.of['O']), size.of['R']);
+        return fits;
+    }
     for (int i = 0; i < LEAF_N; i++) {
         if (l->tensor[i] < 0 || i == LEAF_COUNT)
             continue;
