@@ -9,12 +9,26 @@ static const char *const kind_names[LAYER_KINDS] = {
     [LAYER_ATTENTION] = "attention", [LAYER_PARAM] = "param",
 };
 static const char *const leaf_names[LEAF_N] = {
-    [LEAF_WEIGHT] = "weight",     [LEAF_BIAS] = "bias",         [LEAF_MEAN] = "mean",
-    [LEAF_VAR] = "var",           [LEAF_COUNT] = "count",       [LEAF_QKV_WEIGHT] = "qkv_weight",
-    [LEAF_QKV_BIAS] = "qkv_bias", [LEAF_Q_WEIGHT] = "q_weight", [LEAF_K_WEIGHT] = "k_weight",
-    [LEAF_V_WEIGHT] = "v_weight", [LEAF_O_WEIGHT] = "o_weight", [LEAF_Q_BIAS] = "q_bias",
-    [LEAF_K_BIAS] = "k_bias",     [LEAF_V_BIAS] = "v_bias",     [LEAF_O_BIAS] = "o_bias",
+    [LEAF_WEIGHT] = "weight",
+    [LEAF_BIAS] = "bias",
+    [LEAF_MEAN] = "mean",
+    [LEAF_VAR] = "var",
+    [LEAF_COUNT] = "count",
+    [LEAF_QKV_WEIGHT] = "qkv_weight",
+    [LEAF_QKV_BIAS] = "qkv_bias",
+    [LEAF_Q_WEIGHT] = "q_weight",
+    [LEAF_K_WEIGHT] = "k_weight",
+    [LEAF_V_WEIGHT] = "v_weight",
+    [LEAF_O_WEIGHT] = "o_weight",
+    [LEAF_Q_BIAS] = "q_bias",
+    [LEAF_K_BIAS] = "k_bias",
+    [LEAF_V_BIAS] = "v_bias",
+    [LEAF_O_BIAS] = "o_bias",
     [LEAF_VALUE] = "value",
+    [LEAF_MEAN_HIDDEN] = "mean_hidden",
+    [LEAF_VAR_HIDDEN] = "var_hidden",
+    [LEAF_MEAN_COUNT] = "mean_count",
+    [LEAF_VAR_COUNT] = "var_count",
 };
 
 const char *layer_kind_name(enum layer_kind k)

@@ -394,7 +394,7 @@ enum status setting_make(struct setting *s, struct side *a, struct side *b, uint
     *why = *assumed = *input = STR_NONE;
     for (size_t i = 0; i < LEAF_N; i++)
         a->op[i].tensor = b->op[i].tensor = -1;
-    if (la->kind != lb->kind || la->rank != lb->rank)
+    if (la->kind != lb->kind || (la->kind != LAYER_BATCHNORM && la->rank != lb->rank))
         return say(arena, why, ST_NO,
                    arena_fmt(arena, "a %s layer against a %s layer", layer_kind_name(la->kind),
                              layer_kind_name(lb->kind)),
