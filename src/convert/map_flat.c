@@ -98,6 +98,7 @@ uint64_t map_extent(const struct mapping *m, const struct layer *l, enum layer_k
     struct axes_size size = {0};
     char text[AXES_TEXT];
     struct err quiet;
+    size.of['N'] = r && strstr(r->axes, "(N D)") ? 1 : 0; /* one width, however many heads */
     if (!t || !r || rules_axes(m->from->rules, r, 0, &x, text, &quiet) != ST_OK ||
         axes_learn(&x, t->dim, t->n_dims, &size, &quiet) != ST_OK)
         return 0;
