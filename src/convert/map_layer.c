@@ -355,7 +355,7 @@ enum status map_layer(struct mapping *m, const struct layer *l0, struct skeleton
             continue;
         }
         if (have == 0) {
-            if (lf == LEAF_COUNT && (t || r->counts))
+            if (lf == LEAF_COUNT && (t || (r->counts && of[LEAF_MEAN].have)))
                 TRY(counter(m, name, &l, lf, e));
             else if (t)
                 return err_set(e, ST_CANNOT, "leaf-missing", "the source has nothing for %.*s",
