@@ -411,7 +411,7 @@ static int bid(const struct model *m)
     }
     if (n_mine <= n_others)
         return 0;
-    return tilde || strcmp(m->format, "haiku") == 0 ? 90 : slash ? 70 : 0;
+    return tilde || (m->format && strcmp(m->format, "haiku") == 0) ? 90 : slash ? 70 : 0;
 }
 
 const struct framework haiku_framework = {
