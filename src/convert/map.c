@@ -264,6 +264,7 @@ static enum status across(struct mapping *m, struct err *e)
         TRY(map_pairs(m, NULL, e));
         TRY(map_open(m, e));
         TRY(map_flatten(m, e));
+        map_rank(m);
         for (size_t i = 0; i < m->sl.n; i++) /* every question at once */
             TRY(map_layer(m, &m->sl.layer[i], NULL, NULL, e));
     }
@@ -568,7 +569,7 @@ static enum status share(struct mapping *m, struct err *e)
     for (size_t i = m->n_made; i-- > 0;) {
         const struct made *d = &m->made[i];
         next[i] = -1;
-        if (d->n_takes != 1 || d->take->zero || !take_is_plain(d->take))
+        if (d->n_takes != 1 || d->take->zero || d->copy || !take_is_plain(d->take))
             continue;
         int64_t of = m->src->tensor[d->take->src].alias_of;
         size_t root = of >= 0 ? (size_t)of : d->take->src;
@@ -863,7 +864,9 @@ static enum status canonical(struct mapping *m, struct err *e)
             err_in(e, l->path.p, l->path.n);
             return st;
         }
-        l->tensor[LEAF_COUNT] = -1;
+        for (int k = 0; k < LEAF_N; k++)
+            if (leaf_is_count((enum leaf)k))
+                l->tensor[k] = -1;
         TRY(map_layer(m, l, NULL, NULL, e));
     }
     TRY(to_plan(m, e));

@@ -51,6 +51,12 @@ enum status take_view(const struct model *src, const struct take *k, uint32_t t,
         size.of['N'] = k->heads;
     if (k->flat_c)
         size.of['C'] = k->flat_c;
+    /* heads that neither side tells apart from their width */
+    bool joined = true;
+    for (int i = 0; i < 3; i++)
+        joined = joined && (!*step[i] || strstr(step[i], "(N D)"));
+    if (joined && size.of['N'] == 0)
+        size.of['N'] = 1;
     for (int i = 0; i < 2; i++) {
         if (!*step[i] || !*step[i + 1] || strcmp(step[i], step[i + 1]) == 0)
             continue;
@@ -185,12 +191,13 @@ static enum status keep_tensors(struct mapping *m, const struct layer *l, struct
         if (t) {
             d->name = sk->m->tensor[t->tensor[i]].name;
             sk->filled[t->tensor[i]] = true;
-        } else {
-            d->name =
-                keep_name && !renamed ? x->name : rules_name(m->a, m->to->rules->param, path, "");
-        }
-        if (!d->name.p || (!path.p && path.n))
+        } else if (!path.p && path.n) {
             return err_nomem(e, x->name.n);
+        } else if (keep_name && !renamed) {
+            d->name = x->name;
+        } else {
+            TRY(rules_spell(m->a, m->to->rules, m->to->rules->param, path, "", &d->name, e));
+        }
         d->why = l->kind == LAYER_PARAM
                      ? arena_fmt(m->tmp, "param, axes kept (%.*s)", STR_ARG(l->reason))
 
@@ -240,7 +247,7 @@ static bool parts_heads(const struct mapping *m)
 {
     const struct leaf_rule *a = rules_find(m->from->rules, LAYER_ATTENTION, 0, 0, LEAF_Q_WEIGHT);
     const struct leaf_rule *b = rules_find(m->to->rules, LAYER_ATTENTION, 0, 0, LEAF_Q_WEIGHT);
-    return a && b && strcmp(a->axes, b->axes) != 0;
+    return a && b && !strstr(a->axes, "(N D)") != !strstr(b->axes, "(N D)");
 }
 
 /* torch's attention holds one width: heads * width = embedding width. */
@@ -268,21 +275,56 @@ static enum status attention_fits(struct mapping *m, const struct offer *of, boo
 }
 
 static const enum leaf order[] = {
-    LEAF_WEIGHT,     LEAF_BIAS,     LEAF_MEAN,     LEAF_VAR,      LEAF_COUNT,
-    LEAF_QKV_WEIGHT, LEAF_QKV_BIAS, LEAF_Q_WEIGHT, LEAF_Q_BIAS,   LEAF_K_WEIGHT,
-    LEAF_K_BIAS,     LEAF_V_WEIGHT, LEAF_V_BIAS,   LEAF_O_WEIGHT, LEAF_O_BIAS,
+    LEAF_WEIGHT,      LEAF_BIAS,       LEAF_MEAN,       LEAF_VAR,       LEAF_COUNT,
+    LEAF_MEAN_HIDDEN, LEAF_VAR_HIDDEN, LEAF_MEAN_COUNT, LEAF_VAR_COUNT, LEAF_QKV_WEIGHT,
+    LEAF_QKV_BIAS,    LEAF_Q_WEIGHT,   LEAF_Q_BIAS,     LEAF_K_WEIGHT,  LEAF_K_BIAS,
+    LEAF_V_WEIGHT,    LEAF_V_BIAS,     LEAF_O_WEIGHT,   LEAF_O_BIAS,
 };
 
-static enum status counter(struct mapping *m, struct str name, const struct layer *l, struct err *e)
+/* Updates after which no decay below 0.99999999 debiases an average any more; fits an int32. */
+#define UPDATES_MANY (1u << 30)
+
+static enum status counter(struct mapping *m, struct str name, const struct layer *l, enum leaf lf,
+                           struct err *e)
 {
     struct made *d;
     TRY(map_made(m, 0, &d, e));
     d->name = name;
-    d->dtype = DT_I64;
+    d->dtype = lf == LEAF_COUNT ? DT_I64 : DT_I32;
     d->role = ROLE_COUNTER;
     d->harmless = true;
     d->order = l->tensor[LEAF_VAR] >= 0 ? m->src->tensor[l->tensor[LEAF_VAR]].order : 0;
     d->why = STR("0: the source has no counter; it matters only to a cumulative average");
+    if (lf != LEAF_COUNT) {
+        d->fill[3] = UPDATES_MANY >> 24;
+        d->why = STR("1073741824: the source's average is not debiased, and goes on as it is");
+    }
+    return ST_OK;
+}
+
+/* A debiased average is hidden / (1 - decay^count): hidden without its count tells nothing, so
+ * that both come from the source or neither. */
+static bool both_given(const struct offer *of, enum leaf lf)
+{
+    bool var = lf == LEAF_VAR_HIDDEN || lf == LEAF_VAR_COUNT;
+    return of[var ? LEAF_VAR_HIDDEN : LEAF_MEAN_HIDDEN].have &&
+           of[var ? LEAF_VAR_COUNT : LEAF_MEAN_COUNT].have;
+}
+
+/* Without them, hidden is the average itself, counted so often that it is taken as it is. */
+static enum status averaged(struct mapping *m, const struct layer *l, const struct offer *of,
+                            const struct leaf_rule *rule, struct str name, struct err *e)
+{
+    enum leaf lf = rule->leaf;
+    if (lf == LEAF_MEAN_COUNT || lf == LEAF_VAR_COUNT)
+        return counter(m, name, l, lf, e);
+    struct leaf_rule as = *rule;
+    as.leaf = lf == LEAF_MEAN_HIDDEN ? LEAF_MEAN : LEAF_VAR;
+    if (!of[as.leaf].have)
+        return err_set(e, ST_CANNOT, "leaf-missing", "the source has no average for %.*s",
+                       STR_ARG(name));
+    TRY(emit(m, l, of, &as, name, e));
+    m->made[m->n_made - 1].copy = true;
     return ST_OK;
 }
 
@@ -314,6 +356,12 @@ enum status map_layer(struct mapping *m, const struct layer *l0, struct skeleton
         struct map_rule *k = map_rule_for(m, RULE_KIND, l.path);
         variant = k && k->kept_kernel;
     }
+    uint8_t rank = t ? t->rank : l.rank;
+    if (l.kind == LAYER_BATCHNORM && rank == 0 && map_needs_rank(r)) {
+        struct str q = map_line(m, "rank ", l.path, " = ?");
+        map_ask(m, "batch norm: how many axes has its input, batch and channels with them?", q);
+        return q.p ? ST_OK : err_nomem(e, 64);
+    }
     bool fused = false;
     if (l.kind == LAYER_ATTENTION) {
         if (!l.heads && parts_heads(m)) {
@@ -326,7 +374,7 @@ enum status map_layer(struct mapping *m, const struct layer *l0, struct skeleton
     }
     for (size_t i = 0; i < sizeof order / sizeof *order; i++) {
         enum leaf lf = order[i], part[3];
-        const struct leaf_rule *rule = rules_find(r, l.kind, l.rank, variant, lf);
+        const struct leaf_rule *rule = rules_find(r, l.kind, rank, variant, lf);
         if (t ? t->tensor[lf] < 0 : !rule)
             continue;
         if (!rule)
@@ -340,15 +388,21 @@ enum status map_layer(struct mapping *m, const struct layer *l0, struct skeleton
         size_t have = 0;
         for (size_t j = 0; j < (n ? n : 1); j++)
             have += of[part[j]].have;
-        struct str name = t ? sk->m->tensor[t->tensor[lf]].name
-                            : rules_name(m->a, rule->collection, tl.path, rule->name);
-        if (!name.p)
-            return err_nomem(e, l.path.n);
+        struct str name = STR_NONE;
+        if (t)
+            name = sk->m->tensor[t->tensor[lf]].name;
+        else
+            TRY(rules_spell(m->a, r, rule->collection, tl.path, rule->name, &name, e));
         if (t)
             sk->filled[t->tensor[lf]] = true;
+        if (lf != LEAF_COUNT && leaf_is_count(lf) && (t || r->averages) && !both_given(of, lf) &&
+            (t || of[LEAF_MEAN].have)) {
+            TRY(averaged(m, &l, of, rule, name, e));
+            continue;
+        }
         if (have == 0) {
-            if (lf == LEAF_COUNT && (t || r->counts))
-                TRY(counter(m, name, &l, e));
+            if (lf == LEAF_COUNT && (t || (r->counts && of[LEAF_MEAN].have)))
+                TRY(counter(m, name, &l, lf, e));
             else if (t)
                 return err_set(e, ST_CANNOT, "leaf-missing", "the source has nothing for %.*s",
                                STR_ARG(name));

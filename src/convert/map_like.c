@@ -28,7 +28,7 @@ static bool signature(const struct model *md, const struct spelling_rules *r, co
         return fits;
     }
     for (int i = 0; i < LEAF_N; i++) {
-        if (l->tensor[i] < 0 || i == LEAF_COUNT)
+        if (l->tensor[i] < 0 || leaf_is_count((enum leaf)i))
             continue;
         const struct tensor *t = &md->tensor[l->tensor[i]];
         uint64_t dim[VIEW_MAX_AXES], n_dims = t->n_dims;
@@ -48,6 +48,8 @@ static bool signature(const struct model *md, const struct spelling_rules *r, co
         if (!a || !b || rules_axes(r, a, 0, &xa, ta, &quiet) != ST_OK ||
             rules_axes(can, b, 0, &xb, tb, &quiet) != ST_OK)
             return false;
+        if (strstr(ta, "(N D)")) /* joined as in canonical: how many heads does not matter */
+            size.of['N'] = 1;
         if (strcmp(ta, tb) != 0) {
             if (axes_learn(&xa, dim, n_dims, &size, &quiet) != ST_OK ||
                 axes_shape(&xb, &size, dim, &quiet) != ST_OK)

@@ -2,4 +2,5 @@
 X(canonical)
 X(pytorch)
 X(flax)
+X(haiku)
 X(nnx)

@@ -216,9 +216,50 @@ struct str rules_name(struct arena *a, const char *collection, struct str path, 
                      STR_ARG(path), path.n && l ? "." : "", l ? leaf : "");
 }
 
+enum status rules_spell(struct arena *a, const struct spelling_rules *r, const char *collection,
+                        struct str path, const char *leaf, struct str *out, struct err *e)
+{
+    *out = rules_name(a, r->join ? "" : collection, path, leaf);
+    if (!out->p)
+        return err_nomem(e, path.n);
+    if (!r->join)
+        return ST_OK;
+    struct str name = *out;
+    if (str_find(path, r->join, 0) < path.n) {
+        enum status st = err_set(e, ST_CANNOT, "name-not-spelled",
+                                 "a module of the target cannot have '%c' in its name", r->join);
+        err_in(e, path.p, path.n);
+        return st;
+    }
+    char *w = (char *)(uintptr_t)name.p, *last = NULL;
+    for (size_t i = 0; i < name.n; i++) {
+        if (w[i] == '\\' && i + 1 < name.n) {
+            i++; /* an escaped byte of a segment */
+        } else if (w[i] == '.') {
+            if (last)
+                *last = r->join;
+            last = &w[i];
+        }
+    }
+    if (!last)
+        name = arena_fmt(a, "%s.%.*s", r->top, STR_ARG(name));
+    if (name.p && collection && *collection)
+        name = arena_fmt(a, "%s.%.*s", collection, STR_ARG(name));
+    *out = name;
+    return name.p ? ST_OK : err_nomem(e, path.n);
+}
+
 /* Buffers that are recomputed, counters and masks: B.10 of the reference of layouts. */
 static const char *const harmless[] = {
     "*num_batches_tracked",
+    "*/mean_ema.hidden",
+    "*/mean_ema.counter",
+    "*/var_ema.hidden",
+    "*/var_ema.counter",
+    "*mean_hidden",
+    "*mean_count",
+    "*var_hidden",
+    "*var_count",
     "*position_ids",
     "*.attn.masked_bias",
     "*rotary_emb.inv_freq",

@@ -54,6 +54,11 @@ struct spelling_rules {
     bool fuses_qkv;    /* attention is spelled fused where q, k and v read the same width */
     bool counts;       /* batch norms have a counter; 0 where the source has none */
     bool square_qkv;   /* heads * width must equal the embedding width */
+    bool averages;     /* batch norms keep debiased averages: hidden, and a count of updates */
+    /* Between the segments of a module's path, where that is not '.' ('/' in Haiku): the flat name
+     * of a tensor is then [COLLECTION.]MODULE.LEAF, and `top` the module of what has none. */
+    char join;
+    const char *top;
 };
 /* NULL when the framework has no spelling for it. */
 const struct leaf_rule *rules_find(const struct spelling_rules *r, enum layer_kind kind,
@@ -76,6 +81,11 @@ size_t leaf_fuses(enum leaf l, enum leaf part[3]);
 /* "conv1.weight" for path "conv1", leaf "weight"; either may be empty. A leaf with "{l}" takes the
  * path's last segment in its place. .p == NULL: no memory. */
 struct str rules_name(struct arena *a, const char *collection, struct str path, const char *leaf);
+/* The same in a framework's own way of joining. ST_CANNOT "name-not-spelled": a segment holds the
+ * character that joins them. */
+MUSTCHECK enum status rules_spell(struct arena *a, const struct spelling_rules *r,
+                                  const char *collection, struct str path, const char *leaf,
+                                  struct str *out, struct err *e);
 
 /* Names that carry nothing the target needs; a drop of them is harmless. List in nnferry-map.5. */
 bool rules_harmless_drop(struct str name);

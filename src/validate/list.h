@@ -3,5 +3,6 @@
  */
 CONVENTION(canonical)
 CONVENTION(flax)
+CONVENTION(haiku)
 CONVENTION(nnx)
 CONVENTION(pytorch)
