@@ -44,7 +44,7 @@ struct take {
 };
 struct made {
     struct str name;
-    enum role role;
+    enum role role; /* of a synthesis; else ROLE_PARAMETER = the source's */
     struct take *take;
     size_t n_takes;   /* 0: a synthesis */
     enum dtype dtype; /* before --dtype; DT_NONE = the source's */

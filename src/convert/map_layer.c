@@ -79,12 +79,6 @@ struct offer {
     struct take take; /* dst_axes empty */
 };
 
-/* transpose_kernel=True; a table without the variant gives its only spelling */
-static uint8_t variant_of(const struct layer *l)
-{
-    return l->kind == LAYER_CONV_TRANSPOSE && !l->flip ? 1 : 0;
-}
-
 static enum status canon_axes(const struct layer *l, enum leaf leaf, char text[AXES_TEXT],
                               struct err *e)
 {
@@ -94,7 +88,7 @@ static enum status canon_axes(const struct layer *l, enum leaf leaf, char text[A
     if (!can)
         return err_set(e, ST_BUG, "no-canonical", "no canonical spelling of %s.%s",
                        layer_kind_name(l->kind), leaf_name(leaf));
-    return rules_axes(r, can, l->flat_c, &x, text, e);
+    return rules_axes(r, can, l, &x, text, e);
 }
 
 /* Fills offers by canonical leaf. */
@@ -105,14 +99,16 @@ static enum status offers_of(struct mapping *m, const struct layer *l, struct of
     for (int i = 0; i < LEAF_N; i++) {
         if (l->tensor[i] < 0)
             continue;
-        const struct leaf_rule *rule = rules_find(r, l->kind, l->rank, variant_of(l), (enum leaf)i);
-        struct take k = {.src = (uint32_t)l->tensor[i], .heads = l->heads, .flat_c = l->flat_c};
+        const struct leaf_rule *rule = rules_find(r, l->kind, l->rank, rules_variant(l), (enum leaf)i);
+        struct take k = {.src = (uint32_t)l->tensor[i],
+                         .heads = l->heads,
+                         .flat_c = l->depth_c ? l->depth_c : l->flat_c};
         if (!rule)
             return err_set(e, ST_BUG, "no-rule", "no spelling of %s.%s in %s",
                            layer_kind_name(l->kind), leaf_name((enum leaf)i), m->from->name);
         struct axes x;
         char text[AXES_TEXT];
-        TRY(rules_axes(r, rule, l->flat_c, &x, text, e));
+        TRY(rules_axes(r, rule, l, &x, text, e));
         k.src_axes = map_axes(m, text);
         k.dst_axes = "";
         if (!k.src_axes)
@@ -218,13 +214,15 @@ static enum status emit(struct mapping *m, const struct layer *l, const struct o
     size_t n_parts = n ? n : 1;
     char dst[AXES_TEXT];
     struct axes x;
-    TRY(rules_axes(m->to->rules, rule, l->flat_c, &x, dst, e));
+    TRY(rules_axes(m->to->rules, rule, l, &x, dst, e));
     const char *dst_axes = map_axes(m, dst);
     if (!dst_axes)
         return err_nomem(e, sizeof dst);
     struct made *d;
     TRY(map_made(m, n_parts, &d, e));
     d->name = name;
+    if (rule->leaf == LEAF_MEAN || rule->leaf == LEAF_VAR)
+        d->role = ROLE_STATISTIC; /* not every container can tell */
     for (size_t j = 0; j < n_parts; j++) {
         size_t from = j;
         while (!of[part[from]].have) /* zeros of the shape of one that is there */
@@ -345,16 +343,18 @@ enum status map_layer(struct mapping *m, const struct layer *l0, struct skeleton
     memset(of, 0, sizeof *of * LEAF_N);
     if (t && t->heads)
         l.heads = t->heads;
+    if (t && t->depth_c && l.kind == LAYER_CONV)
+        l.depth_c = t->depth_c;
     TRY(offers_of(m, &l, of, e));
     struct layer tl = l; /* the layer as the target has it */
     uint8_t variant = 0;
     if (t) {
         tl.path = t->path;
-        variant = variant_of(t);
+        variant = rules_variant(t);
     } else {
         TRY(path_of(m, l.path, &tl.path, e));
         struct map_rule *k = map_rule_for(m, RULE_KIND, l.path);
-        variant = k && k->kept_kernel;
+        variant = l.depth_c ? VARIANT_DEPTH : k && k->kept_kernel ? VARIANT_KEPT : 0;
     }
     uint8_t rank = t ? t->rank : l.rank;
     if (l.kind == LAYER_BATCHNORM && rank == 0 && map_needs_rank(r)) {
@@ -523,7 +523,7 @@ static enum status outcome(struct mapping *m, const struct layer *l, enum layer_
         const char *collection = m->to->rules->param;
         if (kind != LAYER_PARAM) {
             const struct leaf_rule *a =
-                rules_find(m->from->rules, kind, l->rank, variant_of(&y), (enum leaf)i);
+                rules_find(m->from->rules, kind, l->rank, rules_variant(&y), (enum leaf)i);
             const struct leaf_rule *b = rules_find(m->to->rules, kind, l->rank, 0, (enum leaf)i);
             if (!a || !b)
                 return err_set(e, ST_BUG, "no-rule", "no spelling of %s", layer_kind_name(kind));

@@ -110,20 +110,35 @@ const struct leaf_rule *rules_find(const struct spelling_rules *r, enum layer_ki
     return found;
 }
 
-enum status rules_axes(const struct spelling_rules *r, const struct leaf_rule *l, uint64_t flat_c,
-                       struct axes *out, char text[64], struct err *e)
+uint8_t rules_variant(const struct layer *l)
+{
+    if (l->kind == LAYER_CONV_TRANSPOSE && !l->flip)
+        return VARIANT_KEPT;
+    return l->kind == LAYER_CONV && l->depth_c ? VARIANT_DEPTH : 0;
+}
+
+/* What an axis of the table stands for in this layer. */
+static const char *meant(const struct spelling_rules *r, const struct leaf_rule *l,
+                         const struct layer *of, char axis)
+{
+    if (axis == 'F' && of->flat_c)
+        return r->flat;
+    if (l->kind == LAYER_CONV && l->leaf == LEAF_WEIGHT && of->depth_c)
+        return axis == 'O' ? "(C M)" : axis == 'I' ? "1" : NULL;
+    return NULL;
+}
+
+enum status rules_axes(const struct spelling_rules *r, const struct leaf_rule *l,
+                       const struct layer *of, struct axes *out, char text[64], struct err *e)
 {
     size_t k = 0;
     for (const char *p = l->axes; *p; p++) {
-        if (*p == 'F' && flat_c) {
-            size_t n = strlen(r->flat);
-            if (k + n >= 63)
-                return err_set(e, ST_BUG, "rule-too-long", "layout %s", l->axes);
-            memcpy(text + k, r->flat, n);
-            k += n;
-        } else if (k < 63) {
-            text[k++] = *p;
-        }
+        const char *as = of ? meant(r, l, of, *p) : NULL;
+        size_t n = as ? strlen(as) : 1;
+        if (k + n >= 63)
+            return err_set(e, ST_BUG, "rule-too-long", "layout %s", l->axes);
+        memcpy(text + k, as ? as : p, n);
+        k += n;
     }
     text[k] = 0;
     return axes_parse((struct str){text, k}, out, e);

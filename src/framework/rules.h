@@ -10,10 +10,14 @@
 
 #define RULES_VERSION 1u /* changes when any rule changes what a mapping gives */
 
+enum {
+    VARIANT_KEPT = 1, /* transposed convolution that is not stored flipped (transpose_kernel=True) */
+    VARIANT_DEPTH = 2 /* depthwise convolution by channels, kernel [k.., C, m] */
+};
 struct leaf_rule {
     enum layer_kind kind;
     uint8_t rank;    /* spatial rank of convolutions; 0 = any */
-    uint8_t variant; /* 1: the layer's other spelling (transpose_kernel=True) */
+    uint8_t variant; /* the layer's other spelling: VARIANT_* */
     enum leaf leaf;
     const char *name;       /* below the layer's path: "weight", "query.kernel" */
     const char *collection; /* "params", "batch_stats", or "" */
@@ -59,13 +63,19 @@ struct spelling_rules {
      * of a tensor is then [COLLECTION.]MODULE.LEAF, and `top` the module of what has none. */
     char join;
     const char *top;
+    bool shell; /* what stands around a skeleton's weights (configs, lists of layers, states of
+                   random generators) belongs to what is written into it */
 };
 /* NULL when the framework has no spelling for it. */
 const struct leaf_rule *rules_find(const struct spelling_rules *r, enum layer_kind kind,
                                    uint8_t rank, uint8_t variant, enum leaf leaf);
-/* The layout of a rule for one layer, with F replaced as flat_c says. */
+/* Which of a layer's spellings it has; a table without it gives the only one it has. */
+uint8_t rules_variant(const struct layer *l);
+/* The layout of a rule for one layer, with F replaced as flat_c says, and a convolution's O and I
+ * by "(C M)" and "1" where it is depthwise (depth_c). `of` NULL: as the table has it. */
 MUSTCHECK enum status rules_axes(const struct spelling_rules *r, const struct leaf_rule *l,
-                                 uint64_t flat_c, struct axes *out, char text[64], struct err *e);
+                                 const struct layer *of, struct axes *out, char text[64],
+                                 struct err *e);
 /* i counts the rules of a cell's spelling; NULL past the last. */
 const struct cell_rule *rules_cell(const struct spelling_rules *r, enum layer_kind kind,
                                    uint8_t variant, size_t i);
