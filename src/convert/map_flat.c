@@ -67,7 +67,8 @@ enum status map_settle(struct mapping *m, struct err *e)
             l->reason = STR("by the rules file");
         }
         r = map_rule_for(m, RULE_HEADS, l->path);
-        if (r && l->kind == LAYER_ATTENTION)
+        if (r && (l->kind == LAYER_ATTENTION || l->form == FORM_ROTARY ||
+                  l->form == FORM_HEADS_QKV))
             l->heads = r->number;
         else if (r)
             r->n_used--;
@@ -87,8 +88,8 @@ static uint64_t extent(const struct mapping *m, const struct layer *l, enum laye
                        enum leaf lf, char letter)
 {
     const struct tensor *t = leaf_of(m, l, lf);
-    const struct leaf_rule *r = rules_find(m->from->rules, kind, l->rank,
-                                           kind == LAYER_CONV_TRANSPOSE && !l->flip ? 1 : 0, lf);
+    const struct leaf_rule *r =
+        rules_find(m->from->rules, kind, l->rank, layer_variant(l, kind), lf);
     struct axes x;
     struct axes_size size = {0};
     char text[AXES_TEXT];

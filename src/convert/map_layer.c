@@ -6,13 +6,21 @@
 #include "framework/recognise.h"
 #include <string.h>
 
+/* Does a step from one layout to another move nothing? */
+static bool step_is_idle(const char *from, const char *to)
+{
+    return !*from || !*to || strcmp(from, to) == 0;
+}
+
+static const char *out_axes(const struct take *k)
+{
+    return k->out_axes ? k->out_axes : k->can_axes;
+}
+
 bool take_is_whole(const struct take *k)
 {
-    const char *step[3] = {k->src_axes, k->can_axes, k->dst_axes};
-    bool same = k->n_parts == 0;
-    for (int i = 0; i < 2; i++)
-        same = same && (!*step[i] || !*step[i + 1] || strcmp(step[i], step[i + 1]) == 0);
-    return same;
+    return k->n_parts == 0 && step_is_idle(k->src_axes, k->can_axes) &&
+           step_is_idle(out_axes(k), k->dst_axes);
 }
 
 enum status take_view(const struct model *src, const struct take *k, uint32_t t, struct view *out,
@@ -23,7 +31,7 @@ enum status take_view(const struct model *src, const struct take *k, uint32_t t,
         uint64_t rows = view_dim(out, 0) / k->n_parts;
         TRY(view_slice(out, 0, k->part * rows, (k->part + 1) * rows, e));
     }
-    const char *step[3] = {k->src_axes, k->can_axes, k->dst_axes};
+    const char *step[2][2] = {{k->src_axes, k->can_axes}, {out_axes(k), k->dst_axes}};
     struct axes_size size = {0};
     if (k->size)
         size = *k->size;
@@ -32,11 +40,15 @@ enum status take_view(const struct model *src, const struct take *k, uint32_t t,
     if (k->flat_c)
         size.of['C'] = k->flat_c;
     for (int i = 0; i < 2; i++) {
-        if (!*step[i] || !*step[i + 1] || strcmp(step[i], step[i + 1]) == 0)
+        if (step_is_idle(step[i][0], step[i][1]))
             continue;
         struct axes from, to;
-        TRY(axes_parse(str_from(step[i]), &from, e));
-        TRY(axes_parse(str_from(step[i + 1]), &to, e));
+        if (!k->size) { /* letters of a rules file mean what it says */
+            size.of[AXES_PAIR] = 2;
+            size.of[AXES_TRIPLE] = 3;
+        }
+        TRY(axes_parse(str_from(step[i][0]), &from, e));
+        TRY(axes_parse(str_from(step[i][1]), &to, e));
         enum status st = axes_apply(out, &from, &to, &size, e);
         if (st != ST_OK) {
             err_in(e, src->tensor[t].name.p, src->tensor[t].name.n);
@@ -53,17 +65,12 @@ struct offer {
     struct take take; /* dst_axes empty */
 };
 
-/* transpose_kernel=True; a table without the variant gives its only spelling */
-static uint8_t variant_of(const struct layer *l)
-{
-    return l->kind == LAYER_CONV_TRANSPOSE && !l->flip ? 1 : 0;
-}
-
-static enum status canon_axes(const struct layer *l, enum leaf leaf, char text[AXES_TEXT],
-                              struct err *e)
+/* Canonical's layout of a leaf: as fine as the other side's row of that variant needs. */
+static enum status canon_axes(const struct layer *l, enum leaf leaf, uint8_t variant,
+                              char text[AXES_TEXT], struct err *e)
 {
     const struct spelling_rules *r = framework_find(STR("canonical"))->rules;
-    const struct leaf_rule *can = rules_find(r, l->kind, l->rank, 0, leaf);
+    const struct leaf_rule *can = rules_find(r, l->kind, l->rank, variant, leaf);
     struct axes x;
     if (!can)
         return err_set(e, ST_BUG, "no-canonical", "no canonical spelling of %s.%s",
@@ -79,7 +86,7 @@ static enum status offers_of(struct mapping *m, const struct layer *l, struct of
     for (int i = 0; i < LEAF_N; i++) {
         if (l->tensor[i] < 0)
             continue;
-        const struct leaf_rule *rule = rules_find(r, l->kind, l->rank, variant_of(l), (enum leaf)i);
+        const struct leaf_rule *rule = rules_find(r, l->kind, l->rank, layer_variant(l, l->kind), (enum leaf)i);
         struct take k = {.src = (uint32_t)l->tensor[i], .heads = l->heads, .flat_c = l->flat_c};
         if (!rule)
             return err_set(e, ST_BUG, "no-rule", "no spelling of %s.%s in %s",
@@ -99,7 +106,7 @@ static enum status offers_of(struct mapping *m, const struct layer *l, struct of
             o->have = true;
             o->take = k;
             o->take.part = (uint8_t)j;
-            TRY(canon_axes(l, part[j], text, e));
+            TRY(canon_axes(l, part[j], rule->variant, text, e));
             o->take.can_axes = map_axes(m, text);
             if (!o->take.can_axes)
                 return err_nomem(e, AXES_TEXT);
@@ -110,12 +117,38 @@ static enum status offers_of(struct mapping *m, const struct layer *l, struct of
 
 /* ---- tensors that keep their names ---- */
 
-/* The target's path of a layer: as a rule says, else its own. */
+/* A name in the target; collections are left out where the target does without them. */
+static struct str name_in(const struct mapping *m, const char *collection, struct str path,
+                          const char *leaf)
+{
+    const struct spelling_rules *r = m->to->rules;
+    for (size_t i = 0; r->bare && i < m->sl.n; i++)
+        if (m->sl.layer[i].kind == LAYER_BATCHNORM)
+            return rules_name(m->a, collection, path, leaf);
+    return rules_name(m->a, r->bare ? "" : collection, path, leaf);
+}
+
+/* A tensor that the target is better off without: in the ledger, by name. */
+static enum status leave(struct mapping *m, const struct layer *l, enum leaf lf, bool harmless,
+                         struct str why, struct err *e)
+{
+    int64_t t = l->tensor[lf];
+    if (t < 0 || m->dropped[t])
+        return ST_OK;
+    m->dropped[t] = true;
+    return map_ledger(m, LEDGER_DROP, m->src->tensor[t].name, tensor_elems(&m->src->tensor[t]),
+                      harmless, why, e);
+}
+
+/* The target's path of a layer: as a rule says, else as its framework has it; .p == NULL: it has
+ * none. */
 static enum status path_of(struct mapping *m, struct str path, struct str *out, struct err *e)
 {
     struct map_rule *r = map_rule_for(m, RULE_PAIR, path);
     *out = path;
-    return r && !r->from_axes.n ? map_captured(m, r, path, out, e) : ST_OK;
+    if (r && !r->from_axes.n)
+        return map_captured(m, r, path, out, e);
+    return m->to->rules->path ? m->to->rules->path(&m->sl, path, m->a, out, e) : ST_OK;
 }
 
 /* Every tensor of a layer without a rule, and bare parameters: own name below the target's
@@ -132,6 +165,11 @@ static enum status keep_tensors(struct mapping *m, const struct layer *l, struct
         TRY(map_made(m, 1, &d, e));
         struct str path, parent, leaf;
         TRY(path_of(m, l->path, &path, e));
+        if (!path.p && l->path.n) {
+            m->n_made--;
+            TRY(leave(m, l, (enum leaf)i, false, STR("the target has no name for it"), e));
+            continue;
+        }
         bool renamed = !str_eq(path, l->path);
         if (i != LEAF_VALUE) {
             name_tail(x->name, &parent, &leaf);
@@ -143,7 +181,7 @@ static enum status keep_tensors(struct mapping *m, const struct layer *l, struct
             sk->filled[t->tensor[i]] = true;
         } else {
             d->name =
-                keep_name && !renamed ? x->name : rules_name(m->a, m->to->rules->param, path, "");
+                keep_name && !renamed ? x->name : name_in(m, m->to->rules->param, path, "");
         }
         if (!d->name.p || (!path.p && path.n))
             return err_nomem(e, x->name.n);
@@ -169,7 +207,10 @@ static enum status emit(struct mapping *m, const struct layer *l, const struct o
     struct axes x;
     TRY(rules_axes(m->to->rules, rule, l->flat_c, &x, dst, e));
     const char *dst_axes = map_axes(m, dst);
-    if (!dst_axes)
+    char out[AXES_TEXT];
+    TRY(canon_axes(l, part[0], rule->variant, out, e));
+    const char *out_text = map_axes(m, out);
+    if (!dst_axes || !out_text)
         return err_nomem(e, sizeof dst);
     struct made *d;
     TRY(map_made(m, n_parts, &d, e));
@@ -181,6 +222,7 @@ static enum status emit(struct mapping *m, const struct layer *l, const struct o
         d->take[j] = of[part[from]].take;
         d->take[j].zero = from != j;
         d->take[j].dst_axes = dst_axes;
+        d->take[j].out_axes = out_text;
     }
     const struct take *k = d->take;
     struct str text = k->n_parts ? arena_fmt(m->tmp, "%u of %u of [%s]", k->part + 1u,
@@ -242,10 +284,22 @@ static enum status counter(struct mapping *m, struct str name, const struct laye
     return ST_OK;
 }
 
+/* Does one side have the layer's rows in another order, by heads? */
+static bool turns_rows(const struct mapping *m, const struct layer *l)
+{
+    const struct leaf_rule *a =
+        rules_find(m->from->rules, l->kind, l->rank, l->form, LEAF_WEIGHT);
+    const struct leaf_rule *b = rules_find(m->to->rules, l->kind, l->rank, l->form, LEAF_WEIGHT);
+    bool rows = l->form == FORM_ROTARY || l->form == FORM_HEADS_QKV;
+    return rows && a && b && (a->variant == l->form) != (b->variant == l->form);
+}
+
 enum status map_layer(struct mapping *m, const struct layer *l0, struct skeleton *sk,
                       const struct layer *t, struct err *e)
 {
     struct layer l = *l0;
+    if (!t && l.computed && m->to->rules->no_computed)
+        return leave(m, &l, LEAF_VALUE, true, STR("computed again by the model"), e);
     if (l.kind == LAYER_NONE || l.kind == LAYER_PARAM)
         return keep_tensors(m, &l, sk, t, e);
     const struct spelling_rules *r = m->to->rules;
@@ -262,13 +316,23 @@ enum status map_layer(struct mapping *m, const struct layer *l0, struct skeleton
     uint8_t variant = 0;
     if (t) {
         tl.path = t->path;
-        variant = variant_of(t);
+        variant = layer_variant(t, l.kind);
     } else {
         TRY(path_of(m, l.path, &tl.path, e));
+        if (!tl.path.p && l.path.n) {
+            for (int i = 0; i < LEAF_N; i++)
+                TRY(leave(m, &l, (enum leaf)i, false, STR("the target has no name for it"), e));
+            return ST_OK;
+        }
         struct map_rule *k = map_rule_for(m, RULE_KIND, l.path);
-        variant = k && k->kept_kernel;
+        variant = l.kind == LAYER_CONV_TRANSPOSE ? k && k->kept_kernel : l.form;
     }
     bool fused = false;
+    if (!l.heads && l.kind == LAYER_LINEAR && turns_rows(m, &l)) {
+        struct str q = map_line(m, "heads ", l.path, " = ?");
+        map_ask(m, "rows lie head by head: how many heads? The weights do not tell.", q);
+        return q.p ? ST_OK : err_nomem(e, 64);
+    }
     if (l.kind == LAYER_ATTENTION) {
         if (!l.heads && parts_heads(m)) {
             struct str q = map_line(m, "heads ", l.path, " = ?");
@@ -286,6 +350,11 @@ enum status map_layer(struct mapping *m, const struct layer *l0, struct skeleton
         if (!rule)
             return err_set(e, ST_BUG, "no-rule", "no spelling of %s.%s in %s",
                            layer_kind_name(l.kind), leaf_name(lf), m->to->name);
+        if (!t && lf == LEAF_WEIGHT && l.tied && r->no_tied) {
+            TRY(leave(m, &l, lf, true, STR("the embedding's own weight, which the model uses"),
+                      e));
+            continue;
+        }
         size_t n = leaf_fuses(lf, part);
         bool weights = lf == LEAF_QKV_WEIGHT || lf == LEAF_Q_WEIGHT || lf == LEAF_K_WEIGHT ||
                        lf == LEAF_V_WEIGHT;
@@ -295,7 +364,7 @@ enum status map_layer(struct mapping *m, const struct layer *l0, struct skeleton
         for (size_t j = 0; j < (n ? n : 1); j++)
             have += of[part[j]].have;
         struct str name = t ? sk->m->tensor[t->tensor[lf]].name
-                            : rules_name(m->a, rule->collection, tl.path, rule->name);
+                            : name_in(m, rule->collection, tl.path, rule->name);
         if (!name.p)
             return err_nomem(e, l.path.n);
         if (t)
@@ -418,7 +487,7 @@ static enum status outcome(struct mapping *m, const struct layer *l, enum layer_
         const char *collection = m->to->rules->param;
         if (kind != LAYER_PARAM) {
             const struct leaf_rule *a =
-                rules_find(m->from->rules, kind, l->rank, variant_of(&y), (enum leaf)i);
+                rules_find(m->from->rules, kind, l->rank, layer_variant(&y, kind), (enum leaf)i);
             const struct leaf_rule *b = rules_find(m->to->rules, kind, l->rank, 0, (enum leaf)i);
             if (!a || !b)
                 return err_set(e, ST_BUG, "no-rule", "no spelling of %s", layer_kind_name(kind));

@@ -33,7 +33,7 @@ static bool signature(const struct model *md, const struct spelling_rules *r, co
         if (n)
             dim[0] /= n;
         const struct leaf_rule *a =
-            rules_find(r, kind, l->rank, kind == LAYER_CONV_TRANSPOSE && !l->flip, (enum leaf)i);
+            rules_find(r, kind, l->rank, layer_variant(l, kind), (enum leaf)i);
         const struct leaf_rule *b = rules_find(can, kind, l->rank, 0, part[0]);
         struct axes xa, xb;
         struct axes_size size = {0};

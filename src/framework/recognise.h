@@ -70,7 +70,9 @@ MUSTCHECK enum status layers_done(struct layer_list *l, struct modules *ms, cons
 struct torch_style {
     const char *framework;
     bool split_attention; /* children q, k, v, o are one attention layer */
+    bool conv1d;          /* GPT-2's Conv1D may stand there as it is, [in,out] */
 };
+bool torch_cut(const struct model *m, size_t t, struct member *out); /* a name_cut */
 MUSTCHECK enum status torch_layers(const struct torch_style *style, const struct model *m,
                                    struct arena *a, struct layers *out, struct err *e);
 

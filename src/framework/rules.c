@@ -49,6 +49,11 @@ bool rules_mutate(const struct framework *f, int i)
 }
 #endif
 
+uint8_t layer_variant(const struct layer *l, enum layer_kind kind)
+{
+    return kind == LAYER_CONV_TRANSPOSE ? !l->flip : l->form;
+}
+
 const struct leaf_rule *rules_find(const struct spelling_rules *r, enum layer_kind kind,
                                    uint8_t rank, uint8_t variant, enum leaf leaf)
 {

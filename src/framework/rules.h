@@ -13,7 +13,7 @@
 struct leaf_rule {
     enum layer_kind kind;
     uint8_t rank;    /* spatial rank of convolutions; 0 = any */
-    uint8_t variant; /* 1: the layer's other spelling (transpose_kernel=True) */
+    uint8_t variant; /* 1: transpose_kernel=True; others: enum layer_form; 0: the usual one */
     enum leaf leaf;
     const char *name;       /* below the layer's path: "weight", "query.kernel" */
     const char *collection; /* "params", "batch_stats", or "" */
@@ -29,7 +29,16 @@ struct spelling_rules {
     bool fuses_qkv;    /* attention is spelled fused where q, k and v read the same width */
     bool counts;       /* batch norms have a counter; 0 where the source has none */
     bool square_qkv;   /* heads * width must equal the embedding width */
+    bool bare;         /* no collections where the model has no statistics */
+    bool no_computed;  /* buffers that are computed again have no place */
+    bool no_tied;      /* a head that shares its weight has none of its own */
+    /* A layer's path from its canonical one; NULL: they are the same. out->p == NULL: the framework
+     * has no such layer. */
+    enum status (*path)(const struct layers *l, struct str canonical, struct arena *a,
+                        struct str *out, struct err *e);
 };
+/* The variant of a layer as the model has it: transpose_kernel=True, else its form. */
+uint8_t layer_variant(const struct layer *l, enum layer_kind kind);
 /* NULL when the framework has no spelling for it. */
 const struct leaf_rule *rules_find(const struct spelling_rules *r, enum layer_kind kind,
                                    uint8_t rank, uint8_t variant, enum leaf leaf);

@@ -33,8 +33,11 @@ static const struct form *find_form(const struct convention *c, const struct lay
 {
     for (size_t i = 0; i < c->n; i++) {
         const struct form *f = &c->form[i];
+        bool when = f->when == WHEN_ANY        ? true
+                    : f->when >= WHEN_FORM ? f->when - WHEN_FORM == l->form
+                                           : (f->when == WHEN_FLIP) == l->flip;
         if (f->kind == l->kind && f->slot == slot && (f->rank == 0 || f->rank == l->rank) &&
-            l->tensor[f->from] >= 0 && (f->when == WHEN_ANY || (f->when == WHEN_FLIP) == l->flip))
+            l->tensor[f->from] >= 0 && when)
             return f;
     }
     return NULL;

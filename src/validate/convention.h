@@ -18,7 +18,8 @@
 
 #define OPERAND_AXES 8
 
-enum { WHEN_ANY, WHEN_FLIP, WHEN_NO_FLIP }; /* on layer.flip */
+/* on layer.flip; WHEN_FORM + n: on layer.form being n, before the rows of any form */
+enum { WHEN_ANY, WHEN_FLIP, WHEN_NO_FLIP, WHEN_FORM };
 struct form {
     enum layer_kind kind;
     enum leaf slot; /* the canonical operand */

@@ -3,5 +3,7 @@
  */
 CONVENTION(canonical)
 CONVENTION(flax)
+CONVENTION(hf)
+CONVENTION(hf_flax)
 CONVENTION(nnx)
 CONVENTION(pytorch)
