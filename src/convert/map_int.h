@@ -23,6 +23,7 @@ struct take {
     uint8_t part, n_parts; /* rows [part, part+1) of n_parts equal runs of axis 0; 0 = all */
     /* layouts: source's, canonical's, target's; empty = the tensor as it is */
     const char *src_axes, *can_axes, *dst_axes;
+    const char *out_axes; /* canonical's as dst_axes meets it; NULL: can_axes */
     uint64_t heads, flat_c;       /* extents that shapes do not tell; 0 = not known */
     const struct axes_size *size; /* ... from a rules file; may be NULL */
     bool zero; /* zeros of that shape: what it stands for is missing in the source */
