@@ -258,6 +258,7 @@ static enum status across(struct mapping *m, struct err *e)
     TRY(m->from->layers(m->src, m->tmp, &m->sl, e));
     thin(m);
     TRY(map_settle(m, e));
+    TRY(map_train_begin(m, e));
     if (m->o->like) {
         TRY(map_like(m, e));
     } else {
@@ -401,7 +402,7 @@ static enum status put_tensor(struct mapping *m, struct made *d, struct recipe *
     uint32_t index = (uint32_t)(m->p->dst.n_tensors - 1);
     const struct tensor *s = d->n_takes ? &m->src->tensor[d->take->src] : NULL;
     t->name = d->name;
-    t->role = s ? s->role : d->role;
+    t->role = s && !d->take->zero ? s->role : d->role;
     t->order = d->has_order ? d->order : index;
     t->requires_grad = s ? s->requires_grad : false;
     t->note = s ? s->note : STR_NONE;
@@ -411,6 +412,8 @@ static enum status put_tensor(struct mapping *m, struct made *d, struct recipe *
         t->unpacked = false;
     TRY(parts_of(m, d, t, r, e));
     TRY(dtype_of(m, t, have, &t->dtype, e));
+    if (s && d->dtype != DT_NONE)
+        t->dtype = d->dtype;
     for (size_t i = 0; i < d->n_takes; i++) {
         const struct take *k = &d->take[i];
         if (m->src->tensor[k->src].dtype != have)
@@ -452,7 +455,7 @@ static enum status share(struct mapping *m, struct err *e)
     for (size_t i = m->n_made; i-- > 0;) {
         const struct made *d = &m->made[i];
         next[i] = -1;
-        if (d->n_takes != 1 || d->take->zero)
+        if (d->n_takes != 1 || d->take->zero || d->alone)
             continue;
         int64_t of = m->src->tensor[d->take->src].alias_of;
         size_t root = of >= 0 ? (size_t)of : d->take->src;
@@ -660,6 +663,7 @@ static enum status plan_it(struct mapping *m, struct err *e)
         TRY(spelling_write(m, e));
     else if (keep)
         m->p->dst.spelling = m->src->spelling;
+    TRY(map_train_tree(m, e));
     TRY(map_tree(m, e));
     return map_rules_used(m, e);
 }

@@ -110,12 +110,24 @@ static enum status offers_of(struct mapping *m, const struct layer *l, struct of
 
 /* ---- tensors that keep their names ---- */
 
-/* The target's path of a layer: as a rule says, else its own. */
+static bool below(struct str path, struct str top)
+{
+    return str_starts(path, top) && (path.n == top.n || path.p[top.n] == '.');
+}
+
+/* The target's path of a layer: as a rule says, else its own, in the target's state_dict instead of
+ * the source's. */
 static enum status path_of(struct mapping *m, struct str path, struct str *out, struct err *e)
 {
     struct map_rule *r = map_rule_for(m, RULE_PAIR, path);
     *out = path;
-    return r && !r->from_axes.n ? map_captured(m, r, path, out, e) : ST_OK;
+    if (r && !r->from_axes.n)
+        return map_captured(m, r, path, out, e);
+    if (m->cut.n && below(path, m->cut))
+        *out = path.n > m->cut.n ? str_sub(path, m->cut.n + 1, path.n) : STR("");
+    if (m->put.n)
+        *out = out->n ? arena_fmt(m->a, "%.*s.%.*s", STR_ARG(m->put), STR_ARG(*out)) : m->put;
+    return out->p ? ST_OK : err_nomem(e, path.n);
 }
 
 /* Every tensor of a layer without a rule, and bare parameters: own name below the target's
