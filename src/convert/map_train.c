@@ -181,7 +181,7 @@ enum status train_number(struct train *x, struct optim_number n, struct str name
             return ST_OK;
         d->take = NULL; /* in a shape of its own: taken as a value */
         d->n_takes = 0;
-        m->dropped[n.tensor] = true;
+        x->carried[n.tensor] = true;
     }
     d->harmless = harmless || has(n);
     d->why = has(n) ? STR("the source's number of updates")
@@ -385,8 +385,11 @@ static enum status counts_left(struct train *x, const bool *used, struct err *e)
             tensor_elems(t) != 1)
             continue;
         TRY(train_value(m->src, (struct optim_number){.tensor = (int64_t)i}, &v, e));
-        bool same = has(x->step) && v == want;
-        TRY(lost(m, i, same, same ? "the same number of updates as the rest" : "another count",
+        bool same = x->carried[i] || (has(x->step) && v == want);
+        TRY(lost(m, i, same,
+                 x->carried[i] ? "carried as a value"
+                 : same        ? "the same number of updates as the rest"
+                               : "another count",
                  e));
     }
     return ST_OK;
@@ -489,7 +492,8 @@ static enum status spell(struct train *x, struct err *e)
     x->number = ARENA_ARRAY(m->tmp, uint64_t, n + 1);
     x->ordered = ARENA_ARRAY(m->tmp, size_t, n + 1);
     x->filled = ARENA_ARRAY(m->tmp, bool, m->o->like ? m->o->like->n_tensors + 1 : 1);
-    if (!x->entry || !x->number || !x->ordered || !x->filled)
+    x->carried = ARENA_ARRAY(m->tmp, bool, m->src->n_tensors + 1);
+    if (!x->carried || !x->entry || !x->number || !x->ordered || !x->filled)
         return err_nomem(e, n * sizeof *x->entry);
     for (size_t i = 0; i < n; i++) {
         x->entry[i] = -1;

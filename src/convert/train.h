@@ -20,6 +20,7 @@ struct train {
     struct str root;   /* of the target's names: "optimizer", "opt_state" */
     bool decays;       /* AdamW, not Adam */
     const struct optim_chain *chain; /* optax without a skeleton */
+    bool *carried;     /* per tensor of the source: a count that stands in the target as a value */
     bool *filled;      /* per tensor of the skeleton: state that something is made for */
     struct optim_number step; /* the source's number of updates, of whatever has one */
     bool has_step;

@@ -83,7 +83,7 @@ static enum status as_like(struct train *x, struct err *e)
         TRY(train_value(m->src, all, &x->replaced_by, e));
         x->replaced = x->k.step.node;
         if (all.tensor >= 0)
-            m->dropped[all.tensor] = m->dropped[all.tensor] || x->s.mine[all.tensor];
+            x->carried[all.tensor] = true;
     } else if (x->k.step.tensor >= 0) {
         int64_t t = x->k.step.tensor;
         TRY(train_number(x, all, m->o->like->tensor[t].name, m->o->like->tensor[t].dtype, false,

@@ -144,7 +144,7 @@ static enum status whole(struct train *x, struct err *e)
     x->replaced_by = all;
     x->replaced = x->k.step.node;
     if (n.tensor >= 0)
-        m->dropped[n.tensor] = true;
+        x->carried[n.tensor] = true;
     return ST_OK;
 }
 
