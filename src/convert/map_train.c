@@ -59,6 +59,35 @@ static struct str name_for(struct mapping *m, const struct tensor *t, const stru
     return arena_fmt(m->a, "%.*s.%.*s", STR_ARG(t->name), STR_ARG(leaf));
 }
 
+static bool reads(const struct take *k, uint32_t src)
+{
+    return k->src == src && (!k->zero || k->twin);
+}
+
+/* What a take's values become for a moment; the operand of a sum is the moment of that one. */
+static enum status summand(struct mapping *m, const struct tensor *t, const struct made *of,
+                           struct take *k, bool *done, struct err *e)
+{
+    const struct take *plus = k->plus;
+    take_ride(k, t->role);
+    if (!plus)
+        return ST_OK;
+    int64_t u = fellow(m, t, (uint32_t)t->of, plus->src);
+    if (u < 0)
+        return err_set(e, ST_CANNOT, "moment-parts",
+                       "%.*s adds parameters whose moments do not pair up", STR_ARG(of->name));
+    done[u] = true;
+    if (!k->plus)
+        return map_left(m, (uint32_t)u, "the moment of a summed bias is that of either", true, e);
+    struct take *own = ARENA_NEW(m->tmp, struct take);
+    if (!own)
+        return err_nomem(e, sizeof *own);
+    *own = *plus;
+    own->src = (uint32_t)u;
+    k->plus = own;
+    return ST_OK;
+}
+
 static enum status ride(struct mapping *m, size_t index, size_t n_params, bool *done, struct err *e)
 {
     const struct tensor *t = &m->src->tensor[index];
@@ -67,11 +96,15 @@ static enum status ride(struct mapping *m, size_t index, size_t n_params, bool *
         return ST_OK; /* factored moments and the like keep their own shape */
     size_t users = 0;
     for (size_t i = 0; i < n_params; i++)
-        for (size_t k = 0; k < m->made[i].n_takes; k++)
-            users += m->made[i].take[k].src == (uint32_t)t->of && !m->made[i].take[k].zero;
+        for (size_t k = 0; k < m->made[i].n_takes; k++) {
+            const struct take *y = &m->made[i].take[k];
+            users += reads(y, (uint32_t)t->of);
+            if (y->plus && y->plus->src == (uint32_t)t->of)
+                done[index] = true; /* goes with the one it is added to */
+        }
     for (size_t i = 0; i < n_params; i++) {
         size_t at = 0, n = m->made[i].n_takes;
-        while (at < n && m->made[i].take[at].src != (uint32_t)t->of)
+        while (at < n && !reads(&m->made[i].take[at], (uint32_t)t->of))
             at++;
         if (at == n)
             continue;
@@ -79,13 +112,15 @@ static enum status ride(struct mapping *m, size_t index, size_t n_params, bool *
         TRY(map_made(m, n, &d, e));
         const struct made *of = &m->made[i];
         for (size_t k = 0; k < n; k++) {
-            int64_t u = fellow(m, t, (uint32_t)t->of, of->take[k].src);
+            bool blank = of->take[k].n_fill_dims && !of->take[k].twin;
+            int64_t u = blank ? (int64_t)index : fellow(m, t, (uint32_t)t->of, of->take[k].src);
             if (u < 0)
                 return err_set(e, ST_CANNOT, "moment-parts",
                                "%.*s joins parameters whose moments do not pair up",
                                STR_ARG(of->name));
             d->take[k] = of->take[k];
             d->take[k].src = (uint32_t)u;
+            TRY(summand(m, t, of, &d->take[k], done, e));
             if (u != (int64_t)index)
                 done[u] = true;
         }
@@ -171,7 +206,7 @@ enum status train_number(struct train *x, struct optim_number n, struct str name
         n = x->step;
     TRY(map_made(m, n.tensor >= 0, &d, e));
     d->name = name;
-    d->alone = true;
+    d->copy = true;
     d->role = ROLE_COUNTER;
     d->dtype = type;
     if (n.tensor >= 0) {
@@ -221,39 +256,61 @@ static int64_t entry_of(const struct train *x, uint32_t src)
     return -1;
 }
 
+static int64_t moment_of(const struct train *x, uint32_t src, enum slot s)
+{
+    int64_t p = entry_of(x, src);
+    int64_t t = p < 0 ? -1 : x->s.param[p].slot[s];
+    return t >= 0 && x->m->in[t] ? t : -1;
+}
+
+/* A parameter's take for one of its moments. *have: not zeros. */
+static enum status take_slot(struct train *x, const struct take *of, enum slot s, struct take *k,
+                             bool *have, struct err *e)
+{
+    struct mapping *m = x->m;
+    int64_t t = moment_of(x, of->src, s), also = of->plus ? moment_of(x, of->plus->src, s) : -1;
+    *k = *of;
+    *have = false;
+    take_ride(k, slot_role(s));
+    if (k->zero || t < 0) {
+        k->zero = true;
+        k->harmless = k->zero && of->zero && of->n_fill_dims;
+        k->fill = 0;
+        return ST_OK;
+    }
+    const struct tensor *u = &m->src->tensor[t], *q = &m->src->tensor[of->src];
+    if (u->n_dims != q->n_dims || memcmp(u->dim, q->dim, u->n_dims * sizeof *u->dim) != 0)
+        return err_set(e, ST_CANNOT, "moment-shape", "%.*s has another shape than %.*s",
+                       STR_ARG(u->name), STR_ARG(q->name));
+    k->src = (uint32_t)t;
+    *have = true;
+    return also < 0 ? ST_OK
+                    : map_left(m, (uint32_t)also, "the moment of a summed bias is that of either",
+                               true, e);
+}
+
 enum status train_slot(struct train *x, size_t i, enum slot s, struct str name, struct err *e)
 {
     struct mapping *m = x->m;
-    size_t n = m->made[i].n_takes, have = 0;
+    size_t n = m->made[i].n_takes, n_have = 0;
     struct made *d;
     if (n == 0)
         return ST_OK; /* a parameter made up has no state */
     TRY(map_made(m, n, &d, e));
     const struct made *of = &m->made[i];
     for (size_t k = 0; k < n; k++) {
-        int64_t p = entry_of(x, of->take[k].src);
-        int64_t t = p < 0 ? -1 : x->s.param[p].slot[s];
-        if (t >= 0 && !m->in[t])
-            t = -1;
-        d->take[k] = of->take[k];
-        if (t < 0) {
-            d->take[k].zero = true;
-            continue;
-        }
-        const struct tensor *u = &m->src->tensor[t], *q = &m->src->tensor[of->take[k].src];
-        if (u->n_dims != q->n_dims || memcmp(u->dim, q->dim, u->n_dims * sizeof *u->dim) != 0)
-            return err_set(e, ST_CANNOT, "moment-shape", "%.*s has another shape than %.*s",
-                           STR_ARG(u->name), STR_ARG(q->name));
-        d->take[k].src = (uint32_t)t;
-        have += !d->take[k].zero;
+        bool have;
+        TRY(take_slot(x, &of->take[k], s, &d->take[k], &have, e));
+        n_have += have;
     }
     for (size_t k = 0; k < n; k++)
-        if (d->take[k].zero && have && !of->take[k].zero)
+        if (d->take[k].zero && n_have && !of->take[k].zero)
             return err_set(e, ST_CANNOT, "moment-parts",
                            "%.*s joins parameters of which some have no %s", STR_ARG(of->name),
                            slot_name(s));
-    d->role = ROLE_MOMENT1; /* of zeros; else the source's */
     d->name = name;
+    d->copy = true;
+    d->role = slot_role(s);
     d->of = (int64_t)i;
     d->why = arena_fmt(m->tmp, "%s of %s, as its parameter %.*s", slot_name(s),
                        optim_name(x->s.kind), STR_ARG(of->name));
@@ -498,7 +555,7 @@ static enum status spell(struct train *x, struct err *e)
     for (size_t i = 0; i < n; i++) {
         x->entry[i] = -1;
         for (size_t k = 0; k < m->made[i].n_takes && x->entry[i] < 0; k++)
-            if (!m->made[i].take[k].zero)
+            if (!m->made[i].take[k].zero || m->made[i].take[k].twin)
                 x->entry[i] = entry_of(x, m->made[i].take[k].src);
     }
     TRY(one_step(x, e));

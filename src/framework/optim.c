@@ -114,6 +114,10 @@ const char *slot_name(enum slot s)
 {
     return slots[s];
 }
+enum role slot_role(enum slot s)
+{
+    return s == SLOT_MEAN || s == SLOT_TRACE || s == SLOT_CENTER ? ROLE_MOMENT1 : ROLE_MOMENT2;
+}
 bool optim_counts(enum optim k)
 {
     return optims[k].counts;

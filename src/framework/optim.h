@@ -40,6 +40,8 @@ enum optim_style {
 };
 const char *optim_name(enum optim k); /* "adam" */
 const char *slot_name(enum slot s);   /* "mean" ... */
+/* Which moment it is: what a change of sign does to it. */
+enum role slot_role(enum slot s);
 /* The one that keeps exactly these slots; NONE. */
 enum optim optim_of(unsigned slots);
 /* Does its update read the number of steps? */
