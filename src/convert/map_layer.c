@@ -169,15 +169,29 @@ static enum status leave(struct mapping *m, const struct layer *l, enum leaf lf,
                       harmless, why, e);
 }
 
-/* The target's path of a layer: as a rule says, else as its framework has it; .p == NULL: it has
- * none. */
+static bool below(struct str path, struct str top)
+{
+    return str_starts(path, top) && (path.n == top.n || path.p[top.n] == '.');
+}
+
+/* The target's path of a layer: as a rule says, else as its framework has it, in the target's
+ * state_dict instead of the source's; .p == NULL: it has none. */
 static enum status path_of(struct mapping *m, struct str path, struct str *out, struct err *e)
 {
     struct map_rule *r = map_rule_for(m, RULE_PAIR, path);
     *out = path;
     if (r && !r->from_axes.n)
         return map_captured(m, r, path, out, e);
-    return m->to->rules->path ? m->to->rules->path(&m->sl, path, m->a, out, e) : ST_OK;
+    if (m->cut.n && below(path, m->cut))
+        path = path.n > m->cut.n ? str_sub(path, m->cut.n + 1, path.n) : STR("");
+    *out = path;
+    if (m->to->rules->path)
+        TRY(m->to->rules->path(&m->sl, path, m->a, out, e));
+    if (m->put.n && out->p) {
+        *out = out->n ? arena_fmt(m->a, "%.*s.%.*s", STR_ARG(m->put), STR_ARG(*out)) : m->put;
+        return out->p ? ST_OK : err_nomem(e, path.n);
+    }
+    return ST_OK;
 }
 
 /* Rules of a cell that is one of several kinds, or none: the first kind that it was taken for. */
