@@ -9,16 +9,36 @@
 bool take_is_whole(const struct take *k)
 {
     const char *step[3] = {k->src_axes, k->can_axes, k->dst_axes};
-    bool same = k->n_parts == 0;
+    bool same = k->n_parts == 0 && k->n_cuts == 0 && k->n_fill_dims == 0;
     for (int i = 0; i < 2; i++)
         same = same && (!*step[i] || !*step[i + 1] || strcmp(step[i], step[i + 1]) == 0);
     return same;
 }
 
+bool take_is_plain(const struct take *k)
+{
+    return !k->neg && !k->offset && !k->plus;
+}
+
+void take_ride(struct take *k, enum role role)
+{
+    if (role == ROLE_EMA)
+        return;
+    k->neg = k->neg && role == ROLE_MOMENT1;
+    k->offset = 0;
+    k->plus = NULL;
+    if (k->twin)
+        k->zero = false;
+}
+
 enum status take_view(const struct model *src, const struct take *k, uint32_t t, struct view *out,
                       struct err *e)
 {
+    if (k->zero && k->n_fill_dims)
+        return view_c(out, k->fill_dim, k->n_fill_dims, e);
     view_load(out, src->tensor[t].view);
+    for (size_t i = 0; i < k->n_cuts; i++)
+        TRY(view_slice(out, k->cut[i].axis, k->cut[i].lo, k->cut[i].hi, e));
     if (k->n_parts) {
         uint64_t rows = view_dim(out, 0) / k->n_parts;
         TRY(view_slice(out, 0, k->part * rows, (k->part + 1) * rows, e));
@@ -248,6 +268,8 @@ enum status map_layer(struct mapping *m, const struct layer *l0, struct skeleton
     struct layer l = *l0;
     if (l.kind == LAYER_NONE || l.kind == LAYER_PARAM)
         return keep_tensors(m, &l, sk, t, e);
+    if (kind_is_cell(l.kind))
+        return map_cell(m, &l, sk, t, e);
     const struct spelling_rules *r = m->to->rules;
     if (!m->offer)
         m->offer = ARENA_ARRAY(m->tmp, struct offer, LEAF_N);

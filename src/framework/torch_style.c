@@ -363,6 +363,7 @@ enum status torch_layers(const struct torch_style *style, const struct model *m,
     struct ctx c = {.style = style, .list = {.a = a}};
     TRY(modules_build(m, torch_cut, a, &c.ms, e));
     c.list.most = c.ms.n;
+    TRY(cells_recognise(style->rules, &c.ms, &c.list, e));
     for (size_t i = 0; i < c.ms.n; i++)
         TRY(style->split_attention ? split_attention(&c, &c.ms.module[i], e)
                                    : torch_attention(&c, &c.ms.module[i], e));
