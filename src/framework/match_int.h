@@ -2,6 +2,7 @@
 #ifndef FRAMEWORK_MATCH_INT_H
 #define FRAMEWORK_MATCH_INT_H
 #include "framework/match.h"
+#include "framework/words.h"
 
 /* ---- match_words.c ---- */
 
@@ -11,7 +12,6 @@ struct step {
     uint64_t v; /* hash of the words of a segment, or the number */
 };
 #define STEPS_MAX 48
-enum part_of { PART_NONE, PART_Q, PART_K, PART_V };
 enum { TOWER_TEXT = 1, TOWER_IMAGE = 2, TOWER_FIRST = 4, TOWER_SECOND = 8 };
 struct spoken {
     struct step *step; /* room for twice as many */
@@ -22,7 +22,7 @@ struct spoken {
     unsigned tower;    /* TOWER_* bits: text or image, encoder or decoder */
     bool norm;         /* the last word is a norm's */
     uint8_t rank;      /* of a norm in its block: 1 the first, 2 the second, by words; 0 = not said */
-    enum part_of part; /* of an attention, by the last word; partners never differ in it */
+    enum part_of part; /* by the last word; partners never differ in it */
 };
 MUSTCHECK enum status speak(struct str path, struct arena *a, struct spoken *out, struct err *e);
 /* Of the words of a path; numbers: else they are all alike; wrappers: else "model" and its like

@@ -127,6 +127,7 @@ struct said {
     bool norm;
     uint8_t rank;
     enum part_of part;
+    enum joined joined;
 };
 
 static bool has(const struct words *w, const char *what)
@@ -178,9 +179,30 @@ static void say(const struct words *w, struct said *out)
         take_word(out, "norm", 0);
         return;
     }
-    if ((q && k && v) || has(w, "qkv") || has(w, "wqkv") || (has(w, "c") && has(w, "attn")) ||
-        (has(w, "in") && has(w, "proj"))) {
+    if (q && k && v) { /* in which order its rows are, the families do not agree */
         take_word(out, "qkv", TELLS);
+        return;
+    }
+    if (has(w, "qkv") || has(w, "wqkv") || (has(w, "c") && has(w, "attn")) ||
+        (has(w, "in") && has(w, "proj"))) {
+        out->joined = JOINED_QKV;
+        take_word(out, "qkv", TELLS);
+        return;
+    }
+    if (has(w, "kv") || has(w, "wkv")) {
+        out->joined = JOINED_KV;
+        take_word(out, "kv", TELLS);
+        return;
+    }
+    if (has(w, "gate") && has(w, "up")) {
+        out->joined = JOINED_GATE_UP;
+        take_word(out, "gate", TELLS);
+        take_word(out, "up", TELLS);
+        return;
+    }
+    if ((has(w, "gate") || has(w, "up")) && (has(w, "proj") || w->n == 1)) {
+        out->part = has(w, "gate") ? PART_GATE : PART_UP;
+        take_word(out, has(w, "gate") ? "gate" : "up", TELLS);
         return;
     }
     if (q + k + v == 1) {
@@ -322,6 +344,35 @@ enum status speak(struct str path, struct arena *a, struct spoken *out, struct e
         return err_nomem(e, n * sizeof *out->step);
     memcpy(out->step, step, n * sizeof *step);
     return ST_OK;
+}
+
+static void last_said(struct str path, struct said *out)
+{
+    struct str rest = path, seg;
+    *out = (struct said){0};
+    while (name_head(&rest, &seg)) {
+        struct words w;
+        bool spelled = false;
+        plain_words(seg, &w);
+        for (size_t i = 0; i < w.n; i++)
+            spelled = spelled || !is_digits(w.word[i]);
+        if (spelled)
+            say(&w, out);
+    }
+}
+
+enum part_of part_said(struct str path)
+{
+    struct said s;
+    last_said(path, &s);
+    return s.part;
+}
+
+enum joined joined_said(struct str path)
+{
+    struct said s;
+    last_said(path, &s);
+    return s.joined;
 }
 
 static bool wrapper(const char *word)
