@@ -83,14 +83,17 @@ static enum status as_dense(struct half *x, const struct layer *l, bool really, 
         }
         if (!n && heads_at(r->axes, &lens.pair))
             lens.heads = t->dim[lens.pair];
+        if (!n && !lens.heads && strchr(r->name, '.'))
+            continue; /* a dense layer of its own already */
         for (size_t j = 0; j < (n ? n : 1); j++) {
             enum leaf lf = n ? part[j] : (enum leaf)i;
             bool bias = lf >= LEAF_Q_BIAS;
             size_t which = (size_t)(lf - (bias ? LEAF_Q_BIAS : LEAF_Q_WEIGHT));
             struct str name;
-            if (!dense_name(x, t, r->name, which, bias, &name) || seen_has(x->seen, name)) {
-                *can = str_eq(name, t->name) && !n && !lens.heads; /* out.kernel as it is */
-                continue;
+            if (!dense_name(x, t, r->name, which, bias, &name) ||
+                (!str_eq(name, t->name) && seen_has(x->seen, name))) {
+                *can = false;
+                break;
             }
             if (n)
                 lens = (struct lens){.cut = true,
@@ -100,7 +103,7 @@ static enum status as_dense(struct half *x, const struct layer *l, bool really, 
                 TRY(seen_add(x->seen, at, lens, name, x->m->a, e));
             t = &x->seen->model.tensor[at]; /* may have moved */
         }
-        if (really && (n || lens.heads))
+        if (really && *can)
             seen_hide(x->seen, at);
     }
     return ST_OK;
