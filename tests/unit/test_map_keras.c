@@ -181,12 +181,21 @@ static void counted_layers(void **state)
     m.tensor[t].note = STR("net/conv2d_transpose/kernel");
     t = toy_add(&m, "blocks.0.kernel", 2, 3, 2, -1);
     m.tensor[t].note = STR("sub/dense/kernel");
+    static const char *const part[] = {"query", "key", "value", "output"};
+    for (int i = 0; i < 4; i++) {
+        char text[64];
+        snprintf(text, sizeof text, "layer_with_weights-3._%s_dense.kernel", part[i]);
+        struct str name = arena_str(&arena, text, strlen(text));
+        t = i < 3 ? toy_add(&m, name.p, i, 6, 2, 3, -1) : toy_add(&m, name.p, i, 2, 3, 6, -1);
+        m.tensor[t].note = STR("net/att/part/kernel");
+    }
     toy_add(&m, "scope.dense.kernel", 3, 3, 2, -1);
     toy_add(&m, "scope.dense.bias", 4, 2, -1);
     recognise("tensorflow");
     layer("conv_a", LAYER_CONV);
     layer("conv2d_transpose", LAYER_CONV_TRANSPOSE);
     layer("blocks.0", LAYER_LINEAR);
+    layer("att", LAYER_ATTENTION);
     holds(layer("scope.dense", LAYER_LINEAR), LEAF_BIAS, "scope.dense.bias");
 }
 
@@ -294,7 +303,11 @@ static void group_names(void **state)
     toy_add(&m, "head.vars.0", 20, 3, 2, -1);
     toy_add(&m, "head.vars.1", 21, 2, -1);
     meta(&m, "head/vars@name", "dense_9");
+    toy_add(&m, "conv2d.vars.0", 22, 3, 3, 4, 4, -1);
+    meta(&m, "conv2d/vars@name", "conv2d_transpose_1");
     recognise("keras");
+    assert_int_equal(layer("conv2d", LAYER_NONE)->kinds,
+                     KIND_BIT(LAYER_CONV) | KIND_BIT(LAYER_CONV_TRANSPOSE)); /* words disagree */
     layer("stem", LAYER_CONV);
     layer("inner.dense", LAYER_LINEAR); /* Keras's own name says no more than the path */
     layer("inner.a\\.b", LAYER_LINEAR);
