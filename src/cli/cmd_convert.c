@@ -101,6 +101,33 @@ static enum status provenance(struct job *j, struct err *e)
 
 /* What is lost or made up, in as many lines as a reader takes; --dry-run has all. */
 #define SAY_LINES 24
+/* Layers alike have one text: said once, of the first of them. */
+static size_t alike(const struct plan *p, size_t at)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < at; i++)
+        if (str_eq(p->note[i].text, p->note[at].text))
+            return 0;
+    for (size_t i = at; i < p->n_notes; i++)
+        n += str_eq(p->note[i].text, p->note[at].text);
+    return n;
+}
+
+/* at most `most` different texts */
+static void say_notes(const struct plan *p, size_t most)
+{
+    for (size_t i = 0, n = 0; i < p->n_notes && i < 100000 && n < most; i++) {
+        size_t k = alike(p, i);
+        char more[32] = "";
+        if (k == 0)
+            continue;
+        n++;
+        if (k > 1)
+            snprintf(more, sizeof more, " and %zu more", k - 1);
+        log_note("note on %.*s%s: %.*s", STR_ARG(p->note[i].layer), more, STR_ARG(p->note[i].text));
+    }
+}
+
 static void say_ledger(const struct job *j)
 {
     size_t n = j->p.n_lines < SAY_LINES ? j->p.n_lines : SAY_LINES;
@@ -111,6 +138,7 @@ static void say_ledger(const struct job *j)
     }
     if (j->p.n_lines > n)
         log_note("and %zu more such lines; --dry-run lists them", j->p.n_lines - n);
+    say_notes(&j->p, SAY_LINES);
 }
 
 static enum status show_plan(const struct job *j, struct err *e)
@@ -147,6 +175,17 @@ static enum status show_plan(const struct job *j, struct err *e)
             json_w_object_end(w);
         }
         json_w_array_end(w);
+        json_w_key(w, STR("notes"));
+        json_w_array(w);
+        for (size_t i = 0; i < j->p.n_notes; i++) {
+            json_w_object(w);
+            json_w_key(w, STR("layer"));
+            json_w_str(w, j->p.note[i].layer);
+            json_w_key(w, STR("note"));
+            json_w_str(w, j->p.note[i].text);
+            json_w_object_end(w);
+        }
+        json_w_array_end(w);
         json_w_key(w, STR("cost"));
         json_w_object(w);
         json_w_key(w, STR("read_bytes"));
@@ -176,6 +215,13 @@ static enum status show_plan(const struct job *j, struct err *e)
         print_name(l->name);
         print_fmt(": ");
         print_name(l->why);
+        print_fmt("\n");
+    }
+    for (size_t i = 0; i < j->p.n_notes; i++) {
+        print_fmt("note on ");
+        print_name(j->p.note[i].layer);
+        print_fmt(": ");
+        print_name(j->p.note[i].text);
         print_fmt("\n");
     }
     char r[32], w[32], mem[32], spool[32];

@@ -78,6 +78,18 @@ enum status map_reason(struct mapping *m, uint32_t dst, struct str text, struct 
     return ST_OK;
 }
 
+enum status map_note(struct mapping *m, struct str layer, struct str text, struct err *e)
+{
+    struct plan *p = m->p;
+    struct plan_note *n = grown(m->a, p->note, p->n_notes, &m->cap_notes, sizeof *n);
+    struct str path = arena_str(m->a, layer.p ? layer.p : "", layer.n);
+    if (!n || !path.p)
+        return err_nomem(e, sizeof *n);
+    p->note = n;
+    n[p->n_notes++] = (struct plan_note){path, text};
+    return ST_OK;
+}
+
 /* Names are foreign: nothing in them may end a comment or a quotation, or steer a terminal. */
 static void plain_text(struct buf *b, const char *before, struct str s)
 {

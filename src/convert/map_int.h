@@ -23,7 +23,7 @@ struct take {
     uint8_t part, n_parts; /* rows [part, part+1) of n_parts equal runs of axis 0; 0 = all */
     /* layouts: source's, canonical's, target's; empty = the tensor as it is */
     const char *src_axes, *can_axes, *dst_axes;
-    const char *out_axes; /* canonical's as dst_axes meets it; NULL: can_axes */
+    const char *out_axes;         /* canonical's as dst_axes meets it; NULL: can_axes */
     uint64_t heads, flat_c;       /* extents that shapes do not tell; 0 = not known */
     const struct axes_size *size; /* ... from a rules file; may be NULL */
     bool zero; /* zeros of that shape: what it stands for is missing in the source */
@@ -99,7 +99,7 @@ struct mapping {
         const char *why;
         bool harmless;
     } * left;
-    size_t cap_reasons, cap_lines;
+    size_t cap_reasons, cap_lines, cap_notes;
     const char *axes[AXES_KEPT]; /* texts that takes share, the last ones met */
     size_t n_axes;
     struct train *train;  /* map_train.c: of one optimizer, spelled anew; NULL */
@@ -120,6 +120,8 @@ MUSTCHECK enum status map_reason(struct mapping *m, uint32_t made, struct str te
 /* A ledger line; counts it as lost unless harmless or allowed by an option. */
 MUSTCHECK enum status map_ledger(struct mapping *m, enum ledger_kind kind, struct str name,
                                  uint64_t n_elems, bool harmless, struct str why, struct err *e);
+/* A note on a layer; text lives as long as the plan. */
+MUSTCHECK enum status map_note(struct mapping *m, struct str layer, struct str text, struct err *e);
 /* Appends a zeroed made tensor. */
 MUSTCHECK enum status map_made(struct mapping *m, size_t n_takes, struct made **out, struct err *e);
 /* A text of axes (below AXES_TEXT bytes), kept once for the takes that share it. NULL: no memory.

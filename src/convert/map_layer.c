@@ -392,11 +392,30 @@ static enum status averaged(struct mapping *m, const struct layer *l, const stru
 /* Does one side have the layer's rows in another order, by heads? */
 static bool turns_rows(const struct mapping *m, const struct layer *l)
 {
-    const struct leaf_rule *a =
-        rules_find(m->from->rules, l->kind, l->rank, l->form, LEAF_WEIGHT);
+    const struct leaf_rule *a = rules_find(m->from->rules, l->kind, l->rank, l->form, LEAF_WEIGHT);
     const struct leaf_rule *b = rules_find(m->to->rules, l->kind, l->rank, l->form, LEAF_WEIGHT);
     bool rows = l->form == FORM_ROTARY || l->form == FORM_HEADS_QKV;
     return rows && a && b && (a->variant == l->form) != (b->variant == l->form);
+}
+
+/* Both sides carry a norm's vectors alike; what each adds to the variance may differ. */
+static enum status note_eps(struct mapping *m, const struct layer *l, const struct layer *t,
+                            struct err *e)
+{
+    double from = l->eps > 0 ? l->eps : m->from->rules->eps[l->kind];
+    bool said = t && t->eps > 0;
+    double to = said ? t->eps : m->to->rules->eps[l->kind];
+    if (from <= 0 || to <= 0 || (from >= to && from <= to))
+        return ST_OK;
+    struct str text = arena_fmt(
+        m->a, "epsilon is %g in %s%s, %g in %s%s: it must be the same in both", from, m->from->name,
+        l->eps > 0 ? "" : " by default", to, m->to->name, said ? "" : " by default");
+    struct plan *p = m->p;
+    if (!text.p)
+        return err_nomem(e, 64);
+    if (p->n_notes && str_eq(p->note[p->n_notes - 1].text, text))
+        text = p->note[p->n_notes - 1].text;
+    return map_note(m, t ? t->path : l->path, text, e);
 }
 
 enum status map_layer(struct mapping *m, const struct layer *l0, struct skeleton *sk,
@@ -410,6 +429,7 @@ enum status map_layer(struct mapping *m, const struct layer *l0, struct skeleton
     if (kind_is_cell(l.kind))
         return map_cell(m, &l, sk, t, e);
     const struct spelling_rules *r = m->to->rules;
+    TRY(note_eps(m, &l, t, e));
     if (!m->offer)
         m->offer = ARENA_ARRAY(m->tmp, struct offer, LEAF_N);
     struct offer *of = m->offer;
@@ -434,7 +454,7 @@ enum status map_layer(struct mapping *m, const struct layer *l0, struct skeleton
             return ST_OK;
         }
         struct map_rule *k = map_rule_for(m, RULE_KIND, l.path);
-        variant = l.depth_c                         ? VARIANT_DEPTH
+        variant = l.depth_c                        ? VARIANT_DEPTH
                   : l.kind == LAYER_CONV_TRANSPOSE ? (k && k->kept_kernel ? VARIANT_KEPT : 0)
                                                    : l.form;
     }
@@ -468,8 +488,7 @@ enum status map_layer(struct mapping *m, const struct layer *l0, struct skeleton
             return err_set(e, ST_BUG, "no-rule", "no spelling of %s.%s in %s",
                            layer_kind_name(l.kind), leaf_name(lf), m->to->name);
         if (!t && lf == LEAF_WEIGHT && l.tied && r->no_tied) {
-            TRY(leave(m, &l, lf, true, STR("the embedding's own weight, which the model uses"),
-                      e));
+            TRY(leave(m, &l, lf, true, STR("the embedding's own weight, which the model uses"), e));
             continue;
         }
         size_t n = leaf_fuses(lf, part);

@@ -62,6 +62,7 @@ static const struct leaf_rule leaves[] = {
 static const struct spelling_rules rules = {
     .leaf = leaves,
     .n = sizeof leaves / sizeof *leaves,
+    .eps = {[LAYER_BATCHNORM] = 1e-5, [LAYER_LAYERNORM] = 1e-5, [LAYER_GROUPNORM] = 1e-5},
     .flat = "(S C)",
     .param = "params",
     .averages = true,

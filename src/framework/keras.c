@@ -11,6 +11,7 @@ static const struct leaf_rule leaves[] = {
 static const struct spelling_rules rules = {
     .leaf = leaves,
     .n = sizeof leaves / sizeof *leaves,
+    .eps = {[LAYER_BATCHNORM] = 1e-3, [LAYER_LAYERNORM] = 1e-3, [LAYER_GROUPNORM] = 1e-3},
     .flat = "(S C)",
     .param = "",
     .shell = true,

@@ -119,6 +119,63 @@ def twin(library, name, precision, suffix, way):
     return f"{worst:.2g}"
 
 
+NAMELESS = """# nnferry-map 1
+"ln1" -> "layer_normalization"
+"ln2" -> "layer_normalization_1"
+"""
+
+
+def nameless():
+    """tf-keras keeps no names of layers in .weights.h5: two norms of one size are asked about, and
+    a rules file answers by the file's own paths."""
+    keras = frameworks()["tf-keras"]
+    torch_class, make, _, inputs, _ = TWINS["block"]
+    where = fresh("keras_twins")
+    net = randomise(torch_class(), 8)
+    torch.save(net.state_dict(), where / "in.pt")
+    make(keras, "float32").save_weights(where / "skeleton.weights.h5")
+    argv = (where / "in.pt", where / "out.weights.h5", "--to", "keras", "--like",
+            where / "skeleton.weights.h5")
+    got = convert(*argv, exit=4)
+    need('"ln1" -> ?' in got.stdout, "the norms were not asked about")
+    (where / "rules.map").write_text(NAMELESS)
+    convert(*argv, "--map", where / "rules.map")
+    back = make(keras, "float32")
+    back.load_weights(where / "out.weights.h5")
+    x, y = inputs(np.random.default_rng(9))
+    with torch.no_grad():
+        ref = net(torch.from_numpy(x)).numpy()
+    need(np.allclose(np.asarray(back(y)), ref, rtol=1e-5, atol=1e-6), "outputs differ")
+
+
+def by_name():
+    """TF1: variables by name, restored by a Saver; and what a Saver wrote, back."""
+    import tensorflow as tf
+    where = fresh("keras_twins")
+    net = randomise(TWINS["mlp"][0](), 8)
+    torch.save(net.state_dict(), where / "in.pt")
+    x, _ = TWINS["mlp"][3](np.random.default_rng(9))
+    x = x.astype("float32")
+    convert(where / "in.pt", where / "out", "--to", "tensorflow", "--format", "tf-checkpoint")
+    v1 = tf.compat.v1
+    with tf.Graph().as_default(), v1.Session() as s:
+        v = {n: v1.get_variable(n, shape) for n, shape in (
+            ("fc1/kernel", (6, 6)), ("fc1/bias", (6,)), ("ln1/gamma", (6,)), ("ln1/beta", (6,)),
+            ("fc2/kernel", (6, 5)), ("fc2/bias", (5,)))}
+        v1.train.Saver().restore(s, str(where / "out" / "ckpt"))
+        y = tf.matmul(x, v["fc1/kernel"]) + v["fc1/bias"]
+        mean, var = tf.nn.moments(y, [1], keepdims=True)
+        y = tf.nn.batch_normalization(y, mean, var, v["ln1/beta"], v["ln1/gamma"], 1e-5)
+        y = s.run(tf.matmul(tf.nn.relu(y), v["fc2/kernel"]) + v["fc2/bias"])
+        v1.train.Saver().save(s, str(where / "again"), write_meta_graph=False)
+    with torch.no_grad():
+        need(np.allclose(y, net(torch.from_numpy(x)).numpy(), rtol=1e-5, atol=1e-6),
+             "outputs differ")
+    convert(where / "again", where / "back.pt", "--to", "pytorch", "--like", where / "in.pt")
+    got = {k: v.numpy() for k, v in torch.load(where / "back.pt", weights_only=True).items()}
+    same_tensors(arrays(got), arrays({k: v.numpy() for k, v in net.state_dict().items()}), "back")
+
+
 def judged(library, name, suffix):
     """validate, on what the real framework wrote; a spoiled file is not called equal."""
     keras = frameworks()[library]
@@ -158,5 +215,7 @@ def run(tally):
         tally.run(f"keras 3 {name} from flax", twin, "keras 3", name, "float32", ".keras", "flax")
         tally.run(f"keras 3 {name} judged", judged, "keras 3", name, ".keras")
         tally.run(f"tf-keras {name} judged", judged, "tf-keras", name, ".ckpt")
+    tally.run("tf-keras without names", nameless)
+    tally.run("TF1 variable names", by_name)
     for name in TWINS:  # last: Keras 3 loads legacy files with other defaults from then on
         tally.run(f"keras 3 {name} .h5", twin, "keras 3", name, "float32", ".h5", "straight")
