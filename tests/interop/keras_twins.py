@@ -108,6 +108,8 @@ def twin(library, name, precision, suffix, way):
     worst = np.abs(got - ref).max()
     need(np.allclose(got, ref, rtol=rtol, atol=atol), f"outputs differ by {worst:.3g}")
 
+    if (library, suffix) == ("tf-keras", ".weights.h5"):  # keeps no names: the file's own paths
+        flatten = {"dense": c for c in flatten.values()}
     rule = rules(flatten, where)
     save(back, where / f"again{suffix}", suffix)  # what Keras itself writes of it
     convert(where / f"again{suffix}", where / "back.pt", "--to", "pytorch", "--like",
@@ -119,33 +121,72 @@ def twin(library, name, precision, suffix, way):
     return f"{worst:.2g}"
 
 
-NAMELESS = """# nnferry-map 1
-"ln1" -> "layer_normalization"
-"ln2" -> "layer_normalization_1"
-"""
+def same(x, kernel, strides):
+    """SAME: the odd unit of the padding goes to the end."""
+    pads = []
+    for n, k, s in reversed(list(zip(x.shape[2:], kernel, strides))):
+        total = max((-(-n // s) - 1) * s + k - n, 0)
+        pads += [total // 2, total - total // 2]
+    return torch.nn.functional.pad(x, pads)
 
 
-def nameless():
-    """tf-keras keeps no names of layers in .weights.h5: two norms of one size are asked about, and
-    a rules file answers by the file's own paths."""
-    keras = frameworks()["tf-keras"]
-    torch_class, make, _, inputs, _ = TWINS["block"]
-    where = fresh("keras_twins")
-    net = randomise(torch_class(), 8)
-    torch.save(net.state_dict(), where / "in.pt")
-    make(keras, "float32").save_weights(where / "skeleton.weights.h5")
-    argv = (where / "in.pt", where / "out.weights.h5", "--to", "keras", "--like",
-            where / "skeleton.weights.h5")
-    got = convert(*argv, exit=4)
-    need('"ln1" -> ?' in got.stdout, "the norms were not asked about")
-    (where / "rules.map").write_text(NAMELESS)
-    convert(*argv, "--map", where / "rules.map")
-    back = make(keras, "float32")
-    back.load_weights(where / "out.weights.h5")
-    x, y = inputs(np.random.default_rng(9))
-    with torch.no_grad():
-        ref = net(torch.from_numpy(x)).numpy()
-    need(np.allclose(np.asarray(back(y)), ref, rtol=1e-5, atol=1e-6), "outputs differ")
+def chain(model, sd, x):
+    """A Keras model that is one chain, in torch, with the weights of sd under the layers' names."""
+    F = torch.nn.functional
+    for layer in model.layers:
+        kind, own = type(layer).__name__, layer.name
+        w, b = sd.get(own + ".weight"), sd.get(own + ".bias")
+        if kind in ("Conv2D", "DepthwiseConv2D"):
+            if layer.padding == "same":
+                x = same(x, layer.kernel_size, layer.strides)
+            groups = x.shape[1] if kind == "DepthwiseConv2D" else 1
+            x = F.conv2d(x, w, b, stride=layer.strides, groups=groups)
+        elif kind == "BatchNormalization":
+            x = F.batch_norm(x, sd[own + ".running_mean"], sd[own + ".running_var"], w, b,
+                             eps=layer.epsilon)
+        elif kind == "ReLU":
+            x = x.clamp(0, layer.max_value)
+        elif kind == "ZeroPadding2D":
+            (top, bottom), (left, right) = layer.padding
+            x = F.pad(x, (left, right, top, bottom))
+        elif kind == "GlobalAveragePooling2D":
+            x = x.mean((2, 3), keepdim=True)
+        elif kind == "Reshape":
+            x = x.flatten(1)
+        elif kind == "Activation":
+            x = x.softmax(-1)
+        else:
+            need(kind in ("InputLayer", "Dropout"), f"{own}: a layer of class {kind}")
+    return x
+
+
+def application(suffix):
+    """keras.applications' MobileNet: no skeleton, no rules, and back with one."""
+    import keras
+    keras.config.set_dtype_policy("float64")
+    where, rng = fresh("keras_twins"), np.random.default_rng(4)
+
+    def make():
+        return keras.applications.MobileNet(input_shape=(32, 32, 3), alpha=0.25, weights=None,
+                                            classes=10)
+
+    model = make()
+    model.set_weights([rng.random(w.shape) + 0.5 if w.ndim == 1 else rng.normal(size=w.shape)
+                       for w in model.get_weights()])
+    save(model, where / f"in{suffix}", suffix)
+    convert(where / f"in{suffix}", where / "out.pt", "--to", "pytorch")
+    sd = torch.load(where / "out.pt", weights_only=True)
+    x = rng.normal(size=(2, 32, 32, 3))
+    want = np.asarray(model(x, training=False))
+    got = chain(model, sd, torch.from_numpy(x.transpose(0, 3, 1, 2))).numpy()
+    need(np.allclose(got, want, rtol=1e-9, atol=1e-11), f"differ by {np.abs(got - want).max():.3g}")
+    save(make(), where / f"like{suffix}", suffix)
+    convert(where / "out.pt", where / f"back{suffix}", "--to", "keras", "--like",
+            where / f"like{suffix}")
+    back = load(keras, make, where / f"back{suffix}", suffix)
+    for i, (a, b) in enumerate(zip(model.get_weights(), back.get_weights(), strict=True)):
+        need(a.tobytes() == b.tobytes(), f"weight {i} differs")
+    return f"{len(sd)} tensors, {np.abs(got - want).max():.2g}"
 
 
 def by_name():
@@ -204,8 +245,6 @@ def run(tally):
         for library, suffix in (("keras 3", ".weights.h5"), ("keras 3", ".keras"),
                                 ("tf-keras", ".weights.h5"), ("tf-keras", ".h5"),
                                 ("tf-keras", ".ckpt")):
-            if (library, suffix) == ("tf-keras", ".weights.h5") and name in ("cnn", "block"):
-                continue  # without names: see nameless
             tally.run(f"{library} {name} float32 {suffix}", twin, library, name, "float32", suffix,
                       "straight")
         if name != "up":  # Keras 3's GroupNormalization computes in float32 whatever its policy
@@ -215,7 +254,8 @@ def run(tally):
         tally.run(f"keras 3 {name} from flax", twin, "keras 3", name, "float32", ".keras", "flax")
         tally.run(f"keras 3 {name} judged", judged, "keras 3", name, ".keras")
         tally.run(f"tf-keras {name} judged", judged, "tf-keras", name, ".ckpt")
-    tally.run("tf-keras without names", nameless)
+    tally.run("MobileNet .keras", application, ".keras")
+    tally.run("MobileNet .weights.h5", application, ".weights.h5")
     tally.run("TF1 variable names", by_name)
     for name in TWINS:  # last: Keras 3 loads legacy files with other defaults from then on
         tally.run(f"keras 3 {name} .h5", twin, "keras 3", name, "float32", ".h5", "straight")
