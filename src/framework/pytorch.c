@@ -68,7 +68,7 @@ static int bid(const struct model *m)
 
 static enum status layers(const struct model *m, struct arena *a, struct layers *out, struct err *e)
 {
-    static const struct torch_style style = {"pytorch", false};
+    static const struct torch_style style = {.framework = "pytorch"};
     return torch_layers(&style, m, a, out, e);
 }
 

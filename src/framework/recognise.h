@@ -72,6 +72,9 @@ MUSTCHECK enum status layers_done(struct layer_list *l, struct modules *ms, cons
 struct torch_style {
     const char *framework;
     bool split_attention; /* children q, k, v, o are one attention layer */
+    name_cut *cut;        /* NULL: state_dict names */
+    /* What is recognised before the rest; NULL = nothing. */
+    enum status (*first)(struct modules *ms, struct layer_list *list, struct err *e);
 };
 MUSTCHECK enum status torch_layers(const struct torch_style *style, const struct model *m,
                                    struct arena *a, struct layers *out, struct err *e);
