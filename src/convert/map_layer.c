@@ -59,9 +59,12 @@ struct offer {
     struct take take; /* dst_axes empty */
 };
 
-/* transpose_kernel=True; a table without the variant gives its only spelling */
+/* transpose_kernel=True, or statistics that are not debiased; a table without the variant gives its
+ * only spelling */
 static uint8_t variant_of(const struct layer *l)
 {
+    if (l->kind == LAYER_BATCHNORM)
+        return l->tensor[LEAF_UPDATES] >= 0;
     return l->kind == LAYER_CONV_TRANSPOSE && !l->flip ? 1 : 0;
 }
 
@@ -231,10 +234,10 @@ static enum status attention_fits(struct mapping *m, const struct offer *of, boo
 }
 
 static const enum leaf order[] = {
-    LEAF_WEIGHT,      LEAF_BIAS,       LEAF_MEAN,       LEAF_VAR,       LEAF_COUNT,
-    LEAF_MEAN_HIDDEN, LEAF_VAR_HIDDEN, LEAF_MEAN_COUNT, LEAF_VAR_COUNT, LEAF_QKV_WEIGHT,
-    LEAF_QKV_BIAS,    LEAF_Q_WEIGHT,   LEAF_Q_BIAS,     LEAF_K_WEIGHT,  LEAF_K_BIAS,
-    LEAF_V_WEIGHT,    LEAF_V_BIAS,     LEAF_O_WEIGHT,   LEAF_O_BIAS,
+    LEAF_WEIGHT,     LEAF_BIAS,       LEAF_MEAN,      LEAF_VAR,      LEAF_COUNT,   LEAF_MEAN_HIDDEN,
+    LEAF_VAR_HIDDEN, LEAF_MEAN_COUNT, LEAF_VAR_COUNT, LEAF_FIRST,    LEAF_UPDATES, LEAF_QKV_WEIGHT,
+    LEAF_QKV_BIAS,   LEAF_Q_WEIGHT,   LEAF_Q_BIAS,    LEAF_K_WEIGHT, LEAF_K_BIAS,  LEAF_V_WEIGHT,
+    LEAF_V_BIAS,     LEAF_O_WEIGHT,   LEAF_O_BIAS,
 };
 
 /* Updates after which no decay below 0.99999999 debiases an average any more; fits an int32. */
@@ -251,7 +254,10 @@ static enum status counter(struct mapping *m, struct str name, const struct laye
     d->harmless = true;
     d->order = l->tensor[LEAF_VAR] >= 0 ? m->src->tensor[l->tensor[LEAF_VAR]].order : 0;
     d->why = STR("0: the source has no counter; it matters only to a cumulative average");
-    if (lf != LEAF_COUNT) {
+    if (lf == LEAF_FIRST) {
+        d->dtype = DT_BOOL;
+        d->why = STR("false: the statistics are there, and are gone on with");
+    } else if (lf != LEAF_COUNT) {
         d->fill[3] = UPDATES_MANY >> 24;
         d->why = STR("1073741824: the source's average is not debiased, and goes on as it is");
     }
@@ -263,6 +269,8 @@ static enum status counter(struct mapping *m, struct str name, const struct laye
 static bool both_given(const struct offer *of, enum leaf lf)
 {
     bool var = lf == LEAF_VAR_HIDDEN || lf == LEAF_VAR_COUNT;
+    if (lf == LEAF_FIRST || lf == LEAF_UPDATES)
+        return of[lf].have;
     return of[var ? LEAF_VAR_HIDDEN : LEAF_MEAN_HIDDEN].have &&
            of[var ? LEAF_VAR_COUNT : LEAF_MEAN_COUNT].have;
 }
@@ -272,7 +280,7 @@ static enum status averaged(struct mapping *m, const struct layer *l, const stru
                             const struct leaf_rule *rule, struct str name, struct err *e)
 {
     enum leaf lf = rule->leaf;
-    if (lf == LEAF_MEAN_COUNT || lf == LEAF_VAR_COUNT)
+    if (lf != LEAF_MEAN_HIDDEN && lf != LEAF_VAR_HIDDEN)
         return counter(m, name, l, lf, e);
     struct leaf_rule as = *rule;
     as.leaf = lf == LEAF_MEAN_HIDDEN ? LEAF_MEAN : LEAF_VAR;
@@ -282,6 +290,26 @@ static enum status averaged(struct mapping *m, const struct layer *l, const stru
     TRY(emit(m, l, of, &as, name, e));
     m->made[m->n_made - 1].copy = true;
     return ST_OK;
+}
+
+/* Statistics that are not debiased are what a target without their count would read only after many
+ * updates, or before the first: then they are taken as they are. The momentum that says more is in
+ * no file. */
+static enum status debiased(struct mapping *m, const struct layer *l, bool kept, struct err *e)
+{
+    int64_t t = l->tensor[LEAF_UPDATES];
+    uint64_t n = 0;
+    if (t < 0 || kept)
+        return ST_OK;
+    bool read = map_scalar(m->src, &m->src->tensor[t], &n);
+    if (read && (n == 0 || n >= UPDATES_MANY))
+        return ST_OK;
+    enum status st = err_set(e, ST_CANNOT, "not-debiased",
+                             "the statistics after %llu updates are to be divided by 1 - momentum^"
+                             "updates, and the momentum is not in the file",
+                             (unsigned long long)n);
+    err_in(e, l->path.p, l->path.n);
+    return st;
 }
 
 enum status map_layer(struct mapping *m, const struct layer *l0, struct skeleton *sk,
@@ -308,8 +336,10 @@ enum status map_layer(struct mapping *m, const struct layer *l0, struct skeleton
     } else {
         TRY(path_of(m, l.path, &tl.path, e));
         struct map_rule *k = map_rule_for(m, RULE_KIND, l.path);
-        variant = k && k->kept_kernel;
+        variant = l.kind == LAYER_BATCHNORM ? variant_of(&l) : k && k->kept_kernel;
     }
+    if (l.kind == LAYER_BATCHNORM)
+        TRY(debiased(m, &l, rules_find(r, l.kind, 0, variant, LEAF_UPDATES) != NULL, e));
     uint8_t rank = t ? t->rank : l.rank;
     if (l.kind == LAYER_BATCHNORM && rank == 0 && map_needs_rank(r)) {
         struct str q = map_line(m, "rank ", l.path, " = ?");
@@ -329,7 +359,7 @@ enum status map_layer(struct mapping *m, const struct layer *l0, struct skeleton
     for (size_t i = 0; i < sizeof order / sizeof *order; i++) {
         enum leaf lf = order[i], part[3];
         const struct leaf_rule *rule = rules_find(r, l.kind, rank, variant, lf);
-        if (t ? t->tensor[lf] < 0 : !rule)
+        if (t ? t->tensor[lf] < 0 : !rule || (lf == LEAF_FIRST && variant))
             continue;
         if (!rule)
             return err_set(e, ST_BUG, "no-rule", "no spelling of %s.%s in %s",

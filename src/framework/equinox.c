@@ -1,6 +1,6 @@
 /* Equinox: a module's leaves by attribute path, with torch's axes. What differs from torch: a
- * convolution's bias is [O,1,..,1]; a transposed one holds the kernel of the convolution that it is,
- * [O,I/g,k..], reversed against torch; attention has query_proj, key_proj, value_proj and
+ * convolution's bias is [O,1,..,1]; a transposed one holds the kernel of the convolution that it
+ * is, [O,I/g,k..], reversed against torch; attention has query_proj, key_proj, value_proj and
  * output_proj; a batch norm's statistics stand in a state, here below the attribute that holds its
  * index: ema_state_index (with ema_first_time_index), or batch_state_index (with batch_counter),
  * whose values are not debiased.

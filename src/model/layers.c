@@ -29,7 +29,8 @@ static const char *const leaf_names[LEAF_N] = {
     [LEAF_VAR_HIDDEN] = "var_hidden",
     [LEAF_MEAN_COUNT] = "mean_count",
     [LEAF_VAR_COUNT] = "var_count",
-[LEAF_FIRST] = "first", [LEAF_UPDATES] = "updates",
+    [LEAF_FIRST] = "first",
+    [LEAF_UPDATES] = "updates",
 };
 
 const char *layer_kind_name(enum layer_kind k)
