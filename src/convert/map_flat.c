@@ -92,16 +92,20 @@ uint64_t map_extent(const struct mapping *m, const struct layer *l, enum layer_k
                     enum leaf lf, char letter)
 {
     const struct tensor *t = leaf_of(m, l, lf);
-    const struct leaf_rule *r = rules_find(m->from->rules, kind, l->rank,
-                                           kind == LAYER_CONV_TRANSPOSE && !l->flip ? 1 : 0, lf);
+    struct layer y = *l;
+    y.kind = kind;
+    y.flat_c = 0;
+    const struct leaf_rule *r = rules_find(m->from->rules, kind, l->rank, rules_variant(&y), lf);
     struct axes x;
     struct axes_size size = {0};
     char text[AXES_TEXT];
     struct err quiet;
     size.of['N'] = r && strstr(r->axes, "(N D)") ? 1 : 0; /* one width, however many heads */
-    if (!t || !r || rules_axes(m->from->rules, r, 0, &x, text, &quiet) != ST_OK ||
+    if (!t || !r || rules_axes(m->from->rules, r, &y, &x, text, &quiet) != ST_OK ||
         axes_learn(&x, t->dim, t->n_dims, &size, &quiet) != ST_OK)
         return 0;
+    if (letter == 'O' && y.depth_c) /* spelled as channels times multiplier */
+        return kind == LAYER_CONV ? size.of['C'] * size.of['M'] : size.of['O'];
     return size.of[(unsigned char)letter];
 }
 

@@ -13,6 +13,11 @@
 
 #define AXES_TEXT 64
 #define AXES_KEPT 16
+#define CUTS 2
+struct cut {
+    uint8_t axis;
+    uint64_t lo, hi;
+};
 struct take {
     uint32_t src;
     uint8_t part, n_parts; /* rows [part, part+1) of n_parts equal runs of axis 0; 0 = all */
@@ -21,10 +26,25 @@ struct take {
     uint64_t heads, flat_c;       /* extents that shapes do not tell; 0 = not known */
     const struct axes_size *size; /* ... from a rules file; may be NULL */
     bool zero; /* zeros of that shape: what it stands for is missing in the source */
+    /* Cells. Cuts are boxes of the source's stored axes, taken before the layouts; a placed take
+     * lands where at[] says (0 along other axes), the others are joined along axis 0 in order. */
+    struct cut cut[CUTS], at[CUTS]; /* of at, only axis and lo */
+    uint8_t n_cuts, n_at;
+    bool placed;
+    /* Values, in this order: the sign changed, a number added, another take's values added. */
+    bool neg;
+    int8_t offset;
+    const struct take *plus;
+    /* zero: this number instead of 0, of shape fill_dim; no loss, since the source means it */
+    int8_t fill;
+    uint8_t n_fill_dims;
+    const uint64_t *fill_dim;
+    bool harmless;
+    bool twin; /* ... because the other bias holds the sum: src is that one's */
 };
 struct made {
     struct str name;
-    enum role role;
+    enum role role; /* of a synthesis; else ROLE_PARAMETER = the source's */
     struct take *take;
     size_t n_takes;   /* 0: a synthesis */
     enum dtype dtype; /* before --dtype; DT_NONE = the source's */
@@ -72,6 +92,11 @@ struct mapping {
     bool *dropped;     /* ... its drop is in the ledger */
     struct made *made; /* from mem, freed when mapping is done */
     size_t n_made, cap_made;
+    /* per source tensor: why a part of it is left behind; NULL until one is */
+    struct left {
+        const char *why;
+        bool harmless;
+    } * left;
     size_t cap_reasons, cap_lines;
     const char *axes[AXES_KEPT]; /* texts that takes share, the last ones met */
     size_t n_axes;
@@ -131,6 +156,18 @@ MUSTCHECK enum status map_layer(struct mapping *m, const struct layer *l, struct
 MUSTCHECK enum status map_open(struct mapping *m, struct err *e);
 /* Pairs of single tensors that a rules file makes; they leave their layers. sk may be NULL. */
 MUSTCHECK enum status map_pairs(struct mapping *m, struct skeleton *sk, struct err *e);
+/* A cell: gates put in the target's order, biases summed or parted (map_cell.c). */
+MUSTCHECK enum status map_cell(struct mapping *m, const struct layer *l, struct skeleton *sk,
+                               const struct layer *t, struct err *e);
+/* What a source tensor's elements that no take reads are left behind for. */
+MUSTCHECK enum status map_left(struct mapping *m, uint32_t src, const char *why, bool harmless,
+                               struct err *e);
+/* Does a take change no value? */
+bool take_is_plain(const struct take *k);
+/* What a moment does with its parameter's take: signs of first moments change with it, of second
+ * ones not; what is added to a parameter is not added to its moments; a sum's moment is that of
+ * either part, whose gradients are one and the same. Averaged copies are as their parameter. */
+void take_ride(struct take *k, enum role role);
 /* The value 1 in a dtype, little-endian. */
 MUSTCHECK enum status map_one(enum dtype t, uint8_t out[16], struct err *e);
 /* The value of a small integer, or boolean, without axes; false where it cannot be read as one. */

@@ -9,16 +9,36 @@
 bool take_is_whole(const struct take *k)
 {
     const char *step[3] = {k->src_axes, k->can_axes, k->dst_axes};
-    bool same = k->n_parts == 0;
+    bool same = k->n_parts == 0 && k->n_cuts == 0 && k->n_fill_dims == 0;
     for (int i = 0; i < 2; i++)
         same = same && (!*step[i] || !*step[i + 1] || strcmp(step[i], step[i + 1]) == 0);
     return same;
 }
 
+bool take_is_plain(const struct take *k)
+{
+    return !k->neg && !k->offset && !k->plus;
+}
+
+void take_ride(struct take *k, enum role role)
+{
+    if (role == ROLE_EMA)
+        return;
+    k->neg = k->neg && role == ROLE_MOMENT1;
+    k->offset = 0;
+    k->plus = NULL;
+    if (k->twin)
+        k->zero = false;
+}
+
 enum status take_view(const struct model *src, const struct take *k, uint32_t t, struct view *out,
                       struct err *e)
 {
+    if (k->zero && k->n_fill_dims)
+        return view_c(out, k->fill_dim, k->n_fill_dims, e);
     view_load(out, src->tensor[t].view);
+    for (size_t i = 0; i < k->n_cuts; i++)
+        TRY(view_slice(out, k->cut[i].axis, k->cut[i].lo, k->cut[i].hi, e));
     if (k->n_parts) {
         uint64_t rows = view_dim(out, 0) / k->n_parts;
         TRY(view_slice(out, 0, k->part * rows, (k->part + 1) * rows, e));
@@ -59,15 +79,6 @@ struct offer {
     struct take take; /* dst_axes empty */
 };
 
-/* transpose_kernel=True, or statistics that are not debiased; a table without the variant gives its
- * only spelling */
-static uint8_t variant_of(const struct layer *l)
-{
-    if (l->kind == LAYER_BATCHNORM)
-        return l->tensor[LEAF_UPDATES] >= 0;
-    return l->kind == LAYER_CONV_TRANSPOSE && !l->flip ? 1 : 0;
-}
-
 static enum status canon_axes(const struct layer *l, enum leaf leaf, char text[AXES_TEXT],
                               struct err *e)
 {
@@ -77,7 +88,7 @@ static enum status canon_axes(const struct layer *l, enum leaf leaf, char text[A
     if (!can)
         return err_set(e, ST_BUG, "no-canonical", "no canonical spelling of %s.%s",
                        layer_kind_name(l->kind), leaf_name(leaf));
-    return rules_axes(r, can, l->flat_c, &x, text, e);
+    return rules_axes(r, can, l, &x, text, e);
 }
 
 /* Fills offers by canonical leaf. */
@@ -88,14 +99,17 @@ static enum status offers_of(struct mapping *m, const struct layer *l, struct of
     for (int i = 0; i < LEAF_N; i++) {
         if (l->tensor[i] < 0)
             continue;
-        const struct leaf_rule *rule = rules_find(r, l->kind, l->rank, variant_of(l), (enum leaf)i);
-        struct take k = {.src = (uint32_t)l->tensor[i], .heads = l->heads, .flat_c = l->flat_c};
+        const struct leaf_rule *rule =
+            rules_find(r, l->kind, l->rank, rules_variant(l), (enum leaf)i);
+        struct take k = {.src = (uint32_t)l->tensor[i],
+                         .heads = l->heads,
+                         .flat_c = l->depth_c ? l->depth_c : l->flat_c};
         if (!rule)
             return err_set(e, ST_BUG, "no-rule", "no spelling of %s.%s in %s",
                            layer_kind_name(l->kind), leaf_name((enum leaf)i), m->from->name);
         struct axes x;
         char text[AXES_TEXT];
-        TRY(rules_axes(r, rule, l->flat_c, &x, text, e));
+        TRY(rules_axes(r, rule, l, &x, text, e));
         k.src_axes = map_axes(m, text);
         k.dst_axes = "";
         if (!k.src_axes)
@@ -127,6 +141,26 @@ static enum status path_of(struct mapping *m, struct str path, struct str *out, 
     return r && !r->from_axes.n ? map_captured(m, r, path, out, e) : ST_OK;
 }
 
+/* Rules of a cell that is one of several kinds, or none: the first kind that it was taken for. */
+static const struct cell_rule *cell_rule_at(const struct mapping *m, const struct layer *l,
+                                            size_t i)
+{
+    for (unsigned k = LAYER_LSTM; k <= LAYER_RNN; k++) {
+        const struct cell_rule *c = rules_cell(m->from->rules, (enum layer_kind)k, l->variant, 0);
+        bool own = c != NULL;
+        for (size_t j = 0; own && c;
+             c = rules_cell(m->from->rules, (enum layer_kind)k, l->variant, ++j)) {
+            enum leaf side[2];
+            (void)leaf_sides(c->leaf, side);
+            own = l->tensor[c->leaf] >= 0 || side[0] == LEAF_IH_BIAS || side[0] == LEAF_HH_BIAS ||
+                  side[0] == LEAF_HR_WEIGHT;
+        }
+        if (own)
+            return rules_cell(m->from->rules, (enum layer_kind)k, l->variant, i);
+    }
+    return NULL;
+}
+
 /* Every tensor of a layer without a rule, and bare parameters: own name below the target's
  * collection, own axes. */
 static enum status keep_tensors(struct mapping *m, const struct layer *l, struct skeleton *sk,
@@ -142,7 +176,11 @@ static enum status keep_tensors(struct mapping *m, const struct layer *l, struct
         struct str path, parent, leaf;
         TRY(path_of(m, l->path, &path, e));
         bool renamed = !str_eq(path, l->path);
-        if (i != LEAF_VALUE) {
+        const struct cell_rule *c;
+        for (size_t k = 0; i > LEAF_VALUE && (c = cell_rule_at(m, l, k)) != NULL; k++)
+            if ((int)c->leaf == i)
+                path = rules_name(m->a, "", path, c->name);
+        if (i < LEAF_VALUE) {
             name_tail(x->name, &parent, &leaf);
             path = path.n ? arena_fmt(m->a, "%.*s.%.*s", STR_ARG(path), STR_ARG(leaf)) : leaf;
         }
@@ -177,13 +215,15 @@ static enum status emit(struct mapping *m, const struct layer *l, const struct o
     size_t n_parts = n ? n : 1;
     char dst[AXES_TEXT];
     struct axes x;
-    TRY(rules_axes(m->to->rules, rule, l->flat_c, &x, dst, e));
+    TRY(rules_axes(m->to->rules, rule, l, &x, dst, e));
     const char *dst_axes = map_axes(m, dst);
     if (!dst_axes)
         return err_nomem(e, sizeof dst);
     struct made *d;
     TRY(map_made(m, n_parts, &d, e));
     d->name = name;
+    if (rule->leaf == LEAF_MEAN || rule->leaf == LEAF_VAR)
+        d->role = ROLE_STATISTIC; /* not every container can tell */
     for (size_t j = 0; j < n_parts; j++) {
         size_t from = j;
         while (!of[part[from]].have) /* zeros of the shape of one that is there */
@@ -318,6 +358,8 @@ enum status map_layer(struct mapping *m, const struct layer *l0, struct skeleton
     struct layer l = *l0;
     if (l.kind == LAYER_NONE || l.kind == LAYER_PARAM)
         return keep_tensors(m, &l, sk, t, e);
+    if (kind_is_cell(l.kind))
+        return map_cell(m, &l, sk, t, e);
     const struct spelling_rules *r = m->to->rules;
     if (!m->offer)
         m->offer = ARENA_ARRAY(m->tmp, struct offer, LEAF_N);
@@ -327,16 +369,21 @@ enum status map_layer(struct mapping *m, const struct layer *l0, struct skeleton
     memset(of, 0, sizeof *of * LEAF_N);
     if (t && t->heads)
         l.heads = t->heads;
+    if (t && t->depth_c && l.kind == LAYER_CONV)
+        l.depth_c = t->depth_c;
     TRY(offers_of(m, &l, of, e));
     struct layer tl = l; /* the layer as the target has it */
     uint8_t variant = 0;
     if (t) {
         tl.path = t->path;
-        variant = variant_of(t);
+        variant = rules_variant(t);
     } else {
         TRY(path_of(m, l.path, &tl.path, e));
         struct map_rule *k = map_rule_for(m, RULE_KIND, l.path);
-        variant = l.kind == LAYER_BATCHNORM ? variant_of(&l) : k && k->kept_kernel;
+        variant = l.kind == LAYER_BATCHNORM ? rules_variant(&l)
+                  : l.depth_c               ? VARIANT_DEPTH
+                  : k && k->kept_kernel     ? VARIANT_KEPT
+                                            : 0;
     }
     if (l.kind == LAYER_BATCHNORM)
         TRY(debiased(m, &l, rules_find(r, l.kind, 0, variant, LEAF_UPDATES) != NULL, e));
@@ -494,6 +541,11 @@ static enum status outcome(struct mapping *m, const struct layer *l, enum layer_
     y.kind = kind;
     *out = STR("");
     *same_axes = true;
+    if (kind_is_cell(kind)) { /* cells of two kinds never compute the same */
+        *out = str_from(layer_kind_name(kind));
+        *same_axes = false;
+        return ST_OK;
+    }
     for (int i = 0; i < LEAF_N; i++) {
         if (l->tensor[i] < 0)
             continue;
@@ -502,7 +554,7 @@ static enum status outcome(struct mapping *m, const struct layer *l, enum layer_
         const char *collection = m->to->rules->param;
         if (kind != LAYER_PARAM) {
             const struct leaf_rule *a =
-                rules_find(m->from->rules, kind, l->rank, variant_of(&y), (enum leaf)i);
+                rules_find(m->from->rules, kind, l->rank, rules_variant(&y), (enum leaf)i);
             const struct leaf_rule *b = rules_find(m->to->rules, kind, l->rank, 0, (enum leaf)i);
             if (!a || !b)
                 return err_set(e, ST_BUG, "no-rule", "no spelling of %s", layer_kind_name(kind));

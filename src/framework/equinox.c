@@ -17,7 +17,7 @@
     }
 #define BATCH(l, n, x)                                                                             \
     {                                                                                              \
-        LAYER_BATCHNORM, 0, 1, LEAF_##l, n, "", x                                                  \
+        LAYER_BATCHNORM, 0, VARIANT_UPDATES, LEAF_##l, n, "", x                                    \
     }
 static const struct leaf_rule leaves[] = {
     L(LINEAR, 0, WEIGHT, "weight", "O F"),
@@ -229,7 +229,8 @@ static enum status first(struct modules *ms, struct layer_list *list, struct err
 
 static enum status layers(const struct model *m, struct arena *a, struct layers *out, struct err *e)
 {
-    static const struct torch_style style = {.framework = "equinox", .cut = cut, .first = first};
+    static const struct torch_style style = {
+        .framework = "equinox", .rules = &rules, .cut = cut, .first = first};
     return torch_layers(&style, m, a, out, e);
 }
 

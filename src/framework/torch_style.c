@@ -374,6 +374,7 @@ enum status torch_layers(const struct torch_style *style, const struct model *m,
     c.list.most = c.ms.n;
     if (style->first)
         TRY(style->first(&c.ms, &c.list, e));
+    TRY(cells_recognise(style->rules, &c.ms, &c.list, e));
     for (size_t i = 0; i < c.ms.n; i++)
         TRY(style->split_attention ? split_attention(&c, &c.ms.module[i], e)
                                    : torch_attention(&c, &c.ms.module[i], e));

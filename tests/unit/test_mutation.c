@@ -60,6 +60,20 @@ static void every_kind(struct model *m, bool split)
     toy_done(m);
 }
 
+/* What only Keras's files have: depthwise kernels by channels. */
+static void depthwise(struct model *m, const char *framework)
+{
+    model_init(m);
+    m->framework = str_from(framework);
+    toy_add(m, "dw1.depthwise_kernel", 1, 4, 4, 4, -1);
+    toy_add(m, "dw1.bias", 2, 16, -1);
+    toy_add(m, "dw2.depthwise_kernel", 3, 4, 4, 4, 4, -1);
+    toy_add(m, "dw3.depthwise_kernel", 4, 4, 4, 4, 4, 4, -1);
+    toy_add(m, "sep.depthwise_kernel", 5, 4, 4, 4, 4, -1);
+    toy_add(m, "sep.pointwise_kernel", 6, 1, 1, 16, 16, -1);
+    toy_done(m);
+}
+
 enum answer { REFUSED, EQUAL, NOT_EQUAL };
 
 /* Converts and validates; *out, where asked for, is the converted model. */
@@ -123,6 +137,8 @@ struct route {
 #define KEPT "kind deconv* = conv_transpose transpose_kernel\n"
 static const struct route routes[] = {
     {"flax", HEADS, HEADS KEPT, ""},
+    {"keras", HEADS, HEADS KEPT, ""},
+    {"tensorflow", HEADS, HEADS KEPT, ""},
     {"haiku", "rank bn = 2\n", "rank bn = 2\n", ""},
     {"haiku", "rank bn = 3\n", "rank bn = 3\n", ""},
     {"haiku", "rank bn = 4\n", "rank bn = 4\n", ""},
@@ -180,6 +196,16 @@ static bool shows(const struct route *w, const struct framework *fw, int i)
     bool split = l->leaf == LEAF_Q_WEIGHT || l->leaf == LEAF_K_WEIGHT || l->leaf == LEAF_V_WEIGHT;
     const char *there = l->variant ? w->kept : w->there;
     struct model m, back, again;
+    if (l->variant == VARIANT_DEPTH) {
+        depthwise(&m, fw->name);
+        assert_int_equal(judge(&m, fw->name, "pytorch", "", &again), EQUAL);
+        assert_true(rules_mutate(fw, i));
+        bool told = tells(&m, fw->name, "pytorch", "", &again);
+        assert_true(rules_mutate(fw, -1));
+        model_free(&again);
+        model_free(&m);
+        return told;
+    }
     every_kind(&m, split);
     assert_int_equal(judge(&m, "pytorch", w->to, there, &back), EQUAL);
     assert_int_equal(judge(&back, w->to, "pytorch", w->back, &again), EQUAL);
@@ -196,7 +222,8 @@ static bool shows(const struct route *w, const struct framework *fw, int i)
 static void each_entry(void **state)
 {
     (void)state;
-    static const char *const frameworks_[] = {"pytorch", "flax", "haiku"};
+    static const char *const frameworks_[] = {"pytorch", "flax", "haiku", "keras",
+                                             "tensorflow"};
     size_t n = 0, survivors = 0;
     for (size_t f = 0; f < sizeof frameworks_ / sizeof *frameworks_; f++) {
         const struct framework *fw = framework_find(str_from(frameworks_[f]));
