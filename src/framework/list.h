@@ -2,6 +2,8 @@
 X(canonical)
 X(pytorch)
 X(equinox)
+X(hf)
+X(hf_flax)
 X(flax)
 X(haiku)
 X(nnx)

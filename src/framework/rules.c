@@ -116,7 +116,7 @@ uint8_t rules_variant(const struct layer *l)
         return VARIANT_KEPT;
     if (l->kind == LAYER_BATCHNORM && l->tensor[LEAF_UPDATES] >= 0)
         return VARIANT_UPDATES;
-    return l->kind == LAYER_CONV && l->depth_c ? VARIANT_DEPTH : 0;
+    return l->kind == LAYER_CONV && l->depth_c ? VARIANT_DEPTH : l->form;
 }
 
 /* What an axis of the table stands for in this layer. */
