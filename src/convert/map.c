@@ -172,7 +172,10 @@ static enum status choose(struct mapping *m, struct err *e)
         const char *why = NULL;
         bool train = t->role == ROLE_MOMENT1 || t->role == ROLE_MOMENT2 || t->role == ROLE_RNG ||
                      (t->role == ROLE_COUNTER && !is_weight(t));
-        if (m->o->select && !glob_any(m->o->select, t->name))
+        uint64_t number;
+        if (m->leaves_named && t->n_dims == 0 && str_u64(t->name, &number))
+            why = "a number of the model's own, no part of a layer";
+        else if (m->o->select && !glob_any(m->o->select, t->name))
             why = "not selected";
         else if (m->o->weights_only && !is_weight(t))
             why = "weights only";
@@ -782,6 +785,7 @@ static enum status plan_it(struct mapping *m, struct err *e)
     const struct map_opt *o = m->o;
     bool archive = m->target && strcmp(m->target->name, "archive") == 0;
     TRY(map_rules_parse(m, e));
+    TRY(map_names(m, e));
     TRY(choose(m, e));
     if (o->like && map_is_leaves(o->like)) {
         enum status st = to_leaves(m, e);
@@ -809,6 +813,10 @@ static enum status plan_it(struct mapping *m, struct err *e)
         TRY(recognise(m, e));
     if (!keep && !m->from && !o->to && !o->like)
         keep = true; /* an archive of an unknown framework: stored as it came */
+    else if (!keep && !m->from && map_is_leaves(m->src))
+        return err_set(e, ST_CANNOT, "leaves-unnamed",
+                       "the leaves of an Equinox file have no names: lines 'leaf N = NAME' of a "
+                       "rules file give them, or a skeleton with --like");
     else if (!keep && !m->from)
         return err_set(e, ST_CANNOT, "framework-unknown",
                        "cannot tell the framework of the source; --from names it");
@@ -872,6 +880,7 @@ enum status map_plan(struct plan *p, const struct map_opt *o, const struct forma
 static enum status canonical(struct mapping *m, struct err *e)
 {
     TRY(map_rules_parse(m, e));
+    TRY(map_names(m, e));
     TRY(choose(m, e));
     TRY(recognise(m, e));
     if (!m->from)
