@@ -42,8 +42,7 @@ bool map_signature(const struct model *md, const struct spelling_rules *r, const
         struct layer y = *l;
         y.kind = kind;
         y.flat_c = 0;
-        const struct leaf_rule *a =
-            rules_find(r, kind, l->rank, rules_variant(&y), (enum leaf)i);
+        const struct leaf_rule *a = rules_find(r, kind, l->rank, rules_variant(&y), (enum leaf)i);
         const struct leaf_rule *b = rules_find(can, kind, l->rank, 0, part[0]);
         struct axes xa, xb;
         struct axes_size size = {0};

@@ -222,8 +222,7 @@ static bool shows(const struct route *w, const struct framework *fw, int i)
 static void each_entry(void **state)
 {
     (void)state;
-    static const char *const frameworks_[] = {"pytorch", "flax", "haiku", "keras",
-                                             "tensorflow"};
+    static const char *const frameworks_[] = {"pytorch", "flax", "haiku", "keras", "tensorflow"};
     size_t n = 0, survivors = 0;
     for (size_t f = 0; f < sizeof frameworks_ / sizeof *frameworks_; f++) {
         const struct framework *fw = framework_find(str_from(frameworks_[f]));
