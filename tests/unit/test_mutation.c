@@ -17,9 +17,32 @@
 #include <cmocka.h>
 
 #ifdef NNFERRY_MUTATE
-static void every_kind(struct model *m, bool split)
+/* model_type of a config.json beside the model */
+static void config_beside(struct model *m, const char *type)
+{
+    struct attachment *a;
+    struct err e;
+    struct str text = arena_fmt(&m->arena, "{\"model_type\": \"%s\"}", type);
+    assert_int_equal(model_attach(m, &a, &e), ST_OK);
+    a->name = STR("config.json");
+    a->mem = (const uint8_t *)text.p;
+    a->n_bytes = text.n;
+}
+
+static void every_kind(struct model *m, bool split, const char *type)
 {
     model_init(m);
+    if (type && strcmp(type, "llama") == 0) {
+        toy_add(m, "model.layers.0.self_attn.q_proj.weight", 25, 4, 4, -1);
+        toy_add(m, "model.layers.0.input_layernorm.weight", 26, 4, -1);
+    } else { /* GPT-2's Conv1D */
+        toy_add(m, "h.0.attn.c_attn.weight", 21, 4, 12, -1);
+        toy_add(m, "h.0.attn.c_attn.bias", 22, 12, -1);
+        toy_add(m, "h.0.attn.c_proj.weight", 23, 4, 4, -1);
+        toy_add(m, "h.0.attn.c_proj.bias", 24, 4, -1);
+    }
+    if (type)
+        config_beside(m, type);
     toy_add(m, "fc.weight", 1, 4, 4, -1);
     toy_add(m, "fc.bias", 31, 4, -1);
     toy_add(m, "conv1.weight", 2, 4, 4, 3, -1);
@@ -79,6 +102,11 @@ static enum answer judge(const struct model *m, const char *from, const char *to
         return REFUSED;
     }
     toy_freeze(&p, &f);
+    for (size_t i = 0; i < m->n_attachments; i++) {
+        struct attachment *a;
+        assert_int_equal(model_attach(&f, &a, &e), ST_OK);
+        *a = m->attachment[i]; /* f is freed before m */
+    }
     struct pair_opt po = {.from = {from, to}, .rules = str_from(rules)};
     struct validate_opt vo = {.level = VALIDATE_LAYER,
                               .device = "native",
@@ -119,49 +147,64 @@ static const char rules_default[] = "heads attn = 2\n";
 static const char rules_back[] = "";
 static const char rules_kept[] = "heads attn = 2\nkind deconv* = conv_transpose transpose_kernel\n";
 
+/* A pair of frameworks, and the models that between them have every leaf of both tables. */
+static const struct world {
+    const char *a, *b;
+    const char *type[2]; /* config.json of the models */
+} worlds[] = {{"pytorch", "flax", {NULL, NULL}}, {"hf", "hf_flax", {"gpt2", "llama"}}};
+
 static void nothing_altered(void **state)
 {
     (void)state;
     struct model m, f;
-    for (int split = 0; split < 2; split++) {
-        every_kind(&m, split);
-        assert_int_equal(judge(&m, "pytorch", "flax", rules_default, &f), EQUAL);
-        assert_int_equal(judge(&f, "flax", "pytorch", rules_back, NULL), EQUAL);
-        model_free(&f);
+    for (size_t w = 0; w < sizeof worlds / sizeof *worlds; w++)
+        for (int k = 0; k < 4; k++) {
+            every_kind(&m, k % 2, worlds[w].type[k / 2]);
+            assert_int_equal(judge(&m, worlds[w].a, worlds[w].b, rules_default, &f), EQUAL);
+            assert_int_equal(judge(&f, worlds[w].b, worlds[w].a, rules_back, NULL), EQUAL);
+            model_free(&f);
+            model_free(&m);
+        }
+}
+
+/* Does entry i, altered, pass there and back with every model? */
+static bool survives(const struct world *w, const struct framework *fw, int i, const char *there)
+{
+    for (int k = 0; k < 4; k++) {
+        struct model m, back;
+        every_kind(&m, k % 2, w->type[k / 2]);
+        assert_int_equal(judge(&m, w->a, w->b, there, &back), EQUAL);
+        assert_true(rules_mutate(fw, i));
+        enum answer a = judge(&m, w->a, w->b, there, NULL);
+        if (a == EQUAL)
+            a = judge(&back, w->b, w->a, rules_back, NULL);
+        assert_true(rules_mutate(fw, -1));
+        model_free(&back);
         model_free(&m);
+        if (a != EQUAL)
+            return false;
     }
+    return true;
 }
 
 static void each_entry(void **state)
 {
     (void)state;
-    static const char *const frameworks_[] = {"pytorch", "flax"};
     size_t n = 0, survivors = 0;
-    for (size_t f = 0; f < 2; f++) {
-        const struct framework *fw = framework_find(str_from(frameworks_[f]));
+    for (size_t f = 0; f < 2 * (sizeof worlds / sizeof *worlds); f++) {
+        const struct world *w = &worlds[f / 2];
+        const struct framework *fw = framework_find(str_from(f % 2 ? w->b : w->a));
         for (int i = 0; i < (int)fw->rules->n; i++) {
             const struct leaf_rule *l = &fw->rules->leaf[i];
-            struct model m, back;
             if (l->leaf == LEAF_COUNT)
                 continue; /* moves no number */
-            bool split =
-                l->leaf == LEAF_Q_WEIGHT || l->leaf == LEAF_K_WEIGHT || l->leaf == LEAF_V_WEIGHT;
-            every_kind(&m, split);
-            const char *there = l->variant ? rules_kept : rules_default;
-            assert_int_equal(judge(&m, "pytorch", "flax", there, &back), EQUAL);
-            assert_true(rules_mutate(fw, i));
-            enum answer a = judge(&m, "pytorch", "flax", there, NULL);
-            if (a == EQUAL)
-                a = judge(&back, "flax", "pytorch", rules_back, NULL);
-            assert_true(rules_mutate(fw, -1));
-            model_free(&back);
+            bool kept = l->kind == LAYER_CONV_TRANSPOSE && l->variant;
             n++;
-            if (a == EQUAL) {
+            if (survives(w, fw, i, kept ? rules_kept : rules_default)) {
                 survivors++;
                 print_message("survives: %s entry %d (%s %s)\n", fw->name, i,
                               layer_kind_name(l->kind), leaf_name(l->leaf));
             }
-            model_free(&m);
         }
     }
     print_message("%zu entries altered, %zu survivors\n", n, survivors);
