@@ -165,7 +165,7 @@ static bool shapes_fit(const struct model *m, const struct spelling_rules *rules
         const struct leaf_rule *r = rules_find(rules, kind, l->rank, form, (enum leaf)k);
         struct axes x;
         char text[64];
-        if (!r || rules_axes(rules, r, 0, &x, text, &quiet) != ST_OK)
+        if (!r || rules_axes(rules, r, NULL, &x, text, &quiet) != ST_OK)
             return false;
         if (*r->axes && axes_learn(&x, t->dim, t->n_dims, &size, &quiet) != ST_OK)
             return false;

@@ -58,7 +58,7 @@ static int bid(const struct model *m)
 
 static enum status layers(const struct model *m, struct arena *a, struct layers *out, struct err *e)
 {
-    static const struct flax_style style = {"hf_flax", cut};
+    static const struct flax_style style = {"hf_flax", cut, &rules};
     TRY(flax_layers(&style, m, a, out, e));
     return family_settle(m, cut, &rules, a, out, e);
 }
