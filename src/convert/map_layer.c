@@ -52,7 +52,6 @@ enum status take_view(const struct model *src, const struct take *k, uint32_t t,
         TRY(view_slice(out, 0, k->part * rows, (k->part + 1) * rows, e));
     }
     const char *step[2][2] = {{k->src_axes, k->can_axes}, {out_axes(k), k->dst_axes}};
-    const char *all[3] = {k->src_axes, k->can_axes, k->dst_axes};
     struct axes_size size = {0};
     if (k->size)
         size = *k->size;
@@ -62,8 +61,8 @@ enum status take_view(const struct model *src, const struct take *k, uint32_t t,
         size.of['C'] = k->flat_c;
     /* heads that neither side tells apart from their width */
     bool joined = true;
-    for (int i = 0; i < 3; i++)
-        joined = joined && (!*all[i] || strstr(all[i], "(N D)"));
+    for (int i = 0; i < 4; i++)
+        joined = joined && (!*step[i / 2][i % 2] || strstr(step[i / 2][i % 2], "(N D)"));
     if (joined && size.of['N'] == 0)
         size.of['N'] = 1;
     for (int i = 0; i < 2; i++) {
@@ -113,8 +112,8 @@ static enum status offers_of(struct mapping *m, const struct layer *l, struct of
     for (int i = 0; i < LEAF_N; i++) {
         if (l->tensor[i] < 0)
             continue;
-        const struct leaf_rule *rule =
-            rules_find(r, l->kind, l->rank, rules_variant(l), (enum leaf)i);
+        uint8_t variant = rules_variant(l);
+        const struct leaf_rule *rule = rules_find(r, l->kind, l->rank, variant, (enum leaf)i);
         struct take k = {.src = (uint32_t)l->tensor[i],
                          .heads = l->heads,
                          .flat_c = l->depth_c ? l->depth_c : l->flat_c};
@@ -152,10 +151,10 @@ static enum status name_in(const struct mapping *m, const char *collection, stru
                            const char *leaf, struct str *out, struct err *e)
 {
     const struct spelling_rules *r = m->to->rules;
-    bool bare = r->bare;
-    for (size_t i = 0; bare && i < m->sl.n; i++)
-        bare = m->sl.layer[i].kind != LAYER_BATCHNORM;
-    return rules_spell(m->a, r, bare ? "" : collection, path, leaf, out, e);
+    bool stats = !r->bare;
+    for (size_t i = 0; !stats && i < m->sl.n; i++)
+        stats = m->sl.layer[i].kind == LAYER_BATCHNORM;
+    return rules_spell(m->a, r, stats ? collection : "", path, leaf, out, e);
 }
 
 /* A tensor that the target is better off without: in the ledger, by name. */
@@ -170,15 +169,29 @@ static enum status leave(struct mapping *m, const struct layer *l, enum leaf lf,
                       harmless, why, e);
 }
 
-/* The target's path of a layer: as a rule says, else as its framework has it; .p == NULL: it has
- * none. */
+static bool below(struct str path, struct str top)
+{
+    return str_starts(path, top) && (path.n == top.n || path.p[top.n] == '.');
+}
+
+/* The target's path of a layer: as a rule says, else as its framework has it, in the target's
+ * state_dict instead of the source's; .p == NULL: it has none. */
 static enum status path_of(struct mapping *m, struct str path, struct str *out, struct err *e)
 {
     struct map_rule *r = map_rule_for(m, RULE_PAIR, path);
     *out = path;
     if (r && !r->from_axes.n)
         return map_captured(m, r, path, out, e);
-    return m->to->rules->path ? m->to->rules->path(&m->sl, path, m->a, out, e) : ST_OK;
+    if (m->cut.n && below(path, m->cut))
+        path = path.n > m->cut.n ? str_sub(path, m->cut.n + 1, path.n) : STR("");
+    *out = path;
+    if (m->to->rules->path)
+        TRY(m->to->rules->path(&m->sl, path, m->a, out, e));
+    if (m->put.n && out->p) {
+        *out = out->n ? arena_fmt(m->a, "%.*s.%.*s", STR_ARG(m->put), STR_ARG(*out)) : m->put;
+        return out->p ? ST_OK : err_nomem(e, path.n);
+    }
+    return ST_OK;
 }
 
 /* Rules of a cell that is one of several kinds, or none: the first kind that it was taken for. */
@@ -421,9 +434,9 @@ enum status map_layer(struct mapping *m, const struct layer *l0, struct skeleton
             return ST_OK;
         }
         struct map_rule *k = map_rule_for(m, RULE_KIND, l.path);
-        variant = l.kind == LAYER_CONV_TRANSPOSE ? (k && k->kept_kernel ? VARIANT_KEPT : 0)
-                  : l.depth_c                    ? VARIANT_DEPTH
-                                                 : l.form;
+        variant = l.depth_c                         ? VARIANT_DEPTH
+                  : l.kind == LAYER_CONV_TRANSPOSE ? (k && k->kept_kernel ? VARIANT_KEPT : 0)
+                                                   : l.form;
     }
     uint8_t rank = t ? t->rank : l.rank;
     if (l.kind == LAYER_BATCHNORM && rank == 0 && map_needs_rank(r)) {

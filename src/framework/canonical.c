@@ -95,7 +95,7 @@ static int bid(const struct model *m)
 
 static enum status layers(const struct model *m, struct arena *a, struct layers *out, struct err *e)
 {
-    static const struct torch_style style = {"canonical", true, &rules, false};
+    static const struct torch_style style = {"canonical", true, false, &rules};
     TRY(torch_layers(&style, m, a, out, e));
     TRY(family_settle(m, torch_cut, &rules, a, out, e));
     return spelling_decide(m, a, out, e);

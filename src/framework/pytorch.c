@@ -108,7 +108,7 @@ static int bid(const struct model *m)
 
 static enum status layers(const struct model *m, struct arena *a, struct layers *out, struct err *e)
 {
-    static const struct torch_style style = {"pytorch", false, &rules, true};
+    static const struct torch_style style = {"pytorch", false, true, &rules};
     return torch_layers(&style, m, a, out, e);
 }
 

@@ -17,7 +17,7 @@ enum {
 struct leaf_rule {
     enum layer_kind kind;
     uint8_t rank;    /* spatial rank of convolutions; 0 = any */
-    uint8_t variant; /* the layer's other spelling: VARIANT_*, or enum layer_form */
+    uint8_t variant; /* the layer's other spelling: VARIANT_*, else enum layer_form; 0: the usual */
     enum leaf leaf;
     const char *name;       /* below the layer's path: "weight", "query.kernel" */
     const char *collection; /* "params", "batch_stats", or "" */
@@ -58,13 +58,6 @@ struct spelling_rules {
     bool fuses_qkv;    /* attention is spelled fused where q, k and v read the same width */
     bool counts;       /* batch norms have a counter; 0 where the source has none */
     bool square_qkv;   /* heads * width must equal the embedding width */
-    bool bare;         /* no collections where the model has no statistics */
-    bool no_computed;  /* buffers that are computed again have no place */
-    bool no_tied;      /* a head that shares its weight has none of its own */
-    /* A layer's path from its canonical one; NULL: they are the same. out->p == NULL: the framework
-     * has no such layer. */
-    enum status (*path)(const struct layers *l, struct str canonical, struct arena *a,
-                        struct str *out, struct err *e);
     bool averages;     /* batch norms keep debiased averages: hidden, and a count of updates */
     /* Between the segments of a module's path, where that is not '.' ('/' in Haiku): the flat name
      * of a tensor is then [COLLECTION.]MODULE.LEAF, and `top` the module of what has none. */
@@ -72,6 +65,13 @@ struct spelling_rules {
     const char *top;
     bool shell; /* what stands around a skeleton's weights (configs, lists of layers, states of
                    random generators) belongs to what is written into it */
+    bool bare;         /* no collections where the model has no statistics */
+    bool no_computed;  /* buffers that are computed again have no place */
+    bool no_tied;      /* a head that shares its weight has none of its own */
+    /* A layer's path from its canonical one; NULL: they are the same. out->p == NULL: the framework
+     * has no such layer. */
+    enum status (*path)(const struct layers *l, struct str canonical, struct arena *a,
+                        struct str *out, struct err *e);
 };
 /* NULL when the framework has no spelling for it. */
 const struct leaf_rule *rules_find(const struct spelling_rules *r, enum layer_kind kind,

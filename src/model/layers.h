@@ -108,11 +108,11 @@ struct layer {
      * stands, the order of the positions is one and the same. */
     uint64_t flat_c;
     bool flat_said;    /* a rule told flat_c, 0 meaning that there is no flattened map */
+    /* Depthwise convolution whose kernel stands by channels, [k.., C, m]: C. 0 = any other. */
+    uint64_t depth_c;
     uint8_t form;      /* enum layer_form */
     bool computed;     /* buffer that its own framework computes again: others have no place */
     bool tied;         /* its weight is another layer's too, and frameworks may leave it out */
-    /* Depthwise convolution whose kernel stands by channels, [k.., C, m]: C. 0 = any other. */
-    uint64_t depth_c;
     bool flip;         /* transposed convolution whose kernel is stored flipped against torch */
     uint8_t variant;   /* cells: which of the framework's spellings */
     bool by_name;      /* kind told by the names alone */

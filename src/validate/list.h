@@ -3,9 +3,9 @@
  */
 CONVENTION(canonical)
 CONVENTION(flax)
+CONVENTION(haiku)
 CONVENTION(hf)
 CONVENTION(hf_flax)
-CONVENTION(haiku)
 CONVENTION(nnx)
 CONVENTION(pytorch)
 CONVENTION(keras)
