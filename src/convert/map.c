@@ -694,6 +694,22 @@ static uint64_t elems_read(const struct plan *p, size_t src)
     return n;
 }
 
+/* Configs that one framework writes and another reads differently. */
+static enum status carry_configs(struct mapping *m, struct err *e)
+{
+    struct str why = STR_NONE;
+    if (!m->from || !m->to || m->from == m->to || m->o->weights_only)
+        return ST_OK;
+    if (m->from->give)
+        TRY(m->from->give(m->src, &m->sl, &m->p->dst, &why, e));
+    if (why.n)
+        TRY(map_ledger(m, LEDGER_DROP, STR("config.json"), 0, true, why, e));
+    why = STR_NONE;
+    if (m->to->take)
+        TRY(m->to->take(m->src, &m->sl, &m->p->dst, &why, e));
+    return why.n ? map_ledger(m, LEDGER_DROP, STR("key-values"), 0, true, why, e) : ST_OK;
+}
+
 static enum status left_over(struct mapping *m, struct err *e)
 {
     for (size_t i = 0; i < m->src->n_tensors; i++) {
@@ -754,6 +770,7 @@ static enum status to_plan(struct mapping *m, struct err *e)
     TRY(share(m, e));
     TRY(left_over(m, e));
     TRY(carry(m, e));
+    TRY(carry_configs(m, e));
     TRY(names_fit(m, e));
     p->dst.format = m->src->format;
     p->dst.framework = m->to ? str_from(m->to->name) : m->src->framework;

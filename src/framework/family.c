@@ -190,6 +190,12 @@ static struct family_place named_weight(const struct model *m, const struct fami
     return at;
 }
 
+void family_heads(const struct family_row *row, struct layer *l, uint64_t heads, uint64_t kv_heads)
+{
+    if (row->form == FORM_ROTARY || row->form == FORM_HEADS_QKV)
+        l->heads = row->kv && kv_heads ? kv_heads : heads;
+}
+
 static enum status one(const struct model *m, const struct family *f,
                        const struct spelling_rules *rules, const struct config *c,
                        struct arena *a, struct layer *l, struct err *e)
@@ -206,11 +212,8 @@ static enum status one(const struct model *m, const struct family *f,
     if (at.row->kind == LAYER_PARAM)
         return ST_OK;
     enum layer_form form = at.row->form;
-    if (form == FORM_ROTARY || form == FORM_HEADS_QKV) {
-        l->heads = config_u64(c, "num_attention_heads");
-        if (at.row->kv && config_u64(c, "num_key_value_heads"))
-            l->heads = config_u64(c, "num_key_value_heads");
-    }
+    family_heads(at.row, l, config_u64(c, "num_attention_heads"),
+                 config_u64(c, "num_key_value_heads"));
     if (form == FORM_INPUT_FIRST && !shapes_fit(m, rules, l, at.row->kind, form))
         form = FORM_USUAL; /* the same names over plain dense layers: later ports */
     if (!shapes_fit(m, rules, l, at.row->kind, (uint8_t)form))

@@ -51,6 +51,8 @@ const struct family *family_of(const struct model *m, name_cut *cut, const struc
                                bool *sure);
 /* Reads the config, finds the family, and settles kinds, forms, heads and what is computed or tied
  * in recognised layers, where their shapes fit. rules: of the framework that recognised them. */
+/* Heads of a layer that stands there, of all and of keys and values; 0 = not known. */
+void family_heads(const struct family_row *row, struct layer *l, uint64_t heads, uint64_t kv_heads);
 MUSTCHECK enum status family_settle(const struct model *m, name_cut *cut,
                                     const struct spelling_rules *rules, struct arena *a,
                                     struct layers *l, struct err *e);
