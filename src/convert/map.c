@@ -159,6 +159,21 @@ static bool is_weight(const struct tensor *t)
     }
 }
 
+bool map_renamed(const struct mapping *m)
+{
+    return m->o->upgrade && m->o->upgrade->n;
+}
+
+/* By the name that the source has: --select speaks of it. */
+static bool selected(const struct mapping *m, size_t i)
+{
+    const struct upgrade *u = m->o->upgrade;
+    for (size_t k = 0; u && k < u->n; k++)
+        if (u->item[k].tensor == i)
+            return glob_any(m->o->select, u->item[k].from);
+    return glob_any(m->o->select, m->src->tensor[i].name);
+}
+
 static enum status choose(struct mapping *m, struct err *e)
 {
     size_t n = m->src->n_tensors;
@@ -167,15 +182,30 @@ static enum status choose(struct mapping *m, struct err *e)
     m->dropped = ARENA_ARRAY(m->tmp, bool, n + 1);
     if (!m->in || !m->used || !m->dropped)
         return err_nomem(e, 3 * n);
+    const struct upgraded *up = m->o->upgrade ? m->o->upgrade->item : NULL;
+    size_t n_up = up ? m->o->upgrade->n : 0;
     for (size_t i = 0; i < n; i++) {
         const struct tensor *t = &m->src->tensor[i];
         const char *why = NULL;
+        if (n_up && up->tensor == i) { /* in the order of the tensors */
+            struct str line = arena_fmt(m->a, "was %.*s (%s)", STR_ARG(up->from), up->why);
+            if (!line.p)
+                return err_nomem(e, up->from.n);
+            if (up->to.p)
+                TRY(map_ledger(m, LEDGER_RENAME, up->to, 0, true, line, e));
+            else
+                why = up->why;
+            up++;
+            n_up--;
+        }
         bool train = t->role == ROLE_MOMENT1 || t->role == ROLE_MOMENT2 || t->role == ROLE_RNG ||
                      (t->role == ROLE_COUNTER && !is_weight(t));
         uint64_t number;
-        if (m->leaves_named && t->n_dims == 0 && str_u64(t->name, &number))
+        if (why)
+            m->in[i] = false;
+        else if (m->leaves_named && t->n_dims == 0 && str_u64(t->name, &number))
             why = "a number of the model's own, no part of a layer";
-        else if (m->o->select && !glob_any(m->o->select, t->name))
+        else if (m->o->select && !selected(m, i))
             why = "not selected";
         else if (m->o->weights_only && !is_weight(t))
             why = "weights only";
@@ -667,6 +697,22 @@ static uint64_t elems_read(const struct plan *p, size_t src)
     return n;
 }
 
+/* Configs that one framework writes and another reads differently. */
+static enum status carry_configs(struct mapping *m, struct err *e)
+{
+    struct str why = STR_NONE;
+    if (!m->from || !m->to || m->from == m->to || m->o->weights_only)
+        return ST_OK;
+    if (m->from->give)
+        TRY(m->from->give(m->src, &m->sl, &m->p->dst, &why, e));
+    if (why.n)
+        TRY(map_ledger(m, LEDGER_DROP, STR("config.json"), 0, true, why, e));
+    why = STR_NONE;
+    if (m->to->take)
+        TRY(m->to->take(m->src, &m->sl, &m->p->dst, &why, e));
+    return why.n ? map_ledger(m, LEDGER_DROP, STR("key-values"), 0, true, why, e) : ST_OK;
+}
+
 static enum status left_over(struct mapping *m, struct err *e)
 {
     for (size_t i = 0; i < m->src->n_tensors; i++) {
@@ -727,6 +773,7 @@ static enum status to_plan(struct mapping *m, struct err *e)
     TRY(share(m, e));
     TRY(left_over(m, e));
     TRY(carry(m, e));
+    TRY(carry_configs(m, e));
     TRY(names_fit(m, e));
     p->dst.format = m->src->format;
     p->dst.framework = m->to ? str_from(m->to->name) : m->src->framework;
@@ -831,7 +878,7 @@ static enum status plan_it(struct mapping *m, struct err *e)
     }
     if (keep) {
         TRY(keep_all(m, e));
-        m->keep_tree = whole;
+        m->keep_tree = whole && !map_renamed(m);
     } else {
         TRY(across(m, e));
     }

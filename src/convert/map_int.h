@@ -117,6 +117,8 @@ struct mapping {
 };
 
 /* map.c */
+/* Has --upgrade given tensors other names? The source's tree has the old ones then. */
+bool map_renamed(const struct mapping *m);
 MUSTCHECK enum status map_reason(struct mapping *m, uint32_t made, struct str text, struct err *e);
 /* A ledger line; counts it as lost unless harmless or allowed by an option. */
 MUSTCHECK enum status map_ledger(struct mapping *m, enum ledger_kind kind, struct str name,
