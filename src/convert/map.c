@@ -257,6 +257,7 @@ static enum status across(struct mapping *m, struct err *e)
     TRY(m->from->layers(m->src, m->tmp, &m->sl, e));
     map_thin(m);
     TRY(map_settle(m, e));
+    TRY(map_train_begin(m, e));
     if (m->o->like) {
         TRY(map_like(m, e));
     } else {
@@ -513,6 +514,8 @@ static enum status put_tensor(struct mapping *m, struct made *d, struct recipe *
         t->unpacked = false;
     TRY(parts_of(m, d, t, r, e));
     TRY(dtype_of(m, t, have, &t->dtype, e));
+    if (s && d->dtype != DT_NONE)
+        t->dtype = d->dtype;
     uint64_t zeros[2] = {0};
     bool harmless = true;
     for (size_t i = 0; i < d->n_takes; i++) {
@@ -852,6 +855,7 @@ static enum status plan_it(struct mapping *m, struct err *e)
         TRY(spelling_write(m, e));
     else if (keep)
         m->p->dst.spelling = m->src->spelling;
+    TRY(map_train_tree(m, e));
     TRY(map_tree(m, e));
     return map_rules_used(m, e);
 }
