@@ -209,7 +209,8 @@ static enum status dense_layers(struct half *x, struct dense **out, size_t *n, s
         return err_nomem(e, x->layers->n * sizeof **out);
     for (size_t i = 0; i < x->layers->n; i++) {
         const struct layer *l = &x->layers->layer[i];
-        if (!(l->kinds & KIND_BIT(LAYER_LINEAR)) || l->tensor[LEAF_WEIGHT] < 0)
+        if (!(l->kinds & KIND_BIT(LAYER_LINEAR)) || l->tensor[LEAF_WEIGHT] < 0 ||
+            l->form == FORM_HEADS_QKV) /* rows head by head are no parts one after the other */
             continue;
         const struct leaf_rule *r = dense_rule(x->f, l, LEAF_WEIGHT);
         const struct tensor *w = &x->seen->model.tensor[l->tensor[LEAF_WEIGHT]];
