@@ -526,7 +526,7 @@ static enum status look_at(struct game *g, enum evidence v, bool *changed, struc
         why = "at the same place in the order of both";
     }
     if (st == ST_OK)
-        st = split(g, v == BY_RANK, why, changed, e);
+        st = split(g, false, why, changed, e);
     arena_free(&tmp);
     return st;
 }
