@@ -178,6 +178,8 @@ bool take_is_plain(const struct take *k);
 void take_ride(struct take *k, enum role role);
 /* The value 1 in a dtype, little-endian. */
 MUSTCHECK enum status map_one(enum dtype t, uint8_t out[16], struct err *e);
+/* The value of a small integer, or boolean, without axes; false where it cannot be read as one. */
+bool map_scalar(const struct model *md, const struct tensor *t, uint64_t *out);
 /* Does a take carry its source tensor as it lies? */
 bool take_is_whole(const struct take *k);
 /* The view of a take on source tensor t (take->src, or a moment of it). */

@@ -337,13 +337,32 @@ static enum status value_of(const struct model *like, const struct tensor *t, ui
     const struct storage *s = &like->storage[t->storage];
     size_t n = dtype_bytes(t->dtype), unit = dtype_info(t->dtype)->swap_bytes;
     uint8_t raw[16] = {0};
-    if (n == 0 || n > sizeof raw || s->kind != STORAGE_FLAT || s->raw_bytes != n)
+    bool flat = s->kind == STORAGE_FLAT || s->kind == STORAGE_MEMORY;
+    if (n == 0 || n > sizeof raw || !flat || s->raw_bytes != n)
         return err_set(e, ST_CANNOT, "like-value", "leaf %.*s of the skeleton cannot be taken over",
                        STR_ARG(t->name));
-    TRY(file_pread(s->file, raw, n, s->offset, e));
+    if (s->kind == STORAGE_MEMORY)
+        memcpy(raw, s->mem, n);
+    else
+        TRY(file_pread(s->file, raw, n, s->offset, e));
     for (size_t i = 0; i < n; i++)
         out[i] = s->big_endian && unit > 1 ? raw[i / unit * unit + (unit - 1 - i % unit)] : raw[i];
     return ST_OK;
+}
+
+bool map_scalar(const struct model *md, const struct tensor *t, uint64_t *out)
+{
+    uint8_t raw[16] = {0};
+    struct err quiet;
+    enum dtype_kind k = dtype_info(t->dtype)->kind;
+    size_t n = dtype_bytes(t->dtype);
+    if (t->n_dims != 0 || (k != DK_INT && k != DK_UINT && k != DK_BOOL) || n > 8 ||
+        value_of(md, t, raw, &quiet) != ST_OK)
+        return false;
+    *out = 0;
+    for (size_t i = 0; i < n; i++)
+        *out |= (uint64_t)raw[i] << (8 * i);
+    return true;
 }
 
 static enum status make_up(struct table *x, struct err *e)

@@ -167,12 +167,8 @@ static enum status one_line(struct mapping *m, struct line *l, struct err *e)
     static const struct {
         const char *word;
         enum rule_what what;
-    } verb[] = {{"kind", RULE_KIND},
-                {"flatten", RULE_FLATTEN},
-                {"heads", RULE_HEADS},
-                {"rank", RULE_RANK},
-                {"drop", RULE_DROP},
-                {"synth", RULE_SYNTH}};
+    } verb[] = {{"kind", RULE_KIND}, {"flatten", RULE_FLATTEN}, {"heads", RULE_HEADS},
+                {"rank", RULE_RANK}, {"drop", RULE_DROP},       {"synth", RULE_SYNTH}};
     struct map_rule *r = &m->rules.rule[m->rules.n];
     *r = (struct map_rule){.line = l->number};
     for (size_t i = 0; i < l->n; i++)

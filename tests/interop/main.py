@@ -29,6 +29,7 @@ SUITES = (
     "pypi",
     "tf_checkpoints",
     "haiku_eqx",
+    "haiku_eqx_twins",
     "keras_files",
     "orbax_files",
     "gguf_package",

@@ -110,22 +110,22 @@ def hk_norm(name):
     return hk.BatchNorm(True, True, 0.9, name=name)
 
 
-def hk_cnn(x):
+def hk_cnn(x, training=False):
     x = hk.Conv2D(8, 3, padding=(1, 1), name="conv1")(x)
-    x = jax.nn.relu(hk_norm("bn1")(x, False))
+    x = jax.nn.relu(hk_norm("bn1")(x, training))
     x = hk.Conv2D(6, (3, 2), padding="VALID", feature_group_count=2, with_bias=False,
                   name="conv2")(x)
-    x = jax.nn.relu(hk_norm("bn2")(x, False))
+    x = jax.nn.relu(hk_norm("bn2")(x, training))
     x = hk.Linear(10, name="fc1")(x.reshape(x.shape[0], -1))
     return hk.Linear(4, name="fc2")(jnp.tanh(x))
 
 
-def hk_mlp(x):
+def hk_mlp(x, training=False):
     x = hk.LayerNorm(-1, True, True, name="ln1")(hk.Linear(6, name="fc1")(x))
     return hk.Linear(5, name="fc2")(jax.nn.relu(x))
 
 
-def hk_block(ids, dtype):
+def hk_block(ids, training=False, dtype=jnp.float32):
     table = hk.Embed(11, 12, name="embed", w_init=lambda s, d: jnp.zeros(s, dtype))
     x = table(ids)
     y = hk.LayerNorm(-1, True, True, name="ln1")(x)
@@ -135,7 +135,7 @@ def hk_block(ids, dtype):
     return x + hk.Linear(12, name="down")(jnp.tanh(hk.Linear(20, name="up")(y)))
 
 
-def hk_unet(x):
+def hk_unet(x, training=False):
     a = jnp.tanh(hk.Conv2D(4, 3, padding=(1, 1), name="conv1")(x))
     b = hk.Conv2D(6, 2, stride=2, padding="VALID", name="down")(a)
     b = jnp.tanh(hk.GroupNorm(2, name="gn1")(b))
@@ -144,9 +144,9 @@ def hk_unet(x):
     return hk.Conv2D(2, 1, name="conv2")(jnp.concatenate([a, d[:, 1:-1, 1:-1]], -1))
 
 
-def hk_separable(x):
+def hk_separable(x, training=False):
     x = hk.Conv1D(8, 3, padding="VALID", feature_group_count=4, name="conv1")(x)
-    x = hk.Conv1D(5, 1, padding="VALID", name="conv2")(jax.nn.relu(hk_norm("bn1")(x, False)))
+    x = hk.Conv1D(5, 1, padding="VALID", name="conv2")(jax.nn.relu(hk_norm("bn1")(x, training)))
     return hk.Conv3D(5, (1, 2, 1), padding="VALID", feature_group_count=5, name="conv3")(
         x[:, None, :, None, :])
 
@@ -159,3 +159,5 @@ TWINS = {
     "unet": (TorchUNet, FlaxUNet, hk_unet, UNET_LAYERS, image47),
     "separable": (TorchSeparable, FlaxSeparable, hk_separable, SEPARABLE_LAYERS, sequence),
 }
+# axes of what each batch norm reads
+AXES = {"cnn": {"bn1": 4, "bn2": 4}, "separable": {"bn1": 3}}
