@@ -449,6 +449,7 @@ enum evidence {
     BY_OWN,
     BY_RANK,
     BY_NUMBER,
+    BY_PLACE,
     BY_ORDER,
     EVIDENCES
 };
@@ -520,6 +521,9 @@ static enum status look_at(struct game *g, enum evidence v, bool *changed, struc
         why = "the same of two norms";
     } else if (v == BY_NUMBER) {
         st = keys_of_numbers(g, &tmp, e);
+        why = "n-th of its kind on both sides";
+    } else if (v == BY_PLACE) {
+        st = keys_of_places(g, &tmp, e);
         why = "n-th of its kind on both sides";
     } else {
         st = keys_of_order(g, &tmp, e);
