@@ -713,6 +713,26 @@ static enum status carry_configs(struct mapping *m, struct err *e)
     return why.n ? map_ledger(m, LEDGER_DROP, STR("key-values"), 0, true, why, e) : ST_OK;
 }
 
+bool map_shared(const struct model *m, size_t t)
+{
+    bool shared = m->tensor[t].alias_of >= 0;
+    for (size_t i = 0; i < m->n_tensors && !shared; i++)
+        shared = m->tensor[i].alias_of == (int64_t)t;
+    return shared;
+}
+
+/* Is a tensor that shares everything with this one carried? */
+static bool carried_by_another(const struct mapping *m, size_t t)
+{
+    int64_t root = m->src->tensor[t].alias_of;
+    if (root < 0)
+        root = (int64_t)t;
+    bool any = m->used[root];
+    for (size_t i = 0; i < m->src->n_tensors && !any; i++)
+        any = m->src->tensor[i].alias_of == root && m->used[i];
+    return any;
+}
+
 static enum status left_over(struct mapping *m, struct err *e)
 {
     for (size_t i = 0; i < m->src->n_tensors; i++) {
@@ -721,10 +741,12 @@ static enum status left_over(struct mapping *m, struct err *e)
         if (m->dropped[i] || (m->used[i] && !left))
             continue;
         uint64_t n = tensor_elems(t), got = m->used[i] ? elems_read(m->p, i) : 0;
-        bool harmless = left ? left->harmless : rules_harmless_drop(t->name);
+        bool twin = got == 0 && carried_by_another(m, i);
+        bool harmless = left ? left->harmless : rules_harmless_drop(t->name) || twin;
         if (got < n)
             TRY(map_ledger(m, LEDGER_DROP, t->name, n - got, harmless,
                            left       ? str_from(left->why)
+                           : twin     ? STR("another name of a tensor that is carried")
                            : harmless ? STR("the target has no place for it and needs none")
                                       : STR("the target has no place for it"),
                            e));

@@ -134,6 +134,8 @@ void map_ask(struct mapping *m, const char *comment, struct str line);
  * are patterns. .p == NULL: no memory. */
 struct str map_line(struct mapping *m, const char *before, struct str name, const char *after);
 bool glob_any(const char *const *globs, struct str name);
+/* Does a tensor share all it has with another one of the model (a tied head)? */
+bool map_shared(const struct model *m, size_t t);
 /* m->sl without the tensors that do not take part. */
 void map_thin(struct mapping *m);
 
@@ -222,6 +224,8 @@ struct meeting {
 /* Hash of a layer's canonical leaves and shapes under one kind; false when they do not fit it. */
 bool map_signature(const struct model *md, const struct spelling_rules *r, const struct layer *l,
                    enum layer_kind kind, uint64_t *out);
+/* Hash of a bare parameter's shape; axes of extent 1 do not count. */
+uint64_t map_bare_shape(const struct tensor *t);
 /* Fills the items and matches them. may: layers that options allow to miss and that fit nothing
  * stay outside. */
 MUSTCHECK enum status map_meet(struct meeting *w, bool may, struct err *e);
