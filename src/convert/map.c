@@ -609,7 +609,8 @@ enum status map_left(struct mapping *m, uint32_t src, const char *why, bool harm
 {
     if (!m->left && !(m->left = ARENA_ARRAY(m->tmp, struct left, m->src->n_tensors + 1)))
         return err_nomem(e, m->src->n_tensors * sizeof *m->left);
-    m->left[src] = (struct left){why, harmless};
+    if (!m->left[src].why || m->left[src].harmless)
+        m->left[src] = (struct left){why, harmless};
     return ST_OK;
 }
 
