@@ -264,6 +264,7 @@ static enum status across(struct mapping *m, struct err *e)
         TRY(map_pairs(m, NULL, e));
         TRY(map_open(m, e));
         TRY(map_flatten(m, e));
+        map_rank(m);
         for (size_t i = 0; i < m->sl.n; i++) /* every question at once */
             TRY(map_layer(m, &m->sl.layer[i], NULL, NULL, e));
     }
@@ -503,9 +504,9 @@ static enum status put_tensor(struct mapping *m, struct made *d, struct recipe *
     uint32_t index = (uint32_t)(m->p->dst.n_tensors - 1);
     const struct tensor *s = d->n_takes ? &m->src->tensor[d->take->src] : NULL;
     t->name = d->name;
-    t->role = s ? s->role : d->role;
+    t->role = d->role != ROLE_PARAMETER || !s ? d->role : s->role;
     t->order = d->has_order ? d->order : index;
-    t->requires_grad = s ? s->requires_grad : false;
+    t->requires_grad = s && d->role == ROLE_PARAMETER ? s->requires_grad : false;
     t->note = s ? s->note : STR_NONE;
     t->of = d->of;
     enum dtype have = s ? s->dtype : d->dtype;
@@ -568,7 +569,7 @@ static enum status share(struct mapping *m, struct err *e)
     for (size_t i = m->n_made; i-- > 0;) {
         const struct made *d = &m->made[i];
         next[i] = -1;
-        if (d->n_takes != 1 || d->take->zero || !take_is_plain(d->take))
+        if (d->n_takes != 1 || d->take->zero || d->copy || !take_is_plain(d->take))
             continue;
         int64_t of = m->src->tensor[d->take->src].alias_of;
         size_t root = of >= 0 ? (size_t)of : d->take->src;
@@ -592,15 +593,48 @@ static enum status share(struct mapping *m, struct err *e)
     return ST_OK;
 }
 
+static int by_str(const void *x, const void *y)
+{
+    return str_cmp(*(const struct str *)x, *(const struct str *)y);
+}
+
+static bool among(const struct str *sorted, size_t n, struct str s)
+{
+    return n && bsearch(&s, sorted, n, sizeof s, by_str);
+}
+
+/* What stands around the weights: the source's, and before it the skeleton's where the target's
+ * files need their own. */
 static enum status carry(struct mapping *m, struct err *e)
 {
     struct model *d = &m->p->dst;
-    for (size_t i = 0; i < m->src->n_meta; i++)
-        TRY(model_meta_add(d, m->src->meta[i].key, m->src->meta[i].value, e));
-    for (size_t i = 0; i < m->src->n_attachments && !m->o->weights_only; i++) {
-        struct attachment *a;
-        TRY(model_attach(d, &a, e));
-        *a = m->src->attachment[i];
+    const struct model *from[2] = {m->o->like && m->to && m->to->rules->shell ? m->o->like : NULL,
+                                   m->src};
+    size_t n_meta = from[0] ? from[0]->n_meta : 0, n_att = from[0] ? from[0]->n_attachments : 0;
+    struct str *key = ARENA_ARRAY(m->tmp, struct str, n_meta + 1);
+    struct str *name = ARENA_ARRAY(m->tmp, struct str, n_att + 1);
+    if (!key || !name)
+        return err_nomem(e, (n_meta + n_att) * sizeof *key);
+    for (size_t i = 0; i < n_meta; i++)
+        key[i] = from[0]->meta[i].key;
+    for (size_t i = 0; i < n_att; i++)
+        name[i] = from[0]->attachment[i].name;
+    if (n_meta)
+        qsort(key, n_meta, sizeof *key, by_str);
+    if (n_att)
+        qsort(name, n_att, sizeof *name, by_str);
+    for (int k = 0; k < 2; k++) {
+        const struct model *s = from[k];
+        for (size_t i = 0; s && i < s->n_meta; i++)
+            if (k == 0 || !among(key, n_meta, s->meta[i].key))
+                TRY(model_meta_add(d, s->meta[i].key, s->meta[i].value, e));
+        for (size_t i = 0; s && i < s->n_attachments && !m->o->weights_only; i++) {
+            struct attachment *a;
+            if (k == 1 && among(name, n_att, s->attachment[i].name))
+                continue;
+            TRY(model_attach(d, &a, e));
+            *a = s->attachment[i];
+        }
     }
     return ST_OK;
 }
@@ -695,12 +729,6 @@ static enum status to_plan(struct mapping *m, struct err *e)
     return ST_OK;
 }
 
-static int by_name(const void *x, const void *y)
-{
-    const struct str *a = x, *b = y;
-    return str_cmp(*a, *b);
-}
-
 static enum status not_twice(struct mapping *m, struct err *e)
 {
     struct model *d = &m->p->dst;
@@ -710,7 +738,7 @@ static enum status not_twice(struct mapping *m, struct err *e)
     for (size_t i = 0; i < d->n_tensors; i++)
         name[i] = d->tensor[i].name;
     if (d->n_tensors)
-        qsort(name, d->n_tensors, sizeof *name, by_name);
+        qsort(name, d->n_tensors, sizeof *name, by_str);
     for (size_t i = 1; i < d->n_tensors; i++)
         if (str_eq(name[i - 1], name[i])) {
             enum status st = err_set(e, ST_CANNOT, "name-taken",
@@ -864,7 +892,9 @@ static enum status canonical(struct mapping *m, struct err *e)
             err_in(e, l->path.p, l->path.n);
             return st;
         }
-        l->tensor[LEAF_COUNT] = -1;
+        for (int k = 0; k < LEAF_N; k++)
+            if (leaf_is_count((enum leaf)k))
+                l->tensor[k] = -1;
         TRY(map_layer(m, l, NULL, NULL, e));
     }
     TRY(to_plan(m, e));

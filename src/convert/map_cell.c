@@ -509,12 +509,13 @@ enum status map_cell(struct mapping *m, const struct layer *l, struct skeleton *
         if (!value && side[0] != LEAF_IH_BIAS && side[0] != LEAF_HH_BIAS)
             return err_set(e, ST_CANNOT, "leaf-missing", "the source has nothing for %s of %.*s",
                            r->name, STR_ARG(path));
-        struct str name = t ? sk->m->tensor[t->tensor[r->leaf]].name
-                            : rules_name(m->a, r->collection, path, r->name);
-        if (!name.p)
-            return err_nomem(e, path.n);
-        if (t)
+        struct str name;
+        if (t) {
+            name = sk->m->tensor[t->tensor[r->leaf]].name;
             sk->filled[t->tensor[r->leaf]] = true;
+        } else {
+            TRY(rules_spell(m->a, m->to->rules, r->collection, path, r->name, &name, e));
+        }
         TRY(emit(c, r, name, e));
     }
     return left_over(c, e);

@@ -44,7 +44,7 @@ struct take {
 };
 struct made {
     struct str name;
-    enum role role;
+    enum role role; /* of a synthesis; else ROLE_PARAMETER = the source's */
     struct take *take;
     size_t n_takes;   /* 0: a synthesis */
     enum dtype dtype; /* before --dtype; DT_NONE = the source's */
@@ -52,6 +52,7 @@ struct made {
     const uint64_t *dim;
     uint8_t fill[16];
     bool harmless;      /* synthesis a rule allows */
+    bool copy;          /* of a tensor that goes elsewhere too: they share nothing */
     struct str why;     /* may lie in mapping.tmp; of a synthesis, which the ledger keeps, not */
     int64_t of;         /* moments: index in mapping.made of the parameter, -1 = none */
     struct str of_name; /* restoring: its name */
@@ -59,7 +60,7 @@ struct made {
     bool has_order;
 };
 
-enum rule_what { RULE_PAIR, RULE_KIND, RULE_FLATTEN, RULE_HEADS, RULE_DROP, RULE_SYNTH };
+enum rule_what { RULE_PAIR, RULE_KIND, RULE_FLATTEN, RULE_HEADS, RULE_RANK, RULE_DROP, RULE_SYNTH };
 struct map_rule {
     enum rule_what what;
     struct str src, dst; /* patterns; src of DROP, KIND ..., dst of SYNTH */
@@ -180,6 +181,22 @@ MUSTCHECK enum status map_flatten(struct mapping *m, struct err *e);
 /* What the rules file says of it, and nothing else. */
 MUSTCHECK enum status map_flatten_ruled(struct mapping *m, struct layer *l, bool *said,
                                         struct err *e);
+
+/* Extent of a canonical axis letter of a leaf; 0 = unknown. */
+uint64_t map_extent(const struct mapping *m, const struct layer *l, enum layer_kind kind,
+                    enum leaf lf, char letter);
+/* Does this layer give exactly n values, or channels? */
+bool map_gives(const struct mapping *m, const struct layer *o, uint64_t n);
+/* What numbers in names say of the layers before l: the one directly before (norms passed over) and
+ * the nearest convolution. False when they do not order the layers around l. */
+bool map_before(const struct mapping *m, const struct layer *l, const struct layer **prev,
+                const struct layer **conv);
+
+/* map_rank.c: how many axes the batch norms read, where the target's spelling depends on it: from
+ * the layers whose channels they may have. What stays open is asked about by map_layer. */
+void map_rank(struct mapping *m);
+/* Does a spelling of batch norms depend on it? */
+bool map_needs_rank(const struct spelling_rules *r);
 
 /* map_like.c: the source's layers meet the skeleton's. m->sl and sk.layers are given. */
 struct meeting {

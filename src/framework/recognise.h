@@ -26,6 +26,8 @@ struct modules {
 typedef bool name_cut(const struct model *m, size_t t, struct member *out);
 MUSTCHECK enum status modules_build(const struct model *m, name_cut *cut, struct arena *a,
                                     struct modules *out, struct err *e);
+/* Sorts the members again and groups them, for a recogniser that has changed their paths. */
+void modules_group(struct modules *ms);
 struct module *module_at(const struct modules *ms, struct str path); /* NULL when absent */
 /* Child of a path by its segment; NULL when absent. The path text comes from the arena. */
 struct module *module_child(const struct modules *ms, struct str path, const char *child,

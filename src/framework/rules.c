@@ -110,20 +110,35 @@ const struct leaf_rule *rules_find(const struct spelling_rules *r, enum layer_ki
     return found;
 }
 
-enum status rules_axes(const struct spelling_rules *r, const struct leaf_rule *l, uint64_t flat_c,
-                       struct axes *out, char text[64], struct err *e)
+uint8_t rules_variant(const struct layer *l)
+{
+    if (l->kind == LAYER_CONV_TRANSPOSE && !l->flip)
+        return VARIANT_KEPT;
+    return l->kind == LAYER_CONV && l->depth_c ? VARIANT_DEPTH : 0;
+}
+
+/* What an axis of the table stands for in this layer. */
+static const char *meant(const struct spelling_rules *r, const struct leaf_rule *l,
+                         const struct layer *of, char axis)
+{
+    if (axis == 'F' && of->flat_c)
+        return r->flat;
+    if (l->kind == LAYER_CONV && l->leaf == LEAF_WEIGHT && of->depth_c)
+        return axis == 'O' ? "(C M)" : axis == 'I' ? "1" : NULL;
+    return NULL;
+}
+
+enum status rules_axes(const struct spelling_rules *r, const struct leaf_rule *l,
+                       const struct layer *of, struct axes *out, char text[64], struct err *e)
 {
     size_t k = 0;
     for (const char *p = l->axes; *p; p++) {
-        if (*p == 'F' && flat_c) {
-            size_t n = strlen(r->flat);
-            if (k + n >= 63)
-                return err_set(e, ST_BUG, "rule-too-long", "layout %s", l->axes);
-            memcpy(text + k, r->flat, n);
-            k += n;
-        } else if (k < 63) {
-            text[k++] = *p;
-        }
+        const char *as = of ? meant(r, l, of, *p) : NULL;
+        size_t n = as ? strlen(as) : 1;
+        if (k + n >= 63)
+            return err_set(e, ST_BUG, "rule-too-long", "layout %s", l->axes);
+        memcpy(text + k, as ? as : p, n);
+        k += n;
     }
     text[k] = 0;
     return axes_parse((struct str){text, k}, out, e);
@@ -216,9 +231,50 @@ struct str rules_name(struct arena *a, const char *collection, struct str path, 
                      STR_ARG(path), path.n && l ? "." : "", l ? leaf : "");
 }
 
+enum status rules_spell(struct arena *a, const struct spelling_rules *r, const char *collection,
+                        struct str path, const char *leaf, struct str *out, struct err *e)
+{
+    *out = rules_name(a, r->join ? "" : collection, path, leaf);
+    if (!out->p)
+        return err_nomem(e, path.n);
+    if (!r->join)
+        return ST_OK;
+    struct str name = *out;
+    if (str_find(path, r->join, 0) < path.n) {
+        enum status st = err_set(e, ST_CANNOT, "name-not-spelled",
+                                 "a module of the target cannot have '%c' in its name", r->join);
+        err_in(e, path.p, path.n);
+        return st;
+    }
+    char *w = (char *)(uintptr_t)name.p, *last = NULL;
+    for (size_t i = 0; i < name.n; i++) {
+        if (w[i] == '\\' && i + 1 < name.n) {
+            i++; /* an escaped byte of a segment */
+        } else if (w[i] == '.') {
+            if (last)
+                *last = r->join;
+            last = &w[i];
+        }
+    }
+    if (!last)
+        name = arena_fmt(a, "%s.%.*s", r->top, STR_ARG(name));
+    if (name.p && collection && *collection)
+        name = arena_fmt(a, "%s.%.*s", collection, STR_ARG(name));
+    *out = name;
+    return name.p ? ST_OK : err_nomem(e, path.n);
+}
+
 /* Buffers that are recomputed, counters and masks: B.10 of the reference of layouts. */
 static const char *const harmless[] = {
     "*num_batches_tracked",
+    "*/mean_ema.hidden",
+    "*/mean_ema.counter",
+    "*/var_ema.hidden",
+    "*/var_ema.counter",
+    "*mean_hidden",
+    "*mean_count",
+    "*var_hidden",
+    "*var_count",
     "*position_ids",
     "*.attn.masked_bias",
     "*rotary_emb.inv_freq",

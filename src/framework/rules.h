@@ -10,10 +10,14 @@
 
 #define RULES_VERSION 1u /* changes when any rule changes what a mapping gives */
 
+enum {
+    VARIANT_KEPT = 1, /* transposed convolution that is not stored flipped (transpose_kernel=True) */
+    VARIANT_DEPTH = 2 /* depthwise convolution by channels, kernel [k.., C, m] */
+};
 struct leaf_rule {
     enum layer_kind kind;
     uint8_t rank;    /* spatial rank of convolutions; 0 = any */
-    uint8_t variant; /* 1: the layer's other spelling (transpose_kernel=True) */
+    uint8_t variant; /* the layer's other spelling: VARIANT_* */
     enum leaf leaf;
     const char *name;       /* below the layer's path: "weight", "query.kernel" */
     const char *collection; /* "params", "batch_stats", or "" */
@@ -54,13 +58,24 @@ struct spelling_rules {
     bool fuses_qkv;    /* attention is spelled fused where q, k and v read the same width */
     bool counts;       /* batch norms have a counter; 0 where the source has none */
     bool square_qkv;   /* heads * width must equal the embedding width */
+    bool averages;     /* batch norms keep debiased averages: hidden, and a count of updates */
+    /* Between the segments of a module's path, where that is not '.' ('/' in Haiku): the flat name
+     * of a tensor is then [COLLECTION.]MODULE.LEAF, and `top` the module of what has none. */
+    char join;
+    const char *top;
+    bool shell; /* what stands around a skeleton's weights (configs, lists of layers, states of
+                   random generators) belongs to what is written into it */
 };
 /* NULL when the framework has no spelling for it. */
 const struct leaf_rule *rules_find(const struct spelling_rules *r, enum layer_kind kind,
                                    uint8_t rank, uint8_t variant, enum leaf leaf);
-/* The layout of a rule for one layer, with F replaced as flat_c says. */
+/* Which of a layer's spellings it has; a table without it gives the only one it has. */
+uint8_t rules_variant(const struct layer *l);
+/* The layout of a rule for one layer, with F replaced as flat_c says, and a convolution's O and I
+ * by "(C M)" and "1" where it is depthwise (depth_c). `of` NULL: as the table has it. */
 MUSTCHECK enum status rules_axes(const struct spelling_rules *r, const struct leaf_rule *l,
-                                 uint64_t flat_c, struct axes *out, char text[64], struct err *e);
+                                 const struct layer *of, struct axes *out, char text[64],
+                                 struct err *e);
 /* i counts the rules of a cell's spelling; NULL past the last. */
 const struct cell_rule *rules_cell(const struct spelling_rules *r, enum layer_kind kind,
                                    uint8_t variant, size_t i);
@@ -76,6 +91,11 @@ size_t leaf_fuses(enum leaf l, enum leaf part[3]);
 /* "conv1.weight" for path "conv1", leaf "weight"; either may be empty. A leaf with "{l}" takes the
  * path's last segment in its place. .p == NULL: no memory. */
 struct str rules_name(struct arena *a, const char *collection, struct str path, const char *leaf);
+/* The same in a framework's own way of joining. ST_CANNOT "name-not-spelled": a segment holds the
+ * character that joins them. */
+MUSTCHECK enum status rules_spell(struct arena *a, const struct spelling_rules *r,
+                                  const char *collection, struct str path, const char *leaf,
+                                  struct str *out, struct err *e);
 
 /* Names that carry nothing the target needs; a drop of them is harmless. List in nnferry-map.5. */
 bool rules_harmless_drop(struct str name);

@@ -1,7 +1,7 @@
 /* The inverse that a canonical model carries (model.spelling): JSON text
  *
  *   {"format":1, "framework":"flax", "rules":1,
- *    "layers":[{"path":"attn","kind":"attention","heads":4,"groups":0,"flat_c":0,"flip":false}],
+ *    "layers":[{"path":"attn","kind":"attention","heads":4,"groups":0,"flat_c":0,"rank":0}],
  *    "tensors":[{"name":"params.attn.query.kernel","order":3,"role":"parameter","of":-1,
  *                "from":[{"tensor":"attn.q.weight","canonical":"(N D) E","source":"E N D",
  *                         "heads":4,"flat_c":0}]}],

@@ -57,6 +57,10 @@ static const char *const leaf_names[LEAF_N] = {
     [LEAF_HH_BIAS_0 + 1] = "hh_bias_1",
     [LEAF_HH_BIAS_0 + 2] = "hh_bias_2",
     [LEAF_HH_BIAS_0 + 3] = "hh_bias_3",
+    [LEAF_MEAN_HIDDEN] = "mean_hidden",
+    [LEAF_VAR_HIDDEN] = "var_hidden",
+    [LEAF_MEAN_COUNT] = "mean_count",
+    [LEAF_VAR_COUNT] = "var_count",
 };
 
 const char *cell_gates(enum layer_kind k)

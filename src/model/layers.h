@@ -43,6 +43,12 @@ enum leaf {
     LEAF_MEAN,
     LEAF_VAR,
     LEAF_COUNT, /* num_batches_tracked */
+    /* Running averages that are debiased (average = hidden / (1 - decay^count)): MEAN and VAR are
+     * what is read, these only let training go on. */
+    LEAF_MEAN_HIDDEN,
+    LEAF_VAR_HIDDEN,
+    LEAF_MEAN_COUNT,
+    LEAF_VAR_COUNT,
     LEAF_QKV_WEIGHT,
     LEAF_QKV_BIAS, /* fused, rows q then k then v */
     LEAF_Q_WEIGHT,
@@ -71,6 +77,11 @@ enum leaf {
 };
 const char *leaf_name(enum leaf l);
 bool leaf_parse(struct str s, enum leaf *out);
+/* Bookkeeping of running statistics: computes nothing. */
+static inline bool leaf_is_count(enum leaf l)
+{
+    return l >= LEAF_COUNT && l <= LEAF_VAR_COUNT;
+}
 
 struct layer {
     enum layer_kind kind; /* LAYER_NONE while undecided */
@@ -78,7 +89,8 @@ struct layer {
                         leaves lie in LEAF_WEIGHT, LEAF_BIAS; 0 = no rule knows it */
     struct str path; /* the source's own path of the layer, flat text ("" = top) */
     int64_t tensor[LEAF_N]; /* tensor index in the model, -1 = absent */
-    uint8_t rank;           /* spatial rank of convolutions */
+    uint8_t rank;           /* spatial rank of convolutions; axes of extent 1 before the channels in
+                               the tensors of a batch norm that keeps them, 0 = not known */
     uint64_t groups;        /* convolution groups; 0 = not known from the weights */
     uint64_t heads;         /* attention heads; 0 = not known */
     /* Linear (or norm) after flatten: channels of the flattened map, 0 = none or not known. The
@@ -86,6 +98,8 @@ struct layer {
      * stands, the order of the positions is one and the same. */
     uint64_t flat_c;
     bool flat_said;    /* a rule told flat_c, 0 meaning that there is no flattened map */
+    /* Depthwise convolution whose kernel stands by channels, [k.., C, m]: C. 0 = any other. */
+    uint64_t depth_c;
     bool flip;         /* transposed convolution whose kernel is stored flipped against torch */
     uint8_t variant;   /* cells: which of the framework's spellings */
     bool by_name;      /* kind told by the names alone */

@@ -1,0 +1,8 @@
+/* Keras: see keras_forms.h. */
+#include "validate/convention.h"
+
+static const struct form forms[] = {
+#include "validate/keras_forms.h"
+};
+const struct convention keras_convention = {
+    .name = "keras", .form = forms, .n = sizeof forms / sizeof forms[0]};
