@@ -100,8 +100,8 @@ static bool is_list(struct str seg)
     return str_is(seg, "layers") || str_is(seg, "_layer_checkpoint_dependencies");
 }
 
-/* The user's name for the layer at a path of a weights file; empty when there is none, or when it is
- * Keras's own. */
+/* The user's name for the layer at a path of a weights file; empty when there is none, or when it
+ * is Keras's own. */
 static enum status given(struct ctx *c, struct str path, struct str seg, struct str *out,
                          struct err *e)
 {
@@ -153,8 +153,8 @@ static enum status walk_legacy(struct ctx *c, struct str path, struct str *out, 
         return ST_OK;
     for (int k = 0; k < 2 && name_head(&rest, &seg); k++)
         if (str_eq(seg, group)) {
-            *out = rest.n ? arena_fmt(c->list.a, "%.*s.%.*s", STR_ARG(group), STR_ARG(rest))
-                          : group;
+            *out =
+                rest.n ? arena_fmt(c->list.a, "%.*s.%.*s", STR_ARG(group), STR_ARG(rest)) : group;
             return out->p ? ST_OK : err_nomem(e, path.n);
         }
     return ST_OK;
@@ -182,8 +182,8 @@ static enum status walk_counted(struct ctx *c, const struct module *mod, struct 
     struct str parent, last, name = variable_of(c, mod);
     *out = mod->path;
     name_tail(mod->path, &parent, &last);
-    if (!name.n || (!str_starts(last, STR("layer_with_weights-")) &&
-                    !str_starts(last, STR("layer-"))))
+    if (!name.n ||
+        (!str_starts(last, STR("layer_with_weights-")) && !str_starts(last, STR("layer-"))))
         return ST_OK;
     return path_join(parent, name, c->list.a, out, e);
 }
@@ -311,8 +311,7 @@ static enum keras_class by_shapes(const struct ctx *c, const struct mod *x, cons
 
 static bool number_vars(const struct ctx *c, struct mod *x, const int64_t *t)
 {
-    static const enum var kernel[] = {V_KERNEL, V_BIAS},
-                          depthwise[] = {V_DEPTHWISE, V_BIAS},
+    static const enum var kernel[] = {V_KERNEL, V_BIAS}, depthwise[] = {V_DEPTHWISE, V_BIAS},
                           separable[] = {V_DEPTHWISE, V_POINTWISE, V_BIAS},
                           embeddings[] = {V_EMBEDDINGS}, scale[] = {V_SCALE};
     if (x->cls == KERAS_UNKNOWN && x->n_vars == 4 && rank_of(c, t[0]) == 1 &&
@@ -647,8 +646,8 @@ static enum status attention(struct ctx *c, size_t at, struct err *e)
         w[0]->dim[2] != w[1]->dim[2] || w[2]->dim[2] != w[3]->dim[1])
         return ST_OK;
     name_tail(c->mod[at].path, &called, &seg);
-    struct layer *l = put(c, LAYER_ATTENTION, called,
-                          "query, key, value and output with kernels of three axes");
+    struct layer *l =
+        put(c, LAYER_ATTENTION, called, "query, key, value and output with kernels of three axes");
     if (!l)
         return err_nomem(e, sizeof *l);
     l->by_name = true;
@@ -705,6 +704,16 @@ static enum status call_rest(struct ctx *c, struct err *e)
     return ST_OK;
 }
 
+static enum status cells(struct ctx *c, struct err *e)
+{
+    struct str *called = ARENA_ARRAY(c->list.a, struct str, c->ms.n + 1);
+    if (!called)
+        return err_nomem(e, c->ms.n * sizeof *called);
+    for (size_t i = 0; i < c->ms.n; i++)
+        called[i] = c->mod[i].path;
+    return keras_cells(c->style->rules, &c->ms, called, &c->list, e);
+}
+
 enum status keras_layers(const struct keras_style *style, const struct model *m, struct arena *a,
                          struct layers *out, struct err *e)
 {
@@ -713,6 +722,7 @@ enum status keras_layers(const struct keras_style *style, const struct model *m,
     TRY(modules_build(m, cut, a, &c.ms, e));
     c.list.most = c.ms.n;
     TRY(modules(&c, e));
+    TRY(cells(&c, e));
     for (size_t i = 0; i < c.ms.n; i++)
         TRY(attention(&c, i, e));
     for (size_t i = 0; i < c.ms.n; i++) {
