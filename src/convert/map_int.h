@@ -23,7 +23,7 @@ struct take {
     uint8_t part, n_parts; /* rows [part, part+1) of n_parts equal runs of axis 0; 0 = all */
     /* layouts: source's, canonical's, target's; empty = the tensor as it is */
     const char *src_axes, *can_axes, *dst_axes;
-    const char *out_axes; /* canonical's as dst_axes meets it; NULL: can_axes */
+    const char *out_axes;         /* canonical's as dst_axes meets it; NULL: can_axes */
     uint64_t heads, flat_c;       /* extents that shapes do not tell; 0 = not known */
     const struct axes_size *size; /* ... from a rules file; may be NULL */
     bool zero; /* zeros of that shape: what it stands for is missing in the source */
@@ -138,6 +138,11 @@ bool glob_any(const char *const *globs, struct str name);
 bool map_shared(const struct model *m, size_t t);
 /* m->sl without the tensors that do not take part. */
 void map_thin(struct mapping *m);
+
+/* map_put.c: recipes of all that was made, and the ledger of what was not taken. */
+MUSTCHECK enum status map_put(struct mapping *m, struct err *e);
+/* ST_CANNOT name-taken. */
+MUSTCHECK enum status map_not_twice(struct mapping *m, struct err *e);
 
 /* map_rules.c */
 MUSTCHECK enum status map_rules_parse(struct mapping *m, struct err *e);
