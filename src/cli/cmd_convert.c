@@ -306,7 +306,7 @@ static enum status work(struct job *j, struct err *e)
     j->mo.rules_path = a->text[OPT_MAP];
     TRY(open_source(a, j->src, &j->m, &j->found, e));
     if (a->set[OPT_LIKE]) {
-        struct read_opt o = {.weights_only = true};
+        struct read_opt o = {.weights_only = a->set[OPT_WEIGHTS_ONLY]};
         TRY(format_open(a->text[OPT_LIKE], NULL, &o, &j->like, &like_found, e));
         j->mo.like = &j->like;
     }

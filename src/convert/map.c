@@ -202,6 +202,7 @@ static enum status across(struct mapping *m, struct err *e)
         TRY(map_pairs(m, NULL, e));
         TRY(map_open(m, e));
         TRY(map_flatten(m, e));
+        map_rank(m);
         for (size_t i = 0; i < m->sl.n; i++) /* every question at once */
             TRY(map_layer(m, &m->sl.layer[i], NULL, NULL, e));
     }
@@ -262,8 +263,9 @@ static enum status dtype_of(struct mapping *m, const struct tensor *t, enum dtyp
 static enum status add_cast(struct mapping *m, struct part *q, enum dtype from, enum dtype to,
                             struct err *e)
 {
-    q->op = ARENA_ARRAY(m->a, struct op, 3);
-    if (!q->op)
+    if (from == to)
+        return ST_OK;
+    if (!q->op && !(q->op = ARENA_ARRAY(m->a, struct op, 3)))
         return err_nomem(e, 3 * sizeof *q->op);
     if (dtype_is_block(from)) {
         q->op[q->n_ops++].kind = OP_UNPACK;
@@ -278,16 +280,115 @@ static enum status add_cast(struct mapping *m, struct part *q, enum dtype from, 
     return ST_OK;
 }
 
+/* A fill is an element of the target's type. */
+static enum status fill_cast(struct part *q, enum dtype have, enum dtype to, struct err *e)
+{
+    static const uint8_t zero[16] = {0};
+    if (have == to || memcmp(q->fill, zero, sizeof zero) == 0)
+        return ST_OK;
+    memset(q->fill, 0, sizeof q->fill);
+    return map_one(to, q->fill, e);
+}
+
+/* What a take does to values, in the source's element type: before any cast. */
+static enum status add_values(struct mapping *m, const struct take *k, struct part *q,
+                              struct err *e)
+{
+    enum dtype t = m->src->tensor[k->src].dtype;
+    if (take_is_plain(k))
+        return ST_OK;
+    if (dtype_info(t)->kind != DK_FLOAT || t == DT_F8_E8M0FNU)
+        return err_set(e, ST_CANNOT, "value-type",
+                       "its values would change (%s), which is not done to %s",
+                       k->plus  ? "a sum of biases"
+                       : k->neg ? "a sign"
+                                : "a number added",
+                       dtype_info(t)->name);
+    q->op = ARENA_ARRAY(m->a, struct op, 6); /* three, and casts */
+    if (!q->op)
+        return err_nomem(e, 6 * sizeof *q->op);
+    if (k->neg)
+        q->op[q->n_ops++].kind = OP_NEG;
+    if (k->offset) {
+        double v = k->offset;
+        memcpy(&q->op[q->n_ops].scale_bits, &v, sizeof v);
+        q->op[q->n_ops++].kind = OP_OFFSET;
+    }
+    if (k->plus) {
+        struct view v;
+        const struct view_kept *kept;
+        if (m->src->tensor[k->plus->src].dtype != t)
+            return err_set(e, ST_CANNOT, "parts-differ", "the biases to add differ in dtype");
+        TRY(take_view(m->src, k->plus, k->plus->src, &v, e));
+        TRY(view_keep(&v, m->a, &kept, e));
+        q->op[q->n_ops++] = (struct op){.kind = OP_ADD, .operand = k->plus->src, .view = kept};
+        m->used[k->plus->src] = true;
+    }
+    return ST_OK;
+}
+
 static enum status take_part(struct mapping *m, const struct take *k, struct part *q, struct err *e)
 {
     struct view v;
     q->src = k->zero ? -1 : (int64_t)k->src;
+    if (k->fill) {
+        uint8_t one[16];
+        enum dtype t = m->src->tensor[k->src].dtype;
+        if (k->fill < 0)
+            return err_set(e, ST_BUG, "bad-fill", "a fill of %d", k->fill);
+        TRY(map_one(t, one, e));
+        memcpy(q->fill, one, sizeof one);
+    }
     if (take_is_whole(k)) {
         part_share_view(q, m->src->tensor[k->src].view);
         return ST_OK;
     }
     TRY(take_view(m->src, k, k->src, &v, e));
     return part_set_view(q, m->a, &v, e);
+}
+
+/* Parts that say where they land. Recipes come from foreign text too: what does not tile the tensor
+ * is refused here. */
+static enum status placed_parts(struct mapping *m, const struct made *d, struct tensor *t,
+                                struct recipe *r, struct err *e)
+{
+    uint64_t dim[VIEW_MAX_AXES] = {0}, sum = 0, all = 1;
+    size_t n_dims = 0;
+    bool good = true;
+    for (size_t i = 0; i < d->n_takes; i++) {
+        const struct take *k = &d->take[i];
+        struct part *q = &r->part[i];
+        TRY(take_part(m, k, q, e));
+        n_dims = i ? n_dims : q->view->n_dims;
+        good = good && k->placed && q->view->n_dims == n_dims;
+        for (size_t j = 0; good && j < k->n_at; j++) {
+            uint64_t end;
+            good =
+                k->at[j].axis < n_dims && add_u64(k->at[j].lo, q->view->dim[k->at[j].axis], &end);
+            if (good)
+                TRY(part_move(q, m->a, k->at[j].axis, k->at[j].lo, e));
+        }
+        uint64_t n = 1;
+        for (size_t x = 0; good && x < n_dims; x++) {
+            dim[x] = q->hi[x] > dim[x] ? q->hi[x] : dim[x];
+            n *= q->hi[x] - q->lo[x];
+        }
+        good = good && add_u64(sum, n, &sum);
+        for (size_t j = 0; good && j < i; j++) {
+            bool apart = n_dims == 0 ? false : n == 0;
+            for (size_t x = 0; x < n_dims; x++)
+                apart = apart || q->hi[x] <= r->part[j].lo[x] || r->part[j].hi[x] <= q->lo[x];
+            good = apart;
+        }
+    }
+    for (size_t x = 0; good && x < n_dims; x++)
+        good = mul_u64(all, dim[x], &all);
+    if (!good || sum != all)
+        return err_set(e, ST_CANNOT, "parts-differ", "the parts of %.*s do not make up a tensor",
+                       STR_ARG(d->name));
+    return d->n_takes > 1 || r->part->lo != view_origin
+               ? tensor_set_shape(&m->p->dst, t, dim, n_dims, e)
+               : plan_shape(m->p, t, r->part->view, e);
 }
 
 /* The recipe's parts and the shape of one made tensor. */
@@ -299,6 +400,8 @@ static enum status parts_of(struct mapping *m, const struct made *d, struct tens
     r->part = ARENA_ARRAY(m->a, struct part, r->n_parts);
     if (!r->part)
         return err_nomem(e, r->n_parts * sizeof *r->part);
+    if (d->n_takes && d->take->placed)
+        return placed_parts(m, d, t, r, e);
     for (size_t i = 0; i < d->n_takes; i++) {
         const struct take *k = &d->take[i];
         struct part *q = &r->part[i];
@@ -339,9 +442,9 @@ static enum status put_tensor(struct mapping *m, struct made *d, struct recipe *
     uint32_t index = (uint32_t)(m->p->dst.n_tensors - 1);
     const struct tensor *s = d->n_takes ? &m->src->tensor[d->take->src] : NULL;
     t->name = d->name;
-    t->role = s ? s->role : d->role;
+    t->role = d->role != ROLE_PARAMETER || !s ? d->role : s->role;
     t->order = d->has_order ? d->order : index;
-    t->requires_grad = s ? s->requires_grad : false;
+    t->requires_grad = s && d->role == ROLE_PARAMETER ? s->requires_grad : false;
     t->note = s ? s->note : STR_NONE;
     t->of = d->of;
     enum dtype have = s ? s->dtype : d->dtype;
@@ -349,19 +452,33 @@ static enum status put_tensor(struct mapping *m, struct made *d, struct recipe *
         t->unpacked = false;
     TRY(parts_of(m, d, t, r, e));
     TRY(dtype_of(m, t, have, &t->dtype, e));
+    uint64_t zeros[2] = {0};
+    bool harmless = true;
     for (size_t i = 0; i < d->n_takes; i++) {
         const struct take *k = &d->take[i];
         if (m->src->tensor[k->src].dtype != have)
             return err_set(e, ST_CANNOT, "parts-differ", "the parts of %.*s differ in dtype",
                            STR_ARG(d->name));
-        if (k->zero)
-            TRY(map_ledger(m, LEDGER_SYNTH, d->name, kept_elems(r->part[i].view), false,
-                           STR("zeros for a part the source does not have"), e));
-        else
+        if (k->zero) {
+            zeros[k->fill != 0] += kept_elems(r->part[i].view);
+            harmless = harmless && k->harmless;
+        } else {
             m->used[k->src] = true;
-        if (t->dtype != have && !k->zero)
-            TRY(add_cast(m, &r->part[i], have, t->dtype, e));
+        }
+        if (k->zero) {
+            TRY(fill_cast(&r->part[i], have, t->dtype, e));
+            continue;
+        }
+        TRY(add_values(m, k, &r->part[i], e));
+        TRY(add_cast(m, &r->part[i], have, t->dtype, e));
     }
+    for (int i = 0; i < 2; i++)
+        if (zeros[i])
+            TRY(map_ledger(m, LEDGER_SYNTH, d->name, zeros[i], harmless,
+                           i          ? STR("ones that the source's framework adds when it runs")
+                           : harmless ? STR("zeros: the other bias holds the sum, or there is none")
+                                      : STR("zeros for a part the source does not have"),
+                           e));
     if (d->n_takes == 0)
         TRY(map_ledger(m, LEDGER_SYNTH, d->name, tensor_elems(t), d->harmless, d->why, e));
     if (d->why.n)
@@ -390,7 +507,7 @@ static enum status share(struct mapping *m, struct err *e)
     for (size_t i = m->n_made; i-- > 0;) {
         const struct made *d = &m->made[i];
         next[i] = -1;
-        if (d->n_takes != 1 || d->take->zero)
+        if (d->n_takes != 1 || d->take->zero || d->copy || !take_is_plain(d->take))
             continue;
         int64_t of = m->src->tensor[d->take->src].alias_of;
         size_t root = of >= 0 ? (size_t)of : d->take->src;
@@ -414,30 +531,90 @@ static enum status share(struct mapping *m, struct err *e)
     return ST_OK;
 }
 
+static int by_str(const void *x, const void *y)
+{
+    return str_cmp(*(const struct str *)x, *(const struct str *)y);
+}
+
+static bool among(const struct str *sorted, size_t n, struct str s)
+{
+    return n && bsearch(&s, sorted, n, sizeof s, by_str);
+}
+
+/* What stands around the weights: the source's, and before it the skeleton's where the target's
+ * files need their own. */
 static enum status carry(struct mapping *m, struct err *e)
 {
     struct model *d = &m->p->dst;
-    for (size_t i = 0; i < m->src->n_meta; i++)
-        TRY(model_meta_add(d, m->src->meta[i].key, m->src->meta[i].value, e));
-    for (size_t i = 0; i < m->src->n_attachments && !m->o->weights_only; i++) {
-        struct attachment *a;
-        TRY(model_attach(d, &a, e));
-        *a = m->src->attachment[i];
+    const struct model *from[2] = {m->o->like && m->to && m->to->rules->shell ? m->o->like : NULL,
+                                   m->src};
+    size_t n_meta = from[0] ? from[0]->n_meta : 0, n_att = from[0] ? from[0]->n_attachments : 0;
+    struct str *key = ARENA_ARRAY(m->tmp, struct str, n_meta + 1);
+    struct str *name = ARENA_ARRAY(m->tmp, struct str, n_att + 1);
+    if (!key || !name)
+        return err_nomem(e, (n_meta + n_att) * sizeof *key);
+    for (size_t i = 0; i < n_meta; i++)
+        key[i] = from[0]->meta[i].key;
+    for (size_t i = 0; i < n_att; i++)
+        name[i] = from[0]->attachment[i].name;
+    if (n_meta)
+        qsort(key, n_meta, sizeof *key, by_str);
+    if (n_att)
+        qsort(name, n_att, sizeof *name, by_str);
+    for (int k = 0; k < 2; k++) {
+        const struct model *s = from[k];
+        for (size_t i = 0; s && i < s->n_meta; i++)
+            if (k == 0 || !among(key, n_meta, s->meta[i].key))
+                TRY(model_meta_add(d, s->meta[i].key, s->meta[i].value, e));
+        for (size_t i = 0; s && i < s->n_attachments && !m->o->weights_only; i++) {
+            struct attachment *a;
+            if (k == 1 && among(name, n_att, s->attachment[i].name))
+                continue;
+            TRY(model_attach(d, &a, e));
+            *a = s->attachment[i];
+        }
     }
     return ST_OK;
+}
+
+enum status map_left(struct mapping *m, uint32_t src, const char *why, bool harmless, struct err *e)
+{
+    if (!m->left && !(m->left = ARENA_ARRAY(m->tmp, struct left, m->src->n_tensors + 1)))
+        return err_nomem(e, m->src->n_tensors * sizeof *m->left);
+    m->left[src] = (struct left){why, harmless};
+    return ST_OK;
+}
+
+/* Elements of a source tensor that the recipes read. */
+static uint64_t elems_read(const struct plan *p, size_t src)
+{
+    uint64_t n = 0;
+    for (size_t i = 0; i < p->dst.n_tensors; i++)
+        for (size_t k = 0; k < p->recipe[i].n_parts; k++) {
+            const struct part *q = &p->recipe[i].part[k];
+            n += q->src == (int64_t)src ? kept_elems(q->view) : 0;
+            for (size_t j = 0; j < q->n_ops; j++)
+                if (q->op[j].kind == OP_ADD && q->op[j].operand == src)
+                    n += kept_elems(q->op[j].view);
+        }
+    return n;
 }
 
 static enum status left_over(struct mapping *m, struct err *e)
 {
     for (size_t i = 0; i < m->src->n_tensors; i++) {
         const struct tensor *t = &m->src->tensor[i];
-        if (m->used[i] || m->dropped[i])
+        const struct left *left = m->left && m->left[i].why ? &m->left[i] : NULL;
+        if (m->dropped[i] || (m->used[i] && !left))
             continue;
-        bool harmless = rules_harmless_drop(t->name);
-        TRY(map_ledger(m, LEDGER_DROP, t->name, tensor_elems(t), harmless,
-                       harmless ? STR("the target has no place for it and needs none")
-                                : STR("the target has no place for it"),
-                       e));
+        uint64_t n = tensor_elems(t), got = m->used[i] ? elems_read(m->p, i) : 0;
+        bool harmless = left ? left->harmless : rules_harmless_drop(t->name);
+        if (got < n)
+            TRY(map_ledger(m, LEDGER_DROP, t->name, n - got, harmless,
+                           left       ? str_from(left->why)
+                           : harmless ? STR("the target has no place for it and needs none")
+                                      : STR("the target has no place for it"),
+                           e));
     }
     return ST_OK;
 }
@@ -489,12 +666,6 @@ static enum status to_plan(struct mapping *m, struct err *e)
     return ST_OK;
 }
 
-static int by_name(const void *x, const void *y)
-{
-    const struct str *a = x, *b = y;
-    return str_cmp(*a, *b);
-}
-
 static enum status not_twice(struct mapping *m, struct err *e)
 {
     struct model *d = &m->p->dst;
@@ -504,7 +675,7 @@ static enum status not_twice(struct mapping *m, struct err *e)
     for (size_t i = 0; i < d->n_tensors; i++)
         name[i] = d->tensor[i].name;
     if (d->n_tensors)
-        qsort(name, d->n_tensors, sizeof *name, by_name);
+        qsort(name, d->n_tensors, sizeof *name, by_str);
     for (size_t i = 1; i < d->n_tensors; i++)
         if (str_eq(name[i - 1], name[i])) {
             enum status st = err_set(e, ST_CANNOT, "name-taken",
@@ -660,7 +831,9 @@ static enum status canonical(struct mapping *m, struct err *e)
             err_in(e, l->path.p, l->path.n);
             return st;
         }
-        l->tensor[LEAF_COUNT] = -1;
+        for (int k = 0; k < LEAF_N; k++)
+            if (leaf_is_count((enum leaf)k))
+                l->tensor[k] = -1;
         TRY(map_layer(m, l, NULL, NULL, e));
     }
     TRY(to_plan(m, e));

@@ -13,6 +13,11 @@
 
 #define AXES_TEXT 64
 #define AXES_KEPT 16
+#define CUTS 2
+struct cut {
+    uint8_t axis;
+    uint64_t lo, hi;
+};
 struct take {
     uint32_t src;
     uint8_t part, n_parts; /* rows [part, part+1) of n_parts equal runs of axis 0; 0 = all */
@@ -21,10 +26,25 @@ struct take {
     uint64_t heads, flat_c;       /* extents that shapes do not tell; 0 = not known */
     const struct axes_size *size; /* ... from a rules file; may be NULL */
     bool zero; /* zeros of that shape: what it stands for is missing in the source */
+    /* Cells. Cuts are boxes of the source's stored axes, taken before the layouts; a placed take
+     * lands where at[] says (0 along other axes), the others are joined along axis 0 in order. */
+    struct cut cut[CUTS], at[CUTS]; /* of at, only axis and lo */
+    uint8_t n_cuts, n_at;
+    bool placed;
+    /* Values, in this order: the sign changed, a number added, another take's values added. */
+    bool neg;
+    int8_t offset;
+    const struct take *plus;
+    /* zero: this number instead of 0, of shape fill_dim; no loss, since the source means it */
+    int8_t fill;
+    uint8_t n_fill_dims;
+    const uint64_t *fill_dim;
+    bool harmless;
+    bool twin; /* ... because the other bias holds the sum: src is that one's */
 };
 struct made {
     struct str name;
-    enum role role;
+    enum role role; /* of a synthesis; else ROLE_PARAMETER = the source's */
     struct take *take;
     size_t n_takes;   /* 0: a synthesis */
     enum dtype dtype; /* before --dtype; DT_NONE = the source's */
@@ -32,6 +52,7 @@ struct made {
     const uint64_t *dim;
     uint8_t fill[16];
     bool harmless;      /* synthesis a rule allows */
+    bool copy;          /* of a tensor that goes elsewhere too: they share nothing */
     struct str why;     /* may lie in mapping.tmp; of a synthesis, which the ledger keeps, not */
     int64_t of;         /* moments: index in mapping.made of the parameter, -1 = none */
     struct str of_name; /* restoring: its name */
@@ -39,7 +60,7 @@ struct made {
     bool has_order;
 };
 
-enum rule_what { RULE_PAIR, RULE_KIND, RULE_FLATTEN, RULE_HEADS, RULE_DROP, RULE_SYNTH };
+enum rule_what { RULE_PAIR, RULE_KIND, RULE_FLATTEN, RULE_HEADS, RULE_RANK, RULE_DROP, RULE_SYNTH };
 struct map_rule {
     enum rule_what what;
     struct str src, dst; /* patterns; src of DROP, KIND ..., dst of SYNTH */
@@ -71,6 +92,11 @@ struct mapping {
     bool *dropped;     /* ... its drop is in the ledger */
     struct made *made; /* from mem, freed when mapping is done */
     size_t n_made, cap_made;
+    /* per source tensor: why a part of it is left behind; NULL until one is */
+    struct left {
+        const char *why;
+        bool harmless;
+    } * left;
     size_t cap_reasons, cap_lines;
     const char *axes[AXES_KEPT]; /* texts that takes share, the last ones met */
     size_t n_axes;
@@ -141,6 +167,18 @@ MUSTCHECK enum status map_layer(struct mapping *m, const struct layer *l, struct
 MUSTCHECK enum status map_open(struct mapping *m, struct err *e);
 /* Pairs of single tensors that a rules file makes; they leave their layers. sk may be NULL. */
 MUSTCHECK enum status map_pairs(struct mapping *m, struct skeleton *sk, struct err *e);
+/* A cell: gates put in the target's order, biases summed or parted (map_cell.c). */
+MUSTCHECK enum status map_cell(struct mapping *m, const struct layer *l, struct skeleton *sk,
+                               const struct layer *t, struct err *e);
+/* What a source tensor's elements that no take reads are left behind for. */
+MUSTCHECK enum status map_left(struct mapping *m, uint32_t src, const char *why, bool harmless,
+                               struct err *e);
+/* Does a take change no value? */
+bool take_is_plain(const struct take *k);
+/* What a moment does with its parameter's take: signs of first moments change with it, of second
+ * ones not; what is added to a parameter is not added to its moments; a sum's moment is that of
+ * either part, whose gradients are one and the same. Averaged copies are as their parameter. */
+void take_ride(struct take *k, enum role role);
 /* The value 1 in a dtype, little-endian. */
 MUSTCHECK enum status map_one(enum dtype t, uint8_t out[16], struct err *e);
 /* Does a take carry its source tensor as it lies? */
@@ -154,6 +192,22 @@ MUSTCHECK enum status map_flatten(struct mapping *m, struct err *e);
 /* What the rules file says of it, and nothing else. */
 MUSTCHECK enum status map_flatten_ruled(struct mapping *m, struct layer *l, bool *said,
                                         struct err *e);
+
+/* Extent of a canonical axis letter of a leaf; 0 = unknown. */
+uint64_t map_extent(const struct mapping *m, const struct layer *l, enum layer_kind kind,
+                    enum leaf lf, char letter);
+/* Does this layer give exactly n values, or channels? */
+bool map_gives(const struct mapping *m, const struct layer *o, uint64_t n);
+/* What numbers in names say of the layers before l: the one directly before (norms passed over) and
+ * the nearest convolution. False when they do not order the layers around l. */
+bool map_before(const struct mapping *m, const struct layer *l, const struct layer **prev,
+                const struct layer **conv);
+
+/* map_rank.c: how many axes the batch norms read, where the target's spelling depends on it: from
+ * the layers whose channels they may have. What stays open is asked about by map_layer. */
+void map_rank(struct mapping *m);
+/* Does a spelling of batch norms depend on it? */
+bool map_needs_rank(const struct spelling_rules *r);
 
 /* map_like.c: the source's layers meet the skeleton's. m->sl and sk.layers are given. */
 struct meeting {

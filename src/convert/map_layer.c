@@ -9,16 +9,36 @@
 bool take_is_whole(const struct take *k)
 {
     const char *step[3] = {k->src_axes, k->can_axes, k->dst_axes};
-    bool same = k->n_parts == 0;
+    bool same = k->n_parts == 0 && k->n_cuts == 0 && k->n_fill_dims == 0;
     for (int i = 0; i < 2; i++)
         same = same && (!*step[i] || !*step[i + 1] || strcmp(step[i], step[i + 1]) == 0);
     return same;
 }
 
+bool take_is_plain(const struct take *k)
+{
+    return !k->neg && !k->offset && !k->plus;
+}
+
+void take_ride(struct take *k, enum role role)
+{
+    if (role == ROLE_EMA)
+        return;
+    k->neg = k->neg && role == ROLE_MOMENT1;
+    k->offset = 0;
+    k->plus = NULL;
+    if (k->twin)
+        k->zero = false;
+}
+
 enum status take_view(const struct model *src, const struct take *k, uint32_t t, struct view *out,
                       struct err *e)
 {
+    if (k->zero && k->n_fill_dims)
+        return view_c(out, k->fill_dim, k->n_fill_dims, e);
     view_load(out, src->tensor[t].view);
+    for (size_t i = 0; i < k->n_cuts; i++)
+        TRY(view_slice(out, k->cut[i].axis, k->cut[i].lo, k->cut[i].hi, e));
     if (k->n_parts) {
         uint64_t rows = view_dim(out, 0) / k->n_parts;
         TRY(view_slice(out, 0, k->part * rows, (k->part + 1) * rows, e));
@@ -31,6 +51,12 @@ enum status take_view(const struct model *src, const struct take *k, uint32_t t,
         size.of['N'] = k->heads;
     if (k->flat_c)
         size.of['C'] = k->flat_c;
+    /* heads that neither side tells apart from their width */
+    bool joined = true;
+    for (int i = 0; i < 3; i++)
+        joined = joined && (!*step[i] || strstr(step[i], "(N D)"));
+    if (joined && size.of['N'] == 0)
+        size.of['N'] = 1;
     for (int i = 0; i < 2; i++) {
         if (!*step[i] || !*step[i + 1] || strcmp(step[i], step[i + 1]) == 0)
             continue;
@@ -53,12 +79,6 @@ struct offer {
     struct take take; /* dst_axes empty */
 };
 
-/* transpose_kernel=True; a table without the variant gives its only spelling */
-static uint8_t variant_of(const struct layer *l)
-{
-    return l->kind == LAYER_CONV_TRANSPOSE && !l->flip ? 1 : 0;
-}
-
 static enum status canon_axes(const struct layer *l, enum leaf leaf, char text[AXES_TEXT],
                               struct err *e)
 {
@@ -68,7 +88,7 @@ static enum status canon_axes(const struct layer *l, enum leaf leaf, char text[A
     if (!can)
         return err_set(e, ST_BUG, "no-canonical", "no canonical spelling of %s.%s",
                        layer_kind_name(l->kind), leaf_name(leaf));
-    return rules_axes(r, can, l->flat_c, &x, text, e);
+    return rules_axes(r, can, l, &x, text, e);
 }
 
 /* Fills offers by canonical leaf. */
@@ -79,14 +99,16 @@ static enum status offers_of(struct mapping *m, const struct layer *l, struct of
     for (int i = 0; i < LEAF_N; i++) {
         if (l->tensor[i] < 0)
             continue;
-        const struct leaf_rule *rule = rules_find(r, l->kind, l->rank, variant_of(l), (enum leaf)i);
-        struct take k = {.src = (uint32_t)l->tensor[i], .heads = l->heads, .flat_c = l->flat_c};
+        const struct leaf_rule *rule = rules_find(r, l->kind, l->rank, rules_variant(l), (enum leaf)i);
+        struct take k = {.src = (uint32_t)l->tensor[i],
+                         .heads = l->heads,
+                         .flat_c = l->depth_c ? l->depth_c : l->flat_c};
         if (!rule)
             return err_set(e, ST_BUG, "no-rule", "no spelling of %s.%s in %s",
                            layer_kind_name(l->kind), leaf_name((enum leaf)i), m->from->name);
         struct axes x;
         char text[AXES_TEXT];
-        TRY(rules_axes(r, rule, l->flat_c, &x, text, e));
+        TRY(rules_axes(r, rule, l, &x, text, e));
         k.src_axes = map_axes(m, text);
         k.dst_axes = "";
         if (!k.src_axes)
@@ -118,6 +140,26 @@ static enum status path_of(struct mapping *m, struct str path, struct str *out, 
     return r && !r->from_axes.n ? map_captured(m, r, path, out, e) : ST_OK;
 }
 
+/* Rules of a cell that is one of several kinds, or none: the first kind that it was taken for. */
+static const struct cell_rule *cell_rule_at(const struct mapping *m, const struct layer *l,
+                                            size_t i)
+{
+    for (unsigned k = LAYER_LSTM; k <= LAYER_RNN; k++) {
+        const struct cell_rule *c = rules_cell(m->from->rules, (enum layer_kind)k, l->variant, 0);
+        bool own = c != NULL;
+        for (size_t j = 0; own && c;
+             c = rules_cell(m->from->rules, (enum layer_kind)k, l->variant, ++j)) {
+            enum leaf side[2];
+            (void)leaf_sides(c->leaf, side);
+            own = l->tensor[c->leaf] >= 0 || side[0] == LEAF_IH_BIAS || side[0] == LEAF_HH_BIAS ||
+                  side[0] == LEAF_HR_WEIGHT;
+        }
+        if (own)
+            return rules_cell(m->from->rules, (enum layer_kind)k, l->variant, i);
+    }
+    return NULL;
+}
+
 /* Every tensor of a layer without a rule, and bare parameters: own name below the target's
  * collection, own axes. */
 static enum status keep_tensors(struct mapping *m, const struct layer *l, struct skeleton *sk,
@@ -133,7 +175,11 @@ static enum status keep_tensors(struct mapping *m, const struct layer *l, struct
         struct str path, parent, leaf;
         TRY(path_of(m, l->path, &path, e));
         bool renamed = !str_eq(path, l->path);
-        if (i != LEAF_VALUE) {
+        const struct cell_rule *c;
+        for (size_t k = 0; i > LEAF_VALUE && (c = cell_rule_at(m, l, k)) != NULL; k++)
+            if ((int)c->leaf == i)
+                path = rules_name(m->a, "", path, c->name);
+        if (i < LEAF_VALUE) {
             name_tail(x->name, &parent, &leaf);
             path = path.n ? arena_fmt(m->a, "%.*s.%.*s", STR_ARG(path), STR_ARG(leaf)) : leaf;
         }
@@ -141,12 +187,13 @@ static enum status keep_tensors(struct mapping *m, const struct layer *l, struct
         if (t) {
             d->name = sk->m->tensor[t->tensor[i]].name;
             sk->filled[t->tensor[i]] = true;
-        } else {
-            d->name =
-                keep_name && !renamed ? x->name : rules_name(m->a, m->to->rules->param, path, "");
-        }
-        if (!d->name.p || (!path.p && path.n))
+        } else if (!path.p && path.n) {
             return err_nomem(e, x->name.n);
+        } else if (keep_name && !renamed) {
+            d->name = x->name;
+        } else {
+            TRY(rules_spell(m->a, m->to->rules, m->to->rules->param, path, "", &d->name, e));
+        }
         d->why = l->kind == LAYER_PARAM
                      ? arena_fmt(m->tmp, "param, axes kept (%.*s)", STR_ARG(l->reason))
 
@@ -167,13 +214,15 @@ static enum status emit(struct mapping *m, const struct layer *l, const struct o
     size_t n_parts = n ? n : 1;
     char dst[AXES_TEXT];
     struct axes x;
-    TRY(rules_axes(m->to->rules, rule, l->flat_c, &x, dst, e));
+    TRY(rules_axes(m->to->rules, rule, l, &x, dst, e));
     const char *dst_axes = map_axes(m, dst);
     if (!dst_axes)
         return err_nomem(e, sizeof dst);
     struct made *d;
     TRY(map_made(m, n_parts, &d, e));
     d->name = name;
+    if (rule->leaf == LEAF_MEAN || rule->leaf == LEAF_VAR)
+        d->role = ROLE_STATISTIC; /* not every container can tell */
     for (size_t j = 0; j < n_parts; j++) {
         size_t from = j;
         while (!of[part[from]].have) /* zeros of the shape of one that is there */
@@ -196,7 +245,7 @@ static bool parts_heads(const struct mapping *m)
 {
     const struct leaf_rule *a = rules_find(m->from->rules, LAYER_ATTENTION, 0, 0, LEAF_Q_WEIGHT);
     const struct leaf_rule *b = rules_find(m->to->rules, LAYER_ATTENTION, 0, 0, LEAF_Q_WEIGHT);
-    return a && b && strcmp(a->axes, b->axes) != 0;
+    return a && b && !strstr(a->axes, "(N D)") != !strstr(b->axes, "(N D)");
 }
 
 /* torch's attention holds one width: heads * width = embedding width. */
@@ -224,21 +273,56 @@ static enum status attention_fits(struct mapping *m, const struct offer *of, boo
 }
 
 static const enum leaf order[] = {
-    LEAF_WEIGHT,     LEAF_BIAS,     LEAF_MEAN,     LEAF_VAR,      LEAF_COUNT,
-    LEAF_QKV_WEIGHT, LEAF_QKV_BIAS, LEAF_Q_WEIGHT, LEAF_Q_BIAS,   LEAF_K_WEIGHT,
-    LEAF_K_BIAS,     LEAF_V_WEIGHT, LEAF_V_BIAS,   LEAF_O_WEIGHT, LEAF_O_BIAS,
+    LEAF_WEIGHT,      LEAF_BIAS,       LEAF_MEAN,       LEAF_VAR,       LEAF_COUNT,
+    LEAF_MEAN_HIDDEN, LEAF_VAR_HIDDEN, LEAF_MEAN_COUNT, LEAF_VAR_COUNT, LEAF_QKV_WEIGHT,
+    LEAF_QKV_BIAS,    LEAF_Q_WEIGHT,   LEAF_Q_BIAS,     LEAF_K_WEIGHT,  LEAF_K_BIAS,
+    LEAF_V_WEIGHT,    LEAF_V_BIAS,     LEAF_O_WEIGHT,   LEAF_O_BIAS,
 };
 
-static enum status counter(struct mapping *m, struct str name, const struct layer *l, struct err *e)
+/* Updates after which no decay below 0.99999999 debiases an average any more; fits an int32. */
+#define UPDATES_MANY (1u << 30)
+
+static enum status counter(struct mapping *m, struct str name, const struct layer *l, enum leaf lf,
+                           struct err *e)
 {
     struct made *d;
     TRY(map_made(m, 0, &d, e));
     d->name = name;
-    d->dtype = DT_I64;
+    d->dtype = lf == LEAF_COUNT ? DT_I64 : DT_I32;
     d->role = ROLE_COUNTER;
     d->harmless = true;
     d->order = l->tensor[LEAF_VAR] >= 0 ? m->src->tensor[l->tensor[LEAF_VAR]].order : 0;
     d->why = STR("0: the source has no counter; it matters only to a cumulative average");
+    if (lf != LEAF_COUNT) {
+        d->fill[3] = UPDATES_MANY >> 24;
+        d->why = STR("1073741824: the source's average is not debiased, and goes on as it is");
+    }
+    return ST_OK;
+}
+
+/* A debiased average is hidden / (1 - decay^count): hidden without its count tells nothing, so
+ * that both come from the source or neither. */
+static bool both_given(const struct offer *of, enum leaf lf)
+{
+    bool var = lf == LEAF_VAR_HIDDEN || lf == LEAF_VAR_COUNT;
+    return of[var ? LEAF_VAR_HIDDEN : LEAF_MEAN_HIDDEN].have &&
+           of[var ? LEAF_VAR_COUNT : LEAF_MEAN_COUNT].have;
+}
+
+/* Without them, hidden is the average itself, counted so often that it is taken as it is. */
+static enum status averaged(struct mapping *m, const struct layer *l, const struct offer *of,
+                            const struct leaf_rule *rule, struct str name, struct err *e)
+{
+    enum leaf lf = rule->leaf;
+    if (lf == LEAF_MEAN_COUNT || lf == LEAF_VAR_COUNT)
+        return counter(m, name, l, lf, e);
+    struct leaf_rule as = *rule;
+    as.leaf = lf == LEAF_MEAN_HIDDEN ? LEAF_MEAN : LEAF_VAR;
+    if (!of[as.leaf].have)
+        return err_set(e, ST_CANNOT, "leaf-missing", "the source has no average for %.*s",
+                       STR_ARG(name));
+    TRY(emit(m, l, of, &as, name, e));
+    m->made[m->n_made - 1].copy = true;
     return ST_OK;
 }
 
@@ -248,6 +332,8 @@ enum status map_layer(struct mapping *m, const struct layer *l0, struct skeleton
     struct layer l = *l0;
     if (l.kind == LAYER_NONE || l.kind == LAYER_PARAM)
         return keep_tensors(m, &l, sk, t, e);
+    if (kind_is_cell(l.kind))
+        return map_cell(m, &l, sk, t, e);
     const struct spelling_rules *r = m->to->rules;
     if (!m->offer)
         m->offer = ARENA_ARRAY(m->tmp, struct offer, LEAF_N);
@@ -257,16 +343,24 @@ enum status map_layer(struct mapping *m, const struct layer *l0, struct skeleton
     memset(of, 0, sizeof *of * LEAF_N);
     if (t && t->heads)
         l.heads = t->heads;
+    if (t && t->depth_c && l.kind == LAYER_CONV)
+        l.depth_c = t->depth_c;
     TRY(offers_of(m, &l, of, e));
     struct layer tl = l; /* the layer as the target has it */
     uint8_t variant = 0;
     if (t) {
         tl.path = t->path;
-        variant = variant_of(t);
+        variant = rules_variant(t);
     } else {
         TRY(path_of(m, l.path, &tl.path, e));
         struct map_rule *k = map_rule_for(m, RULE_KIND, l.path);
-        variant = k && k->kept_kernel;
+        variant = l.depth_c ? VARIANT_DEPTH : k && k->kept_kernel ? VARIANT_KEPT : 0;
+    }
+    uint8_t rank = t ? t->rank : l.rank;
+    if (l.kind == LAYER_BATCHNORM && rank == 0 && map_needs_rank(r)) {
+        struct str q = map_line(m, "rank ", l.path, " = ?");
+        map_ask(m, "batch norm: how many axes has its input, batch and channels with them?", q);
+        return q.p ? ST_OK : err_nomem(e, 64);
     }
     bool fused = false;
     if (l.kind == LAYER_ATTENTION) {
@@ -280,7 +374,7 @@ enum status map_layer(struct mapping *m, const struct layer *l0, struct skeleton
     }
     for (size_t i = 0; i < sizeof order / sizeof *order; i++) {
         enum leaf lf = order[i], part[3];
-        const struct leaf_rule *rule = rules_find(r, l.kind, l.rank, variant, lf);
+        const struct leaf_rule *rule = rules_find(r, l.kind, rank, variant, lf);
         if (t ? t->tensor[lf] < 0 : !rule)
             continue;
         if (!rule)
@@ -294,15 +388,21 @@ enum status map_layer(struct mapping *m, const struct layer *l0, struct skeleton
         size_t have = 0;
         for (size_t j = 0; j < (n ? n : 1); j++)
             have += of[part[j]].have;
-        struct str name = t ? sk->m->tensor[t->tensor[lf]].name
-                            : rules_name(m->a, rule->collection, tl.path, rule->name);
-        if (!name.p)
-            return err_nomem(e, l.path.n);
+        struct str name = STR_NONE;
+        if (t)
+            name = sk->m->tensor[t->tensor[lf]].name;
+        else
+            TRY(rules_spell(m->a, r, rule->collection, tl.path, rule->name, &name, e));
         if (t)
             sk->filled[t->tensor[lf]] = true;
+        if (lf != LEAF_COUNT && leaf_is_count(lf) && (t || r->averages) && !both_given(of, lf) &&
+            (t || of[LEAF_MEAN].have)) {
+            TRY(averaged(m, &l, of, rule, name, e));
+            continue;
+        }
         if (have == 0) {
-            if (lf == LEAF_COUNT && (t || r->counts))
-                TRY(counter(m, name, &l, e));
+            if (lf == LEAF_COUNT && (t || (r->counts && of[LEAF_MEAN].have)))
+                TRY(counter(m, name, &l, lf, e));
             else if (t)
                 return err_set(e, ST_CANNOT, "leaf-missing", "the source has nothing for %.*s",
                                STR_ARG(name));
@@ -410,6 +510,11 @@ static enum status outcome(struct mapping *m, const struct layer *l, enum layer_
     y.kind = kind;
     *out = STR("");
     *same_axes = true;
+    if (kind_is_cell(kind)) { /* cells of two kinds never compute the same */
+        *out = str_from(layer_kind_name(kind));
+        *same_axes = false;
+        return ST_OK;
+    }
     for (int i = 0; i < LEAF_N; i++) {
         if (l->tensor[i] < 0)
             continue;
@@ -418,7 +523,7 @@ static enum status outcome(struct mapping *m, const struct layer *l, enum layer_
         const char *collection = m->to->rules->param;
         if (kind != LAYER_PARAM) {
             const struct leaf_rule *a =
-                rules_find(m->from->rules, kind, l->rank, variant_of(&y), (enum leaf)i);
+                rules_find(m->from->rules, kind, l->rank, rules_variant(&y), (enum leaf)i);
             const struct leaf_rule *b = rules_find(m->to->rules, kind, l->rank, 0, (enum leaf)i);
             if (!a || !b)
                 return err_set(e, ST_BUG, "no-rule", "no spelling of %s", layer_kind_name(kind));

@@ -4,6 +4,7 @@
  */
 #include "base/checked.h"
 #include "convert/map_int.h"
+#include "framework/recognise.h"
 #include <string.h>
 
 static uint64_t fnv(uint64_t h, uint64_t v)
@@ -20,8 +21,14 @@ static bool signature(const struct model *md, const struct spelling_rules *r, co
     const struct spelling_rules *can = framework_find(STR("canonical"))->rules;
     uint64_t h = fnv(0xcbf29ce484222325u, kind), sum = 0;
     struct err quiet;
+    if (kind_is_cell(kind)) { /* biases may be one, two or none */
+        struct axes_size size;
+        bool fits = cell_learn(md, r, l, kind, &size);
+        *out = fnv(fnv(fnv(h, size.of['I']), size.of['O']), size.of['R']);
+        return fits;
+    }
     for (int i = 0; i < LEAF_N; i++) {
-        if (l->tensor[i] < 0 || i == LEAF_COUNT)
+        if (l->tensor[i] < 0 || leaf_is_count((enum leaf)i))
             continue;
         const struct tensor *t = &md->tensor[l->tensor[i]];
         uint64_t dim[VIEW_MAX_AXES], n_dims = t->n_dims;
@@ -32,15 +39,20 @@ static bool signature(const struct model *md, const struct spelling_rules *r, co
             return false;
         if (n)
             dim[0] /= n;
+        struct layer y = *l;
+        y.kind = kind;
+        y.flat_c = 0;
         const struct leaf_rule *a =
-            rules_find(r, kind, l->rank, kind == LAYER_CONV_TRANSPOSE && !l->flip, (enum leaf)i);
+            rules_find(r, kind, l->rank, rules_variant(&y), (enum leaf)i);
         const struct leaf_rule *b = rules_find(can, kind, l->rank, 0, part[0]);
         struct axes xa, xb;
         struct axes_size size = {0};
         char ta[AXES_TEXT], tb[AXES_TEXT];
-        if (!a || !b || rules_axes(r, a, 0, &xa, ta, &quiet) != ST_OK ||
-            rules_axes(can, b, 0, &xb, tb, &quiet) != ST_OK)
+        if (!a || !b || rules_axes(r, a, &y, &xa, ta, &quiet) != ST_OK ||
+            rules_axes(can, b, &y, &xb, tb, &quiet) != ST_OK)
             return false;
+        if (strstr(ta, "(N D)")) /* joined as in canonical: how many heads does not matter */
+            size.of['N'] = 1;
         if (strcmp(ta, tb) != 0) {
             if (axes_learn(&xa, dim, n_dims, &size, &quiet) != ST_OK ||
                 axes_shape(&xb, &size, dim, &quiet) != ST_OK)
@@ -329,6 +341,39 @@ enum status map_meet(struct meeting *w, bool may, struct err *e)
     return match(w->s, w->n_s, w->t, w->n_t, w->m->tmp, e);
 }
 
+/* What the skeleton holds beside layers and its files need: states of random generators, made up
+ * as zeros, where the source has none of that name. */
+static enum status states(struct mapping *m, struct skeleton *sk, struct err *e)
+{
+    for (size_t i = 0; i < sk->m->n_tensors; i++) {
+        const struct tensor *t = &sk->m->tensor[i];
+        struct made *d;
+        if (t->role != ROLE_RNG || sk->filled[i] || model_find(m->src, t->name) >= 0)
+            continue;
+        TRY(map_made(m, 0, &d, e));
+        d->name = t->name;
+        d->role = t->role;
+        d->dtype = t->dtype;
+        d->n_dims = t->n_dims;
+        d->dim = t->dim;
+        d->harmless = true;
+        d->why = STR("0: a random generator's state; training draws from it, nothing else");
+    }
+    return ST_OK;
+}
+
+/* Tensors stand in the skeleton's order: loaders go by it. */
+static void in_its_order(struct mapping *m, const struct model *like)
+{
+    for (size_t i = 0; i < m->n_made; i++) {
+        int64_t at = model_find(like, m->made[i].name);
+        if (at < 0)
+            continue;
+        m->made[i].order = like->tensor[at].order;
+        m->made[i].has_order = true;
+    }
+}
+
 enum status map_like(struct mapping *m, struct err *e)
 {
     struct meeting w = {.m = m, .sk = {.m = m->o->like}};
@@ -351,5 +396,8 @@ enum status map_like(struct mapping *m, struct err *e)
         const struct layer *t = &w.sk.layers.layer[w.t_layer[w.s[i].pair]];
         TRY(map_layer(m, l, &w.sk, t, e));
     }
+    if (m->to->rules->shell)
+        TRY(states(m, &w.sk, e));
+    in_its_order(m, w.sk.m);
     return ST_OK;
 }

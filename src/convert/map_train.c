@@ -52,6 +52,35 @@ static struct str name_for(struct mapping *m, const struct tensor *t, const stru
     return arena_fmt(m->a, "%.*s.%.*s", STR_ARG(t->name), STR_ARG(leaf));
 }
 
+static bool reads(const struct take *k, uint32_t src)
+{
+    return k->src == src && (!k->zero || k->twin);
+}
+
+/* What a take's values become for a moment; the operand of a sum is the moment of that one. */
+static enum status summand(struct mapping *m, const struct tensor *t, const struct made *of,
+                           struct take *k, bool *done, struct err *e)
+{
+    const struct take *plus = k->plus;
+    take_ride(k, t->role);
+    if (!plus)
+        return ST_OK;
+    int64_t u = fellow(m, t, (uint32_t)t->of, plus->src);
+    if (u < 0)
+        return err_set(e, ST_CANNOT, "moment-parts",
+                       "%.*s adds parameters whose moments do not pair up", STR_ARG(of->name));
+    done[u] = true;
+    if (!k->plus)
+        return map_left(m, (uint32_t)u, "the moment of a summed bias is that of either", true, e);
+    struct take *own = ARENA_NEW(m->tmp, struct take);
+    if (!own)
+        return err_nomem(e, sizeof *own);
+    *own = *plus;
+    own->src = (uint32_t)u;
+    k->plus = own;
+    return ST_OK;
+}
+
 static enum status ride(struct mapping *m, size_t index, size_t n_params, bool *done, struct err *e)
 {
     const struct tensor *t = &m->src->tensor[index];
@@ -60,11 +89,15 @@ static enum status ride(struct mapping *m, size_t index, size_t n_params, bool *
         return ST_OK; /* factored moments and the like keep their own shape */
     size_t users = 0;
     for (size_t i = 0; i < n_params; i++)
-        for (size_t k = 0; k < m->made[i].n_takes; k++)
-            users += m->made[i].take[k].src == (uint32_t)t->of && !m->made[i].take[k].zero;
+        for (size_t k = 0; k < m->made[i].n_takes; k++) {
+            const struct take *y = &m->made[i].take[k];
+            users += reads(y, (uint32_t)t->of);
+            if (y->plus && y->plus->src == (uint32_t)t->of)
+                done[index] = true; /* goes with the one it is added to */
+        }
     for (size_t i = 0; i < n_params; i++) {
         size_t at = 0, n = m->made[i].n_takes;
-        while (at < n && m->made[i].take[at].src != (uint32_t)t->of)
+        while (at < n && !reads(&m->made[i].take[at], (uint32_t)t->of))
             at++;
         if (at == n)
             continue;
@@ -72,13 +105,15 @@ static enum status ride(struct mapping *m, size_t index, size_t n_params, bool *
         TRY(map_made(m, n, &d, e));
         const struct made *of = &m->made[i];
         for (size_t k = 0; k < n; k++) {
-            int64_t u = fellow(m, t, (uint32_t)t->of, of->take[k].src);
+            bool blank = of->take[k].n_fill_dims && !of->take[k].twin;
+            int64_t u = blank ? (int64_t)index : fellow(m, t, (uint32_t)t->of, of->take[k].src);
             if (u < 0)
                 return err_set(e, ST_CANNOT, "moment-parts",
                                "%.*s joins parameters whose moments do not pair up",
                                STR_ARG(of->name));
             d->take[k] = of->take[k];
             d->take[k].src = (uint32_t)u;
+            TRY(summand(m, t, of, &d->take[k], done, e));
             if (u != (int64_t)index)
                 done[u] = true;
         }

@@ -2,4 +2,7 @@
 X(canonical)
 X(pytorch)
 X(flax)
+X(haiku)
 X(nnx)
+X(keras)
+X(tensorflow)

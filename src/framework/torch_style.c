@@ -23,7 +23,8 @@ static bool torch_cut(const struct model *m, size_t t, struct member *out)
     case ROLE_STATISTIC:
         return true;
     case ROLE_COUNTER:
-        return str_is(out->leaf, "num_batches_tracked");
+        return str_is(out->leaf, "num_batches_tracked") || str_is(out->leaf, "mean_count") ||
+               str_is(out->leaf, "var_count");
     default:
         return false;
     }
@@ -307,11 +308,12 @@ static enum status batchnorm(struct ctx *c, struct module *mod, const struct ten
     static const struct {
         const char *name;
         enum leaf leaf;
-    } leaf[] = {{"weight", LEAF_WEIGHT},
-                {"bias", LEAF_BIAS},
-                {"running_mean", LEAF_MEAN},
-                {"running_var", LEAF_VAR}};
-    for (size_t i = 0; i < 4; i++) {
+    } leaf[] = {{"weight", LEAF_WEIGHT},           {"bias", LEAF_BIAS},
+                {"running_mean", LEAF_MEAN},       {"running_var", LEAF_VAR},
+                {"mean_hidden", LEAF_MEAN_HIDDEN}, /* canonical alone */
+                {"var_hidden", LEAF_VAR_HIDDEN}};
+    size_t n = c->style->split_attention ? 6 : 4;
+    for (size_t i = 0; i < n; i++) {
         const struct tensor *t = tensor_at(c, module_leaf(&c->ms, mod, leaf[i].name));
         if (t && !vector_of(t, mean->dim[0]))
             return ST_OK; /* each by itself */
@@ -320,9 +322,13 @@ static enum status batchnorm(struct ctx *c, struct module *mod, const struct ten
     if (!l)
         return err_nomem(e, sizeof *l);
     l->by_name = true;
-    for (size_t i = 0; i < 4; i++)
+    for (size_t i = 0; i < n; i++)
         claim(c, l, leaf[i].leaf, mod, leaf[i].name);
     claim(c, l, LEAF_COUNT, mod, "num_batches_tracked");
+    if (n > 4) {
+        claim(c, l, LEAF_MEAN_COUNT, mod, "mean_count");
+        claim(c, l, LEAF_VAR_COUNT, mod, "var_count");
+    }
     return ST_OK;
 }
 
@@ -363,6 +369,7 @@ enum status torch_layers(const struct torch_style *style, const struct model *m,
     struct ctx c = {.style = style, .list = {.a = a}};
     TRY(modules_build(m, torch_cut, a, &c.ms, e));
     c.list.most = c.ms.n;
+    TRY(cells_recognise(style->rules, &c.ms, &c.list, e));
     for (size_t i = 0; i < c.ms.n; i++)
         TRY(style->split_attention ? split_attention(&c, &c.ms.module[i], e)
                                    : torch_attention(&c, &c.ms.module[i], e));

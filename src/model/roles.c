@@ -1,6 +1,7 @@
 /* See roles.h. */
 #include "model/roles.h"
 #include "base/buf.h"
+#include <stdio.h>
 
 static bool among(struct str s, const char *const *list)
 {
@@ -169,6 +170,45 @@ static enum status keras_of(struct model *m, struct tensor *t, struct str rest, 
     return st;
 }
 
+static enum status find_var(const struct model *m, struct str group, uint64_t k, int64_t *at,
+                            struct err *e)
+{
+    char text[24];
+    struct buf b = BUF_INIT;
+    buf_str(&b, group);
+    snprintf(text, sizeof text, "%llu", (unsigned long long)k);
+    buf_z(&b, text);
+    enum status st = buf_ok(&b, e);
+    *at = st == ST_OK ? model_find(m, buf_as_str(&b)) : -1;
+    buf_free(&b);
+    return st;
+}
+
+/* layers.batch_normalization_3.vars.2: trainable variables come first, then mean and variance, then
+ * three more of a renormalisation. */
+static enum status keras_statistic(const struct model *m, struct tensor *t, bool *is, struct err *e)
+{
+    struct str name = t->name, suffix = STR(".vars.");
+    size_t dot = name.n;
+    uint64_t k, n = 0;
+    *is = false;
+    while (dot > 0 && name.p[dot - 1] != '.')
+        dot--;
+    struct str group = str_sub(name, 0, dot), seg;
+    if (!str_ends(group, suffix) || !str_u64(str_sub(name, dot, name.n), &k))
+        return ST_OK;
+    size_t end = group.n - suffix.n, lo = end;
+    while (lo > 0 && name.p[lo - 1] != '.')
+        lo--;
+    seg = str_sub(name, lo, end);
+    if (!str_starts(seg, STR("batch_normalization")))
+        return ST_OK;
+    for (int64_t at = 0; at >= 0 && n < 8; n += at >= 0)
+        TRY(find_var(m, group, n, &at, e));
+    *is = n >= 2 && n <= 7 && k + (n > 4 ? 5 : 2) >= n;
+    return ST_OK;
+}
+
 /* Keras: what legacy HDF5 keeps of an optimizer, and states of random streams. */
 static enum status keras_role(struct model *m, struct tensor *t, struct str first, struct str rest,
                               struct str leaf, bool *is, struct err *e)
@@ -184,8 +224,13 @@ static enum status keras_role(struct model *m, struct tensor *t, struct str firs
         t->role = ROLE_COUNTER;
         return ST_OK;
     }
+    if (str_is(first, "metrics") && str_find_str(name, STR(".vars."), 0) < name.n) {
+        t->role = ROLE_OTHER; /* running means of a training loop */
+        return ST_OK;
+    }
     if (!str_is(first, "optimizer_weights") || !rest.p) {
-        *is = false;
+        TRY(keras_statistic(m, t, is, e));
+        t->role = ROLE_STATISTIC;
         return ST_OK;
     }
     bool one = str_is(leaf, "m") || str_ends(leaf, STR("_momentum"));

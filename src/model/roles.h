@@ -16,7 +16,8 @@
  * Keras:     optimizer_weights.*: *.iteration, *.iter: counter; OPTIMIZER.m.*, *.m, *_momentum:
  *            moment1; OPTIMIZER.v.*, *.v, *_velocity: moment2; else other.
  *            optimizer.vars.0: counter. *.seed_generator_state, *.seed_generator.vars.*: rng.
- *            A last ":0" is not looked at
+ *            *.batch_normalization*.vars.N: the last two of a layer's, with renormalisation the
+ *            last five, are statistics. metrics.*.vars.N: other. A last ":0" is not looked at
  * in a checkpoint that is a tuple: N.N.mu.REST (nu, trace) with the tensor 0.REST: its moment;
  *            N.N.count: counter (any number of Ns above one, the first not 0)
  * ema        ema.*, ema_params.* (of: params.REST)

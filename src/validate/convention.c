@@ -28,13 +28,27 @@ uint64_t operand_extent(const struct operand *o, char letter)
     return 1;
 }
 
+static bool when_fits(unsigned when, const struct layer *l)
+{
+    switch (when) {
+    case WHEN_FLIP:
+        return l->flip;
+    case WHEN_NO_FLIP:
+        return !l->flip;
+    case WHEN_DEPTH:
+        return l->depth_c != 0;
+    default:
+        return true;
+    }
+}
+
 static const struct form *find_form(const struct convention *c, const struct layer *l,
                                     enum leaf slot)
 {
     for (size_t i = 0; i < c->n; i++) {
         const struct form *f = &c->form[i];
         if (f->kind == l->kind && f->slot == slot && (f->rank == 0 || f->rank == l->rank) &&
-            l->tensor[f->from] >= 0 && (f->when == WHEN_ANY || (f->when == WHEN_FLIP) == l->flip))
+            l->tensor[f->from] >= 0 && when_fits(f->when, l))
             return f;
     }
     return NULL;
@@ -137,6 +151,13 @@ enum status convention_operand(const struct convention *c, const struct layer *l
             return err_set(e, ST_CANNOT, "layer-shape", "%s has %u axes, \"%s\" has more",
                            leaf_name(form->from), t->n_dims, form->axes);
         dim++;
+        if (s[0] != ')' && s[1] == '*') { /* and the next stored axis */
+            if (dim == t->n_dims || __builtin_mul_overflow(extent, t->dim[dim], &extent))
+                return err_set(e, ST_CANNOT, "layer-shape", "%s has %u axes, \"%s\" has more",
+                               leaf_name(form->from), t->n_dims, form->axes);
+            dim++;
+            s++;
+        }
         TRY(solve_group(o, lo, o->n, extent, f, open, e));
     }
     if (dim != t->n_dims)

@@ -5,6 +5,7 @@
  *     "O (C S)"   axis 0 is output features, axis 1 is channels times positions, channels outer
  *     "-x -y I O" two kernel axes whose stored order is reversed, then inputs, then outputs
  *     "(P H D) E" three parts (q, k, v) of heads times width; the form's part is taken
+ *     "x y O*"    the last two stored axes count outputs together, outer axis first
  *
  * Letters: O, I outputs and inputs (I per group in conv, O per group in conv_transpose); x y z
  * kernel axes; C S channels and positions of a flattened map; H D heads and their width; E model
@@ -18,7 +19,8 @@
 
 #define OPERAND_AXES 8
 
-enum { WHEN_ANY, WHEN_FLIP, WHEN_NO_FLIP }; /* on layer.flip */
+/* on layer.flip, on layer.depth_c */
+enum { WHEN_ANY, WHEN_FLIP, WHEN_NO_FLIP, WHEN_DEPTH };
 struct form {
     enum layer_kind kind;
     enum leaf slot; /* the canonical operand */

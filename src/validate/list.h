@@ -3,5 +3,8 @@
  */
 CONVENTION(canonical)
 CONVENTION(flax)
+CONVENTION(haiku)
 CONVENTION(nnx)
 CONVENTION(pytorch)
+CONVENTION(keras)
+CONVENTION(tensorflow)

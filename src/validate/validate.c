@@ -317,7 +317,7 @@ static uint64_t layer_params(const struct plan *p, const struct layer *l)
 {
     uint64_t n = 0;
     for (int i = 0; i < LEAF_N; i++)
-        if (i != LEAF_COUNT && l->tensor[i] >= 0)
+        if (!leaf_is_count((enum leaf)i) && l->tensor[i] >= 0)
             n += tensor_elems(&p->dst.tensor[l->tensor[i]]);
     return n;
 }
@@ -330,7 +330,9 @@ static enum status do_layers(struct work *w, const int64_t *pair, struct err *e)
         return err_nomem(e, w->lb->n);
     enum status st = ST_OK;
     for (size_t i = 0; i < w->la->n && st == ST_OK; i++)
-        coverage_apart(&w->cover, w->la->layer[i].tensor[LEAF_COUNT]);
+        for (int k = 0; k < LEAF_N; k++)
+            if (leaf_is_count((enum leaf)k))
+                coverage_apart(&w->cover, w->la->layer[i].tensor[k]);
     for (size_t i = 0; i < w->la->n && st == ST_OK; i++) {
         const struct layer *x = &w->la->layer[i];
         struct validate_layer *l = &out->layer[out->n++];

@@ -76,7 +76,13 @@ static double value(const uint8_t *p, enum dtype t, int64_t at)
     float f;
     double d;
     int64_t i;
+    int32_t k;
     switch (t) {
+    case DT_BOOL:
+        return p[at];
+    case DT_I32:
+        memcpy(&k, p + at * 4, 4);
+        return k;
     case DT_F32:
         memcpy(&f, p + at * 4, 4);
         return (double)f;
@@ -87,7 +93,7 @@ static double value(const uint8_t *p, enum dtype t, int64_t at)
         memcpy(&i, p + at * 8, 8);
         return (double)i;
     default:
-        fail_msg("toy values know float32, float64 and int64 only");
+        fail_msg("toy values know float32, float64, int32, int64 and bool only");
         return 0;
     }
 }
@@ -176,6 +182,14 @@ void toy_freeze(const struct plan *p, struct model *out)
             int64_t *q = place(out, name.p, DT_I64, t->dim, t->n_dims, n, &at);
             for (uint64_t k = 0; k < n; k++)
                 q[k] = (int64_t)v[k];
+        } else if (t->dtype == DT_I32) {
+            int32_t *q = place(out, name.p, DT_I32, t->dim, t->n_dims, n, &at);
+            for (uint64_t k = 0; k < n; k++)
+                q[k] = (int32_t)v[k];
+        } else if (t->dtype == DT_BOOL) {
+            uint8_t *q = place(out, name.p, DT_BOOL, t->dim, t->n_dims, n, &at);
+            for (uint64_t k = 0; k < n; k++)
+                q[k] = v[k] != 0;
         } else {
             float *q = place(out, name.p, DT_F32, t->dim, t->n_dims, n, &at);
             for (uint64_t k = 0; k < n; k++)

@@ -103,9 +103,13 @@ static void tables(void **state)
             assert_non_null(c);
             assert_int_equal(rules_axes(r, l, 2, &a, text, &err), ST_OK);
             assert_int_equal(rules_axes(can->rules, c, 2, &b, other, &err), ST_OK);
-            assert_int_equal(a.n, b.n);
+            size_t n = 0;
             for (size_t k = 0; k < a.n; k++)
-                assert_non_null(strchr(other, a.at[k].letter));
+                if (a.at[k].letter != '1') {
+                    n++;
+                    assert_non_null(strchr(other, a.at[k].letter));
+                }
+            assert_int_equal(n, b.n);
             for (size_t j = 0; j < i; j++)
                 assert_false(r->leaf[j].kind == l->kind && r->leaf[j].leaf == l->leaf &&
                              r->leaf[j].rank == l->rank && r->leaf[j].variant == l->variant);
@@ -129,6 +133,7 @@ static void accepted(void **state)
         "kind act = param",
         "flatten fc = 32\nflatten fc 32x7x7\nflatten fc = 32,7,7\nflatten fc = none",
         "heads a = 8",
+        "rank bn* = 4\nrank bn 2",
         "drop *.position_ids",
         "synth *.bias = 0\nsynth *.scale = 1",
         "a -> b\r\n",
@@ -164,6 +169,9 @@ static void refused(void **state)
         {"flatten fc = many", "map-syntax"},
         {"heads a = 0", "map-syntax"},
         {"heads a = 1 2", "map-syntax"},
+        {"rank a = 1", "map-syntax"},
+        {"rank a = 6", "map-syntax"},
+        {"rank a", "map-syntax"},
         {"drop", "map-syntax"},
         {"drop a b", "map-syntax"},
         {"synth a = 2", "map-syntax"},

@@ -1,0 +1,7 @@
+/* Keras: see keras_forms.h. */
+#include "validate/convention.h"
+
+static const struct form forms[] = {
+#include "validate/keras_forms.h"
+};
+const struct convention keras_convention = {"keras", forms, sizeof forms / sizeof forms[0]};
