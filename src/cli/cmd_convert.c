@@ -321,12 +321,13 @@ static enum status work(struct job *j, struct err *e)
     }
     if (a->set[OPT_DRY_RUN])
         return show_plan(j, e);
-    say_ledger(j);
     TRY(provenance(j, e));
     struct out_opt oo = {.force = a->set[OPT_FORCE], .is_dir = is_folder(j)};
     TRY(out_begin(j->dst, &oo, &out, e));
     st = write_it(j, out, e);
     out_end(out);
+    if (st == ST_OK) /* a failure is one line */
+        say_ledger(j);
     if (st == ST_OK && a->set[OPT_JSON]) {
         struct json_w *w = print_json();
         json_w_key(w, STR("written"));
