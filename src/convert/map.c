@@ -127,8 +127,7 @@ static enum status choose(struct mapping *m, struct err *e)
     return ST_OK;
 }
 
-/* Layers without the tensors that do not take part. */
-static void thin(struct mapping *m)
+void map_thin(struct mapping *m)
 {
     size_t n = 0;
     for (size_t i = 0; i < m->sl.n; i++) {
@@ -194,8 +193,9 @@ static enum status recognise(struct mapping *m, struct err *e)
 static enum status across(struct mapping *m, struct err *e)
 {
     TRY(m->from->layers(m->src, m->tmp, &m->sl, e));
-    thin(m);
+    map_thin(m);
     TRY(map_settle(m, e));
+    TRY(map_train_begin(m, e));
     if (m->o->like) {
         TRY(map_like(m, e));
     } else {
@@ -452,6 +452,8 @@ static enum status put_tensor(struct mapping *m, struct made *d, struct recipe *
         t->unpacked = false;
     TRY(parts_of(m, d, t, r, e));
     TRY(dtype_of(m, t, have, &t->dtype, e));
+    if (s && d->dtype != DT_NONE)
+        t->dtype = d->dtype;
     uint64_t zeros[2] = {0};
     bool harmless = true;
     for (size_t i = 0; i < d->n_takes; i++) {
@@ -769,6 +771,7 @@ static enum status plan_it(struct mapping *m, struct err *e)
         TRY(spelling_write(m, e));
     else if (keep)
         m->p->dst.spelling = m->src->spelling;
+    TRY(map_train_tree(m, e));
     TRY(map_tree(m, e));
     return map_rules_used(m, e);
 }

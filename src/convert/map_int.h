@@ -23,6 +23,7 @@ struct take {
     uint8_t part, n_parts; /* rows [part, part+1) of n_parts equal runs of axis 0; 0 = all */
     /* layouts: source's, canonical's, target's; empty = the tensor as it is */
     const char *src_axes, *can_axes, *dst_axes;
+    const char *out_axes; /* canonical's as dst_axes meets it; NULL: can_axes */
     uint64_t heads, flat_c;       /* extents that shapes do not tell; 0 = not known */
     const struct axes_size *size; /* ... from a rules file; may be NULL */
     bool zero; /* zeros of that shape: what it stands for is missing in the source */
@@ -47,12 +48,12 @@ struct made {
     enum role role; /* of a synthesis; else ROLE_PARAMETER = the source's */
     struct take *take;
     size_t n_takes;   /* 0: a synthesis */
-    enum dtype dtype; /* before --dtype; DT_NONE = the source's */
+    enum dtype dtype; /* a synthesis': before --dtype; of others: DT_NONE, or cast to this */
     uint8_t n_dims;   /* synthesis only */
     const uint64_t *dim;
     uint8_t fill[16];
     bool harmless;      /* synthesis a rule allows */
-    bool copy;          /* of a tensor that goes elsewhere too: they share nothing */
+    bool copy;          /* of a tensor that goes elsewhere too, or will change: shares nothing */
     struct str why;     /* may lie in mapping.tmp; of a synthesis, which the ledger keeps, not */
     int64_t of;         /* moments: index in mapping.made of the parameter, -1 = none */
     struct str of_name; /* restoring: its name */
@@ -77,6 +78,7 @@ struct map_rules {
     size_t n;
 };
 
+struct train; /* train.h */
 struct mapping {
     struct plan *p;
     const struct map_opt *o;
@@ -100,6 +102,8 @@ struct mapping {
     size_t cap_reasons, cap_lines;
     const char *axes[AXES_KEPT]; /* texts that takes share, the last ones met */
     size_t n_axes;
+    struct train *train;  /* map_train.c: of one optimizer, spelled anew; NULL */
+    struct str cut, put;  /* a layer's path loses cut where it begins so, then gets put before */
     struct offer *offer;  /* map_layer.c: of one layer at a time */
     bool keep_tree;       /* the target carries the source's tree as it is */
     struct node *tree;    /* restored from the spelling */
@@ -121,6 +125,8 @@ MUSTCHECK enum status map_made(struct mapping *m, size_t n_takes, struct made **
  */
 const char *map_axes(struct mapping *m, const char *text);
 bool glob_any(const char *const *globs, struct str name);
+/* m->sl without the tensors that do not take part. */
+void map_thin(struct mapping *m);
 
 /* map_ledger.c */
 /* A ledger line; counts it as lost unless harmless or allowed by an option. */
@@ -217,6 +223,9 @@ struct meeting {
     size_t *s_layer, *t_layer; /* layer of each item */
     size_t n_s, n_t;
 };
+/* Hash of a layer's canonical leaves and shapes under one kind; false when they do not fit it. */
+bool map_signature(const struct model *md, const struct spelling_rules *r, const struct layer *l,
+                   enum layer_kind kind, uint64_t *out);
 /* Fills the items and matches them. may: layers that options allow to miss and that fit nothing
  * stay outside. */
 MUSTCHECK enum status map_meet(struct meeting *w, bool may, struct err *e);
@@ -232,8 +241,14 @@ MUSTCHECK enum status map_like(struct mapping *m, struct err *e);
 bool map_is_leaves(const struct model *like);
 MUSTCHECK enum status map_leaves(struct mapping *m, const struct model *like, struct err *e);
 
-/* map_train.c: moments ride their parameter's recipe; other train state keeps its names. */
+/* map_train.c: what an optimizer keeps is spelled as the target's framework does, its moments by
+ * their parameters' recipes; other train state keeps its names. begin: before layers are mapped. */
+MUSTCHECK enum status map_train_begin(struct mapping *m, struct err *e);
 MUSTCHECK enum status map_train(struct mapping *m, struct err *e);
+/* The target's tree around it, once the plan's tensors stand; nothing without m->train. */
+MUSTCHECK enum status map_train_tree(struct mapping *m, struct err *e);
+/* Is this node of the source's tree accounted for by the train state? */
+bool map_train_has(const struct mapping *m, const struct node *n);
 
 /* map_tree.c: the structure around the tensors; what the target cannot hold goes to the ledger. */
 MUSTCHECK enum status map_tree(struct mapping *m, struct err *e);

@@ -107,7 +107,7 @@ enum status map_tree(struct mapping *m, struct err *e)
             harmless = true;
             what = "a module's version number";
         }
-        if (in_opaque(n))
+        if (in_opaque(n) || map_train_has(m, n))
             continue;
         struct str path;
         TRY(node_path(root, n, m->a, &path, e));

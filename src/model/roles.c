@@ -28,7 +28,7 @@ static bool segment(struct str *rest, struct str *out)
 static const char *const training[] = {"opt_state", "optimizer",    "optimizer_states",
                                        "state",     "lr_scheduler", NULL};
 static const char *const first_moment[] = {"mu", "trace", "exp_avg", "momentum_buffer", NULL};
-static const char *const second_moment[] = {"nu", "exp_avg_sq", NULL};
+static const char *const second_moment[] = {"nu", "exp_avg_sq", "sum_of_squares", "nu_max", NULL};
 static const char *const averages[] = {"ema", "ema_params", NULL};
 static const char *const random_state[] = {"rng", "rngs", NULL};
 

@@ -5,9 +5,9 @@
  * statistic  *.running_mean, *.running_var, batch_stats.*; in a module mean_ema or var_ema (Haiku's
  *            averages), average and hidden: statistic, counter: counter
  * in opt_state.*, optimizer.*, optimizer_states.*, state.NUMBER.*, optim.state.*, lr_scheduler.*:
- *            a segment mu, trace, exp_avg, momentum_buffer: moment1; nu, exp_avg_sq: moment2;
- *            count, step, iter as the last segment: counter; anything else: other.
- *            A moment's `of` is the tensor params.REST, REST being what follows mu, nu or trace.
+ *            a segment mu, trace, exp_avg, momentum_buffer: moment1; nu, exp_avg_sq,
+ *            sum_of_squares, nu_max: moment2; count, step, iter as the last segment: counter; anything else: other.
+ *            A moment's `of` is the tensor params.REST, REST being what follows that segment.
  * TensorFlow: VARIABLE.\.OPTIMIZER_SLOT.OPTIMIZER.SLOT, and VARIABLE.SLOT where VARIABLE is a
  * tensor and SLOT is Adam, Momentum, adam_m (moment1), Adam_1, RMSProp, Adagrad, adam_v (moment2),
  *            RMSProp_1 and other slots (other), ExponentialMovingAverage (ema); of: VARIABLE.
