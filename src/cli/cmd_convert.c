@@ -105,6 +105,7 @@ static struct str ledger_head(const struct ledger_line *l, struct buf *b)
     static const char *const what[] = {
         [LEDGER_TENSOR] = "",
         [LEDGER_STRUCTURE] = "",
+        [LEDGER_TIE] = "the tie of ",
         [LEDGER_ATTACHMENT] = "attachment ",
         [LEDGER_METADATA] = "metadata ",
     };
@@ -150,6 +151,7 @@ static void json_ledger(const struct job *j)
     static const char *const what[] = {
         [LEDGER_TENSOR] = "tensor",
         [LEDGER_STRUCTURE] = "structure",
+        [LEDGER_TIE] = "tie",
         [LEDGER_ATTACHMENT] = "attachment",
         [LEDGER_METADATA] = "metadata",
     };

@@ -136,6 +136,9 @@ MUSTCHECK enum status map_ledger(struct mapping *m, enum ledger_kind kind, struc
 MUSTCHECK enum status map_ledger_drop(struct mapping *m, enum ledger_what what, struct str name,
                                       uint64_t n_bytes, bool harmless, struct str why,
                                       struct err *e);
+/* Two names that were one tensor, written in full under each: harmless, no number is lost. */
+MUSTCHECK enum status map_ledger_tie(struct mapping *m, struct str name, struct str of,
+                                     struct err *e);
 /* A question that only a rules file settles: one line of it, with a comment before. */
 void map_ask(struct mapping *m, const char *comment, struct str line);
 /* before "name" after, as a line of a rules file: '?' stands for bytes that would break the line or

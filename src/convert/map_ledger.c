@@ -84,6 +84,13 @@ enum status map_ledger_drop(struct mapping *m, enum ledger_what what, struct str
     return add_line(m, &line, e);
 }
 
+enum status map_ledger_tie(struct mapping *m, struct str name, struct str of, struct err *e)
+{
+    struct str why = arena_fmt(m->a, "%s cannot say that it is %.*s: both are written in full",
+                               m->target->name, STR_ARG(of));
+    return why.p ? map_ledger_drop(m, LEDGER_TIE, name, 0, true, why, e) : err_nomem(e, of.n);
+}
+
 void map_ask(struct mapping *m, const char *comment, struct str line)
 {
     if (m->n_open++ == 0)

@@ -45,7 +45,13 @@ struct reason {
     struct str text; /* "h.0.attn.c_attn.weight: linear [O,I] -> [I,O] (name rule)" */
 };
 enum ledger_kind { LEDGER_DROP, LEDGER_SYNTH };
-enum ledger_what { LEDGER_TENSOR, LEDGER_STRUCTURE, LEDGER_ATTACHMENT, LEDGER_METADATA };
+enum ledger_what {
+    LEDGER_TENSOR,
+    LEDGER_STRUCTURE,
+    LEDGER_TIE,
+    LEDGER_ATTACHMENT,
+    LEDGER_METADATA
+};
 struct ledger_line {
     enum ledger_kind kind;
     enum ledger_what what;
