@@ -194,7 +194,7 @@ static size_t leaves_ni(ni_fn *fn, size_t n_lanes, const uint8_t *p, size_t n_le
     size_t done = 0;
     (void)pad(last, 0, leaf);
     for (; n_leaves - done >= n_lanes; done += n_lanes) {
-        uint32_t h[3][8];
+        uint32_t h[4][8];
         for (size_t l = 0; l < n_lanes; l++)
             memcpy(h[l], sha256_h0, sizeof h[l]);
         fn(h, p + done * leaf, leaf, leaf / 64);
@@ -207,12 +207,16 @@ static size_t leaves_ni(ni_fn *fn, size_t n_lanes, const uint8_t *p, size_t n_le
 }
 
 /* Streams of SHA instructions beat any lanes measured so far. A leaf alone takes as long as three
- * together, hence the last four go two by two. */
+ * together, hence threes and fours. */
 static size_t leaves_sha(unsigned have, const uint8_t *p, size_t n, size_t leaf, uint8_t (*out)[32])
 {
-    size_t i = 0, threes = n % 3 == 1 && n > 3 ? n - 4 : n;
-    if (have & CPU_AVX512)
-        i = leaves_ni(sha256_lanes3_shani, 3, p, threes, leaf, out);
+    size_t i = 0;
+    if (have & CPU_AVX512) {
+        size_t fours = n % 3; /* as many leave a multiple of three */
+        if (n >= 4 * fours)
+            i = leaves_ni(sha256_lanes4_shani, 4, p, 4 * fours, leaf, out);
+        i += leaves_ni(sha256_lanes3_shani, 3, p + i * leaf, n - i, leaf, out + i);
+    }
     return i + leaves_ni(sha256_lanes2_shani, 2, p + i * leaf, n - i, leaf, out + i);
 }
 #endif

@@ -1,4 +1,4 @@
-/* SHA-256 on x86-64: SHA extensions with one stream and with two or three interleaved (the rounds of
+/* SHA-256 on x86-64: SHA extensions with one stream and with two to four interleaved (the rounds of
  * one stream wait on each other), AVX2 with eight lanes, AVX-512 with sixteen. Lanes hash as many
  * leaves at once: word i of every lane sits in one register.
  */
@@ -68,12 +68,12 @@ SHA_TARGET void sha256_blocks_shani(uint32_t h[8], const uint8_t *p, size_t n)
 SHA_TARGET static inline __attribute__((always_inline)) void
 ni_lanes(uint32_t (*h)[8], const unsigned n_lanes, const uint8_t *p, size_t stride, size_t n)
 {
-    struct ni s[3];
+    struct ni s[4];
     for (unsigned l = 0; l < n_lanes; l++)
         s[l] = ni_load(h[l]);
     for (; n > 0; n--, p += 64) {
-        struct ni in[3];
-        __m128i w[3][4];
+        struct ni in[4];
+        __m128i w[4][4];
         for (unsigned l = 0; l < n_lanes; l++) {
             in[l] = s[l];
             for (unsigned i = 0; i < 4; i++)
@@ -101,11 +101,15 @@ SHA_TARGET void sha256_lanes2_shani(uint32_t h[2][8], const uint8_t *p, size_t s
     ni_lanes(h, 2, p, stride, n);
 }
 
-/* Three streams keep the unit busier than two, where there are registers for them. */
-__attribute__((target("sha,avx512f,avx512bw,avx512vl"))) void
-sha256_lanes3_shani(uint32_t h[3][8], const uint8_t *p, size_t stride, size_t n)
+/* Three or four streams keep the unit busier than two, where there are registers for them. */
+#define SHA_TARGET_512 __attribute__((target("sha,avx512f,avx512bw,avx512vl")))
+SHA_TARGET_512 void sha256_lanes3_shani(uint32_t h[3][8], const uint8_t *p, size_t stride, size_t n)
 {
     ni_lanes(h, 3, p, stride, n);
+}
+SHA_TARGET_512 void sha256_lanes4_shani(uint32_t h[4][8], const uint8_t *p, size_t stride, size_t n)
+{
+    ni_lanes(h, 4, p, stride, n);
 }
 
 /* The 64 rounds over lanes, for a vector type given by its operations. w[16] is a ring. */

@@ -14,7 +14,7 @@
 #include "convert/op.h"
 #include <string.h>
 
-#define BITE ((size_t)6 * SHA256_LEAF) /* hashed while it is near; leaves go by threes */
+#define BITE ((size_t)6 * SHA256_LEAF) /* hashed while it is near */
 
 struct slot {
     uint8_t *stored; /* APPEND: encoded bytes; sub-byte: packed bytes */
