@@ -99,7 +99,8 @@ static enum status offers_of(struct mapping *m, const struct layer *l, struct of
     for (int i = 0; i < LEAF_N; i++) {
         if (l->tensor[i] < 0)
             continue;
-        const struct leaf_rule *rule = rules_find(r, l->kind, l->rank, rules_variant(l), (enum leaf)i);
+        const struct leaf_rule *rule =
+            rules_find(r, l->kind, l->rank, rules_variant(l), (enum leaf)i);
         struct take k = {.src = (uint32_t)l->tensor[i],
                          .heads = l->heads,
                          .flat_c = l->depth_c ? l->depth_c : l->flat_c};
