@@ -189,8 +189,7 @@ static enum status choose(struct mapping *m, struct err *e)
     return ST_OK;
 }
 
-/* Layers without the tensors that do not take part. */
-static void thin(struct mapping *m)
+void map_thin(struct mapping *m)
 {
     size_t n = 0;
     for (size_t i = 0; i < m->sl.n; i++) {
@@ -256,7 +255,7 @@ static enum status recognise(struct mapping *m, struct err *e)
 static enum status across(struct mapping *m, struct err *e)
 {
     TRY(m->from->layers(m->src, m->tmp, &m->sl, e));
-    thin(m);
+    map_thin(m);
     TRY(map_settle(m, e));
     TRY(map_train_begin(m, e));
     if (m->o->like) {

@@ -23,6 +23,7 @@ struct take {
     uint8_t part, n_parts; /* rows [part, part+1) of n_parts equal runs of axis 0; 0 = all */
     /* layouts: source's, canonical's, target's; empty = the tensor as it is */
     const char *src_axes, *can_axes, *dst_axes;
+    const char *out_axes; /* canonical's as dst_axes meets it; NULL: can_axes */
     uint64_t heads, flat_c;       /* extents that shapes do not tell; 0 = not known */
     const struct axes_size *size; /* ... from a rules file; may be NULL */
     bool zero; /* zeros of that shape: what it stands for is missing in the source */
@@ -130,6 +131,8 @@ void map_ask(struct mapping *m, const char *comment, struct str line);
  * are patterns. .p == NULL: no memory. */
 struct str map_line(struct mapping *m, const char *before, struct str name, const char *after);
 bool glob_any(const char *const *globs, struct str name);
+/* m->sl without the tensors that do not take part. */
+void map_thin(struct mapping *m);
 
 /* map_rules.c */
 MUSTCHECK enum status map_rules_parse(struct mapping *m, struct err *e);
@@ -209,6 +212,9 @@ struct meeting {
     size_t *s_layer, *t_layer; /* layer of each item */
     size_t n_s, n_t;
 };
+/* Hash of a layer's canonical leaves and shapes under one kind; false when they do not fit it. */
+bool map_signature(const struct model *md, const struct spelling_rules *r, const struct layer *l,
+                   enum layer_kind kind, uint64_t *out);
 /* Fills the items and matches them. may: layers that options allow to miss and that fit nothing
  * stay outside. */
 MUSTCHECK enum status map_meet(struct meeting *w, bool may, struct err *e);

@@ -6,13 +6,21 @@
 #include "framework/recognise.h"
 #include <string.h>
 
+/* Does a step from one layout to another move nothing? */
+static bool step_is_idle(const char *from, const char *to)
+{
+    return !*from || !*to || strcmp(from, to) == 0;
+}
+
+static const char *out_axes(const struct take *k)
+{
+    return k->out_axes ? k->out_axes : k->can_axes;
+}
+
 bool take_is_whole(const struct take *k)
 {
-    const char *step[3] = {k->src_axes, k->can_axes, k->dst_axes};
-    bool same = k->n_parts == 0 && k->n_cuts == 0 && k->n_fill_dims == 0;
-    for (int i = 0; i < 2; i++)
-        same = same && (!*step[i] || !*step[i + 1] || strcmp(step[i], step[i + 1]) == 0);
-    return same;
+    return k->n_parts == 0 && k->n_cuts == 0 && k->n_fill_dims == 0 &&
+           step_is_idle(k->src_axes, k->can_axes) && step_is_idle(out_axes(k), k->dst_axes);
 }
 
 bool take_is_plain(const struct take *k)
@@ -43,7 +51,7 @@ enum status take_view(const struct model *src, const struct take *k, uint32_t t,
         uint64_t rows = view_dim(out, 0) / k->n_parts;
         TRY(view_slice(out, 0, k->part * rows, (k->part + 1) * rows, e));
     }
-    const char *step[3] = {k->src_axes, k->can_axes, k->dst_axes};
+    const char *step[2][2] = {{k->src_axes, k->can_axes}, {out_axes(k), k->dst_axes}};
     struct axes_size size = {0};
     if (k->size)
         size = *k->size;
@@ -53,16 +61,20 @@ enum status take_view(const struct model *src, const struct take *k, uint32_t t,
         size.of['C'] = k->flat_c;
     /* heads that neither side tells apart from their width */
     bool joined = true;
-    for (int i = 0; i < 3; i++)
-        joined = joined && (!*step[i] || strstr(step[i], "(N D)"));
+    for (int i = 0; i < 4; i++)
+        joined = joined && (!*step[i / 2][i % 2] || strstr(step[i / 2][i % 2], "(N D)"));
     if (joined && size.of['N'] == 0)
         size.of['N'] = 1;
     for (int i = 0; i < 2; i++) {
-        if (!*step[i] || !*step[i + 1] || strcmp(step[i], step[i + 1]) == 0)
+        if (step_is_idle(step[i][0], step[i][1]))
             continue;
         struct axes from, to;
-        TRY(axes_parse(str_from(step[i]), &from, e));
-        TRY(axes_parse(str_from(step[i + 1]), &to, e));
+        if (!k->size) { /* letters of a rules file mean what it says */
+            size.of[AXES_PAIR] = 2;
+            size.of[AXES_TRIPLE] = 3;
+        }
+        TRY(axes_parse(str_from(step[i][0]), &from, e));
+        TRY(axes_parse(str_from(step[i][1]), &to, e));
         enum status st = axes_apply(out, &from, &to, &size, e);
         if (st != ST_OK) {
             err_in(e, src->tensor[t].name.p, src->tensor[t].name.n);
@@ -79,11 +91,12 @@ struct offer {
     struct take take; /* dst_axes empty */
 };
 
-static enum status canon_axes(const struct layer *l, enum leaf leaf, char text[AXES_TEXT],
-                              struct err *e)
+/* Canonical's layout of a leaf: as fine as the other side's row of that variant needs. */
+static enum status canon_axes(const struct layer *l, enum leaf leaf, uint8_t variant,
+                              char text[AXES_TEXT], struct err *e)
 {
     const struct spelling_rules *r = framework_find(STR("canonical"))->rules;
-    const struct leaf_rule *can = rules_find(r, l->kind, l->rank, 0, leaf);
+    const struct leaf_rule *can = rules_find(r, l->kind, l->rank, variant, leaf);
     struct axes x;
     if (!can)
         return err_set(e, ST_BUG, "no-canonical", "no canonical spelling of %s.%s",
@@ -99,8 +112,8 @@ static enum status offers_of(struct mapping *m, const struct layer *l, struct of
     for (int i = 0; i < LEAF_N; i++) {
         if (l->tensor[i] < 0)
             continue;
-        const struct leaf_rule *rule =
-            rules_find(r, l->kind, l->rank, rules_variant(l), (enum leaf)i);
+        uint8_t variant = rules_variant(l);
+        const struct leaf_rule *rule = rules_find(r, l->kind, l->rank, variant, (enum leaf)i);
         struct take k = {.src = (uint32_t)l->tensor[i],
                          .heads = l->heads,
                          .flat_c = l->depth_c ? l->depth_c : l->flat_c};
@@ -122,7 +135,7 @@ static enum status offers_of(struct mapping *m, const struct layer *l, struct of
             o->have = true;
             o->take = k;
             o->take.part = (uint8_t)j;
-            TRY(canon_axes(l, part[j], text, e));
+            TRY(canon_axes(l, part[j], rule->variant, text, e));
             o->take.can_axes = map_axes(m, text);
             if (!o->take.can_axes)
                 return err_nomem(e, AXES_TEXT);
@@ -133,13 +146,36 @@ static enum status offers_of(struct mapping *m, const struct layer *l, struct of
 
 /* ---- tensors that keep their names ---- */
 
+/* A name in the target; collections are left out where the target does without them. */
+static enum status name_in(const struct mapping *m, const char *collection, struct str path,
+                           const char *leaf, struct str *out, struct err *e)
+{
+    const struct spelling_rules *r = m->to->rules;
+    bool stats = !r->bare;
+    for (size_t i = 0; !stats && i < m->sl.n; i++)
+        stats = m->sl.layer[i].kind == LAYER_BATCHNORM;
+    return rules_spell(m->a, r, stats ? collection : "", path, leaf, out, e);
+}
+
+/* A tensor that the target is better off without: in the ledger, by name. */
+static enum status leave(struct mapping *m, const struct layer *l, enum leaf lf, bool harmless,
+                         struct str why, struct err *e)
+{
+    int64_t t = l->tensor[lf];
+    if (t < 0 || m->dropped[t])
+        return ST_OK;
+    m->dropped[t] = true;
+    return map_ledger(m, LEDGER_DROP, m->src->tensor[t].name, tensor_elems(&m->src->tensor[t]),
+                      harmless, why, e);
+}
+
 static bool below(struct str path, struct str top)
 {
     return str_starts(path, top) && (path.n == top.n || path.p[top.n] == '.');
 }
 
-/* The target's path of a layer: as a rule says, else its own, in the target's state_dict instead of
- * the source's. */
+/* The target's path of a layer: as a rule says, else as its framework has it, in the target's
+ * state_dict instead of the source's; .p == NULL: it has none. */
 static enum status path_of(struct mapping *m, struct str path, struct str *out, struct err *e)
 {
     struct map_rule *r = map_rule_for(m, RULE_PAIR, path);
@@ -147,10 +183,15 @@ static enum status path_of(struct mapping *m, struct str path, struct str *out, 
     if (r && !r->from_axes.n)
         return map_captured(m, r, path, out, e);
     if (m->cut.n && below(path, m->cut))
-        *out = path.n > m->cut.n ? str_sub(path, m->cut.n + 1, path.n) : STR("");
-    if (m->put.n)
+        path = path.n > m->cut.n ? str_sub(path, m->cut.n + 1, path.n) : STR("");
+    *out = path;
+    if (m->to->rules->path)
+        TRY(m->to->rules->path(&m->sl, path, m->a, out, e));
+    if (m->put.n && out->p) {
         *out = out->n ? arena_fmt(m->a, "%.*s.%.*s", STR_ARG(m->put), STR_ARG(*out)) : m->put;
-    return out->p ? ST_OK : err_nomem(e, path.n);
+        return out->p ? ST_OK : err_nomem(e, path.n);
+    }
+    return ST_OK;
 }
 
 /* Rules of a cell that is one of several kinds, or none: the first kind that it was taken for. */
@@ -187,6 +228,11 @@ static enum status keep_tensors(struct mapping *m, const struct layer *l, struct
         TRY(map_made(m, 1, &d, e));
         struct str path, parent, leaf;
         TRY(path_of(m, l->path, &path, e));
+        if (!path.p && l->path.n) {
+            m->n_made--;
+            TRY(leave(m, l, (enum leaf)i, false, STR("the target has no name for it"), e));
+            continue;
+        }
         bool renamed = !str_eq(path, l->path);
         const struct cell_rule *c;
         for (size_t k = 0; i > LEAF_VALUE && (c = cell_rule_at(m, l, k)) != NULL; k++)
@@ -205,7 +251,7 @@ static enum status keep_tensors(struct mapping *m, const struct layer *l, struct
         } else if (keep_name && !renamed) {
             d->name = x->name;
         } else {
-            TRY(rules_spell(m->a, m->to->rules, m->to->rules->param, path, "", &d->name, e));
+            TRY(name_in(m, m->to->rules->param, path, "", &d->name, e));
         }
         d->why = l->kind == LAYER_PARAM
                      ? arena_fmt(m->tmp, "param, axes kept (%.*s)", STR_ARG(l->reason))
@@ -229,7 +275,10 @@ static enum status emit(struct mapping *m, const struct layer *l, const struct o
     struct axes x;
     TRY(rules_axes(m->to->rules, rule, l, &x, dst, e));
     const char *dst_axes = map_axes(m, dst);
-    if (!dst_axes)
+    char out[AXES_TEXT];
+    TRY(canon_axes(l, part[0], rule->variant, out, e));
+    const char *out_text = map_axes(m, out);
+    if (!dst_axes || !out_text)
         return err_nomem(e, sizeof dst);
     struct made *d;
     TRY(map_made(m, n_parts, &d, e));
@@ -243,6 +292,7 @@ static enum status emit(struct mapping *m, const struct layer *l, const struct o
         d->take[j] = of[part[from]].take;
         d->take[j].zero = from != j;
         d->take[j].dst_axes = dst_axes;
+        d->take[j].out_axes = out_text;
     }
     const struct take *k = d->take;
     struct str text = k->n_parts ? arena_fmt(m->tmp, "%u of %u of [%s]", k->part + 1u,
@@ -339,10 +389,22 @@ static enum status averaged(struct mapping *m, const struct layer *l, const stru
     return ST_OK;
 }
 
+/* Does one side have the layer's rows in another order, by heads? */
+static bool turns_rows(const struct mapping *m, const struct layer *l)
+{
+    const struct leaf_rule *a =
+        rules_find(m->from->rules, l->kind, l->rank, l->form, LEAF_WEIGHT);
+    const struct leaf_rule *b = rules_find(m->to->rules, l->kind, l->rank, l->form, LEAF_WEIGHT);
+    bool rows = l->form == FORM_ROTARY || l->form == FORM_HEADS_QKV;
+    return rows && a && b && (a->variant == l->form) != (b->variant == l->form);
+}
+
 enum status map_layer(struct mapping *m, const struct layer *l0, struct skeleton *sk,
                       const struct layer *t, struct err *e)
 {
     struct layer l = *l0;
+    if (!t && l.computed && m->to->rules->no_computed)
+        return leave(m, &l, LEAF_VALUE, true, STR("computed again by the model"), e);
     if (l.kind == LAYER_NONE || l.kind == LAYER_PARAM)
         return keep_tensors(m, &l, sk, t, e);
     if (kind_is_cell(l.kind))
@@ -366,8 +428,15 @@ enum status map_layer(struct mapping *m, const struct layer *l0, struct skeleton
         variant = rules_variant(t);
     } else {
         TRY(path_of(m, l.path, &tl.path, e));
+        if (!tl.path.p && l.path.n) {
+            for (int i = 0; i < LEAF_N; i++)
+                TRY(leave(m, &l, (enum leaf)i, false, STR("the target has no name for it"), e));
+            return ST_OK;
+        }
         struct map_rule *k = map_rule_for(m, RULE_KIND, l.path);
-        variant = l.depth_c ? VARIANT_DEPTH : k && k->kept_kernel ? VARIANT_KEPT : 0;
+        variant = l.depth_c                         ? VARIANT_DEPTH
+                  : l.kind == LAYER_CONV_TRANSPOSE ? (k && k->kept_kernel ? VARIANT_KEPT : 0)
+                                                   : l.form;
     }
     uint8_t rank = t ? t->rank : l.rank;
     if (l.kind == LAYER_BATCHNORM && rank == 0 && map_needs_rank(r)) {
@@ -376,6 +445,11 @@ enum status map_layer(struct mapping *m, const struct layer *l0, struct skeleton
         return q.p ? ST_OK : err_nomem(e, 64);
     }
     bool fused = false;
+    if (!l.heads && l.kind == LAYER_LINEAR && turns_rows(m, &l)) {
+        struct str q = map_line(m, "heads ", l.path, " = ?");
+        map_ask(m, "rows lie head by head: how many heads? The weights do not tell.", q);
+        return q.p ? ST_OK : err_nomem(e, 64);
+    }
     if (l.kind == LAYER_ATTENTION) {
         if (!l.heads && parts_heads(m)) {
             struct str q = map_line(m, "heads ", l.path, " = ?");
@@ -393,6 +467,11 @@ enum status map_layer(struct mapping *m, const struct layer *l0, struct skeleton
         if (!rule)
             return err_set(e, ST_BUG, "no-rule", "no spelling of %s.%s in %s",
                            layer_kind_name(l.kind), leaf_name(lf), m->to->name);
+        if (!t && lf == LEAF_WEIGHT && l.tied && r->no_tied) {
+            TRY(leave(m, &l, lf, true, STR("the embedding's own weight, which the model uses"),
+                      e));
+            continue;
+        }
         size_t n = leaf_fuses(lf, part);
         bool weights = lf == LEAF_QKV_WEIGHT || lf == LEAF_Q_WEIGHT || lf == LEAF_K_WEIGHT ||
                        lf == LEAF_V_WEIGHT;
@@ -405,7 +484,7 @@ enum status map_layer(struct mapping *m, const struct layer *l0, struct skeleton
         if (t)
             name = sk->m->tensor[t->tensor[lf]].name;
         else
-            TRY(rules_spell(m->a, r, rule->collection, tl.path, rule->name, &name, e));
+            TRY(name_in(m, rule->collection, tl.path, rule->name, &name, e));
         if (t)
             sk->filled[t->tensor[lf]] = true;
         if (lf != LEAF_COUNT && leaf_is_count(lf) && (t || r->averages) && !both_given(of, lf) &&

@@ -2,6 +2,7 @@
  * axis order of torch.nn, attention split into q, k, v and o. The letters of these layouts are the
  * meeting point: a table elsewhere uses the same letters for the same axes.
  */
+#include "framework/family.h"
 #include "framework/recognise.h"
 #include "framework/rules.h"
 #include "framework/spelling.h"
@@ -13,6 +14,10 @@
 static const struct leaf_rule leaves[] = {
     L(LINEAR, 0, WEIGHT, "weight", "O F"),
     L(LINEAR, 0, BIAS, "bias", "O"),
+    {LAYER_LINEAR, 0, FORM_ROTARY, LEAF_WEIGHT, "weight", "", "(N p D) F"},
+    {LAYER_LINEAR, 0, FORM_ROTARY, LEAF_BIAS, "bias", "", "(N p D)"},
+    {LAYER_LINEAR, 0, FORM_HEADS_QKV, LEAF_WEIGHT, "weight", "", "(N t D) F"},
+    {LAYER_LINEAR, 0, FORM_HEADS_QKV, LEAF_BIAS, "bias", "", "(N t D)"},
     L(CONV, 1, WEIGHT, "weight", "O I W"),
     L(CONV, 2, WEIGHT, "weight", "O I H W"),
     L(CONV, 3, WEIGHT, "weight", "O I D H W"),
@@ -90,8 +95,9 @@ static int bid(const struct model *m)
 
 static enum status layers(const struct model *m, struct arena *a, struct layers *out, struct err *e)
 {
-    static const struct torch_style style = {"canonical", true, &rules};
+    static const struct torch_style style = {"canonical", true, false, &rules};
     TRY(torch_layers(&style, m, a, out, e));
+    TRY(family_settle(m, torch_cut, &rules, a, out, e));
     return spelling_decide(m, a, out, e);
 }
 

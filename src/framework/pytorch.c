@@ -12,6 +12,7 @@
 static const struct leaf_rule leaves[] = {
     L(LINEAR, 0, WEIGHT, "weight", "O F"),
     L(LINEAR, 0, BIAS, "bias", "O"),
+    {LAYER_LINEAR, 0, FORM_INPUT_FIRST, LEAF_WEIGHT, "weight", "", "F O"}, /* Conv1D */
     L(CONV, 1, WEIGHT, "weight", "O I W"),
     L(CONV, 2, WEIGHT, "weight", "O I H W"),
     L(CONV, 3, WEIGHT, "weight", "O I D H W"),
@@ -107,7 +108,7 @@ static int bid(const struct model *m)
 
 static enum status layers(const struct model *m, struct arena *a, struct layers *out, struct err *e)
 {
-    static const struct torch_style style = {"pytorch", false, &rules};
+    static const struct torch_style style = {"pytorch", false, true, &rules};
     return torch_layers(&style, m, a, out, e);
 }
 

@@ -85,9 +85,11 @@ bool cell_named(const struct spelling_rules *r, struct str name);
 /* Recogniser of torch-like spellings (weight, bias, running_mean ...): pytorch and canonical. */
 struct torch_style {
     const char *framework;
-    bool split_attention;               /* children q, k, v, o are one attention layer */
+    bool split_attention; /* children q, k, v, o are one attention layer */
+    bool conv1d;          /* GPT-2's Conv1D may stand there as it is, [in,out] */
     const struct spelling_rules *rules; /* for its cells */
 };
+bool torch_cut(const struct model *m, size_t t, struct member *out); /* a name_cut */
 MUSTCHECK enum status torch_layers(const struct torch_style *style, const struct model *m,
                                    struct arena *a, struct layers *out, struct err *e);
 

@@ -114,7 +114,7 @@ uint8_t rules_variant(const struct layer *l)
 {
     if (l->kind == LAYER_CONV_TRANSPOSE && !l->flip)
         return VARIANT_KEPT;
-    return l->kind == LAYER_CONV && l->depth_c ? VARIANT_DEPTH : 0;
+    return l->kind == LAYER_CONV && l->depth_c ? VARIANT_DEPTH : l->form;
 }
 
 /* What an axis of the table stands for in this layer. */

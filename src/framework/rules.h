@@ -17,7 +17,7 @@ enum {
 struct leaf_rule {
     enum layer_kind kind;
     uint8_t rank;    /* spatial rank of convolutions; 0 = any */
-    uint8_t variant; /* the layer's other spelling: VARIANT_* */
+    uint8_t variant; /* the layer's other spelling: VARIANT_*, else enum layer_form; 0: the usual */
     enum leaf leaf;
     const char *name;       /* below the layer's path: "weight", "query.kernel" */
     const char *collection; /* "params", "batch_stats", or "" */
@@ -65,6 +65,13 @@ struct spelling_rules {
     const char *top;
     bool shell; /* what stands around a skeleton's weights (configs, lists of layers, states of
                    random generators) belongs to what is written into it */
+    bool bare;         /* no collections where the model has no statistics */
+    bool no_computed;  /* buffers that are computed again have no place */
+    bool no_tied;      /* a head that shares its weight has none of its own */
+    /* A layer's path from its canonical one; NULL: they are the same. out->p == NULL: the framework
+     * has no such layer. */
+    enum status (*path)(const struct layers *l, struct str canonical, struct arena *a,
+                        struct str *out, struct err *e);
 };
 /* NULL when the framework has no spelling for it. */
 const struct leaf_rule *rules_find(const struct spelling_rules *r, enum layer_kind kind,

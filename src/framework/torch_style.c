@@ -13,7 +13,7 @@ struct ctx {
     int gpt2_conv1d, gpt2_linear; /* votes: which way round are c_attn, c_fc, c_proj */
 };
 
-static bool torch_cut(const struct model *m, size_t t, struct member *out)
+bool torch_cut(const struct model *m, size_t t, struct member *out)
 {
     const struct tensor *x = &m->tensor[t];
     name_tail(x->name, &out->path, &out->leaf);
@@ -170,15 +170,26 @@ static void gpt2_vote(struct ctx *c)
 
 /* ---- one module with a leaf "weight" ---- */
 
+static struct layer *conv1d(struct ctx *c, struct module *mod, const char *why)
+{
+    struct layer *l = put(c, LAYER_LINEAR, mod, why);
+    if (l)
+        l->form = FORM_INPUT_FIRST;
+    return l;
+}
+
 static struct layer *matrix(struct ctx *c, struct module *mod, const struct tensor *w,
                             const struct tensor *b)
 {
     unsigned said = name_kinds(mod->path);
-    bool square = w->dim[0] == w->dim[1];
-    if (gpt2_name(mod->path) && b && square && c->gpt2_linear == 0)
-        return put(c, LAYER_NONE, mod,
-                   c->gpt2_conv1d ? "square, and its siblings are GPT-2 Conv1D, [in,out]"
-                                  : "named as in GPT-2, square: [in,out] or [out,in]");
+    bool square = w->dim[0] == w->dim[1], named = gpt2_name(mod->path);
+    if (named && b && square && c->gpt2_linear == 0) {
+        if (!c->gpt2_conv1d || !vector_of(b, w->dim[0]) || !c->style->conv1d)
+            return put(c, LAYER_NONE, mod, "named as in GPT-2, square: [in,out] or [out,in]");
+        return conv1d(c, mod, "GPT-2's Conv1D, [in,out]: square, as its siblings");
+    }
+    if (named && b && !square && vector_of(b, w->dim[1]) && c->style->conv1d)
+        return conv1d(c, mod, "GPT-2's Conv1D, [in,out]: the bias fits the second axis");
     if (b && vector_of(b, w->dim[0]))
         return put(c, LAYER_LINEAR, mod, "2-D weight with a bias of its first axis");
     if (b && vector_of(b, w->dim[1]))

@@ -76,6 +76,16 @@ enum leaf {
     LEAF_N = LEAF_HH_BIAS_0 + GATES_MAX
 };
 const char *leaf_name(enum leaf l);
+
+/* Stored forms of a kind that a framework has beside its usual one; the leaf tables have a row
+ * where they differ. A table without the row has the usual form alone. */
+enum layer_form {
+    FORM_USUAL,
+    FORM_INPUT_FIRST, /* linear: GPT-2's Conv1D, where a framework has one of its own */
+    FORM_ROTARY,      /* linear: rows of heads whose pairs a rotary embedding turns */
+    FORM_HEADS_QKV,   /* linear: rows of q, k and v head by head, where others have all q first */
+    FORM_RMS          /* layernorm without bias, which some frameworks name otherwise */
+};
 bool leaf_parse(struct str s, enum leaf *out);
 /* Bookkeeping of running statistics: computes nothing. */
 static inline bool leaf_is_count(enum leaf l)
@@ -100,14 +110,20 @@ struct layer {
     bool flat_said;    /* a rule told flat_c, 0 meaning that there is no flattened map */
     /* Depthwise convolution whose kernel stands by channels, [k.., C, m]: C. 0 = any other. */
     uint64_t depth_c;
+    uint8_t form;      /* enum layer_form */
+    bool computed;     /* buffer that its own framework computes again: others have no place */
+    bool tied;         /* its weight is another layer's too, and frameworks may leave it out */
     bool flip;         /* transposed convolution whose kernel is stored flipped against torch */
     uint8_t variant;   /* cells: which of the framework's spellings */
     bool by_name;      /* kind told by the names alone */
     struct str reason; /* why this kind: printed by inspect and convert */
 };
+struct family; /* framework/family.h */
 struct layers {
     struct layer *layer; /* from the arena given */
     size_t n;
-    const char *framework; /* who recognised them */
+    const char *framework;       /* who recognised them */
+    const struct family *family; /* of Hugging Face's models, NULL = none known */
+    bool family_sure;            /* told by the container, not by names alone */
 };
 #endif

@@ -37,8 +37,10 @@ static bool when_fits(unsigned when, const struct layer *l)
         return !l->flip;
     case WHEN_DEPTH:
         return l->depth_c != 0;
-    default:
+    case WHEN_ANY:
         return true;
+    default:
+        return when - WHEN_FORM == l->form;
     }
 }
 

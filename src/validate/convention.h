@@ -19,8 +19,9 @@
 
 #define OPERAND_AXES 8
 
-/* on layer.flip, on layer.depth_c */
-enum { WHEN_ANY, WHEN_FLIP, WHEN_NO_FLIP, WHEN_DEPTH };
+/* on layer.flip, on layer.depth_c; WHEN_FORM + n: on layer.form being n, before the rows of any
+ * form */
+enum { WHEN_ANY, WHEN_FLIP, WHEN_NO_FLIP, WHEN_DEPTH, WHEN_FORM };
 struct form {
     enum layer_kind kind;
     enum leaf slot; /* the canonical operand */

@@ -18,6 +18,8 @@
         LAYER_ATTENTION, LEAF_##leaf, LEAF_##from, 0, WHEN_ANY, part, axes                         \
     }
 static const struct form forms[] = {
+    /* GPT-2's Conv1D: y = x W + b, W as it is stored */
+    {LAYER_LINEAR, LEAF_WEIGHT, LEAF_WEIGHT, 0, WHEN_FORM + FORM_INPUT_FIRST, 0, "(C S) O"},
     SAME(LINEAR, WEIGHT, "O (C S)"),
     SAME(LINEAR, BIAS, "O"),
     RANK(CONV, 1, "O I x"),

@@ -4,6 +4,8 @@
 CONVENTION(canonical)
 CONVENTION(flax)
 CONVENTION(haiku)
+CONVENTION(hf)
+CONVENTION(hf_flax)
 CONVENTION(nnx)
 CONVENTION(pytorch)
 CONVENTION(keras)
