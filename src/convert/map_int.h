@@ -23,7 +23,7 @@ struct take {
     uint8_t part, n_parts; /* rows [part, part+1) of n_parts equal runs of axis 0; 0 = all */
     /* layouts: source's, canonical's, target's; empty = the tensor as it is */
     const char *src_axes, *can_axes, *dst_axes;
-    const char *out_axes; /* canonical's as dst_axes meets it; NULL: can_axes */
+    const char *out_axes;         /* canonical's as dst_axes meets it; NULL: can_axes */
     uint64_t heads, flat_c;       /* extents that shapes do not tell; 0 = not known */
     const struct axes_size *size; /* ... from a rules file; may be NULL */
     bool zero; /* zeros of that shape: what it stands for is missing in the source */
@@ -117,6 +117,8 @@ struct mapping {
 };
 
 /* map.c */
+/* Has --upgrade given tensors other names? The source's tree has the old ones then. */
+bool map_renamed(const struct mapping *m);
 MUSTCHECK enum status map_reason(struct mapping *m, uint32_t made, struct str text, struct err *e);
 /* A ledger line; counts it as lost unless harmless or allowed by an option. */
 MUSTCHECK enum status map_ledger(struct mapping *m, enum ledger_kind kind, struct str name,
@@ -132,8 +134,15 @@ void map_ask(struct mapping *m, const char *comment, struct str line);
  * are patterns. .p == NULL: no memory. */
 struct str map_line(struct mapping *m, const char *before, struct str name, const char *after);
 bool glob_any(const char *const *globs, struct str name);
+/* Does a tensor share all it has with another one of the model (a tied head)? */
+bool map_shared(const struct model *m, size_t t);
 /* m->sl without the tensors that do not take part. */
 void map_thin(struct mapping *m);
+
+/* map_put.c: recipes of all that was made, and the ledger of what was not taken. */
+MUSTCHECK enum status map_put(struct mapping *m, struct err *e);
+/* ST_CANNOT name-taken. */
+MUSTCHECK enum status map_not_twice(struct mapping *m, struct err *e);
 
 /* map_rules.c */
 MUSTCHECK enum status map_rules_parse(struct mapping *m, struct err *e);
@@ -220,6 +229,8 @@ struct meeting {
 /* Hash of a layer's canonical leaves and shapes under one kind; false when they do not fit it. */
 bool map_signature(const struct model *md, const struct spelling_rules *r, const struct layer *l,
                    enum layer_kind kind, uint64_t *out);
+/* Hash of a bare parameter's shape; axes of extent 1 do not count. */
+uint64_t map_bare_shape(const struct tensor *t);
 /* Fills the items and matches them. may: layers that options allow to miss and that fit nothing
  * stay outside. */
 MUSTCHECK enum status map_meet(struct meeting *w, bool may, struct err *e);

@@ -214,6 +214,31 @@ static const struct cell_rule *cell_rule_at(const struct mapping *m, const struc
     return NULL;
 }
 
+/* A bare parameter whose shape differs from the skeleton's by axes of extent 1. */
+static const char *letters_of(struct mapping *m, const struct tensor *t)
+{
+    char text[AXES_TEXT] = "";
+    size_t k = 0;
+    char next = 'a';
+    for (size_t d = 0; d < t->n_dims && k + 3 < sizeof text; d++) {
+        if (d)
+            text[k++] = ' ';
+        text[k++] = t->dim[d] == 1 ? '1' : next++;
+    }
+    text[k] = 0;
+    return map_axes(m, text);
+}
+
+static enum status same_but_ones(struct mapping *m, const struct tensor *x, const struct tensor *t,
+                                 struct take *k, struct err *e)
+{
+    if (x->n_dims == t->n_dims && memcmp(x->dim, t->dim, x->n_dims * sizeof *x->dim) == 0)
+        return ST_OK;
+    k->src_axes = letters_of(m, x);
+    k->can_axes = k->dst_axes = letters_of(m, t);
+    return k->src_axes && k->dst_axes ? ST_OK : err_nomem(e, AXES_TEXT);
+}
+
 /* Every tensor of a layer without a rule, and bare parameters: own name below the target's
  * collection, own axes. */
 static enum status keep_tensors(struct mapping *m, const struct layer *l, struct skeleton *sk,
@@ -246,6 +271,7 @@ static enum status keep_tensors(struct mapping *m, const struct layer *l, struct
         if (t) {
             d->name = sk->m->tensor[t->tensor[i]].name;
             sk->filled[t->tensor[i]] = true;
+            TRY(same_but_ones(m, x, &sk->m->tensor[t->tensor[i]], d->take, e));
         } else if (!path.p && path.n) {
             return err_nomem(e, x->name.n);
         } else if (keep_name && !renamed) {

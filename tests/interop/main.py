@@ -31,6 +31,7 @@ SUITES = (
     "haiku_eqx",
     "haiku_eqx_twins",
     "keras_files",
+    "keras_twins",
     "orbax_files",
     "gguf_package",
     "torch_files",
