@@ -2,7 +2,66 @@
  * shapes bear it out.
  */
 #include "framework/family.h"
+#include <stdio.h>
 #include <string.h>
+
+#ifdef NNFERRY_MUTATE
+static const struct family_row *mutate_from;
+static struct family_row mutate_to;
+static char mutate_text[96];
+
+bool family_mutate(const struct family *f, int i, enum family_change what)
+{
+    mutate_from = NULL;
+    if (i < 0)
+        return true;
+    if ((size_t)i >= f->n)
+        return false;
+    const struct family_row *r = &f->row[i];
+    bool weight = r->kind != LAYER_NONE && r->kind != LAYER_PARAM;
+    const char *text = what == FAMILY_PATH ? r->path : what == FAMILY_GGUF ? r->gguf : NULL;
+    mutate_to = *r;
+    if (text)
+        snprintf(mutate_text, sizeof mutate_text, "%s_", text);
+    switch (what) {
+    case FAMILY_PATH:
+        mutate_to.path = mutate_text;
+        break;
+    case FAMILY_KIND:
+        mutate_to.kind = r->kind == LAYER_NONE    ? LAYER_PARAM
+                         : r->kind == LAYER_PARAM ? LAYER_NONE
+                         : r->kind == LAYER_LINEAR ? LAYER_EMBEDDING
+                                                   : LAYER_LINEAR;
+        break;
+    case FAMILY_FORM:
+        mutate_to.form = FORM_USUAL;
+        break;
+    case FAMILY_KV:
+        mutate_to.kv = !r->kv;
+        break;
+    case FAMILY_GGUF:
+        mutate_to.gguf = mutate_text;
+        break;
+    case FAMILY_CHANGES:
+        return false;
+    }
+    if ((what == FAMILY_FORM && r->form == FORM_USUAL) ||
+        (what == FAMILY_KV && (!weight || r->form != FORM_ROTARY)) ||
+        (what == FAMILY_GGUF && (!r->gguf || !f->arch)))
+        return false;
+    mutate_from = r;
+    return true;
+}
+#endif
+
+static const struct family_row *row_at(const struct family *f, size_t i)
+{
+#ifdef NNFERRY_MUTATE
+    if (&f->row[i] == mutate_from)
+        return &mutate_to;
+#endif
+    return &f->row[i];
+}
 
 static bool digits(struct str s)
 {
@@ -45,9 +104,9 @@ struct family_place family_at(const struct family *f, struct str path)
     bool inside;
     struct str rest = below(f, path, &inside);
     for (size_t i = 0; i < f->n; i++) {
-        struct family_place at = {.row = &f->row[i]};
-        bool beside = f->row[i].path[0] == '/';
-        if (fits(f->row[i].path + beside, beside ? path : rest, &at))
+        struct family_place at = {.row = row_at(f, i)};
+        bool beside = at.row->path[0] == '/';
+        if (fits(at.row->path + beside, beside ? path : rest, &at))
             return at;
     }
     return (struct family_place){0};
@@ -56,8 +115,8 @@ struct family_place family_at(const struct family *f, struct str path)
 struct family_place family_at_gguf(const struct family *f, struct str path)
 {
     for (size_t i = 0; i < f->n; i++) {
-        struct family_place at = {.row = &f->row[i]};
-        if (f->row[i].gguf && fits(f->row[i].gguf, path, &at))
+        struct family_place at = {.row = row_at(f, i)};
+        if (at.row->gguf && fits(at.row->gguf, path, &at))
             return at;
     }
     return (struct family_place){0};
