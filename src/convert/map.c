@@ -200,8 +200,11 @@ static enum status choose(struct mapping *m, struct err *e)
         }
         bool train = t->role == ROLE_MOMENT1 || t->role == ROLE_MOMENT2 || t->role == ROLE_RNG ||
                      (t->role == ROLE_COUNTER && !is_weight(t));
+        uint64_t number;
         if (why)
             m->in[i] = false;
+        else if (m->leaves_named && t->n_dims == 0 && str_u64(t->name, &number))
+            why = "a number of the model's own, no part of a layer";
         else if (m->o->select && !selected(m, i))
             why = "not selected";
         else if (m->o->weights_only && !is_weight(t))
@@ -710,6 +713,26 @@ static enum status carry_configs(struct mapping *m, struct err *e)
     return why.n ? map_ledger(m, LEDGER_DROP, STR("key-values"), 0, true, why, e) : ST_OK;
 }
 
+bool map_shared(const struct model *m, size_t t)
+{
+    bool shared = m->tensor[t].alias_of >= 0;
+    for (size_t i = 0; i < m->n_tensors && !shared; i++)
+        shared = m->tensor[i].alias_of == (int64_t)t;
+    return shared;
+}
+
+/* Is a tensor that shares everything with this one carried? */
+static bool carried_by_another(const struct mapping *m, size_t t)
+{
+    int64_t root = m->src->tensor[t].alias_of;
+    if (root < 0)
+        root = (int64_t)t;
+    bool any = m->used[root];
+    for (size_t i = 0; i < m->src->n_tensors && !any; i++)
+        any = m->src->tensor[i].alias_of == root && m->used[i];
+    return any;
+}
+
 static enum status left_over(struct mapping *m, struct err *e)
 {
     for (size_t i = 0; i < m->src->n_tensors; i++) {
@@ -718,10 +741,12 @@ static enum status left_over(struct mapping *m, struct err *e)
         if (m->dropped[i] || (m->used[i] && !left))
             continue;
         uint64_t n = tensor_elems(t), got = m->used[i] ? elems_read(m->p, i) : 0;
-        bool harmless = left ? left->harmless : rules_harmless_drop(t->name);
+        bool twin = got == 0 && carried_by_another(m, i);
+        bool harmless = left ? left->harmless : rules_harmless_drop(t->name) || twin;
         if (got < n)
             TRY(map_ledger(m, LEDGER_DROP, t->name, n - got, harmless,
                            left       ? str_from(left->why)
+                           : twin     ? STR("another name of a tensor that is carried")
                            : harmless ? STR("the target has no place for it and needs none")
                                       : STR("the target has no place for it"),
                            e));
@@ -829,6 +854,7 @@ static enum status plan_it(struct mapping *m, struct err *e)
     const struct map_opt *o = m->o;
     bool archive = m->target && strcmp(m->target->name, "archive") == 0;
     TRY(map_rules_parse(m, e));
+    TRY(map_names(m, e));
     TRY(choose(m, e));
     if (o->like && map_is_leaves(o->like)) {
         enum status st = to_leaves(m, e);
@@ -856,6 +882,10 @@ static enum status plan_it(struct mapping *m, struct err *e)
         TRY(recognise(m, e));
     if (!keep && !m->from && !o->to && !o->like)
         keep = true; /* an archive of an unknown framework: stored as it came */
+    else if (!keep && !m->from && map_is_leaves(m->src))
+        return err_set(e, ST_CANNOT, "leaves-unnamed",
+                       "the leaves of an Equinox file have no names: lines 'leaf N = NAME' of a "
+                       "rules file give them, or a skeleton with --like");
     else if (!keep && !m->from)
         return err_set(e, ST_CANNOT, "framework-unknown",
                        "cannot tell the framework of the source; --from names it");
@@ -919,6 +949,7 @@ enum status map_plan(struct plan *p, const struct map_opt *o, const struct forma
 static enum status canonical(struct mapping *m, struct err *e)
 {
     TRY(map_rules_parse(m, e));
+    TRY(map_names(m, e));
     TRY(choose(m, e));
     TRY(recognise(m, e));
     if (!m->from)

@@ -1,6 +1,7 @@
 /* The frameworks: one line each. Order never means anything. */
 X(canonical)
 X(pytorch)
+X(equinox)
 X(hf)
 X(hf_flax)
 X(gguf)

@@ -4,4 +4,5 @@
 static const struct form forms[] = {
 #include "validate/keras_forms.h"
 };
-const struct convention tensorflow_convention = {"tensorflow", forms, sizeof forms / sizeof forms[0]};
+const struct convention tensorflow_convention = {"tensorflow", forms,
+                                                 sizeof forms / sizeof forms[0]};
