@@ -206,11 +206,11 @@ static enum status by_tensor(const struct args *a, struct side *s, struct valida
     return validate_run(&s[0].p, NULL, "canonical", &s[1].p, NULL, "canonical", NULL, &o, r, e);
 }
 
-static enum status by_layer(const struct args *a, struct side *s, struct validate_report *r,
-                            struct err *e)
+/* The report's paths lie in *p: it is freed after printing. */
+static enum status by_layer(const struct args *a, struct side *s, struct pairing *p,
+                            struct validate_report *r, struct err *e)
 {
     struct validate_opt o;
-    struct pairing p;
     struct buf rules = BUF_INIT;
     struct pair_opt po = {.from = {a->text[OPT_FROM], a->text[OPT_TO]},
                           .rules_path = a->text[OPT_MAP]};
@@ -221,12 +221,11 @@ static enum status by_layer(const struct args *a, struct side *s, struct validat
     for (size_t i = 0; i < 2 && st == ST_OK; i++)
         st = plan_unpack(&s[i].p, e);
     if (st == ST_OK)
-        st = pair_layers(&s[0].m, &s[1].m, &po, &p, e);
+        st = pair_layers(&s[0].m, &s[1].m, &po, p, e);
     if (st == ST_OK) {
         options(a, &o);
-        st = validate_run(&s[0].p, &p.layers[0], p.layers[0].framework, &s[1].p, &p.layers[1],
-                          p.layers[1].framework, p.pair, &o, r, e);
-        pair_free(&p);
+        st = validate_run(&s[0].p, &p->layers[0], p->layers[0].framework, &s[1].p, &p->layers[1],
+                          p->layers[1].framework, p->pair, &o, r, e);
     }
     buf_free(&rules);
     return st;
@@ -236,6 +235,7 @@ static enum status run(struct args *a, struct err *e)
 {
     struct side *s = mem_zalloc(2, sizeof *s);
     struct validate_report r = {0};
+    struct pairing pairing = {0};
     enum status st = s ? ST_OK : err_nomem(e, 2 * sizeof *s);
     bool tensor = a->text[OPT_LEVEL] && strcmp(a->text[OPT_LEVEL], "tensor") == 0;
     for (size_t i = 0; i < 2 && st == ST_OK; i++) {
@@ -244,7 +244,7 @@ static enum status run(struct args *a, struct err *e)
         st = open_source(a, a->arg[i], &s[i].m, &s[i].f, e);
     }
     if (st == ST_OK)
-        st = (tensor ? by_tensor : by_layer)(a, s, &r, e);
+        st = tensor ? by_tensor(a, s, &r, e) : by_layer(a, s, &pairing, &r, e);
     for (size_t k = 0; s && k < 2; k++)
         for (size_t i = 0; i < s[k].m.n_files && st == ST_OK; i++)
             st = file_check(s[k].m.file[i], e);
@@ -259,6 +259,7 @@ static enum status run(struct args *a, struct err *e)
         }
     }
     validate_free(&r);
+    pair_free(&pairing);
     for (size_t k = 0; s && k < 2; k++) {
         plan_free(&s[k].p);
         model_free(&s[k].m);

@@ -35,8 +35,6 @@ const char *recognised_framework(const struct model *m)
         if (str_is(m->framework, tagged[i]))
             name = tagged[i];
     for (size_t i = 0; i < n_frameworks; i++) {
-        if (str_is(m->framework, frameworks[i]->name))
-            return frameworks[i]->name;
         int bid = frameworks[i]->bid(m);
         if (bid > best) {
             best = bid;

@@ -67,8 +67,14 @@ enum status map_settle(struct mapping *m, struct err *e)
             l->reason = STR("by the rules file");
         }
         r = map_rule_for(m, RULE_HEADS, l->path);
-        if (r && l->kind == LAYER_ATTENTION)
+        if (r && (l->kind == LAYER_ATTENTION || l->form == FORM_ROTARY ||
+                  l->form == FORM_HEADS_QKV))
             l->heads = r->number;
+        else if (r)
+            r->n_used--;
+        r = map_rule_for(m, RULE_RANK, l->path);
+        if (r && l->kind == LAYER_BATCHNORM && (l->rank == 0 || l->rank == r->number - 1))
+            l->rank = (uint8_t)(r->number - 1);
         else if (r)
             r->n_used--;
     }
@@ -83,19 +89,24 @@ static const struct tensor *leaf_of(const struct mapping *m, const struct layer 
 }
 
 /* Extent of a canonical axis letter of a leaf; 0 = unknown. */
-static uint64_t extent(const struct mapping *m, const struct layer *l, enum layer_kind kind,
-                       enum leaf lf, char letter)
+uint64_t map_extent(const struct mapping *m, const struct layer *l, enum layer_kind kind,
+                    enum leaf lf, char letter)
 {
     const struct tensor *t = leaf_of(m, l, lf);
-    const struct leaf_rule *r = rules_find(m->from->rules, kind, l->rank,
-                                           kind == LAYER_CONV_TRANSPOSE && !l->flip ? 1 : 0, lf);
+    struct layer y = *l;
+    y.kind = kind;
+    y.flat_c = 0;
+    const struct leaf_rule *r = rules_find(m->from->rules, kind, l->rank, rules_variant(&y), lf);
     struct axes x;
     struct axes_size size = {0};
     char text[AXES_TEXT];
     struct err quiet;
-    if (!t || !r || rules_axes(m->from->rules, r, 0, &x, text, &quiet) != ST_OK ||
+    size.of['N'] = r && strstr(r->axes, "(N D)") ? 1 : 0; /* one width, however many heads */
+    if (!t || !r || rules_axes(m->from->rules, r, &y, &x, text, &quiet) != ST_OK ||
         axes_learn(&x, t->dim, t->n_dims, &size, &quiet) != ST_OK)
         return 0;
+    if (letter == 'O' && y.depth_c) /* spelled as channels times multiplier */
+        return kind == LAYER_CONV ? size.of['C'] * size.of['M'] : size.of['O'];
     return size.of[(unsigned char)letter];
 }
 
@@ -105,9 +116,9 @@ static size_t conv_out(const struct mapping *m, const struct layer *l, uint64_t 
     size_t n = 0;
     uint64_t groups = l->groups ? l->groups : 1;
     if (may_be(l, LAYER_CONV))
-        c[n++] = extent(m, l, LAYER_CONV, LEAF_WEIGHT, 'O');
+        c[n++] = map_extent(m, l, LAYER_CONV, LEAF_WEIGHT, 'O');
     if (may_be(l, LAYER_CONV_TRANSPOSE))
-        c[n++] = groups * extent(m, l, LAYER_CONV_TRANSPOSE, LEAF_WEIGHT, 'O');
+        c[n++] = groups * map_extent(m, l, LAYER_CONV_TRANSPOSE, LEAF_WEIGHT, 'O');
     return n == 2 && c[0] == c[1] ? 1 : n;
 }
 
@@ -115,11 +126,11 @@ static size_t conv_out(const struct mapping *m, const struct layer *l, uint64_t 
 static uint64_t width_in(const struct mapping *m, const struct layer *l)
 {
     if (may_be(l, LAYER_LINEAR))
-        return extent(m, l, LAYER_LINEAR, LEAF_WEIGHT, 'F');
+        return map_extent(m, l, LAYER_LINEAR, LEAF_WEIGHT, 'F');
     if (l->kind != LAYER_LAYERNORM && l->kind != LAYER_BATCHNORM)
         return 0; /* a group norm has channels */
     enum leaf lf = l->tensor[LEAF_WEIGHT] >= 0 ? LEAF_WEIGHT : LEAF_MEAN;
-    return extent(m, l, l->kind, lf, 'F');
+    return map_extent(m, l, l->kind, lf, 'F');
 }
 
 /* ---- order by names ---- */
@@ -151,8 +162,8 @@ static void place_of(struct str path, struct str *list, uint64_t *k)
 
 /* What numbers in names say of the layers before l: the one directly before (norms passed over) and
  * the nearest convolution. False when they do not order the layers around l. */
-static bool before(const struct mapping *m, const struct layer *l, const struct layer **prev,
-                   const struct layer **conv)
+bool map_before(const struct mapping *m, const struct layer *l, const struct layer **prev,
+                const struct layer **conv)
 {
     struct str list, other;
     uint64_t k, j, prev_k = 0, conv_k = 0;
@@ -216,16 +227,18 @@ static enum status ask(struct mapping *m, const struct layer *l, uint64_t n,
 }
 
 /* Does this layer give exactly n values? */
-static bool gives(const struct mapping *m, const struct layer *o, uint64_t n)
+bool map_gives(const struct mapping *m, const struct layer *o, uint64_t n)
 {
     uint64_t c[2];
     size_t nc = conv_out(m, o, c);
     for (size_t j = 0; j < nc; j++)
         if (c[j] == n)
             return true;
-    return (may_be(o, LAYER_LINEAR) && extent(m, o, LAYER_LINEAR, LEAF_WEIGHT, 'O') == n) ||
-           (may_be(o, LAYER_EMBEDDING) && extent(m, o, LAYER_EMBEDDING, LEAF_WEIGHT, 'D') == n) ||
-           (o->kind == LAYER_ATTENTION && extent(m, o, LAYER_ATTENTION, LEAF_O_WEIGHT, 'E') == n);
+    return (may_be(o, LAYER_LINEAR) && map_extent(m, o, LAYER_LINEAR, LEAF_WEIGHT, 'O') == n) ||
+           (may_be(o, LAYER_EMBEDDING) &&
+            map_extent(m, o, LAYER_EMBEDDING, LEAF_WEIGHT, 'D') == n) ||
+           (o->kind == LAYER_ATTENTION &&
+            map_extent(m, o, LAYER_ATTENTION, LEAF_O_WEIGHT, 'E') == n);
 }
 
 /* May n be a flattened map of this convolution, larger than one position? */
@@ -249,7 +262,7 @@ static bool accounted(struct mapping *m, const struct layer *l)
     bool found = l->flat_c != 0 || map_rule_for(m, RULE_FLATTEN, l->path);
     for (size_t i = 0; i < m->sl.n && !found; i++) {
         const struct layer *o = &m->sl.layer[i];
-        found = o != l && (gives(m, o, n) || flattens(m, o, n));
+        found = o != l && (map_gives(m, o, n) || flattens(m, o, n));
     }
     return found;
 }
@@ -284,14 +297,14 @@ static enum status one(struct mapping *m, struct layer *l, struct err *e)
         flat = flattens(m, &m->sl.layer[i], n);
     if (!flat) /* no convolution it could follow: there is nothing to ask */
         return ST_OK;
-    if (before(m, l, &prev, &conv)) {
+    if (map_before(m, l, &prev, &conv)) {
         bool norm = is_norm(l->kind); /* one over a flattened map follows it directly */
-        bool plain = prev && gives(m, prev, n) && accounted(m, prev);
+        bool plain = prev && map_gives(m, prev, n) && accounted(m, prev);
         bool ask_it = conv && flattens(m, conv, n) && !plain && !(norm && conv != prev);
         return ask_it ? ask(m, l, n, conv, e) : ST_OK;
     }
     for (size_t i = 0; i < m->sl.n && !given; i++)
-        given = &m->sl.layer[i] != l && gives(m, &m->sl.layer[i], n);
+        given = &m->sl.layer[i] != l && map_gives(m, &m->sl.layer[i], n);
     return given ? ST_OK : ask(m, l, n, NULL, e);
 }
 

@@ -13,25 +13,47 @@
 
 #define AXES_TEXT 64
 #define AXES_KEPT 16
+#define CUTS 2
+struct cut {
+    uint8_t axis;
+    uint64_t lo, hi;
+};
 struct take {
     uint32_t src;
     uint8_t part, n_parts; /* rows [part, part+1) of n_parts equal runs of axis 0; 0 = all */
     /* layouts: source's, canonical's, target's; empty = the tensor as it is */
     const char *src_axes, *can_axes, *dst_axes;
+    const char *out_axes;         /* canonical's as dst_axes meets it; NULL: can_axes */
     uint64_t heads, flat_c;       /* extents that shapes do not tell; 0 = not known */
     const struct axes_size *size; /* ... from a rules file; may be NULL */
     bool zero; /* zeros of that shape: what it stands for is missing in the source */
+    /* Cells. Cuts are boxes of the source's stored axes, taken before the layouts; a placed take
+     * lands where at[] says (0 along other axes), the others are joined along axis 0 in order. */
+    struct cut cut[CUTS], at[CUTS]; /* of at, only axis and lo */
+    uint8_t n_cuts, n_at;
+    bool placed;
+    /* Values, in this order: the sign changed, a number added, another take's values added. */
+    bool neg;
+    int8_t offset;
+    const struct take *plus;
+    /* zero: this number instead of 0, of shape fill_dim; no loss, since the source means it */
+    int8_t fill;
+    uint8_t n_fill_dims;
+    const uint64_t *fill_dim;
+    bool harmless;
+    bool twin; /* ... because the other bias holds the sum: src is that one's */
 };
 struct made {
     struct str name;
-    enum role role;
+    enum role role; /* of a synthesis; else ROLE_PARAMETER = the source's */
     struct take *take;
     size_t n_takes;   /* 0: a synthesis */
-    enum dtype dtype; /* before --dtype; DT_NONE = the source's */
+    enum dtype dtype; /* a synthesis': before --dtype; of others: DT_NONE, or cast to this */
     uint8_t n_dims;   /* synthesis only */
     const uint64_t *dim;
     uint8_t fill[16];
     bool harmless;      /* synthesis a rule allows */
+    bool copy;          /* of a tensor that goes elsewhere too, or will change: shares nothing */
     struct str why;     /* may lie in mapping.tmp; of a synthesis, which the ledger keeps, not */
     int64_t of;         /* moments: index in mapping.made of the parameter, -1 = none */
     struct str of_name; /* restoring: its name */
@@ -39,7 +61,7 @@ struct made {
     bool has_order;
 };
 
-enum rule_what { RULE_PAIR, RULE_KIND, RULE_FLATTEN, RULE_HEADS, RULE_DROP, RULE_SYNTH };
+enum rule_what { RULE_PAIR, RULE_KIND, RULE_FLATTEN, RULE_HEADS, RULE_RANK, RULE_LEAF, RULE_DROP, RULE_SYNTH };
 struct map_rule {
     enum rule_what what;
     struct str src, dst; /* patterns; src of DROP, KIND ..., dst of SYNTH */
@@ -56,6 +78,7 @@ struct map_rules {
     size_t n;
 };
 
+struct train; /* train.h */
 struct mapping {
     struct plan *p;
     const struct map_opt *o;
@@ -71,10 +94,18 @@ struct mapping {
     bool *dropped;     /* ... its drop is in the ledger */
     struct made *made; /* from mem, freed when mapping is done */
     size_t n_made, cap_made;
+    /* per source tensor: why a part of it is left behind; NULL until one is */
+    struct left {
+        const char *why;
+        bool harmless;
+    } * left;
     size_t cap_reasons, cap_lines;
     const char *axes[AXES_KEPT]; /* texts that takes share, the last ones met */
     size_t n_axes;
+    struct train *train;  /* map_train.c: of one optimizer, spelled anew; NULL */
+    struct str cut, put;  /* a layer's path loses cut where it begins so, then gets put before */
     struct offer *offer;  /* map_layer.c: of one layer at a time */
+    bool leaves_named;    /* src is a copy of a source whose leaves had numbers */
     bool keep_tree;       /* the target carries the source's tree as it is */
     struct node *tree;    /* restored from the spelling */
     struct str framework; /* ... its framework */
@@ -86,21 +117,49 @@ struct mapping {
 };
 
 /* map.c */
+/* Has --upgrade given tensors other names? The source's tree has the old ones then. */
+bool map_renamed(const struct mapping *m);
+/* Room for one more in a list of n that grows in an arena; NULL: no memory. */
+void *map_grown(struct arena *a, void *p, size_t n, size_t *cap, size_t size);
 MUSTCHECK enum status map_reason(struct mapping *m, uint32_t made, struct str text, struct err *e);
-/* A ledger line; counts it as lost unless harmless or allowed by an option. */
-MUSTCHECK enum status map_ledger(struct mapping *m, enum ledger_kind kind, struct str name,
-                                 uint64_t n_elems, bool harmless, struct str why, struct err *e);
 /* Appends a zeroed made tensor. */
 MUSTCHECK enum status map_made(struct mapping *m, size_t n_takes, struct made **out, struct err *e);
 /* A text of axes (below AXES_TEXT bytes), kept once for the takes that share it. NULL: no memory.
  */
 const char *map_axes(struct mapping *m, const char *text);
+bool glob_any(const char *const *globs, struct str name);
+/* m->sl without the tensors that do not take part. */
+void map_thin(struct mapping *m);
+
+/* map_ledger.c */
+/* A ledger line; counts it as lost unless harmless or allowed by an option. */
+MUSTCHECK enum status map_ledger(struct mapping *m, enum ledger_kind kind, struct str name,
+                                 uint64_t n_elems, bool harmless, struct str why, struct err *e);
+/* The same of something that is no tensor, with its bytes; only drops. */
+MUSTCHECK enum status map_ledger_drop(struct mapping *m, enum ledger_what what, struct str name,
+                                      uint64_t n_bytes, bool harmless, struct str why,
+                                      struct err *e);
+/* Two names that were one tensor, written in full under each: harmless, no number is lost. */
+MUSTCHECK enum status map_ledger_tie(struct mapping *m, struct str name, struct str of,
+                                     struct err *e);
 /* A question that only a rules file settles: one line of it, with a comment before. */
 void map_ask(struct mapping *m, const char *comment, struct str line);
 /* before "name" after, as a line of a rules file: '?' stands for bytes that would break the line or
  * are patterns. .p == NULL: no memory. */
 struct str map_line(struct mapping *m, const char *before, struct str name, const char *after);
 bool glob_any(const char *const *globs, struct str name);
+/* Does a tensor share all it has with another one of the model (a tied head)? */
+bool map_shared(const struct model *m, size_t t);
+/* m->sl without the tensors that do not take part. */
+void map_thin(struct mapping *m);
+/* What travels along. Attachments and key-values that the target does not keep leave
+ * the plan and stand in the ledger, as harmless: no number lies in them. After everything else. */
+MUSTCHECK enum status map_aside(struct mapping *m, struct err *e);
+
+/* map_put.c: recipes of all that was made, and the ledger of what was not taken. */
+MUSTCHECK enum status map_put(struct mapping *m, struct err *e);
+/* ST_CANNOT name-taken. */
+MUSTCHECK enum status map_not_twice(struct mapping *m, struct err *e);
 
 /* map_rules.c */
 MUSTCHECK enum status map_rules_parse(struct mapping *m, struct err *e);
@@ -130,8 +189,24 @@ MUSTCHECK enum status map_layer(struct mapping *m, const struct layer *l, struct
 MUSTCHECK enum status map_open(struct mapping *m, struct err *e);
 /* Pairs of single tensors that a rules file makes; they leave their layers. sk may be NULL. */
 MUSTCHECK enum status map_pairs(struct mapping *m, struct skeleton *sk, struct err *e);
+/* A cell: gates put in the target's order, biases summed or parted (map_cell.c). */
+MUSTCHECK enum status map_cell(struct mapping *m, const struct layer *l, struct skeleton *sk,
+                               const struct layer *t, struct err *e);
+/* What a source tensor's elements that no take reads are left behind for. */
+MUSTCHECK enum status map_left(struct mapping *m, uint32_t src, const char *why, bool harmless,
+                               struct err *e);
+/* Does a take change no value? */
+bool take_is_plain(const struct take *k);
+/* What a moment does with its parameter's take: signs of first moments change with it, of second
+ * ones not; what is added to a parameter is not added to its moments; a sum's moment is that of
+ * either part, whose gradients are one and the same. Averaged copies are as their parameter. */
+void take_ride(struct take *k, enum role role);
 /* The value 1 in a dtype, little-endian. */
 MUSTCHECK enum status map_one(enum dtype t, uint8_t out[16], struct err *e);
+/* An average that has been updated so often is not debiased any more: an int32, little-endian. */
+void map_many(uint8_t out[16]);
+/* The value of a small integer, or boolean, without axes; false where it cannot be read as one. */
+bool map_scalar(const struct model *md, const struct tensor *t, uint64_t *out);
 /* Does a take carry its source tensor as it lies? */
 bool take_is_whole(const struct take *k);
 /* The view of a take on source tensor t (take->src, or a moment of it). */
@@ -144,6 +219,22 @@ MUSTCHECK enum status map_flatten(struct mapping *m, struct err *e);
 MUSTCHECK enum status map_flatten_ruled(struct mapping *m, struct layer *l, bool *said,
                                         struct err *e);
 
+/* Extent of a canonical axis letter of a leaf; 0 = unknown. */
+uint64_t map_extent(const struct mapping *m, const struct layer *l, enum layer_kind kind,
+                    enum leaf lf, char letter);
+/* Does this layer give exactly n values, or channels? */
+bool map_gives(const struct mapping *m, const struct layer *o, uint64_t n);
+/* What numbers in names say of the layers before l: the one directly before (norms passed over) and
+ * the nearest convolution. False when they do not order the layers around l. */
+bool map_before(const struct mapping *m, const struct layer *l, const struct layer **prev,
+                const struct layer **conv);
+
+/* map_rank.c: how many axes the batch norms read, where the target's spelling depends on it: from
+ * the layers whose channels they may have. What stays open is asked about by map_layer. */
+void map_rank(struct mapping *m);
+/* Does a spelling of batch norms depend on it? */
+bool map_needs_rank(const struct spelling_rules *r);
+
 /* map_like.c: the source's layers meet the skeleton's. m->sl and sk.layers are given. */
 struct meeting {
     struct mapping *m;
@@ -152,6 +243,11 @@ struct meeting {
     size_t *s_layer, *t_layer; /* layer of each item */
     size_t n_s, n_t;
 };
+/* Hash of a layer's canonical leaves and shapes under one kind; false when they do not fit it. */
+bool map_signature(const struct model *md, const struct spelling_rules *r, const struct layer *l,
+                   enum layer_kind kind, uint64_t *out);
+/* Hash of a bare parameter's shape; axes of extent 1 do not count. */
+uint64_t map_bare_shape(const struct tensor *t);
 /* Fills the items and matches them. may: layers that options allow to miss and that fit nothing
  * stay outside. */
 MUSTCHECK enum status map_meet(struct meeting *w, bool may, struct err *e);
@@ -166,9 +262,25 @@ MUSTCHECK enum status map_like(struct mapping *m, struct err *e);
  * map-ambiguous with the candidates asked about; map-pair, like-dtype, like-value. */
 bool map_is_leaves(const struct model *like);
 MUSTCHECK enum status map_leaves(struct mapping *m, const struct model *like, struct err *e);
+/* Names for leaves without any, per leaf of `leaves`; those that are given stay. `spelled` is a
+ * model that Equinox spells, made from `origin`, whose order counts. What stays open is asked
+ * about. */
+MUSTCHECK enum status map_leaf_names(struct mapping *m, const struct model *spelled,
+                                     const struct model *origin, const struct model *leaves,
+                                     struct str *name, struct err *e);
 
-/* map_train.c: moments ride their parameter's recipe; other train state keeps its names. */
+/* map_names.c: a source of Equinox's leaves gets their names, from lines `leaf N = NAME` and from
+ * the skeleton; m->src is then a copy that has them. */
+MUSTCHECK enum status map_names(struct mapping *m, struct err *e);
+
+/* map_train.c: what an optimizer keeps is spelled as the target's framework does, its moments by
+ * their parameters' recipes; other train state keeps its names. begin: before layers are mapped. */
+MUSTCHECK enum status map_train_begin(struct mapping *m, struct err *e);
 MUSTCHECK enum status map_train(struct mapping *m, struct err *e);
+/* The target's tree around it, once the plan's tensors stand; nothing without m->train. */
+MUSTCHECK enum status map_train_tree(struct mapping *m, struct err *e);
+/* Is this node of the source's tree accounted for by the train state? */
+bool map_train_has(const struct mapping *m, const struct node *n);
 
 /* map_tree.c: the structure around the tensors; what the target cannot hold goes to the ledger. */
 MUSTCHECK enum status map_tree(struct mapping *m, struct err *e);

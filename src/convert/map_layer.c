@@ -6,24 +6,52 @@
 #include "framework/recognise.h"
 #include <string.h>
 
+/* Does a step from one layout to another move nothing? */
+static bool step_is_idle(const char *from, const char *to)
+{
+    return !*from || !*to || strcmp(from, to) == 0;
+}
+
+static const char *out_axes(const struct take *k)
+{
+    return k->out_axes ? k->out_axes : k->can_axes;
+}
+
 bool take_is_whole(const struct take *k)
 {
-    const char *step[3] = {k->src_axes, k->can_axes, k->dst_axes};
-    bool same = k->n_parts == 0;
-    for (int i = 0; i < 2; i++)
-        same = same && (!*step[i] || !*step[i + 1] || strcmp(step[i], step[i + 1]) == 0);
-    return same;
+    return k->n_parts == 0 && k->n_cuts == 0 && k->n_fill_dims == 0 &&
+           step_is_idle(k->src_axes, k->can_axes) && step_is_idle(out_axes(k), k->dst_axes);
+}
+
+bool take_is_plain(const struct take *k)
+{
+    return !k->neg && !k->offset && !k->plus;
+}
+
+void take_ride(struct take *k, enum role role)
+{
+    if (role == ROLE_EMA)
+        return;
+    k->neg = k->neg && role == ROLE_MOMENT1;
+    k->offset = 0;
+    k->plus = NULL;
+    if (k->twin)
+        k->zero = false;
 }
 
 enum status take_view(const struct model *src, const struct take *k, uint32_t t, struct view *out,
                       struct err *e)
 {
+    if (k->zero && k->n_fill_dims)
+        return view_c(out, k->fill_dim, k->n_fill_dims, e);
     view_load(out, src->tensor[t].view);
+    for (size_t i = 0; i < k->n_cuts; i++)
+        TRY(view_slice(out, k->cut[i].axis, k->cut[i].lo, k->cut[i].hi, e));
     if (k->n_parts) {
         uint64_t rows = view_dim(out, 0) / k->n_parts;
         TRY(view_slice(out, 0, k->part * rows, (k->part + 1) * rows, e));
     }
-    const char *step[3] = {k->src_axes, k->can_axes, k->dst_axes};
+    const char *step[2][2] = {{k->src_axes, k->can_axes}, {out_axes(k), k->dst_axes}};
     struct axes_size size = {0};
     if (k->size)
         size = *k->size;
@@ -31,12 +59,22 @@ enum status take_view(const struct model *src, const struct take *k, uint32_t t,
         size.of['N'] = k->heads;
     if (k->flat_c)
         size.of['C'] = k->flat_c;
+    /* heads that neither side tells apart from their width */
+    bool joined = true;
+    for (int i = 0; i < 4; i++)
+        joined = joined && (!*step[i / 2][i % 2] || strstr(step[i / 2][i % 2], "(N D)"));
+    if (joined && size.of['N'] == 0)
+        size.of['N'] = 1;
     for (int i = 0; i < 2; i++) {
-        if (!*step[i] || !*step[i + 1] || strcmp(step[i], step[i + 1]) == 0)
+        if (step_is_idle(step[i][0], step[i][1]))
             continue;
         struct axes from, to;
-        TRY(axes_parse(str_from(step[i]), &from, e));
-        TRY(axes_parse(str_from(step[i + 1]), &to, e));
+        if (!k->size) { /* letters of a rules file mean what it says */
+            size.of[AXES_PAIR] = 2;
+            size.of[AXES_TRIPLE] = 3;
+        }
+        TRY(axes_parse(str_from(step[i][0]), &from, e));
+        TRY(axes_parse(str_from(step[i][1]), &to, e));
         enum status st = axes_apply(out, &from, &to, &size, e);
         if (st != ST_OK) {
             err_in(e, src->tensor[t].name.p, src->tensor[t].name.n);
@@ -53,22 +91,17 @@ struct offer {
     struct take take; /* dst_axes empty */
 };
 
-/* transpose_kernel=True; a table without the variant gives its only spelling */
-static uint8_t variant_of(const struct layer *l)
-{
-    return l->kind == LAYER_CONV_TRANSPOSE && !l->flip ? 1 : 0;
-}
-
-static enum status canon_axes(const struct layer *l, enum leaf leaf, char text[AXES_TEXT],
-                              struct err *e)
+/* Canonical's layout of a leaf: as fine as the other side's row of that variant needs. */
+static enum status canon_axes(const struct layer *l, enum leaf leaf, uint8_t variant,
+                              char text[AXES_TEXT], struct err *e)
 {
     const struct spelling_rules *r = framework_find(STR("canonical"))->rules;
-    const struct leaf_rule *can = rules_find(r, l->kind, l->rank, 0, leaf);
+    const struct leaf_rule *can = rules_find(r, l->kind, l->rank, variant, leaf);
     struct axes x;
     if (!can)
         return err_set(e, ST_BUG, "no-canonical", "no canonical spelling of %s.%s",
                        layer_kind_name(l->kind), leaf_name(leaf));
-    return rules_axes(r, can, l->flat_c, &x, text, e);
+    return rules_axes(r, can, l, &x, text, e);
 }
 
 /* Fills offers by canonical leaf. */
@@ -79,14 +112,17 @@ static enum status offers_of(struct mapping *m, const struct layer *l, struct of
     for (int i = 0; i < LEAF_N; i++) {
         if (l->tensor[i] < 0)
             continue;
-        const struct leaf_rule *rule = rules_find(r, l->kind, l->rank, variant_of(l), (enum leaf)i);
-        struct take k = {.src = (uint32_t)l->tensor[i], .heads = l->heads, .flat_c = l->flat_c};
+        uint8_t variant = rules_variant(l);
+        const struct leaf_rule *rule = rules_find(r, l->kind, l->rank, variant, (enum leaf)i);
+        struct take k = {.src = (uint32_t)l->tensor[i],
+                         .heads = l->heads,
+                         .flat_c = l->depth_c ? l->depth_c : l->flat_c};
         if (!rule)
             return err_set(e, ST_BUG, "no-rule", "no spelling of %s.%s in %s",
                            layer_kind_name(l->kind), leaf_name((enum leaf)i), m->from->name);
         struct axes x;
         char text[AXES_TEXT];
-        TRY(rules_axes(r, rule, l->flat_c, &x, text, e));
+        TRY(rules_axes(r, rule, l, &x, text, e));
         k.src_axes = map_axes(m, text);
         k.dst_axes = "";
         if (!k.src_axes)
@@ -99,7 +135,7 @@ static enum status offers_of(struct mapping *m, const struct layer *l, struct of
             o->have = true;
             o->take = k;
             o->take.part = (uint8_t)j;
-            TRY(canon_axes(l, part[j], text, e));
+            TRY(canon_axes(l, part[j], rule->variant, text, e));
             o->take.can_axes = map_axes(m, text);
             if (!o->take.can_axes)
                 return err_nomem(e, AXES_TEXT);
@@ -110,12 +146,97 @@ static enum status offers_of(struct mapping *m, const struct layer *l, struct of
 
 /* ---- tensors that keep their names ---- */
 
-/* The target's path of a layer: as a rule says, else its own. */
+/* A name in the target; collections are left out where the target does without them. */
+static enum status name_in(const struct mapping *m, const char *collection, struct str path,
+                           const char *leaf, struct str *out, struct err *e)
+{
+    const struct spelling_rules *r = m->to->rules;
+    bool stats = !r->bare;
+    for (size_t i = 0; !stats && i < m->sl.n; i++)
+        stats = m->sl.layer[i].kind == LAYER_BATCHNORM;
+    return rules_spell(m->a, r, stats ? collection : "", path, leaf, out, e);
+}
+
+/* A tensor that the target is better off without: in the ledger, by name. */
+static enum status leave(struct mapping *m, const struct layer *l, enum leaf lf, bool harmless,
+                         struct str why, struct err *e)
+{
+    int64_t t = l->tensor[lf];
+    if (t < 0 || m->dropped[t])
+        return ST_OK;
+    m->dropped[t] = true;
+    return map_ledger(m, LEDGER_DROP, m->src->tensor[t].name, tensor_elems(&m->src->tensor[t]),
+                      harmless, why, e);
+}
+
+static bool below(struct str path, struct str top)
+{
+    return str_starts(path, top) && (path.n == top.n || path.p[top.n] == '.');
+}
+
+/* The target's path of a layer: as a rule says, else as its framework has it, in the target's
+ * state_dict instead of the source's; .p == NULL: it has none. */
 static enum status path_of(struct mapping *m, struct str path, struct str *out, struct err *e)
 {
     struct map_rule *r = map_rule_for(m, RULE_PAIR, path);
     *out = path;
-    return r && !r->from_axes.n ? map_captured(m, r, path, out, e) : ST_OK;
+    if (r && !r->from_axes.n)
+        return map_captured(m, r, path, out, e);
+    if (m->cut.n && below(path, m->cut))
+        path = path.n > m->cut.n ? str_sub(path, m->cut.n + 1, path.n) : STR("");
+    *out = path;
+    if (m->to->rules->path)
+        TRY(m->to->rules->path(&m->sl, path, m->a, out, e));
+    if (m->put.n && out->p) {
+        *out = out->n ? arena_fmt(m->a, "%.*s.%.*s", STR_ARG(m->put), STR_ARG(*out)) : m->put;
+        return out->p ? ST_OK : err_nomem(e, path.n);
+    }
+    return ST_OK;
+}
+
+/* Rules of a cell that is one of several kinds, or none: the first kind that it was taken for. */
+static const struct cell_rule *cell_rule_at(const struct mapping *m, const struct layer *l,
+                                            size_t i)
+{
+    for (unsigned k = LAYER_LSTM; k <= LAYER_RNN; k++) {
+        const struct cell_rule *c = rules_cell(m->from->rules, (enum layer_kind)k, l->variant, 0);
+        bool own = c != NULL;
+        for (size_t j = 0; own && c;
+             c = rules_cell(m->from->rules, (enum layer_kind)k, l->variant, ++j)) {
+            enum leaf side[2];
+            (void)leaf_sides(c->leaf, side);
+            own = l->tensor[c->leaf] >= 0 || side[0] == LEAF_IH_BIAS || side[0] == LEAF_HH_BIAS ||
+                  side[0] == LEAF_HR_WEIGHT;
+        }
+        if (own)
+            return rules_cell(m->from->rules, (enum layer_kind)k, l->variant, i);
+    }
+    return NULL;
+}
+
+/* A bare parameter whose shape differs from the skeleton's by axes of extent 1. */
+static const char *letters_of(struct mapping *m, const struct tensor *t)
+{
+    char text[AXES_TEXT] = "";
+    size_t k = 0;
+    char next = 'a';
+    for (size_t d = 0; d < t->n_dims && k + 3 < sizeof text; d++) {
+        if (d)
+            text[k++] = ' ';
+        text[k++] = t->dim[d] == 1 ? '1' : next++;
+    }
+    text[k] = 0;
+    return map_axes(m, text);
+}
+
+static enum status same_but_ones(struct mapping *m, const struct tensor *x, const struct tensor *t,
+                                 struct take *k, struct err *e)
+{
+    if (x->n_dims == t->n_dims && memcmp(x->dim, t->dim, x->n_dims * sizeof *x->dim) == 0)
+        return ST_OK;
+    k->src_axes = letters_of(m, x);
+    k->can_axes = k->dst_axes = letters_of(m, t);
+    return k->src_axes && k->dst_axes ? ST_OK : err_nomem(e, AXES_TEXT);
 }
 
 /* Every tensor of a layer without a rule, and bare parameters: own name below the target's
@@ -132,8 +253,17 @@ static enum status keep_tensors(struct mapping *m, const struct layer *l, struct
         TRY(map_made(m, 1, &d, e));
         struct str path, parent, leaf;
         TRY(path_of(m, l->path, &path, e));
+        if (!path.p && l->path.n) {
+            m->n_made--;
+            TRY(leave(m, l, (enum leaf)i, false, STR("the target has no name for it"), e));
+            continue;
+        }
         bool renamed = !str_eq(path, l->path);
-        if (i != LEAF_VALUE) {
+        const struct cell_rule *c;
+        for (size_t k = 0; i > LEAF_VALUE && (c = cell_rule_at(m, l, k)) != NULL; k++)
+            if ((int)c->leaf == i)
+                path = rules_name(m->a, "", path, c->name);
+        if (i < LEAF_VALUE) {
             name_tail(x->name, &parent, &leaf);
             path = path.n ? arena_fmt(m->a, "%.*s.%.*s", STR_ARG(path), STR_ARG(leaf)) : leaf;
         }
@@ -141,12 +271,14 @@ static enum status keep_tensors(struct mapping *m, const struct layer *l, struct
         if (t) {
             d->name = sk->m->tensor[t->tensor[i]].name;
             sk->filled[t->tensor[i]] = true;
-        } else {
-            d->name =
-                keep_name && !renamed ? x->name : rules_name(m->a, m->to->rules->param, path, "");
-        }
-        if (!d->name.p || (!path.p && path.n))
+            TRY(same_but_ones(m, x, &sk->m->tensor[t->tensor[i]], d->take, e));
+        } else if (!path.p && path.n) {
             return err_nomem(e, x->name.n);
+        } else if (keep_name && !renamed) {
+            d->name = x->name;
+        } else {
+            TRY(name_in(m, m->to->rules->param, path, "", &d->name, e));
+        }
         d->why = l->kind == LAYER_PARAM
                      ? arena_fmt(m->tmp, "param, axes kept (%.*s)", STR_ARG(l->reason))
 
@@ -167,13 +299,18 @@ static enum status emit(struct mapping *m, const struct layer *l, const struct o
     size_t n_parts = n ? n : 1;
     char dst[AXES_TEXT];
     struct axes x;
-    TRY(rules_axes(m->to->rules, rule, l->flat_c, &x, dst, e));
+    TRY(rules_axes(m->to->rules, rule, l, &x, dst, e));
     const char *dst_axes = map_axes(m, dst);
-    if (!dst_axes)
+    char out[AXES_TEXT];
+    TRY(canon_axes(l, part[0], rule->variant, out, e));
+    const char *out_text = map_axes(m, out);
+    if (!dst_axes || !out_text)
         return err_nomem(e, sizeof dst);
     struct made *d;
     TRY(map_made(m, n_parts, &d, e));
     d->name = name;
+    if (rule->leaf == LEAF_MEAN || rule->leaf == LEAF_VAR)
+        d->role = ROLE_STATISTIC; /* not every container can tell */
     for (size_t j = 0; j < n_parts; j++) {
         size_t from = j;
         while (!of[part[from]].have) /* zeros of the shape of one that is there */
@@ -181,6 +318,7 @@ static enum status emit(struct mapping *m, const struct layer *l, const struct o
         d->take[j] = of[part[from]].take;
         d->take[j].zero = from != j;
         d->take[j].dst_axes = dst_axes;
+        d->take[j].out_axes = out_text;
     }
     const struct take *k = d->take;
     struct str text = k->n_parts ? arena_fmt(m->tmp, "%u of %u of [%s]", k->part + 1u,
@@ -196,7 +334,7 @@ static bool parts_heads(const struct mapping *m)
 {
     const struct leaf_rule *a = rules_find(m->from->rules, LAYER_ATTENTION, 0, 0, LEAF_Q_WEIGHT);
     const struct leaf_rule *b = rules_find(m->to->rules, LAYER_ATTENTION, 0, 0, LEAF_Q_WEIGHT);
-    return a && b && strcmp(a->axes, b->axes) != 0;
+    return a && b && !strstr(a->axes, "(N D)") != !strstr(b->axes, "(N D)");
 }
 
 /* torch's attention holds one width: heads * width = embedding width. */
@@ -224,30 +362,108 @@ static enum status attention_fits(struct mapping *m, const struct offer *of, boo
 }
 
 static const enum leaf order[] = {
-    LEAF_WEIGHT,     LEAF_BIAS,     LEAF_MEAN,     LEAF_VAR,      LEAF_COUNT,
-    LEAF_QKV_WEIGHT, LEAF_QKV_BIAS, LEAF_Q_WEIGHT, LEAF_Q_BIAS,   LEAF_K_WEIGHT,
-    LEAF_K_BIAS,     LEAF_V_WEIGHT, LEAF_V_BIAS,   LEAF_O_WEIGHT, LEAF_O_BIAS,
+    LEAF_WEIGHT,     LEAF_BIAS,       LEAF_MEAN,      LEAF_VAR,      LEAF_COUNT,   LEAF_MEAN_HIDDEN,
+    LEAF_VAR_HIDDEN, LEAF_MEAN_COUNT, LEAF_VAR_COUNT, LEAF_FIRST,    LEAF_UPDATES, LEAF_QKV_WEIGHT,
+    LEAF_QKV_BIAS,   LEAF_Q_WEIGHT,   LEAF_Q_BIAS,    LEAF_K_WEIGHT, LEAF_K_BIAS,  LEAF_V_WEIGHT,
+    LEAF_V_BIAS,     LEAF_O_WEIGHT,   LEAF_O_BIAS,
 };
 
-static enum status counter(struct mapping *m, struct str name, const struct layer *l, struct err *e)
+/* Updates after which no decay below 0.99999999 debiases an average any more; fits an int32. */
+#define UPDATES_MANY (1u << 30)
+
+void map_many(uint8_t out[16])
+{
+    out[3] = UPDATES_MANY >> 24;
+}
+
+static enum status counter(struct mapping *m, struct str name, const struct layer *l, enum leaf lf,
+                           struct err *e)
 {
     struct made *d;
     TRY(map_made(m, 0, &d, e));
     d->name = name;
-    d->dtype = DT_I64;
+    d->dtype = lf == LEAF_COUNT ? DT_I64 : DT_I32;
     d->role = ROLE_COUNTER;
     d->harmless = true;
     d->order = l->tensor[LEAF_VAR] >= 0 ? m->src->tensor[l->tensor[LEAF_VAR]].order : 0;
     d->why = STR("0: the source has no counter; it matters only to a cumulative average");
+    if (lf == LEAF_FIRST) {
+        d->dtype = DT_BOOL;
+        d->why = STR("false: the statistics are there, and are gone on with");
+    } else if (lf != LEAF_COUNT) {
+        map_many(d->fill);
+        d->why = STR("1073741824: the source's average is not debiased, and goes on as it is");
+    }
     return ST_OK;
+}
+
+/* A debiased average is hidden / (1 - decay^count): hidden without its count tells nothing, so
+ * that both come from the source or neither. */
+static bool both_given(const struct offer *of, enum leaf lf)
+{
+    bool var = lf == LEAF_VAR_HIDDEN || lf == LEAF_VAR_COUNT;
+    if (lf == LEAF_FIRST || lf == LEAF_UPDATES)
+        return of[lf].have;
+    return of[var ? LEAF_VAR_HIDDEN : LEAF_MEAN_HIDDEN].have &&
+           of[var ? LEAF_VAR_COUNT : LEAF_MEAN_COUNT].have;
+}
+
+/* Without them, hidden is the average itself, counted so often that it is taken as it is. */
+static enum status averaged(struct mapping *m, const struct layer *l, const struct offer *of,
+                            const struct leaf_rule *rule, struct str name, struct err *e)
+{
+    enum leaf lf = rule->leaf;
+    if (lf != LEAF_MEAN_HIDDEN && lf != LEAF_VAR_HIDDEN)
+        return counter(m, name, l, lf, e);
+    struct leaf_rule as = *rule;
+    as.leaf = lf == LEAF_MEAN_HIDDEN ? LEAF_MEAN : LEAF_VAR;
+    if (!of[as.leaf].have)
+        return err_set(e, ST_CANNOT, "leaf-missing", "the source has no average for %.*s",
+                       STR_ARG(name));
+    TRY(emit(m, l, of, &as, name, e));
+    m->made[m->n_made - 1].copy = true;
+    return ST_OK;
+}
+
+/* Statistics that are not debiased are what a target without their count would read only after many
+ * updates, or before the first: then they are taken as they are. The momentum that says more is in
+ * no file. */
+static enum status debiased(struct mapping *m, const struct layer *l, bool kept, struct err *e)
+{
+    int64_t t = l->tensor[LEAF_UPDATES];
+    uint64_t n = 0;
+    if (t < 0 || kept)
+        return ST_OK;
+    bool read = map_scalar(m->src, &m->src->tensor[t], &n);
+    if (read && (n == 0 || n >= UPDATES_MANY))
+        return ST_OK;
+    enum status st = err_set(e, ST_CANNOT, "not-debiased",
+                             "the statistics after %llu updates are to be divided by 1 - momentum^"
+                             "updates, and the momentum is not in the file",
+                             (unsigned long long)n);
+    err_in(e, l->path.p, l->path.n);
+    return st;
+}
+
+/* Does one side have the layer's rows in another order, by heads? */
+static bool turns_rows(const struct mapping *m, const struct layer *l)
+{
+    const struct leaf_rule *a = rules_find(m->from->rules, l->kind, l->rank, l->form, LEAF_WEIGHT);
+    const struct leaf_rule *b = rules_find(m->to->rules, l->kind, l->rank, l->form, LEAF_WEIGHT);
+    bool rows = l->form == FORM_ROTARY || l->form == FORM_HEADS_QKV;
+    return rows && a && b && (a->variant == l->form) != (b->variant == l->form);
 }
 
 enum status map_layer(struct mapping *m, const struct layer *l0, struct skeleton *sk,
                       const struct layer *t, struct err *e)
 {
     struct layer l = *l0;
+    if (!t && l.computed && m->to->rules->no_computed)
+        return leave(m, &l, LEAF_VALUE, true, STR("computed again by the model"), e);
     if (l.kind == LAYER_NONE || l.kind == LAYER_PARAM)
         return keep_tensors(m, &l, sk, t, e);
+    if (kind_is_cell(l.kind))
+        return map_cell(m, &l, sk, t, e);
     const struct spelling_rules *r = m->to->rules;
     if (!m->offer)
         m->offer = ARENA_ARRAY(m->tmp, struct offer, LEAF_N);
@@ -257,18 +473,39 @@ enum status map_layer(struct mapping *m, const struct layer *l0, struct skeleton
     memset(of, 0, sizeof *of * LEAF_N);
     if (t && t->heads)
         l.heads = t->heads;
+    if (t && t->depth_c && l.kind == LAYER_CONV)
+        l.depth_c = t->depth_c;
     TRY(offers_of(m, &l, of, e));
     struct layer tl = l; /* the layer as the target has it */
     uint8_t variant = 0;
     if (t) {
         tl.path = t->path;
-        variant = variant_of(t);
+        variant = rules_variant(t);
     } else {
         TRY(path_of(m, l.path, &tl.path, e));
+        if (!tl.path.p && l.path.n) {
+            for (int i = 0; i < LEAF_N; i++)
+                TRY(leave(m, &l, (enum leaf)i, false, STR("the target has no name for it"), e));
+            return ST_OK;
+        }
         struct map_rule *k = map_rule_for(m, RULE_KIND, l.path);
-        variant = k && k->kept_kernel;
+        variant = l.kind == LAYER_CONV_TRANSPOSE ? (k && k->kept_kernel ? VARIANT_KEPT : 0)
+                                                 : rules_variant(&l);
+    }
+    if (l.kind == LAYER_BATCHNORM)
+        TRY(debiased(m, &l, rules_find(r, l.kind, 0, variant, LEAF_UPDATES) != NULL, e));
+    uint8_t rank = t ? t->rank : l.rank;
+    if (l.kind == LAYER_BATCHNORM && rank == 0 && map_needs_rank(r)) {
+        struct str q = map_line(m, "rank ", l.path, " = ?");
+        map_ask(m, "batch norm: how many axes has its input, batch and channels with them?", q);
+        return q.p ? ST_OK : err_nomem(e, 64);
     }
     bool fused = false;
+    if (!l.heads && l.kind == LAYER_LINEAR && turns_rows(m, &l)) {
+        struct str q = map_line(m, "heads ", l.path, " = ?");
+        map_ask(m, "rows lie head by head: how many heads? The weights do not tell.", q);
+        return q.p ? ST_OK : err_nomem(e, 64);
+    }
     if (l.kind == LAYER_ATTENTION) {
         if (!l.heads && parts_heads(m)) {
             struct str q = map_line(m, "heads ", l.path, " = ?");
@@ -280,12 +517,16 @@ enum status map_layer(struct mapping *m, const struct layer *l0, struct skeleton
     }
     for (size_t i = 0; i < sizeof order / sizeof *order; i++) {
         enum leaf lf = order[i], part[3];
-        const struct leaf_rule *rule = rules_find(r, l.kind, l.rank, variant, lf);
-        if (t ? t->tensor[lf] < 0 : !rule)
+        const struct leaf_rule *rule = rules_find(r, l.kind, rank, variant, lf);
+        if (t ? t->tensor[lf] < 0 : !rule || (lf == LEAF_FIRST && variant))
             continue;
         if (!rule)
             return err_set(e, ST_BUG, "no-rule", "no spelling of %s.%s in %s",
                            layer_kind_name(l.kind), leaf_name(lf), m->to->name);
+        if (!t && lf == LEAF_WEIGHT && l.tied && r->no_tied) {
+            TRY(leave(m, &l, lf, true, STR("the embedding's own weight, which the model uses"), e));
+            continue;
+        }
         size_t n = leaf_fuses(lf, part);
         bool weights = lf == LEAF_QKV_WEIGHT || lf == LEAF_Q_WEIGHT || lf == LEAF_K_WEIGHT ||
                        lf == LEAF_V_WEIGHT;
@@ -294,15 +535,21 @@ enum status map_layer(struct mapping *m, const struct layer *l0, struct skeleton
         size_t have = 0;
         for (size_t j = 0; j < (n ? n : 1); j++)
             have += of[part[j]].have;
-        struct str name = t ? sk->m->tensor[t->tensor[lf]].name
-                            : rules_name(m->a, rule->collection, tl.path, rule->name);
-        if (!name.p)
-            return err_nomem(e, l.path.n);
+        struct str name = STR_NONE;
+        if (t)
+            name = sk->m->tensor[t->tensor[lf]].name;
+        else
+            TRY(name_in(m, rule->collection, tl.path, rule->name, &name, e));
         if (t)
             sk->filled[t->tensor[lf]] = true;
+        if (lf != LEAF_COUNT && leaf_is_count(lf) && (t || r->averages) && !both_given(of, lf) &&
+            (t || of[LEAF_MEAN].have)) {
+            TRY(averaged(m, &l, of, rule, name, e));
+            continue;
+        }
         if (have == 0) {
-            if (lf == LEAF_COUNT && (t || r->counts))
-                TRY(counter(m, name, &l, e));
+            if (lf == LEAF_COUNT && (t || (r->counts && of[LEAF_MEAN].have)))
+                TRY(counter(m, name, &l, lf, e));
             else if (t)
                 return err_set(e, ST_CANNOT, "leaf-missing", "the source has nothing for %.*s",
                                STR_ARG(name));
@@ -410,6 +657,11 @@ static enum status outcome(struct mapping *m, const struct layer *l, enum layer_
     y.kind = kind;
     *out = STR("");
     *same_axes = true;
+    if (kind_is_cell(kind)) { /* cells of two kinds never compute the same */
+        *out = str_from(layer_kind_name(kind));
+        *same_axes = false;
+        return ST_OK;
+    }
     for (int i = 0; i < LEAF_N; i++) {
         if (l->tensor[i] < 0)
             continue;
@@ -418,7 +670,7 @@ static enum status outcome(struct mapping *m, const struct layer *l, enum layer_
         const char *collection = m->to->rules->param;
         if (kind != LAYER_PARAM) {
             const struct leaf_rule *a =
-                rules_find(m->from->rules, kind, l->rank, variant_of(&y), (enum leaf)i);
+                rules_find(m->from->rules, kind, l->rank, rules_variant(&y), (enum leaf)i);
             const struct leaf_rule *b = rules_find(m->to->rules, kind, l->rank, 0, (enum leaf)i);
             if (!a || !b)
                 return err_set(e, ST_BUG, "no-rule", "no spelling of %s", layer_kind_name(kind));

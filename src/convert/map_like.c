@@ -3,7 +3,9 @@
  * question is written into a rules file.
  */
 #include "base/checked.h"
-#include "convert/map_int.h"
+#include "convert/map_seen.h"
+#include "framework/recognise.h"
+#include <stdlib.h>
 #include <string.h>
 
 static uint64_t fnv(uint64_t h, uint64_t v)
@@ -13,15 +15,20 @@ static uint64_t fnv(uint64_t h, uint64_t v)
     return h;
 }
 
-/* Hash of a layer's canonical leaves and shapes under one kind; false when they do not fit it. */
-static bool signature(const struct model *md, const struct spelling_rules *r, const struct layer *l,
-                      enum layer_kind kind, uint64_t *out)
+bool map_signature(const struct model *md, const struct spelling_rules *r, const struct layer *l,
+                   enum layer_kind kind, uint64_t *out)
 {
     const struct spelling_rules *can = framework_find(STR("canonical"))->rules;
     uint64_t h = fnv(0xcbf29ce484222325u, kind), sum = 0;
     struct err quiet;
+    if (kind_is_cell(kind)) { /* biases may be one, two or none */
+        struct axes_size size;
+        bool fits = cell_learn(md, r, l, kind, &size);
+        *out = fnv(fnv(fnv(h, size.of['I']), size.of['O']), size.of['R']);
+        return fits;
+    }
     for (int i = 0; i < LEAF_N; i++) {
-        if (l->tensor[i] < 0 || i == LEAF_COUNT)
+        if (l->tensor[i] < 0 || leaf_is_count((enum leaf)i))
             continue;
         const struct tensor *t = &md->tensor[l->tensor[i]];
         uint64_t dim[VIEW_MAX_AXES], n_dims = t->n_dims;
@@ -32,15 +39,19 @@ static bool signature(const struct model *md, const struct spelling_rules *r, co
             return false;
         if (n)
             dim[0] /= n;
-        const struct leaf_rule *a =
-            rules_find(r, kind, l->rank, kind == LAYER_CONV_TRANSPOSE && !l->flip, (enum leaf)i);
+        struct layer y = *l;
+        y.kind = kind;
+        y.flat_c = 0;
+        const struct leaf_rule *a = rules_find(r, kind, l->rank, rules_variant(&y), (enum leaf)i);
         const struct leaf_rule *b = rules_find(can, kind, l->rank, 0, part[0]);
         struct axes xa, xb;
         struct axes_size size = {0};
         char ta[AXES_TEXT], tb[AXES_TEXT];
-        if (!a || !b || rules_axes(r, a, 0, &xa, ta, &quiet) != ST_OK ||
-            rules_axes(can, b, 0, &xb, tb, &quiet) != ST_OK)
+        if (!a || !b || rules_axes(r, a, &y, &xa, ta, &quiet) != ST_OK ||
+            rules_axes(can, b, &y, &xb, tb, &quiet) != ST_OK)
             return false;
+        if (strstr(ta, "(N D)")) /* joined as in canonical: how many heads does not matter */
+            size.of['N'] = 1;
         if (strcmp(ta, tb) != 0) {
             if (axes_learn(&xa, dim, n_dims, &size, &quiet) != ST_OK ||
                 axes_shape(&xb, &size, dim, &quiet) != ST_OK)
@@ -60,6 +71,15 @@ static bool signature(const struct model *md, const struct spelling_rules *r, co
     return true;
 }
 
+uint64_t map_bare_shape(const struct tensor *t)
+{
+    uint64_t h = fnv(0xcbf29ce484222325u, LAYER_PARAM);
+    for (size_t d = 0; d < t->n_dims; d++)
+        if (t->dim[d] != 1)
+            h = fnv(h, t->dim[d]);
+    return h;
+}
+
 static bool kept_signature(const struct model *md, const struct layer *l, uint64_t *out)
 {
     uint64_t h = fnv(0xcbf29ce484222325u, LAYER_PARAM);
@@ -67,6 +87,10 @@ static bool kept_signature(const struct model *md, const struct layer *l, uint64
         if (l->tensor[i] >= 0) {
             const struct tensor *t = &md->tensor[l->tensor[i]];
             h = fnv(h, (uint64_t)i + 1);
+            if (l->kind == LAYER_PARAM) {
+                h = fnv(h, map_bare_shape(t));
+                continue;
+            }
             for (size_t d = 0; d < t->n_dims; d++)
                 h = fnv(h, t->dim[d]);
         }
@@ -85,17 +109,50 @@ static void item_of(struct match_item *it, const struct model *md, const struct 
     }
     for (unsigned k = LAYER_LINEAR; k < LAYER_PARAM && it->n_sigs < MATCH_SIGS; k++)
         if ((l->kinds & KIND_BIT(k)) &&
-            signature(md, f->rules, l, (enum layer_kind)k, &it->sig[it->n_sigs]))
+            map_signature(md, f->rules, l, (enum layer_kind)k, &it->sig[it->n_sigs]))
             it->n_sigs++;
 }
 
-static bool partner(const struct match_item *a, const struct match_item *b, size_t n)
+static bool partner(const struct match_item *a, const struct match_item *b)
 {
-    for (size_t j = 0; j < n; j++)
-        for (size_t p = 0; p < a->n_sigs; p++)
-            for (size_t q = 0; q < b[j].n_sigs; q++)
-                if (a->sig[p] == b[j].sig[q])
-                    return true;
+    for (size_t p = 0; p < a->n_sigs; p++)
+        for (size_t q = 0; q < b->n_sigs; q++)
+            if (a->sig[p] == b->sig[q])
+                return true;
+    return false;
+}
+
+static int by_u64(const void *x, const void *y)
+{
+    uint64_t a = *(const uint64_t *)x, b = *(const uint64_t *)y;
+    return (a > b) - (a < b);
+}
+
+/* The signatures of a list of items, sorted. */
+struct sigs {
+    uint64_t *v;
+    size_t n;
+};
+static enum status sigs_of(struct mapping *m, const struct match_item *it, size_t n,
+                           struct sigs *out, struct err *e)
+{
+    out->n = 0;
+    out->v = ARENA_ARRAY(m->tmp, uint64_t, n * MATCH_SIGS + 1);
+    if (!out->v)
+        return err_nomem(e, n * MATCH_SIGS * sizeof *out->v);
+    for (size_t i = 0; i < n; i++)
+        for (size_t k = 0; k < it[i].n_sigs; k++)
+            out->v[out->n++] = it[i].sig[k];
+    if (out->n)
+        qsort(out->v, out->n, sizeof *out->v, by_u64);
+    return ST_OK;
+}
+
+static bool any_partner(const struct match_item *it, const struct sigs *s)
+{
+    for (size_t k = 0; k < it->n_sigs; k++)
+        if (s->n && bsearch(&it->sig[k], s->v, s->n, sizeof *s->v, by_u64))
+            return true;
     return false;
 }
 
@@ -106,7 +163,8 @@ static bool may_miss(struct mapping *m, const struct model *md, const struct lay
         if (l->tensor[i] < 0)
             continue;
         struct str name = md->tensor[l->tensor[i]].name;
-        if (drop ? !rules_harmless_drop(name) && !glob_any(m->o->allow_drop, name)
+        if (drop ? !rules_harmless_drop(name) && !glob_any(m->o->allow_drop, name) &&
+                       !map_shared(md, (size_t)l->tensor[i])
                  : !glob_any(m->o->allow_synth, name) && !map_rule_for(m, RULE_SYNTH, name))
             return false;
     }
@@ -149,21 +207,24 @@ static enum status items(struct meeting *w, bool may, struct err *e)
     if (!w->s || !w->t || !w->s_layer || !w->t_layer)
         return err_nomem(e, (sl->n + tl->n) * sizeof *w->s);
     struct match_item *all = ARENA_ARRAY(m->tmp, struct match_item, sl->n + 1);
+    struct sigs sigs;
     if (!all)
         return err_nomem(e, sl->n * sizeof *all);
     for (size_t i = 0; i < sl->n; i++)
         item_of(&all[i], m->src, m->from, &sl->layer[i], same);
+    TRY(sigs_of(m, all, sl->n, &sigs, e));
     for (size_t i = 0; i < tl->n; i++) {
         struct match_item *it = &w->t[w->n_t];
         item_of(it, w->sk.m, m->to, &tl->layer[i], same);
-        if (may && !partner(it, all, sl->n) && may_miss(m, w->sk.m, &tl->layer[i], false)) {
+        if (may && !any_partner(it, &sigs) && may_miss(m, w->sk.m, &tl->layer[i], false)) {
             TRY(make_up(m, &w->sk, &tl->layer[i], e));
             continue;
         }
         w->t_layer[w->n_t++] = i;
     }
+    TRY(sigs_of(m, w->t, w->n_t, &sigs, e));
     for (size_t i = 0; i < sl->n; i++) {
-        if (may && !partner(&all[i], w->t, w->n_t) && may_miss(m, m->src, &sl->layer[i], true))
+        if (may && !any_partner(&all[i], &sigs) && may_miss(m, m->src, &sl->layer[i], true))
             continue; /* in the ledger at the end */
         w->s[w->n_s] = all[i];
         w->s_layer[w->n_s++] = i;
@@ -186,7 +247,7 @@ static enum status by_rules(struct meeting *w, struct err *e)
             return err_set(e, ST_CANNOT, "map-pair",
                            "line %zu of the rules file: the skeleton has no layer %.*s%s", r->line,
                            STR_ARG(dst), j < w->n_t ? " left" : "");
-        if (!partner(&w->s[i], &w->t[j], 1))
+        if (!partner(&w->s[i], &w->t[j]))
             return err_set(e, ST_CANNOT, "map-pair",
                            "line %zu of the rules file: %.*s and %.*s differ in kind or shape",
                            r->line, STR_ARG(w->s[i].path), STR_ARG(dst));
@@ -282,8 +343,8 @@ unsigned map_common(const struct meeting *w, size_t i)
     for (unsigned k = LAYER_LINEAR; k < LAYER_PARAM; k++) {
         uint64_t a, b;
         if ((l->kinds & t->kinds & KIND_BIT(k)) &&
-            signature(m->src, m->from->rules, l, (enum layer_kind)k, &a) &&
-            signature(w->sk.m, m->to->rules, t, (enum layer_kind)k, &b) && a == b)
+            map_signature(m->src, m->from->rules, l, (enum layer_kind)k, &a) &&
+            map_signature(w->sk.m, m->to->rules, t, (enum layer_kind)k, &b) && a == b)
             kinds |= KIND_BIT(k);
     }
     return kinds;
@@ -329,27 +390,92 @@ enum status map_meet(struct meeting *w, bool may, struct err *e)
     return match(w->s, w->n_s, w->t, w->n_t, w->m->tmp, e);
 }
 
-enum status map_like(struct mapping *m, struct err *e)
+/* What the skeleton holds beside layers and its files need: states of random generators, made up
+ * as zeros, where the source has none of that name. */
+static enum status states(struct mapping *m, struct skeleton *sk, struct err *e)
 {
-    struct meeting w = {.m = m, .sk = {.m = m->o->like}};
-    w.sk.filled = ARENA_ARRAY(m->tmp, bool, w.sk.m->n_tensors + 1);
-    if (!w.sk.filled)
-        return err_nomem(e, w.sk.m->n_tensors);
-    TRY(m->to->layers(w.sk.m, m->tmp, &w.sk.layers, e));
-    TRY(map_pairs(m, &w.sk, e));
-    TRY(map_meet(&w, true, e));
-    TRY(report(&w, e));
-    for (size_t i = 0; i < w.n_s && m->n_open == 0; i++)
-        TRY(settle_pair(&w, i, e));
+    for (size_t i = 0; i < sk->m->n_tensors; i++) {
+        const struct tensor *t = &sk->m->tensor[i];
+        struct made *d;
+        if (t->role != ROLE_RNG || sk->filled[i] || model_find(m->src, t->name) >= 0)
+            continue;
+        TRY(map_made(m, 0, &d, e));
+        d->name = t->name;
+        d->role = t->role;
+        d->dtype = t->dtype;
+        d->n_dims = t->n_dims;
+        d->dim = t->dim;
+        d->harmless = true;
+        d->why = STR("0: a random generator's state; training draws from it, nothing else");
+    }
+    return ST_OK;
+}
+
+/* Tensors stand in the skeleton's order: loaders go by it. */
+static void in_its_order(struct mapping *m, const struct model *like)
+{
+    for (size_t i = 0; i < m->n_made; i++) {
+        int64_t at = model_find(like, m->made[i].name);
+        if (at < 0)
+            continue;
+        m->made[i].order = like->tensor[at].order;
+        m->made[i].has_order = true;
+    }
+}
+
+/* What both sides are, told so that they agree: blocks apart, parts apart. */
+static enum status see(struct meeting *w, struct seen *s, struct seen *t, struct err *e)
+{
+    struct mapping *m = w->m;
+    TRY(seen_init(s, m->src, m->a, e));
+    TRY(seen_init(t, w->sk.m, m->a, e));
+    if (strcmp(m->to->name, "canonical") == 0)
+        return ST_OK; /* its archive keeps an inverse, layer by layer */
+    TRY(see_stacks(m, s, t, e));
+    return see_bundles(m, &w->sk, s, t, e);
+}
+
+static enum status meet(struct meeting *w, struct err *e)
+{
+    struct mapping *m = w->m;
+    TRY(map_pairs(m, &w->sk, e));
+    TRY(map_meet(w, true, e));
+    TRY(report(w, e));
+    for (size_t i = 0; i < w->n_s && m->n_open == 0; i++)
+        TRY(settle_pair(w, i, e));
     if (m->n_open)
         return ST_OK;
     TRY(map_flatten(m, e));
     if (m->n_open)
         return ST_OK;
-    for (size_t i = 0; i < w.n_s; i++) {
-        const struct layer *l = &m->sl.layer[w.s_layer[i]];
-        const struct layer *t = &w.sk.layers.layer[w.t_layer[w.s[i].pair]];
-        TRY(map_layer(m, l, &w.sk, t, e));
+    for (size_t i = 0; i < w->n_s; i++) {
+        const struct layer *l = &m->sl.layer[w->s_layer[i]];
+        const struct layer *t = &w->sk.layers.layer[w->t_layer[w->s[i].pair]];
+        TRY(map_layer(m, l, &w->sk, t, e));
     }
     return ST_OK;
+}
+
+enum status map_like(struct mapping *m, struct err *e)
+{
+    struct meeting w = {.m = m, .sk = {.m = m->o->like}};
+    const struct model *src = m->src;
+    struct seen *s = ARENA_NEW(m->tmp, struct seen), *t = ARENA_NEW(m->tmp, struct seen);
+    size_t first = m->n_made;
+    w.sk.filled = ARENA_ARRAY(m->tmp, bool, w.sk.m->n_tensors + 1);
+    if (!w.sk.filled || !s || !t)
+        return err_nomem(e, w.sk.m->n_tensors);
+    TRY(m->to->layers(w.sk.m, m->tmp, &w.sk.layers, e));
+    enum status st = see(&w, s, t, e);
+    if (st == ST_OK)
+        st = meet(&w, e);
+    if (st == ST_OK && m->n_open == 0)
+        st = seen_undo(m, s, t, first, e);
+    m->src = src;
+    w.sk.m = m->o->like;
+    if (st == ST_OK && m->n_open == 0 && m->to->rules->shell)
+        st = states(m, &w.sk, e);
+    if (st == ST_OK)
+        in_its_order(m, w.sk.m);
+    return st;
 }

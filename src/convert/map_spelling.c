@@ -40,13 +40,15 @@ static void write_layers(struct json_w *w, const struct mapping *m)
             key_u64(w, STR("groups"), l->groups);
         if (l->flat_c)
             key_u64(w, STR("flat_c"), l->flat_c);
+        if (l->kind == LAYER_BATCHNORM && l->rank)
+            key_u64(w, STR("rank"), l->rank);
         json_w_object_end(w);
     }
     json_w_array_end(w);
 }
 
 struct user {
-    uint32_t src, made;
+    uint32_t src, made, take;
     uint8_t part;
 };
 
@@ -57,10 +59,52 @@ static int by_src(const void *x, const void *y)
         return a->src < b->src ? -1 : 1;
     if (a->part != b->part)
         return a->part < b->part ? -1 : 1;
-    return (a->made > b->made) - (a->made < b->made);
+    if (a->made != b->made)
+        return a->made < b->made ? -1 : 1;
+    return (a->take > b->take) - (a->take < b->take);
 }
 
-static void write_part(struct json_w *w, const struct made *d, const struct take *k)
+static void write_cuts(struct json_w *w, struct str key, const struct cut *cut, size_t n, bool hi)
+{
+    json_w_key(w, key);
+    json_w_array(w);
+    for (size_t i = 0; i < n; i++) {
+        json_w_array(w);
+        json_w_u64(w, cut[i].axis);
+        json_w_u64(w, cut[i].lo);
+        if (hi)
+            json_w_u64(w, cut[i].hi);
+        json_w_array_end(w);
+    }
+    json_w_array_end(w);
+}
+
+/* Where a piece comes from in the canonical tensor, and where it stands in the source's. */
+static enum status write_place(struct json_w *w, const struct mapping *m, const struct take *k,
+                               struct err *e)
+{
+    struct cut cut[CUTS];
+    struct view v;
+    TRY(take_view(m->src, k, k->src, &v, e));
+    for (size_t i = 0; i < k->n_at; i++) {
+        cut[i] = k->at[i];
+        cut[i].hi = cut[i].lo + view_dim(&v, cut[i].axis);
+    }
+    /* a first piece lies at the origin of an axis that others share */
+    size_t n = k->n_at;
+    if (n == 0 && v.n_dims > 0)
+        cut[n++] = (struct cut){0, 0, view_dim(&v, 0)};
+    write_cuts(w, STR("cut"), cut, n, true);
+    write_cuts(w, STR("at"), k->cut, k->n_cuts, false);
+    if (k->neg) {
+        json_w_key(w, STR("neg"));
+        json_w_bool(w, true);
+    }
+    return ST_OK;
+}
+
+static enum status write_part(struct json_w *w, const struct mapping *m, const struct made *d,
+                              const struct take *k, struct err *e)
 {
     json_w_object(w);
     key_str(w, STR("tensor"), d->name);
@@ -72,19 +116,48 @@ static void write_part(struct json_w *w, const struct made *d, const struct take
         if (k->flat_c)
             key_u64(w, STR("flat_c"), k->flat_c);
     }
+    if (k->placed)
+        TRY(write_place(w, m, k, e));
     json_w_object_end(w);
+    return ST_OK;
+}
+
+/* Tensors with elements that the source does not have: they are left behind on the way back. */
+static void write_made_up(struct json_w *w, const struct mapping *m)
+{
+    bool any = false;
+    for (size_t i = 0; i < m->n_made; i++) {
+        bool zero = false;
+        for (size_t k = 0; k < m->made[i].n_takes; k++)
+            zero = zero || (m->made[i].take[k].zero && m->made[i].take[k].harmless);
+        if (!zero)
+            continue;
+        if (!any) {
+            json_w_key(w, STR("made_up"));
+            json_w_array(w);
+        }
+        any = true;
+        json_w_str(w, m->made[i].name);
+    }
+    if (any)
+        json_w_array_end(w);
 }
 
 static enum status write_tensors(struct json_w *w, const struct mapping *m, int64_t *place,
                                  struct err *e)
 {
-    struct user *u = ARENA_ARRAY(m->tmp, struct user, m->n_made + 1);
     size_t n = 0, n_out = 0;
-    if (!u)
-        return err_nomem(e, m->n_made * sizeof *u);
     for (size_t i = 0; i < m->n_made; i++)
-        if (m->made[i].n_takes == 1 && !m->made[i].take->zero)
-            u[n++] = (struct user){m->made[i].take->src, (uint32_t)i, m->made[i].take->part};
+        n += m->made[i].n_takes;
+    struct user *u = ARENA_ARRAY(m->tmp, struct user, n + 1);
+    if (!u)
+        return err_nomem(e, n * sizeof *u);
+    n = 0;
+    for (size_t i = 0; i < m->n_made; i++)
+        for (size_t k = 0; k < m->made[i].n_takes; k++)
+            if (!m->made[i].take[k].zero)
+                u[n++] = (struct user){m->made[i].take[k].src, (uint32_t)i, (uint32_t)k,
+                                       m->made[i].take[k].part};
     if (n)
         qsort(u, n, sizeof *u, by_src);
     json_w_key(w, STR("tensors"));
@@ -100,7 +173,7 @@ static enum status write_tensors(struct json_w *w, const struct mapping *m, int6
         json_w_key(w, STR("from"));
         json_w_array(w);
         for (uint32_t src = u[i].src; i < n && u[i].src == src; i++)
-            write_part(w, &m->made[u[i].made], m->made[u[i].made].take);
+            TRY(write_part(w, m, &m->made[u[i].made], &m->made[u[i].made].take[u[i].take], e));
         json_w_array_end(w);
         json_w_object_end(w);
     }
@@ -154,7 +227,7 @@ static enum status write_nodes(struct json_w *w, const struct mapping *m, const 
                                struct err *e)
 {
     struct node *root = m->src->tree;
-    if (!root)
+    if (!root || map_renamed(m))
         return ST_OK;
     struct numbered_node {
         const struct node *n;
@@ -206,11 +279,15 @@ enum status spelling_write(struct mapping *m, struct err *e)
     buf_clear(b);
     json_w_init(&w, b, 0);
     json_w_object(&w);
-    key_u64(&w, STR("format"), SPELLING_FORMAT);
+    bool placed = false;
+    for (size_t i = 0; i < m->n_made; i++)
+        placed = placed || (m->made[i].n_takes && m->made[i].take->placed);
+    key_u64(&w, STR("format"), placed ? SPELLING_PLACED : SPELLING_FORMAT);
     key_str(&w, STR("framework"), str_from(m->from->name));
     key_u64(&w, STR("rules"), RULES_VERSION);
     write_layers(&w, m);
     enum status st = write_tensors(&w, m, place, e);
+    write_made_up(&w, m);
     if (st == ST_OK)
         st = write_nodes(&w, m, place, e);
     json_w_object_end(&w);
@@ -280,6 +357,59 @@ static enum status axes_text(struct reader *r, const char **out, struct err *e)
     return *out ? ST_OK : err_nomem(e, s.n);
 }
 
+/* [[axis, lo, hi] ...], or without hi. */
+static enum status read_cuts(struct reader *r, struct cut *cut, uint8_t *n, bool hi, struct err *e)
+{
+    *n = 0;
+    if (r->j.kind != JSON_ARRAY)
+        return syntax(r, e, "expected a list");
+    for (;;) {
+        uint64_t v[3] = {0};
+        TRY(json_next(&r->j, e));
+        if (r->j.kind == JSON_ARRAY_END)
+            return ST_OK;
+        if (r->j.kind != JSON_ARRAY || *n == CUTS)
+            return syntax(r, e, "not a cut, or too many");
+        for (int i = 0; i < (hi ? 3 : 2); i++) {
+            TRY(json_next(&r->j, e));
+            TRY(number(r, &v[i], e));
+        }
+        TRY(json_next(&r->j, e));
+        if (r->j.kind != JSON_ARRAY_END || v[0] >= VIEW_MAX_AXES || (hi && v[1] > v[2]))
+            return syntax(r, e, "not a cut");
+        cut[(*n)++] = (struct cut){(uint8_t)v[0], v[1], v[2]};
+    }
+}
+
+static enum status read_made_up(struct reader *r, struct err *e)
+{
+    if (r->j.kind != JSON_ARRAY)
+        return syntax(r, e, "expected a list");
+    for (;;) {
+        TRY(json_next(&r->j, e));
+        if (r->j.kind == JSON_ARRAY_END)
+            return ST_OK;
+        if (r->j.kind != JSON_STRING)
+            return syntax(r, e, "expected text");
+        int64_t at = model_find(r->m->src, r->j.text);
+        if (at >= 0)
+            TRY(map_left(r->m, (uint32_t)at, "made up on the way in", true, e));
+    }
+}
+
+/* Cuts are foreign: inside the tensor, or refused. */
+static enum status cuts_fit(struct reader *r, const struct take *k, struct err *e)
+{
+    const struct tensor *t = &r->m->src->tensor[k->src];
+    for (size_t i = 0; i < k->n_cuts; i++)
+        if (k->cut[i].axis >= t->n_dims || k->cut[i].hi > t->dim[k->cut[i].axis] ||
+            (i > 0 && k->cut[i].axis == k->cut[0].axis))
+            return err_set(e, ST_CANNOT, "spelling-lacks",
+                           "the source's spelling needs more of %.*s than is there",
+                           STR_ARG(t->name));
+    return ST_OK;
+}
+
 static enum status read_part(struct reader *r, struct take *k, struct err *e)
 {
     *k = (struct take){.src = UINT32_MAX, .src_axes = "", .can_axes = "", .dst_axes = ""};
@@ -305,6 +435,15 @@ static enum status read_part(struct reader *r, struct take *k, struct err *e)
             TRY(number(r, &k->heads, e));
         } else if (str_is(key, "flat_c")) {
             TRY(number(r, &k->flat_c, e));
+        } else if (str_is(key, "cut")) {
+            TRY(read_cuts(r, k->cut, &k->n_cuts, true, e));
+        } else if (str_is(key, "at")) {
+            TRY(read_cuts(r, k->at, &k->n_at, false, e));
+            k->placed = true;
+        } else if (str_is(key, "neg")) {
+            if (r->j.kind != JSON_BOOL)
+                return syntax(r, e, "expected true or false");
+            k->neg = r->j.truth;
         } else {
             TRY(json_skip(&r->j, e));
         }
@@ -312,7 +451,7 @@ static enum status read_part(struct reader *r, struct take *k, struct err *e)
     if (k->src == UINT32_MAX || !*k->src_axes != !*k->can_axes)
         return syntax(r, e, "a part without its tensor or layouts");
     k->dst_axes = k->can_axes;
-    return ST_OK;
+    return cuts_fit(r, k, e);
 }
 
 #define PARTS_MAX 64
@@ -348,6 +487,9 @@ static enum status read_tensor(struct reader *r, struct err *e)
             TRY(json_skip(&r->j, e));
         }
     }
+    for (size_t i = 1; i < n; i++)
+        if (part[i].placed != part[0].placed)
+            return syntax(r, e, "parts with a place and parts without");
     if (!name.n || n == 0)
         return syntax(r, e, "a tensor without name or parts");
     struct made *d;
@@ -522,12 +664,14 @@ static enum status read_all(struct reader *r, struct err *e)
             TRY(text(r, &r->framework, e));
         else if (str_is(key, "tensors"))
             TRY(read_list(r, read_tensor, e));
+        else if (str_is(key, "made_up"))
+            TRY(read_made_up(r, e));
         else if (str_is(key, "nodes"))
             TRY(read_list(r, read_node, e));
         else
             TRY(json_skip(&r->j, e));
     }
-    if (format != SPELLING_FORMAT)
+    if (format != SPELLING_FORMAT && format != SPELLING_PLACED)
         return err_set(e, ST_INPUT, "spelling-version",
                        "the archive's spelling is of a version this program does not know");
     return ST_OK;

@@ -1,9 +1,16 @@
-/* Train state: moments and averaged copies ride the recipe of the parameter they belong to; all
- * else that no layer took (counters, generator states, foreign parts) keeps its name and axes.
+/* Train state. What one optimizer keeps is read by framework/optim.h and spelled as the target's
+ * framework does it: moments by their parameters' recipes, counts in the target's type. Where no
+ * optimizer is told, or the target spells none (archives, containers without structure), moments
+ * and averaged copies ride the recipe of their parameter under their own names, and all else that
+ * no layer took (counters, generator states, foreign parts) keeps its name and axes.
  */
-#include "convert/map_int.h"
+#include "base/mem.h"
+#include "convert/number.h"
+#include "convert/train.h"
 #include "framework/recognise.h"
 #include <string.h>
+
+/* ---- riding ---- */
 
 static bool rides(const struct tensor *t)
 {
@@ -52,6 +59,35 @@ static struct str name_for(struct mapping *m, const struct tensor *t, const stru
     return arena_fmt(m->a, "%.*s.%.*s", STR_ARG(t->name), STR_ARG(leaf));
 }
 
+static bool reads(const struct take *k, uint32_t src)
+{
+    return k->src == src && (!k->zero || k->twin);
+}
+
+/* What a take's values become for a moment; the operand of a sum is the moment of that one. */
+static enum status summand(struct mapping *m, const struct tensor *t, const struct made *of,
+                           struct take *k, bool *done, struct err *e)
+{
+    const struct take *plus = k->plus;
+    take_ride(k, t->role);
+    if (!plus)
+        return ST_OK;
+    int64_t u = fellow(m, t, (uint32_t)t->of, plus->src);
+    if (u < 0)
+        return err_set(e, ST_CANNOT, "moment-parts",
+                       "%.*s adds parameters whose moments do not pair up", STR_ARG(of->name));
+    done[u] = true;
+    if (!k->plus)
+        return map_left(m, (uint32_t)u, "the moment of a summed bias is that of either", true, e);
+    struct take *own = ARENA_NEW(m->tmp, struct take);
+    if (!own)
+        return err_nomem(e, sizeof *own);
+    *own = *plus;
+    own->src = (uint32_t)u;
+    k->plus = own;
+    return ST_OK;
+}
+
 static enum status ride(struct mapping *m, size_t index, size_t n_params, bool *done, struct err *e)
 {
     const struct tensor *t = &m->src->tensor[index];
@@ -60,11 +96,15 @@ static enum status ride(struct mapping *m, size_t index, size_t n_params, bool *
         return ST_OK; /* factored moments and the like keep their own shape */
     size_t users = 0;
     for (size_t i = 0; i < n_params; i++)
-        for (size_t k = 0; k < m->made[i].n_takes; k++)
-            users += m->made[i].take[k].src == (uint32_t)t->of && !m->made[i].take[k].zero;
+        for (size_t k = 0; k < m->made[i].n_takes; k++) {
+            const struct take *y = &m->made[i].take[k];
+            users += reads(y, (uint32_t)t->of);
+            if (y->plus && y->plus->src == (uint32_t)t->of)
+                done[index] = true; /* goes with the one it is added to */
+        }
     for (size_t i = 0; i < n_params; i++) {
         size_t at = 0, n = m->made[i].n_takes;
-        while (at < n && m->made[i].take[at].src != (uint32_t)t->of)
+        while (at < n && !reads(&m->made[i].take[at], (uint32_t)t->of))
             at++;
         if (at == n)
             continue;
@@ -72,13 +112,15 @@ static enum status ride(struct mapping *m, size_t index, size_t n_params, bool *
         TRY(map_made(m, n, &d, e));
         const struct made *of = &m->made[i];
         for (size_t k = 0; k < n; k++) {
-            int64_t u = fellow(m, t, (uint32_t)t->of, of->take[k].src);
+            bool blank = of->take[k].n_fill_dims && !of->take[k].twin;
+            int64_t u = blank ? (int64_t)index : fellow(m, t, (uint32_t)t->of, of->take[k].src);
             if (u < 0)
                 return err_set(e, ST_CANNOT, "moment-parts",
                                "%.*s joins parameters whose moments do not pair up",
                                STR_ARG(of->name));
             d->take[k] = of->take[k];
             d->take[k].src = (uint32_t)u;
+            TRY(summand(m, t, of, &d->take[k], done, e));
             if (u != (int64_t)index)
                 done[u] = true;
         }
@@ -92,22 +134,472 @@ static enum status ride(struct mapping *m, size_t index, size_t n_params, bool *
     return ST_OK;
 }
 
+/* ---- numbers ---- */
+
+enum status train_element(const struct model *m, const struct tensor *t, uint8_t out[16],
+                          struct err *e)
+{
+    const struct storage *s = &m->storage[t->storage];
+    const struct dtype_info *d = dtype_info(t->dtype);
+    size_t n = dtype_bytes(t->dtype), unit = d->swap_bytes;
+    uint8_t raw[16] = {0};
+    int64_t at = t->view->offset;
+    enum status st = ST_CANNOT;
+    bool fits = n > 0 && n <= sizeof raw && d->bits == 8 * n && tensor_elems(t) == 1 && at >= 0 &&
+                (uint64_t)at < s->raw_bytes / n;
+    if (fits && s->kind == STORAGE_FLAT)
+        st = file_pread(s->file, raw, n, s->offset + (uint64_t)at * n, e);
+    else if (fits && s->kind == STORAGE_MEMORY)
+        st = (memcpy(raw, s->mem + (uint64_t)at * n, n), ST_OK);
+    else if (fits && s->kind == STORAGE_TILED && s->raw_bytes == n && s->n_tiles == 1 &&
+             s->tile_bytes <= sizeof raw) {
+        void *scratch = mem_zalloc(s->scratch_bytes + 1, 1);
+        st = scratch ? s->dec->tile(s, 0, raw, scratch, e) : err_nomem(e, s->scratch_bytes);
+        mem_free(scratch);
+    } else {
+        st = err_set(e, ST_CANNOT, "train-number", "a number that is stored in pieces");
+    }
+    if (st != ST_OK) {
+        err_in(e, t->name.p, t->name.n);
+        return st;
+    }
+    memset(out, 0, 16);
+    for (size_t i = 0; i < n; i++)
+        out[i] = s->big_endian && unit > 1 ? raw[i / unit * unit + (unit - 1 - i % unit)] : raw[i];
+    return ST_OK;
+}
+
+enum status train_value(const struct model *m, struct optim_number n, int64_t *out, struct err *e)
+{
+    *out = 0;
+    if (n.node) {
+        *out = n.node->i;
+        return ST_OK;
+    }
+    if (n.tensor < 0)
+        return err_set(e, ST_CANNOT, "train-number", "there is no count");
+    const struct tensor *t = &m->tensor[n.tensor];
+    uint8_t raw[16], whole[16] = {0}, back[16] = {0};
+    TRY(train_element(m, t, raw, e));
+    enum dtype_kind k = dtype_info(t->dtype)->kind;
+    bool real = k == DK_FLOAT || k == DK_INT || k == DK_UINT;
+    real = real && num_cast(t->dtype, raw, DT_I64, whole, 1) == 1 &&
+           num_cast(DT_I64, whole, t->dtype, back, 1) == 1 &&
+           memcmp(raw, back, num_bytes(t->dtype)) == 0;
+    if (!real) {
+        (void)err_set(e, ST_CANNOT, "train-number", "a count that is no number of steps");
+        err_in(e, t->name.p, t->name.n);
+        return ST_CANNOT;
+    }
+    memcpy(out, whole, sizeof *out);
+    return ST_OK;
+}
+
+static bool has(struct optim_number n)
+{
+    return n.node || n.tensor >= 0;
+}
+
+enum status train_number(struct train *x, struct optim_number n, struct str name, enum dtype type,
+                         bool harmless, struct err *e)
+{
+    struct mapping *m = x->m;
+    struct made *d;
+    if (!has(n))
+        n = x->step;
+    TRY(map_made(m, n.tensor >= 0, &d, e));
+    d->name = name;
+    d->copy = true;
+    d->role = ROLE_COUNTER;
+    d->dtype = type;
+    if (n.tensor >= 0) {
+        d->take->src = (uint32_t)n.tensor;
+        d->why = STR("number of updates");
+        if (m->src->tensor[n.tensor].n_dims == 0)
+            return ST_OK;
+        d->take = NULL; /* in a shape of its own: taken as a value */
+        d->n_takes = 0;
+        x->carried[n.tensor] = true;
+    }
+    d->harmless = harmless || has(n);
+    d->why = has(n) ? STR("the source's number of updates")
+                    : STR("0: the source does not count updates");
+    if (has(n)) {
+        int64_t v;
+        uint8_t raw[8];
+        TRY(train_value(m->src, n, &v, e));
+        memcpy(raw, &v, sizeof raw);
+        if (num_cast(DT_I64, raw, type, d->fill, 1) == 0)
+            return err_set(e, ST_CANNOT, "train-number", "%.*s: %lld does not fit %s",
+                           STR_ARG(name), (long long)v, dtype_info(type)->name);
+    }
+    return ST_OK;
+}
+
+/* ---- slots ---- */
+
+int64_t train_place(const struct train *x, size_t i)
+{
+    int64_t t = x->k.style == STYLE_NONE ? -1 : model_find(x->m->o->like, x->m->made[i].name);
+    return t < 0 ? -1 : x->k.of[t];
+}
+
+/* The state of a source tensor, of another name of it where it is tied. */
+static int64_t entry_of(const struct train *x, uint32_t src)
+{
+    const struct model *s = x->m->src;
+    if (x->s.of[src] >= 0)
+        return x->s.of[src];
+    int64_t root = s->tensor[src].alias_of >= 0 ? s->tensor[src].alias_of : (int64_t)src;
+    if (x->s.of[root] >= 0)
+        return x->s.of[root];
+    for (size_t i = 0; i < x->s.n; i++)
+        if (s->tensor[x->s.param[i].param].alias_of == root)
+            return (int64_t)i;
+    return -1;
+}
+
+static int64_t moment_of(const struct train *x, uint32_t src, enum slot s)
+{
+    int64_t p = entry_of(x, src);
+    int64_t t = p < 0 ? -1 : x->s.param[p].slot[s];
+    return t >= 0 && x->m->in[t] ? t : -1;
+}
+
+/* A parameter's take for one of its moments. *have: not zeros. */
+static enum status take_slot(struct train *x, const struct take *of, enum slot s, struct take *k,
+                             bool *have, struct err *e)
+{
+    struct mapping *m = x->m;
+    int64_t t = moment_of(x, of->src, s), also = of->plus ? moment_of(x, of->plus->src, s) : -1;
+    *k = *of;
+    *have = false;
+    take_ride(k, slot_role(s));
+    if (k->zero || t < 0) {
+        k->zero = true;
+        k->harmless = k->zero && of->zero && of->n_fill_dims;
+        k->fill = 0;
+        return ST_OK;
+    }
+    const struct tensor *u = &m->src->tensor[t], *q = &m->src->tensor[of->src];
+    if (u->n_dims != q->n_dims || memcmp(u->dim, q->dim, u->n_dims * sizeof *u->dim) != 0)
+        return err_set(e, ST_CANNOT, "moment-shape", "%.*s has another shape than %.*s",
+                       STR_ARG(u->name), STR_ARG(q->name));
+    k->src = (uint32_t)t;
+    *have = true;
+    return also < 0 ? ST_OK
+                    : map_left(m, (uint32_t)also, "the moment of a summed bias is that of either",
+                               true, e);
+}
+
+enum status train_slot(struct train *x, size_t i, enum slot s, struct str name, struct err *e)
+{
+    struct mapping *m = x->m;
+    size_t n = m->made[i].n_takes, n_have = 0;
+    struct made *d;
+    if (n == 0)
+        return ST_OK; /* a parameter made up has no state */
+    TRY(map_made(m, n, &d, e));
+    const struct made *of = &m->made[i];
+    for (size_t k = 0; k < n; k++) {
+        bool have;
+        TRY(take_slot(x, &of->take[k], s, &d->take[k], &have, e));
+        n_have += have;
+    }
+    for (size_t k = 0; k < n; k++)
+        if (d->take[k].zero && n_have && !of->take[k].zero)
+            return err_set(e, ST_CANNOT, "moment-parts",
+                           "%.*s joins parameters of which some have no %s", STR_ARG(of->name),
+                           slot_name(s));
+    d->name = name;
+    d->copy = true;
+    d->role = slot_role(s);
+    d->of = (int64_t)i;
+    d->why = arena_fmt(m->tmp, "%s of %s, as its parameter %.*s", slot_name(s),
+                       optim_name(x->s.kind), STR_ARG(of->name));
+    return d->name.p && d->why.p ? ST_OK : err_nomem(e, name.n);
+}
+
+/* ---- what there is ---- */
+
+static void gone(struct train *x, const struct node *n)
+{
+    if (n && x->n_gone < sizeof x->gone / sizeof *x->gone)
+        x->gone[x->n_gone++] = n;
+}
+
+bool map_train_has(const struct mapping *m, const struct node *n)
+{
+    for (; m->train && n; n = n->parent)
+        for (size_t i = 0; i < m->train->n_gone; i++)
+            if (m->train->gone[i] == n)
+                return true;
+    return false;
+}
+
+/* Adam or AdamW: their chains differ in optax. torch says it since 2.7 (decoupled_weight_decay); a
+ * decay of 0 is Adam's either way. */
+static enum status decay_of(struct train *x, struct err *e)
+{
+    const struct node *g = NULL;
+    for (size_t i = 0; i < x->s.n && !g; i++)
+        g = x->s.param[i].group;
+    const struct node *says = node_get(g, STR("decoupled_weight_decay"));
+    const struct node *decay = node_get(g, STR("weight_decay"));
+    bool zero = !decay || (decay->kind == NODE_FLOAT && decay->bits[0] == 0) ||
+                (decay->kind == NODE_INT && decay->i == 0);
+    x->decays = says && says->kind == NODE_BOOL && says->i;
+    if (says && !x->decays && !zero)
+        return err_set(e, ST_CANNOT, "train-decay",
+                       "a decay added to the gradients is a chain of its own in optax: --like");
+    if (!says && !zero)
+        return err_set(e, ST_CANNOT, "train-decay",
+                       "Adam or AdamW? weight_decay is set and nothing tells: --like");
+    return ST_OK;
+}
+
+enum status map_train_begin(struct mapping *m, struct err *e)
+{
+    const struct map_opt *o = m->o;
+    enum optim_style to = optim_style_of(m->to);
+    bool plain = m->target && !m->target->trains;
+    if (to == STYLE_NONE || plain || o->weights_only || o->drop_train_state)
+        return ST_OK;
+    struct train *x = ARENA_NEW(m->tmp, struct train);
+    if (!x)
+        return err_nomem(e, sizeof *x);
+    x->m = m;
+    x->to = to;
+    x->k.step.tensor = -1;
+    TRY(optim_read(m->src, m->from, m->tmp, &x->s, e));
+    if (x->s.style == STYLE_NONE)
+        return ST_OK;
+    if (o->like)
+        TRY(optim_read(o->like, m->to, m->tmp, &x->k, e));
+    m->train = x;
+    if (o->like)
+        return ST_OK;
+    if (x->s.style == STYLE_TORCH && to == STYLE_TORCH) { /* stays where it is */
+        x->root = x->s.root;
+        return ST_OK;
+    }
+    m->cut = x->s.weights;
+    m->put = to == STYLE_TORCH ? STR("model") : STR_NONE;
+    x->root = to == STYLE_TORCH ? STR("optimizer") : STR("opt_state");
+    if (to != STYLE_OPTAX || x->s.unclear)
+        return ST_OK;
+    if (x->s.kind == OPTIM_ADAM)
+        TRY(decay_of(x, e));
+    unsigned slots = x->s.slots & ~SLOT_BIT(SLOT_MAX);
+    x->chain = optim_chain_of(x->s.kind, slots, x->decays);
+    return ST_OK;
+}
+
+/* ---- what stays behind ---- */
+
+static enum status lost(struct mapping *m, size_t t, bool harmless, const char *why, struct err *e)
+{
+    const struct tensor *x = &m->src->tensor[t];
+    m->dropped[t] = true;
+    return map_ledger(m, LEDGER_DROP, x->name, tensor_elems(x), harmless, str_from(why), e);
+}
+
+/* Whether all counts of the source are one and the same; that is x->step. */
+static enum status one_step(struct train *x, struct err *e)
+{
+    int64_t first = 0;
+    struct str where = STR("");
+    x->step = (struct optim_number){.tensor = -1};
+    for (size_t i = 0; i < x->s.n; i++) {
+        struct optim_number n = x->s.param[i].n;
+        int64_t v;
+        if (!has(n) || (n.tensor >= 0 && !x->m->in[n.tensor]))
+            continue;
+        TRY(train_value(x->m->src, n, &v, e));
+        if (!has(x->step)) {
+            x->step = n;
+            first = v;
+            where = x->m->src->tensor[x->s.param[i].param].name;
+        } else if (v != first && x->to != STYLE_TORCH) {
+            return err_set(e, ST_CANNOT, "train-steps",
+                           "%.*s has made %lld updates, %.*s %lld: the target has one count",
+                           STR_ARG(where), (long long)first,
+                           STR_ARG(x->m->src->tensor[x->s.param[i].param].name), (long long)v);
+        }
+    }
+    if (!has(x->step))
+        x->step = x->s.step;
+    return ST_OK;
+}
+
+/* Counts that nothing was made from say what another one says, or are lost. */
+static enum status counts_left(struct train *x, const bool *used, struct err *e)
+{
+    struct mapping *m = x->m;
+    int64_t want = 0, v;
+    if (has(x->step))
+        TRY(train_value(m->src, x->step, &want, e));
+    for (size_t i = 0; i < m->src->n_tensors; i++) {
+        const struct tensor *t = &m->src->tensor[i];
+        if (!x->s.mine[i] || !m->in[i] || used[i] || m->dropped[i] || t->role != ROLE_COUNTER ||
+            tensor_elems(t) != 1)
+            continue;
+        TRY(train_value(m->src, (struct optim_number){.tensor = (int64_t)i}, &v, e));
+        bool same = x->carried[i] || (has(x->step) && v == want);
+        TRY(lost(m, i, same,
+                 x->carried[i] ? "carried as a value"
+                 : same        ? "the same number of updates as the rest"
+                               : "another count",
+                 e));
+    }
+    return ST_OK;
+}
+
+static bool off(const struct node *n)
+{
+    return n->kind == NODE_NIL || ((n->kind == NODE_BOOL || n->kind == NODE_INT) && n->i == 0) ||
+           (n->kind == NODE_FLOAT && n->bits[0] << 1 == 0);
+}
+
+static bool plain_hyper(struct str key)
+{
+    for (size_t i = 0; i < n_optim_hypers; i++)
+        if (str_is(key, optim_hypers[i].name) && optim_hypers[i].plain)
+            return true;
+    return false;
+}
+
+static void put_text(struct buf *b, const struct node *n)
+{
+    double v;
+    memcpy(&v, &n->bits[0], sizeof v);
+    if (n->kind == NODE_FLOAT)
+        buf_fmt(b, "%.17g", v);
+    else if (n->kind == NODE_STR)
+        buf_str(b, str_sub(n->text, 0, 64));
+    else if (n->kind == NODE_NIL)
+        buf_z(b, "None");
+    else if (n->kind == NODE_BOOL)
+        buf_z(b, n->i ? "True" : "False");
+    else
+        buf_fmt(b, "%lld", (long long)n->i);
+}
+
+/* A setting of torch's groups, in code elsewhere. Those that are off, and those that say how and
+ * not what is computed, are lost without harm. */
+static enum status setting(struct train *x, size_t group, const struct node *n, struct err *e)
+{
+    struct mapping *m = x->m;
+    struct str key = n->key && n->key->kind == NODE_STR ? n->key->text : STR("?");
+    struct buf b = BUF_INIT;
+    if (str_is(key, "params") || str_is(key, "param_names"))
+        return ST_OK;
+    if (n->child)
+        for (const struct node *c = n->child; c; c = c->next) {
+            put_text(&b, c);
+            buf_z(&b, c->next ? ", " : "");
+        }
+    else
+        put_text(&b, n);
+    enum status st = buf_ok(&b, e);
+    struct str name = arena_fmt(m->a, "%.*s%sparam_groups.%zu.%.*s", STR_ARG(x->s.root),
+                                x->s.root.n ? "." : "", group, STR_ARG(key));
+    struct str why = arena_fmt(m->a, "a setting of the optimizer (%.*s): the target has it in code",
+                               (int)b.n, (const char *)b.p);
+    buf_free(&b);
+    TRY(st);
+    if (!name.p || !why.p)
+        return err_nomem(e, 64);
+    return map_ledger(m, LEDGER_DROP, name, 0, off(n) || plain_hyper(key), why, e);
+}
+
+static enum status settings(struct train *x, struct err *e)
+{
+    const struct node *groups = x->s.node ? node_get(x->s.node, STR("param_groups")) : NULL;
+    size_t at = 0;
+    for (const struct node *g = groups ? groups->child : NULL; g; g = g->next, at++)
+        for (const struct node *c = g->child; c; c = c->next)
+            TRY(setting(x, at, c, e));
+    return ST_OK;
+}
+
+static enum status left(struct train *x, const bool *used, struct err *e)
+{
+    struct mapping *m = x->m;
+    TRY(counts_left(x, used, e));
+    for (size_t i = 0; i < m->src->n_tensors; i++) {
+        const struct tensor *t = &m->src->tensor[i];
+        if (!m->in[i] || used[i] || m->dropped[i])
+            continue;
+        if (x->s.mine[i] || (t->role == ROLE_OTHER && x->s.unclear) || rides(t))
+            TRY(lost(m, i, false, "the target's optimizer has no place for it", e));
+        else if (x->to == STYLE_OPTAX && t->role == ROLE_RNG)
+            TRY(lost(m, i, false, "a random state of one framework means nothing to another", e));
+    }
+    gone(x, x->s.node);
+    gone(x, x->s.step.node);
+    return x->s.style == STYLE_TORCH && x->to != STYLE_TORCH ? settings(x, e) : ST_OK;
+}
+
+/* ---- all of it ---- */
+
+static enum status spell(struct train *x, struct err *e)
+{
+    struct mapping *m = x->m;
+    size_t n = m->n_made;
+    x->n_params = n;
+    x->entry = ARENA_ARRAY(m->tmp, int64_t, n + 1);
+    x->number = ARENA_ARRAY(m->tmp, uint64_t, n + 1);
+    x->ordered = ARENA_ARRAY(m->tmp, size_t, n + 1);
+    x->filled = ARENA_ARRAY(m->tmp, bool, m->o->like ? m->o->like->n_tensors + 1 : 1);
+    x->carried = ARENA_ARRAY(m->tmp, bool, m->src->n_tensors + 1);
+    if (!x->carried || !x->entry || !x->number || !x->ordered || !x->filled)
+        return err_nomem(e, n * sizeof *x->entry);
+    for (size_t i = 0; i < n; i++) {
+        x->entry[i] = -1;
+        for (size_t k = 0; k < m->made[i].n_takes && x->entry[i] < 0; k++)
+            if (!m->made[i].take[k].zero || m->made[i].take[k].twin)
+                x->entry[i] = entry_of(x, m->made[i].take[k].src);
+    }
+    TRY(one_step(x, e));
+    return x->to == STYLE_TORCH ? train_to_torch(x, e) : train_to_optax(x, e);
+}
+
+/* A source that has no optimizer the tables know, into a target that spells one. */
+static enum status unclear(struct train *x, struct err *e)
+{
+    struct mapping *m = x->m;
+    for (size_t i = 0; i < m->src->n_tensors; i++) {
+        const struct tensor *t = &m->src->tensor[i];
+        if (m->in[i] && !m->dropped[i] && optim_is_state(t) && t->role != ROLE_COUNTER)
+            TRY(lost(m, i, false, x->s.unclear, e));
+    }
+    return ST_OK;
+}
+
 enum status map_train(struct mapping *m, struct err *e)
 {
+    struct train *x = m->train;
     size_t n = m->src->n_tensors, n_params = m->n_made;
     bool *done = ARENA_ARRAY(m->tmp, bool, n + 1);
     bool *taken = ARENA_ARRAY(m->tmp, bool, n + 1);
     if (!done || !taken)
         return err_nomem(e, n);
+    if (x && x->s.unclear)
+        TRY(unclear(x, e));
+    else if (x)
+        TRY(spell(x, e));
     for (size_t i = 0; i < m->n_made; i++)
         for (size_t k = 0; k < m->made[i].n_takes; k++)
             taken[m->made[i].take[k].src] = true;
+    if (x && !x->s.unclear)
+        TRY(left(x, taken, e));
     for (size_t i = 0; i < m->sl.n; i++) /* dropped on purpose: the ledger says so */
         for (int k = 0; k < LEAF_N; k++)
             if (m->sl.layer[i].tensor[k] >= 0)
                 taken[m->sl.layer[i].tensor[k]] = true;
     for (size_t i = 0; i < n; i++) {
-        if (!m->in[i] || taken[i] || done[i])
+        if (!m->in[i] || taken[i] || done[i] || m->dropped[i])
             continue;
         const struct tensor *t = &m->src->tensor[i];
         if (rides(t))
@@ -123,4 +615,9 @@ enum status map_train(struct mapping *m, struct err *e)
             return err_nomem(e, 64);
     }
     return ST_OK;
+}
+
+enum status map_train_tree(struct mapping *m, struct err *e)
+{
+    return m->train && !m->train->s.unclear ? train_tree(m->train, e) : ST_OK;
 }

@@ -121,12 +121,17 @@ void op_apply(const struct op *op, enum dtype from, const void *src, const void 
     enum dtype half = num_half(from);
     size_t size = num_bytes(half), count = n * (num_bytes(from) / size);
     double scale;
+    uint8_t offset[16];
     memcpy(&scale, &op->scale_bits, 8);
+    if (op->kind == OP_OFFSET)
+        (void)from_double(half, scale, offset);
     for (size_t i = 0; i < count; i++) {
         size_t at = i * size;
         bool over;
         if (op->kind == OP_ADD)
             over = add_real(half, s + at, o + at, d + at);
+        else if (op->kind == OP_OFFSET)
+            over = add_real(half, s + at, offset, d + at);
         else if (op->kind == OP_NEG)
             over = neg_real(half, s + at, d + at);
         else
@@ -159,6 +164,9 @@ enum dtype op_chain_type(const struct op *op, size_t n_ops, enum dtype from)
             break;
         case OP_SCALE:
             ok = ok && (k == DK_FLOAT || k == DK_COMPLEX);
+            break;
+        case OP_OFFSET:
+            ok = ok && k == DK_FLOAT && from != DT_F8_E8M0FNU;
             break;
         }
         if (!ok)

@@ -371,6 +371,15 @@ static void add_lines(const struct plan *p, enum ledger_kind kind, const struct 
     }
 }
 
+/* Elements a view touches: axes of stride 0 repeat them. */
+static uint64_t distinct(const struct view_kept *v)
+{
+    uint64_t n = 1;
+    for (size_t i = 0; i < v->n_axes; i++)
+        n *= v->axis[i].stride != 0 || v->axis[i].extent == 0 ? v->axis[i].extent : 1;
+    return n;
+}
+
 static void count_reads(struct plan *p, uint64_t *read, uint64_t *filled)
 {
     for (size_t t = 0; t < p->dst.n_tensors; t++) {
@@ -387,7 +396,7 @@ static void count_reads(struct plan *p, uint64_t *read, uint64_t *filled)
             read[q->src] += n;
             for (size_t k = 0; k < q->n_ops; k++)
                 if (q->op[k].kind == OP_ADD)
-                    read[q->op[k].operand] += tensor_elems(&p->src->tensor[q->op[k].operand]);
+                    read[q->op[k].operand] += distinct(q->op[k].view);
         }
     }
 }

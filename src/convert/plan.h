@@ -16,7 +16,8 @@ enum op_kind {
                   block_packs says yes to: only as the last op, into a target of that type */
     OP_ADD,    /* + operand (same dtype, broadcast by stride 0): bias sums */
     OP_NEG,
-    OP_SCALE /* * op.scale (exact powers of two and the like; dtype kept) */
+    OP_SCALE, /* * op.scale (exact powers of two and the like; dtype kept) */
+    OP_OFFSET /* + a small whole number, op.scale_bits: rounded once to nearest, ties to even */
 };
 struct op {
     enum op_kind kind;
@@ -24,7 +25,7 @@ struct op {
     bool allow_overflow; /* CAST to float16 of a finite value beyond its range: else ST_CANNOT */
     uint32_t operand;    /* ADD: source tensor */
     const struct view_kept *view; /* ADD: same dims as the part's box */
-    uint64_t scale_bits;          /* SCALE: IEEE double */
+    uint64_t scale_bits;          /* SCALE, OFFSET: IEEE double */
 };
 struct part {
     const uint64_t *lo, *hi;      /* box in the target's logical axes */
@@ -43,12 +44,21 @@ struct reason {
     uint32_t dst;
     struct str text; /* "h.0.attn.c_attn.weight: linear [O,I] -> [I,O] (name rule)" */
 };
-enum ledger_kind { LEDGER_DROP, LEDGER_SYNTH };
+enum ledger_kind { LEDGER_DROP, LEDGER_SYNTH, LEDGER_RENAME /* by --upgrade: loses nothing */ };
+enum ledger_what {
+    LEDGER_TENSOR,
+    LEDGER_STRUCTURE,
+    LEDGER_TIE,
+    LEDGER_ATTACHMENT,
+    LEDGER_METADATA
+};
 struct ledger_line {
     enum ledger_kind kind;
+    enum ledger_what what;
     bool harmless;   /* a rule says so; printed, exit 0 */
-    struct str name; /* tensor or structure */
+    struct str name; /* of the tensor, the structure, the attachment; a key */
     uint64_t n_elems;
+    uint64_t n_bytes; /* of the attachment; of key and value */
     struct str why;
 };
 struct plan {

@@ -2,29 +2,18 @@
  * called: statistics, counters and buffers of modules; moments and step counts of optimizers; rng
  * states; averaged copies.
  *
- * An optimizer's state names its parameters by number only. Number i is parameter i over all its
- * groups in order, so with one group it is parameter i of the module that was optimised. That
- * module is taken to be the one state_dict of the file whose parameters fit in number and shapes;
- * where none or two fit, or several groups may have been made in any order, no parameter is
- * claimed. Newer torch may store the names (param_names), which settles it. Distributed checkpoints
- * key the state by names.
+ * An optimizer's state names its parameters by number only (model/numbered.h). Distributed
+ * checkpoints key the state by names.
  */
 #include "base/mem.h"
 #include "format/pytorch.h"
+#include "model/numbered.h"
 #include <string.h>
 
 static struct str key_of(const struct node *n)
 {
     return n->key && n->key->kind == NODE_STR ? n->key->text : STR_NONE;
 }
-static bool is_optimizer(const struct node *n)
-{
-    const struct node *state, *groups;
-    return n->kind == NODE_DICT && n->n_children <= 64 && (state = node_get(n, STR("state"))) &&
-           state->kind == NODE_DICT && (groups = node_get(n, STR("param_groups"))) &&
-           groups->kind == NODE_LIST;
-}
-
 static struct str last_segment(struct str name)
 {
     size_t at = name.n;
@@ -85,7 +74,7 @@ static enum role role_of(const struct model *m, const struct node *n)
     struct str leaf = last_segment(t->name);
     for (const struct node *up = n; up; up = up->parent) {
         struct str key = key_of(up);
-        if (up != n ? is_optimizer(up) : flat_key(key).p != NULL)
+        if (up != n ? numbered_is_optimizer(up) : flat_key(key).p != NULL)
             return moment_role(leaf);
         if (one_of(key, ema))
             return ROLE_EMA;
@@ -107,154 +96,15 @@ void pytorch_roles(struct model *m, struct node *root)
 
 /* ---- moments ---- */
 
-/* The parameters of one state_dict, in order, ties once. */
-struct owners {
-    uint32_t *param;
-    size_t n;
-};
-
-static bool is_param(const struct model *m, const struct node *n)
+static enum status claim(struct model *m, const struct node *root, const struct node *opt,
+                         uint32_t *param, struct err *e)
 {
-    return n->kind == NODE_TENSOR && m->tensor[n->tensor].role == ROLE_PARAMETER;
-}
-
-static int64_t kept(const struct model *m, uint32_t t)
-{
-    return m->tensor[t].alias_of >= 0 ? m->tensor[t].alias_of : (int64_t)t;
-}
-
-/* Parameters directly inside dict; seen[] is stamped so that a tied tensor counts once. */
-static void collect(const struct model *m, const struct node *dict, uint32_t *seen, uint32_t stamp,
-                    struct owners *o)
-{
-    o->n = 0;
-    for (const struct node *c = dict->child; c; c = c->next) {
-        if (!is_param(m, c) || seen[kept(m, c->tensor)] == stamp)
-            continue;
-        seen[kept(m, c->tensor)] = stamp;
-        o->param[o->n++] = c->tensor;
-    }
-}
-
-static bool same_shape(const struct tensor *a, const struct tensor *b)
-{
-    return a->n_dims == b->n_dims && memcmp(a->dim, b->dim, a->n_dims * sizeof a->dim[0]) == 0;
-}
-
-/* Calls each tensor of state entry `id` (a dict of tensors and scalars). */
-static bool entry_fits(const struct model *m, const struct node *entry, const struct tensor *param)
-{
-    for (const struct node *c = entry->child; c; c = c->next)
-        if (c->kind == NODE_TENSOR) {
-            const struct tensor *t = &m->tensor[c->tensor];
-            if ((t->role == ROLE_MOMENT1 || t->role == ROLE_MOMENT2) && !same_shape(t, param))
-                return false;
-        }
-    return true;
-}
-static void entry_claim(struct model *m, const struct node *entry, uint32_t param)
-{
-    for (const struct node *c = entry->child; c; c = c->next)
-        if (c->kind == NODE_TENSOR)
-            m->tensor[c->tensor].of = param;
-}
-
-/* The one group's ids are 0, 1, 2 ...: then id is the parameter's number. */
-static bool plain_ids(const struct node *groups, uint64_t *n)
-{
-    const struct node *g = groups->child, *params;
-    if (groups->n_children != 1 || g->kind != NODE_DICT || !(params = node_get(g, STR("params"))) ||
-        params->kind != NODE_LIST)
-        return false;
-    *n = 0;
-    for (const struct node *c = params->child; c; c = c->next, ++*n)
-        if (c->kind != NODE_INT || c->i < 0 || (uint64_t)c->i != *n)
-            return false;
-    return true;
-}
-
-static bool state_fits(const struct model *m, const struct node *state, const struct owners *o)
-{
-    for (const struct node *c = state->child; c; c = c->next)
-        if (!c->key || c->key->kind != NODE_INT || c->key->i < 0 || (uint64_t)c->key->i >= o->n ||
-            !entry_fits(m, c, &m->tensor[o->param[c->key->i]]))
-            return false;
-    return true;
-}
-
-/* param_names: number -> the parameter of that name beside the first parameter of dict. Numbers run
- * through all groups in order. False when there are no names, or one of them is not there. */
-static bool named_ids(const struct model *m, const struct node *groups, const struct node *dict,
-                      struct owners *o)
-{
-    struct str prefix = STR("");
-    for (const struct node *c = dict->child; c; c = c->next)
-        if (is_param(m, c)) {
-            struct str name = m->tensor[c->tensor].name;
-            prefix = str_sub(name, 0, name.n - (key_of(c).n < name.n ? key_of(c).n : name.n));
-            break;
-        }
-    o->n = 0;
-    for (const struct node *g = groups->child; g; g = g->next) {
-        const struct node *ids = g->kind == NODE_DICT ? node_get(g, STR("params")) : NULL;
-        const struct node *names = ids ? node_get(g, STR("param_names")) : NULL;
-        if (!names || names->n_children != ids->n_children)
-            return false;
-        const struct node *name = names->child;
-        for (const struct node *id = ids->child; id; id = id->next, name = name->next) {
-            char full[1024];
-            size_t n = prefix.n + name->text.n;
-            if (id->kind != NODE_INT || (uint64_t)id->i != o->n || name->kind != NODE_STR ||
-                n > sizeof full || o->n >= m->n_tensors)
-                return false;
-            if (prefix.n)
-                memcpy(full, prefix.p, prefix.n);
-            if (name->text.n)
-                memcpy(full + prefix.n, name->text.p, name->text.n);
-            int64_t p = model_find(m, (struct str){full, n});
-            if (p < 0)
-                return false;
-            o->param[o->n++] = (uint32_t)p;
-        }
-    }
-    return o->n > 0;
-}
-
-static void claim(struct model *m, const struct node *state, const struct owners *o)
-{
-    for (const struct node *c = state->child; c; c = c->next)
-        entry_claim(m, c, o->param[c->key->i]);
-}
-
-static enum status one_optimizer(struct model *m, struct node *root, const struct node *opt,
-                                 uint32_t *seen, uint32_t *stamp, struct owners *o)
-{
-    const struct node *state = node_get(opt, STR("state")),
-                      *groups = node_get(opt, STR("param_groups")), *fit = NULL;
-    uint64_t n_ids = 0;
-    bool plain = plain_ids(groups, &n_ids), two = false;
-    for (struct node *d = root; d; d = node_step(root, d)) {
-        if (d->kind != NODE_DICT || !d->child)
-            continue;
-        bool any = false;
-        for (const struct node *c = d->child; c && !any; c = c->next)
-            any = is_param(m, c);
-        if (!any)
-            continue;
-        if (named_ids(m, groups, d, o) && state_fits(m, state, o)) {
-            claim(m, state, o);
-            return ST_OK;
-        }
-        collect(m, d, seen, ++*stamp, o);
-        if (plain && o->n == n_ids && state_fits(m, state, o)) {
-            two = fit != NULL;
-            fit = d;
-        }
-    }
-    if (!fit || two)
-        return ST_OK;
-    collect(m, fit, seen, ++*stamp, o);
-    claim(m, state, o);
+    struct numbered ids = {.param = param};
+    TRY(numbered_params(m, root, opt, &ids, e));
+    for (const struct node *c = node_get(opt, STR("state"))->child; c && ids.n; c = c->next)
+        for (const struct node *d = c->child; d; d = d->next)
+            if (d->kind == NODE_TENSOR)
+                m->tensor[d->tensor].of = ids.param[c->key->i];
     return ST_OK;
 }
 
@@ -271,7 +121,12 @@ static bool named_place(const struct node *n, const struct node **opt, struct st
         return true;
     *param = entry ? key_of(entry) : STR_NONE;
     *opt = state ? state->parent : NULL;
-    return param->p && *opt && str_is(key_of(state), "state") && is_optimizer(*opt);
+    return param->p && *opt && str_is(key_of(state), "state") && numbered_is_optimizer(*opt);
+}
+
+static bool same_shape(const struct tensor *a, const struct tensor *b)
+{
+    return a->n_dims == b->n_dims && memcmp(a->dim, b->dim, a->n_dims * sizeof a->dim[0]) == 0;
 }
 
 static void candidate(const struct model *m, const struct tensor *t, struct str prefix,
@@ -351,17 +206,15 @@ static void averaged(struct model *m)
 
 enum status pytorch_moments(struct model *m, struct node *root, struct err *e)
 {
-    uint32_t *seen = mem_zalloc(m->n_tensors + 1, sizeof *seen), stamp = 0;
-    struct owners o = {.param = mem_zalloc(m->n_tensors + 1, sizeof *o.param)};
-    enum status st = seen && o.param ? ST_OK : err_nomem(e, m->n_tensors * 8);
+    uint32_t *param = mem_zalloc(m->n_tensors + 1, sizeof *param);
+    enum status st = param ? ST_OK : err_nomem(e, m->n_tensors * 4);
     for (struct node *n = root; n && st == ST_OK; n = node_step(root, n))
-        if (is_optimizer(n))
-            st = one_optimizer(m, root, n, seen, &stamp, &o);
+        if (numbered_is_optimizer(n))
+            st = claim(m, root, n, param, e);
     if (st == ST_OK && root)
         by_names(m, root);
     if (st == ST_OK)
         averaged(m);
-    mem_free(seen);
-    mem_free(o.param);
+    mem_free(param);
     return st;
 }

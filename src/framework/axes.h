@@ -12,6 +12,9 @@
 #include "model/view.h"
 
 #define AXES_MAX 16 /* letters of one layout */
+/* letters of a fixed extent in the tables: the pair that a rotary embedding turns; q, k and v */
+#define AXES_PAIR 'p'
+#define AXES_TRIPLE 't'
 struct axes {
     uint8_t n_dims;
     uint8_t n; /* letters, in stored order */

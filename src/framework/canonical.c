@@ -2,6 +2,7 @@
  * axis order of torch.nn, attention split into q, k, v and o. The letters of these layouts are the
  * meeting point: a table elsewhere uses the same letters for the same axes.
  */
+#include "framework/family.h"
 #include "framework/recognise.h"
 #include "framework/rules.h"
 #include "framework/spelling.h"
@@ -13,6 +14,10 @@
 static const struct leaf_rule leaves[] = {
     L(LINEAR, 0, WEIGHT, "weight", "O F"),
     L(LINEAR, 0, BIAS, "bias", "O"),
+    {LAYER_LINEAR, 0, FORM_ROTARY, LEAF_WEIGHT, "weight", "", "(N p D) F"},
+    {LAYER_LINEAR, 0, FORM_ROTARY, LEAF_BIAS, "bias", "", "(N p D)"},
+    {LAYER_LINEAR, 0, FORM_HEADS_QKV, LEAF_WEIGHT, "weight", "", "(N t D) F"},
+    {LAYER_LINEAR, 0, FORM_HEADS_QKV, LEAF_BIAS, "bias", "", "(N t D)"},
     L(CONV, 1, WEIGHT, "weight", "O I W"),
     L(CONV, 2, WEIGHT, "weight", "O I H W"),
     L(CONV, 3, WEIGHT, "weight", "O I D H W"),
@@ -26,6 +31,12 @@ static const struct leaf_rule leaves[] = {
     L(BATCHNORM, 0, MEAN, "running_mean", "F"),
     L(BATCHNORM, 0, VAR, "running_var", "F"),
     L(BATCHNORM, 0, COUNT, "num_batches_tracked", ""),
+    L(BATCHNORM, 0, MEAN_HIDDEN, "mean_hidden", "F"),
+    L(BATCHNORM, 0, VAR_HIDDEN, "var_hidden", "F"),
+    L(BATCHNORM, 0, MEAN_COUNT, "mean_count", ""),
+    L(BATCHNORM, 0, VAR_COUNT, "var_count", ""),
+    L(BATCHNORM, 0, FIRST, "first_time", ""),
+    L(BATCHNORM, 0, UPDATES, "updates", ""),
     L(LAYERNORM, 0, WEIGHT, "weight", "F"),
     L(LAYERNORM, 0, BIAS, "bias", "F"),
     L(GROUPNORM, 0, WEIGHT, "weight", "F"),
@@ -41,9 +52,41 @@ static const struct leaf_rule leaves[] = {
     L(ATTENTION, 0, O_BIAS, "o.bias", "E"),
 };
 #undef L
+/* One direction of one layer: X.l0, X.l0_reverse for the layers of a module. A GRU that resets
+ * before has a recurrent weight of another name, since it means another thing. */
+#define C(k, l, n, x)                                                                              \
+    {                                                                                              \
+        LAYER_##k, 0, CELL_IF_HELD, LEAF_##l, n, "", x, GATES_##k, NULL, NULL, NULL, NULL          \
+    }
+#define GATES_LSTM "ifgo"
+#define GATES_GRU "rzn"
+#define GATES_RNN "h"
+#define GATES_GRU_BEFORE GATES_GRU
+static const struct cell_rule cells[] = {
+    C(LSTM, IH_WEIGHT, "weight_ih", "(G O) I"),
+    C(LSTM, HH_WEIGHT, "weight_hh", "(G O) R"),
+    C(LSTM, IH_BIAS, "bias_ih", "(G O)"),
+    C(LSTM, HH_BIAS, "bias_hh", "(G O)"),
+    {LAYER_LSTM, 0, CELL_IF_HELD, LEAF_HR_WEIGHT, "weight_hr", "", "R O", "", NULL, NULL, NULL,
+     NULL},
+    C(GRU, IH_WEIGHT, "weight_ih", "(G O) I"),
+    C(GRU, HH_WEIGHT, "weight_hh", "(G O) R"),
+    C(GRU, IH_BIAS, "bias_ih", "(G O)"),
+    C(GRU, HH_BIAS, "bias_hh", "(G O)"),
+    C(GRU_BEFORE, IH_WEIGHT, "weight_ih", "(G O) I"),
+    C(GRU_BEFORE, HH_WEIGHT, "weight_rh", "(G O) R"),
+    C(GRU_BEFORE, IH_BIAS, "bias", "(G O)"),
+    C(RNN, IH_WEIGHT, "weight_ih", "(G O) I"),
+    C(RNN, HH_WEIGHT, "weight_hh", "(G O) R"),
+    C(RNN, IH_BIAS, "bias_ih", "(G O)"),
+    C(RNN, HH_BIAS, "bias_hh", "(G O)"),
+};
+#undef C
 static const struct spelling_rules rules = {
     .leaf = leaves,
     .n = sizeof leaves / sizeof *leaves,
+    .cell = cells,
+    .n_cells = sizeof cells / sizeof *cells,
     .flat = "(C S)",
     .param = "",
 };
@@ -55,8 +98,10 @@ static int bid(const struct model *m)
 
 static enum status layers(const struct model *m, struct arena *a, struct layers *out, struct err *e)
 {
-    static const struct torch_style style = {"canonical", true};
+    static const struct torch_style style = {
+        .framework = "canonical", .split_attention = true, .rules = &rules};
     TRY(torch_layers(&style, m, a, out, e));
+    TRY(family_settle(m, torch_cut, &rules, a, out, e));
     return spelling_decide(m, a, out, e);
 }
 

@@ -11,9 +11,16 @@
 static const struct leaf_rule leaves[] = {
 #include "framework/flax_leaves.h"
 };
+#define FLAX_IF "if"
+#define FLAX_GATED_GRU
+static const struct cell_rule cells[] = {
+#include "framework/flax_cells.h"
+};
 static const struct spelling_rules rules = {
     .leaf = leaves,
     .n = sizeof leaves / sizeof *leaves,
+    .cell = cells,
+    .n_cells = sizeof cells / sizeof *cells,
     .flat = "(S C)",
     .param = "params",
 };
@@ -53,7 +60,7 @@ static bool flax_cut(const struct model *m, size_t t, struct member *out)
 
 static enum status layers(const struct model *m, struct arena *a, struct layers *out, struct err *e)
 {
-    static const struct flax_style style = {"flax", flax_cut};
+    static const struct flax_style style = {"flax", flax_cut, &rules};
     return flax_layers(&style, m, a, out, e);
 }
 

@@ -193,6 +193,7 @@ enum status flax_layers(const struct flax_style *style, const struct model *m, s
     struct ctx c = {.list = {.a = a}};
     TRY(modules_build(m, style->cut, a, &c.ms, e));
     c.list.most = c.ms.n;
+    TRY(cells_recognise(style->rules, &c.ms, &c.list, e));
     for (size_t i = 0; i < c.ms.n; i++)
         TRY(attention(&c, &c.ms.module[i], e));
     for (size_t i = 0; i < c.ms.n; i++)

@@ -1,26 +1,15 @@
 /* Matching by refinement: every item has a colour; items may pair when colours are equal and a
- * signature is shared. Each piece of evidence only splits colours, and only where it splits both
- * sides alike, so a pair that is made is forced by what came before.
+ * signature is shared. Each piece of evidence gives every item a key; items of one colour and one
+ * key get a colour of their own where both sides have as many of them. So a pair that is made is
+ * forced by what came before.
  */
 #include "framework/match.h"
+#include "framework/match_int.h"
 #include "framework/recognise.h"
 #include <stdlib.h>
 #include <string.h>
 
-struct side {
-    struct match_item *it;
-    size_t n;
-    struct str *text; /* words of the path, one blank between */
-    struct str *form; /* ... with '#' for numbers */
-    uint64_t *key;    /* of the evidence at hand */
-};
-struct game {
-    struct side s, t;
-    struct arena *a;
-    size_t n_paired;
-};
-
-static uint64_t mix(uint64_t h, uint64_t v)
+uint64_t match_mix(uint64_t h, uint64_t v)
 {
     h ^= v + 0x9e3779b97f4a7c15u + (h << 6) + (h >> 2);
     h ^= h >> 31;
@@ -28,7 +17,7 @@ static uint64_t mix(uint64_t h, uint64_t v)
     return h ^ (h >> 29);
 }
 
-static bool share_sig(const struct match_item *s, const struct match_item *t)
+bool match_shares(const struct match_item *s, const struct match_item *t)
 {
     for (size_t i = 0; i < s->n_sigs; i++)
         for (size_t j = 0; j < t->n_sigs; j++)
@@ -39,7 +28,14 @@ static bool share_sig(const struct match_item *s, const struct match_item *t)
 
 bool match_fits(const struct match_item *s, const struct match_item *t)
 {
-    return s->color == t->color && share_sig(s, t);
+    return s->color == t->color && match_shares(s, t);
+}
+
+/* A query is no key, whatever else speaks for it. */
+static bool contradict(const struct game *g, size_t i, size_t j)
+{
+    enum part_of a = g->s.word[i].part, b = g->t.word[j].part;
+    return a && b && a != b;
 }
 
 static void pair(struct game *g, size_t i, size_t j, const char *why)
@@ -47,85 +43,52 @@ static void pair(struct game *g, size_t i, size_t j, const char *why)
     g->s.it[i].pair = (int64_t)j;
     g->t.it[j].pair = (int64_t)i;
     g->s.it[i].why = g->t.it[j].why = why;
-    g->n_paired++;
-}
-
-/* ---- words of a path ---- */
-
-enum { NO_NUMBERS = 1, LAST_ONLY = 2, HASH_NUMBERS = 4 };
-
-static enum status text_of(struct game *g, struct str path, unsigned how, struct str *out,
-                           struct err *e)
-{
-    struct buf b = BUF_INIT;
-    struct str rest = path, seg;
-    while (name_head(&rest, &seg)) {
-        struct words w;
-        words_of(seg, &w);
-        bool number = w.n == 1 && w.word[0][0] >= '0' && w.word[0][0] <= '9';
-        if ((how & LAST_ONLY) && !number)
-            buf_clear(&b);
-        for (size_t i = 0; i < w.n; i++) {
-            bool digit = w.word[i][0] >= '0' && w.word[i][0] <= '9';
-            if (digit && (how & NO_NUMBERS))
-                continue;
-            if (b.n)
-                buf_u8(&b, ' ');
-            buf_z(&b, digit && (how & HASH_NUMBERS) ? "#" : w.word[i]);
-        }
-    }
-    enum status st = buf_ok(&b, e);
-    if (st == ST_OK) {
-        *out = arena_str(g->a, b.p ? (const char *)b.p : "", b.n);
-        if (!out->p)
-            st = err_nomem(e, b.n);
-    }
-    buf_free(&b);
-    return st;
-}
-
-static enum status texts(struct game *g, struct side *x, unsigned how, struct err *e)
-{
-    for (size_t i = 0; i < x->n; i++)
-        TRY(text_of(g, x->it[i].path, how, &x->text[i], e));
-    return ST_OK;
 }
 
 /* ---- 1: equal names ---- */
 
-/* The first segment of all paths of a side, where they share one. */
-static struct str common_head(const struct side *x)
-{
-    struct str head = STR_NONE;
-    for (size_t i = 0; i < x->n; i++) {
-        struct str rest = x->it[i].path, seg;
-        if (!name_head(&rest, &seg) || !rest.p)
-            return STR_NONE;
-        if (i == 0)
-            head = seg;
-        else if (!str_eq(head, seg))
-            return STR_NONE;
-    }
-    return x->n > 1 ? head : STR_NONE;
-}
-
 struct entry {
-    struct str form, text;
-    size_t item;
+    uint64_t form, text;
+    uint32_t item;
 };
-
-static int by_form(const void *x, const void *y)
+static int by_form(const void *px, const void *py)
 {
-    const struct entry *a = x, *b = y;
-    int c = str_cmp(a->form, b->form);
-    return c != 0 ? c : str_cmp(a->text, b->text);
+    const struct entry *x = px, *y = py;
+    if (x->form != y->form)
+        return x->form < y->form ? -1 : 1;
+    if (x->text != y->text)
+        return x->text < y->text ? -1 : 1;
+    return (x->item > y->item) - (x->item < y->item);
 }
 
-static struct entry *entries(struct game *g, const struct side *x)
+/* Bytes of the segments that all paths of a side begin with. */
+static size_t common_head(const struct side *x)
 {
-    struct entry *out = ARENA_ARRAY(g->a, struct entry, x->n + 1);
-    for (size_t i = 0; out && i < x->n; i++)
-        out[i] = (struct entry){x->form[i], x->text[i], i};
+    if (x->n < 2)
+        return 0;
+    size_t n = x->it[0].path.n;
+    for (size_t i = 1; i < x->n; i++) {
+        struct str a = x->it[0].path, b = x->it[i].path;
+        size_t k = 0;
+        while (k < n && k < b.n && a.p[k] == b.p[k])
+            k++;
+        n = k;
+    }
+    while (n > 0 && x->it[0].path.p[n - 1] != '.')
+        n--;
+    return n;
+}
+
+enum { NO_HEAD = 1, NO_WRAPPERS = 2 };
+static struct entry *entries(const struct side *x, unsigned how, struct arena *a)
+{
+    struct entry *out = ARENA_ARRAY(a, struct entry, x->n + 1);
+    size_t skip = how & NO_HEAD ? common_head(x) : 0;
+    for (size_t i = 0; out && i < x->n; i++) {
+        struct str p = str_sub(x->it[i].path, skip, x->it[i].path.n);
+        out[i] = (struct entry){text_hash(p, false, !(how & NO_WRAPPERS)),
+                                text_hash(p, true, !(how & NO_WRAPPERS)), (uint32_t)i};
+    }
     if (out && x->n)
         qsort(out, x->n, sizeof *out, by_form);
     return out;
@@ -134,7 +97,7 @@ static struct entry *entries(struct game *g, const struct side *x)
 static size_t group_end(const struct entry *x, size_t n, size_t lo)
 {
     size_t hi = lo + 1;
-    while (hi < n && str_eq(x[hi].form, x[lo].form))
+    while (hi < n && x[hi].form == x[lo].form)
         hi++;
     return hi;
 }
@@ -144,109 +107,456 @@ static size_t group_end(const struct entry *x, size_t n, size_t lo)
 static bool same_texts(const struct entry *s, const struct entry *t, size_t n)
 {
     for (size_t i = 0; i < n; i++)
-        if (!str_eq(s[i].text, t[i].text) || (i && str_eq(s[i].text, s[i - 1].text)))
+        if (s[i].text != t[i].text || (i && s[i].text == s[i - 1].text))
             return false;
     return true;
 }
 
-static enum status equal_names(struct game *g, struct err *e)
+static enum status equal_names(struct game *g, unsigned how_s, unsigned how_t, struct err *e)
 {
-    struct entry *s = entries(g, &g->s), *t = entries(g, &g->t);
-    if (!s || !t)
-        return err_nomem(e, g->s.n * sizeof *s);
-    for (size_t i = 0, j = 0; i < g->s.n && j < g->t.n;) {
+    struct arena tmp = ARENA_INIT;
+    struct entry *s = entries(&g->s, how_s, &tmp), *t = entries(&g->t, how_t, &tmp);
+    for (size_t i = 0, j = 0; s && t && i < g->s.n && j < g->t.n;) {
         size_t ie = group_end(s, g->s.n, i), je = group_end(t, g->t.n, j);
-        int c = str_cmp(s[i].form, t[j].form);
-        bool same = c == 0 && ie - i == je - j && s[i].form.n && same_texts(s + i, t + j, ie - i);
+        uint64_t a = s[i].form, b = t[j].form;
+        bool same = a == b && ie - i == je - j && same_texts(s + i, t + j, ie - i);
         for (size_t k = 0; same && k < ie - i; k++) {
-            size_t a = s[i + k].item, b = t[j + k].item;
-            if (g->s.it[a].pair < 0 && g->t.it[b].pair < 0 && match_fits(&g->s.it[a], &g->t.it[b]))
-                pair(g, a, b, "equal names");
+            size_t x = s[i + k].item, y = t[j + k].item;
+            if (g->s.it[x].pair < 0 && g->t.it[y].pair < 0 &&
+                match_fits(&g->s.it[x], &g->t.it[y]))
+                pair(g, x, y, "equal names");
         }
-        i = c <= 0 ? ie : i;
-        j = c >= 0 ? je : j;
+        i = a <= b ? ie : i;
+        j = b <= a ? je : j;
     }
-    return ST_OK;
+    enum status st = s && t ? ST_OK : err_nomem(e, g->s.n * sizeof *s);
+    arena_free(&tmp);
+    return st;
 }
 
-static enum status named(struct game *g, struct side *x, size_t skip, struct err *e)
-{
-    for (size_t i = 0; i < x->n; i++) {
-        struct str p = str_sub(x->it[i].path, skip, x->it[i].path.n);
-        TRY(text_of(g, p, 0, &x->text[i], e));
-        TRY(text_of(g, p, HASH_NUMBERS, &x->form[i], e));
-    }
-    return ST_OK;
-}
-
-/* As they are, and without a first segment that all paths of a side share ("model.", "net."). */
+/* As they are; without the segments that all paths of a side begin with ("net."); without words
+ * that only wrap ("model.", "module."). */
 static enum status names(struct game *g, struct err *e)
 {
-    struct str hs = common_head(&g->s), ht = common_head(&g->t);
-    for (int k = 0; k < 4; k++) {
-        if (((k & 1) && !hs.p) || ((k & 2) && !ht.p))
-            continue;
-        TRY(named(g, &g->s, k & 1 ? hs.n + 1 : 0, e));
-        TRY(named(g, &g->t, k & 2 ? ht.n + 1 : 0, e));
-        TRY(equal_names(g, e));
+    for (unsigned k = 0; k < 4; k++)
+        TRY(equal_names(g, k & 1 ? NO_HEAD : 0, k & 2 ? NO_HEAD : 0, e));
+    return equal_names(g, NO_WRAPPERS, NO_WRAPPERS, e);
+}
+
+/* ---- splitting colours ---- */
+
+struct open {
+    uint64_t color, key;
+    uint32_t item;
+    bool target;
+};
+static int by_color(const void *px, const void *py)
+{
+    const struct open *x = px, *y = py;
+    if (x->color != y->color)
+        return x->color < y->color ? -1 : 1;
+    if (x->key != y->key)
+        return x->key < y->key ? -1 : 1;
+    if (x->target != y->target)
+        return x->target ? 1 : -1;
+    return (x->item > y->item) - (x->item < y->item);
+}
+
+/* The open items of both sides, equal colours together. */
+static enum status open_items(struct game *g, bool keys, struct open **out, size_t *n,
+                              struct arena *a, struct err *e)
+{
+    *out = ARENA_ARRAY(a, struct open, g->s.n + g->t.n + 1);
+    *n = 0;
+    if (!*out)
+        return err_nomem(e, (g->s.n + g->t.n) * sizeof **out);
+    for (int q = 0; q < 2; q++) {
+        const struct side *x = q ? &g->t : &g->s;
+        for (size_t i = 0; i < x->n; i++)
+            if (x->it[i].pair < 0)
+                (*out)[(*n)++] = (struct open){x->it[i].color, keys ? x->key[i] : 0, (uint32_t)i, q};
     }
+    if (*n)
+        qsort(*out, *n, sizeof **out, by_color);
     return ST_OK;
 }
 
-/* ---- 2: necessity ---- */
-
-static void degrees(struct side *x, const struct side *y)
+static struct match_item *item_of(struct game *g, const struct open *o)
 {
-    for (size_t i = 0; i < x->n; i++) {
-        x->it[i].degree = 0;
-        for (size_t j = 0; x->it[i].pair < 0 && j < y->n; j++)
-            x->it[i].degree += y->it[j].pair < 0 && match_fits(&x->it[i], &y->it[j]);
-    }
+    return o->target ? &g->t.it[o->item] : &g->s.it[o->item];
 }
 
-static bool peel_side(struct game *g, struct side *x, struct side *y, bool flip)
+static size_t color_end(const struct open *o, size_t n, size_t lo)
 {
+    size_t hi = lo + 1;
+    while (hi < n && o[hi].color == o[lo].color)
+        hi++;
+    return hi;
+}
+
+static size_t key_end(const struct open *o, size_t hi, size_t lo)
+{
+    size_t k = lo + 1;
+    while (k < hi && o[k].key == o[lo].key)
+        k++;
+    return k;
+}
+
+static size_t n_target(const struct open *o, size_t lo, size_t hi)
+{
+    size_t n = 0;
+    for (size_t i = lo; i < hi; i++)
+        n += o[i].target;
+    return n;
+}
+
+/* One colour. whole: only where all keys are equally often on both sides; else those that are, and
+ * the rest stays together. */
+static bool split_color(struct game *g, const struct open *o, size_t lo, size_t hi, bool whole,
+                        const char *why)
+{
+    bool any = false, all = true;
+    for (size_t i = lo, k; i < hi; i = k) {
+        k = key_end(o, hi, i);
+        all = all && 2 * n_target(o, i, k) == k - i;
+    }
+    for (size_t i = lo, k; i < hi; i = k) {
+        k = key_end(o, hi, i);
+        bool one = i == lo && k == hi; /* nothing to tell apart, but a reason to pair */
+        bool fits = 2 * n_target(o, i, k) == k - i && (whole ? all : o[i].key != 0);
+        if (!fits || (one && (o[i].key == 0 || item_of(g, &o[i])->why)))
+            continue;
+        for (size_t j = i; j < k; j++) {
+            struct match_item *it = item_of(g, &o[j]);
+            if (!one)
+                it->color = match_mix(it->color, o[j].key);
+            if (o[j].key)
+                it->why = why;
+        }
+        any = any || !one || k - i == 2;
+    }
+    return any;
+}
+
+static enum status split(struct game *g, bool whole, const char *why, bool *changed, struct err *e)
+{
+    struct arena tmp = ARENA_INIT;
+    struct open *o;
+    size_t n;
+    enum status st = open_items(g, true, &o, &n, &tmp, e);
+    for (size_t i = 0, k; st == ST_OK && i < n; i = k) {
+        k = color_end(o, n, i);
+        if (split_color(g, o, i, k, whole, why))
+            *changed = true;
+    }
+    arena_free(&tmp);
+    return st;
+}
+
+/* ---- necessity ---- */
+
+#define CLASSES 64
+struct class { /* items of one colour with the same signatures */
+    uint32_t item;
+    size_t n;
+};
+struct crowd {
+    struct class c[CLASSES];
+    size_t n;
+};
+
+static bool same_sigs(const struct match_item *x, const struct match_item *y)
+{
+    return x->n_sigs == y->n_sigs && memcmp(x->sig, y->sig, x->n_sigs * sizeof *x->sig) == 0;
+}
+
+static bool join_class(struct game *g, struct crowd *c, const struct open *o)
+{
+    for (size_t i = 0; i < c->n; i++) {
+        struct open rep = {.item = c->c[i].item, .target = o->target};
+        if (same_sigs(item_of(g, &rep), item_of(g, o))) {
+            c->c[i].n++;
+            return true;
+        }
+    }
+    if (c->n == CLASSES)
+        return false;
+    c->c[c->n++] = (struct class){o->item, 1};
+    return true;
+}
+
+/* How many partners a class has, and one of them. */
+static size_t degree(struct game *g, const struct class *x, bool target, const struct crowd *y,
+                     size_t *at)
+{
+    size_t n = 0;
+    for (size_t j = 0; j < y->n; j++) {
+        const struct match_item *a = target ? &g->t.it[x->item] : &g->s.it[x->item];
+        const struct match_item *b = target ? &g->s.it[y->c[j].item] : &g->t.it[y->c[j].item];
+        if (y->c[j].n && match_shares(a, b)) {
+            n += y->c[j].n;
+            *at = j;
+        }
+    }
+    return n;
+}
+
+struct group {
+    const struct open *o;
+    size_t lo, hi;
+    struct crowd s, t;
+};
+
+static bool crowds(struct game *g, struct group *r)
+{
+    r->s.n = r->t.n = 0;
+    for (size_t i = r->lo; i < r->hi; i++)
+        if (item_of(g, &r->o[i])->pair < 0 && !join_class(g, r->o[i].target ? &r->t : &r->s, &r->o[i]))
+            return false; /* too many to think about: they stay open */
+    return true;
+}
+
+/* Is there a partner for all? Then who has but one must have that. */
+static bool complete(struct game *g, struct group *r)
+{
+    size_t n_t = n_target(r->o, r->lo, r->hi), at = 0;
+    if (2 * n_t != r->hi - r->lo || !crowds(g, r))
+        return false;
+    for (size_t i = 0; i < r->s.n; i++)
+        if (degree(g, &r->s.c[i], false, &r->t, &at) == 0)
+            return false;
+    for (size_t i = 0; i < r->t.n; i++)
+        if (degree(g, &r->t.c[i], true, &r->s, &at) == 0)
+            return false;
+    return true;
+}
+
+static uint32_t open_of_class(struct game *g, const struct group *r, const struct class *c,
+                              bool target)
+{
+    struct open rep = {.item = c->item, .target = target};
+    for (size_t i = r->lo; i < r->hi; i++) {
+        const struct match_item *it = item_of(g, &r->o[i]);
+        if (r->o[i].target == target && it->pair < 0 && same_sigs(it, item_of(g, &rep)))
+            return r->o[i].item;
+    }
+    return c->item;
+}
+
+static bool peel_side(struct game *g, struct group *r, bool target)
+{
+    struct crowd *x = target ? &r->t : &r->s, *y = target ? &r->s : &r->t;
     bool any = false;
     for (size_t i = 0; i < x->n; i++) {
-        if (x->it[i].pair >= 0 || x->it[i].degree != 1)
-            continue;
         size_t j = 0;
-        while (j < y->n && (y->it[j].pair >= 0 || !match_fits(&x->it[i], &y->it[j])))
-            j++;
-        if (j == y->n)
-            continue; /* its last partner went to another: no complete pairing */
-        for (size_t k = 0; k < x->n; k++)
-            if (x->it[k].pair < 0 && match_fits(&x->it[k], &y->it[j]))
-                x->it[k].degree--;
-        for (size_t k = 0; k < y->n; k++)
-            if (y->it[k].pair < 0 && k != j && match_fits(&x->it[i], &y->it[k]))
-                y->it[k].degree--;
-        pair(g, flip ? j : i, flip ? i : j, "the only one that fits");
+        if (x->c[i].n != 1 || degree(g, &x->c[i], target, y, &j) != 1)
+            continue;
+        uint32_t a = open_of_class(g, r, &x->c[i], target),
+                 b = open_of_class(g, r, &y->c[j], !target);
+        uint32_t s = target ? b : a, t = target ? a : b;
+        if (contradict(g, s, t))
+            continue;
+        pair(g, s, t, g->s.it[s].why ? g->s.it[s].why : "the only one that fits");
+        x->c[i].n = y->c[j].n = 0;
         any = true;
     }
     return any;
 }
 
-/* Pairs by necessity hold only in a complete pairing: where an item has no partner at all, nothing
- * of its group is necessary. */
-static void peel(struct game *g)
+/* Pairs what evidence has singled out. Pairs by necessity hold only in a complete pairing: where
+ * an item has no partner at all, nothing that only shapes say is necessary. */
+static enum status settle(struct game *g, bool *changed, struct err *e)
 {
-    if (g->s.n != g->t.n)
-        return;
-    degrees(&g->s, &g->t);
-    degrees(&g->t, &g->s);
-    for (size_t i = 0; i < g->s.n; i++)
-        if ((g->s.it[i].pair < 0 && g->s.it[i].degree == 0) ||
-            (g->t.it[i].pair < 0 && g->t.it[i].degree == 0))
-            return;
-    bool any = true;
-    while (any) {
-        any = peel_side(g, &g->s, &g->t, false);
-        any = peel_side(g, &g->t, &g->s, true) || any;
+    struct arena tmp = ARENA_INIT;
+    struct group *r = ARENA_ARRAY(&tmp, struct group, 1);
+    struct open *o;
+    size_t n;
+    enum status st = r ? open_items(g, false, &o, &n, &tmp, e) : err_nomem(e, sizeof *r);
+    bool all = true;
+    for (size_t i = 0, k; st == ST_OK && i < n; i = k) {
+        k = color_end(o, n, i);
+        r->o = o;
+        r->lo = i;
+        r->hi = k;
+        all = all && complete(g, r);
+    }
+    for (size_t i = 0, k; st == ST_OK && i < n; i = k) {
+        k = color_end(o, n, i);
+        r->o = o;
+        r->lo = i;
+        r->hi = k;
+        bool told = k - i == 2 && !o[i].target && o[i + 1].target && item_of(g, &o[i])->why;
+        if (told && match_shares(item_of(g, &o[i]), item_of(g, &o[i + 1])) &&
+            !contradict(g, o[i].item, o[i + 1].item)) {
+            pair(g, o[i].item, o[i + 1].item, item_of(g, &o[i])->why);
+            *changed = true;
+        } else if (all && crowds(g, r)) {
+            bool any = true;
+            while (any) {
+                any = peel_side(g, r, false);
+                any = peel_side(g, r, true) || any;
+                *changed = *changed || any;
+            }
+        }
+    }
+    arena_free(&tmp);
+    return st;
+}
+
+/* ---- what is known, for the tree ---- */
+
+static void look(struct side *x, bool source)
+{
+    for (size_t i = 0; i < x->n; i++) {
+        const struct match_item *it = &x->it[i];
+        x->known[i] = it->pair >= 0 ? match_mix(1, source ? i : (uint64_t)it->pair)
+                                    : match_mix(2, it->color);
+    }
+    x->sum[0] = 0;
+    for (size_t i = 0; i < x->n; i++)
+        x->sum[i + 1] = x->sum[i] + match_mix(3, x->known[x->perm[i]]);
+}
+
+static enum status count_like(struct game *g, struct err *e)
+{
+    struct arena tmp = ARENA_INIT;
+    struct open *o;
+    size_t n;
+    enum status st = open_items(g, false, &o, &n, &tmp, e);
+    for (size_t i = 0, k; st == ST_OK && i < n; i = k) {
+        k = color_end(o, n, i);
+        size_t n_t = n_target(o, i, k);
+        for (size_t j = i; j < k; j++)
+            *(o[j].target ? &g->t.n_like[o[j].item] : &g->s.n_like[o[j].item]) =
+                (uint32_t)(o[j].target ? n_t : k - i - n_t);
+    }
+    arena_free(&tmp);
+    look(&g->s, true);
+    look(&g->t, false);
+    return st;
+}
+
+/* ---- the evidence, one after the other ---- */
+
+enum evidence {
+    BY_FULL,
+    BY_TELLING,
+    BY_TOWER,
+    BY_TREES,
+    BY_TREE,
+    BY_INNER,
+    BY_OUTER,
+    BY_OWN,
+    BY_RANK,
+    BY_NUMBER,
+    BY_PLACE,
+    BY_ORDER,
+    EVIDENCES
+};
+
+static uint64_t word_key(const struct spoken *w, enum evidence v, unsigned part)
+{
+    switch (v) {
+    case BY_FULL:
+        return w->full;
+    case BY_TELLING:
+        return w->telling;
+    case BY_OWN:
+        return w->own;
+    default:
+        return w->tower & (part ? TOWER_FIRST | TOWER_SECOND : TOWER_TEXT | TOWER_IMAGE);
     }
 }
 
-/* ---- 3, 4: splitting colours ---- */
+static enum status by_words(struct game *g, enum evidence v, unsigned part, bool *changed,
+                            struct err *e)
+{
+    for (int q = 0; q < 2; q++) {
+        struct side *x = q ? &g->t : &g->s;
+        for (size_t i = 0; i < x->n; i++)
+            x->key[i] = word_key(&x->word[i], v, part);
+    }
+    return split(g, false, "the same words in both names", changed, e);
+}
+
+#define PLACES_UP 4
+static enum status by_tree(struct game *g, bool whole, bool *changed, struct err *e)
+{
+    for (unsigned up = 1; up <= PLACES_UP; up++) {
+        TRY(count_like(g, e));
+        keys_of_parents(&g->s, up);
+        keys_of_parents(&g->t, up);
+        TRY(split(g, whole, "the same things stand beside it", changed, e));
+    }
+    return ST_OK;
+}
+
+static enum status look_at(struct game *g, enum evidence v, bool *changed, struct err *e)
+{
+    struct arena tmp = ARENA_INIT;
+    enum status st = ST_OK;
+    const char *why = "";
+    switch (v) {
+    case BY_FULL:
+    case BY_TELLING:
+    case BY_OWN:
+        return by_words(g, v, 0, changed, e);
+    case BY_TOWER:
+        TRY(by_words(g, v, 0, changed, e));
+        return by_words(g, v, 1, changed, e);
+    case BY_TREES:
+        return by_tree(g, true, changed, e);
+    case BY_TREE:
+        return by_tree(g, false, changed, e);
+    default:
+        break;
+    }
+    TRY(count_like(g, e));
+    if (v == BY_INNER || v == BY_OUTER) {
+        st = keys_of_blocks(g, v == BY_INNER, &tmp, e);
+        why = "in the block of the same number on both sides";
+    } else if (v == BY_RANK) {
+        keys_of_ranks(&g->s);
+        keys_of_ranks(&g->t);
+        why = "the same of two norms";
+    } else if (v == BY_NUMBER) {
+        st = keys_of_numbers(g, &tmp, e);
+        why = "n-th of its kind on both sides";
+    } else if (v == BY_PLACE) {
+        st = keys_of_places(g, &tmp, e);
+        why = "n-th of its kind on both sides";
+    } else {
+        st = keys_of_order(g, &tmp, e);
+        why = "at the same place in the order of both";
+    }
+    if (st == ST_OK)
+        st = split(g, false, why, changed, e);
+    arena_free(&tmp);
+    return st;
+}
+
+/* ---- the whole ---- */
+
+/* Items linked by signatures, over both sides, begin with one colour: the least signature of the
+ * group. */
+static uint64_t root_of(const uint64_t *sig, uint32_t *up, size_t n, uint64_t s, uint32_t *out)
+{
+    size_t lo = 0, hi = n;
+    while (lo < hi) {
+        size_t mid = lo + (hi - lo) / 2;
+        if (sig[mid] < s)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    uint32_t at = (uint32_t)lo;
+    while (up[at] != at) {
+        up[at] = up[up[at]];
+        at = up[at];
+    }
+    *out = at;
+    return sig[at];
+}
 
 static int by_u64(const void *x, const void *y)
 {
@@ -254,279 +564,85 @@ static int by_u64(const void *x, const void *y)
     return (a > b) - (a < b);
 }
 
-/* The open items of one colour; their keys, sorted. */
-static size_t keys_of(const struct side *x, uint64_t color, uint64_t *out)
+static enum status first_colors(struct game *g, struct err *e)
 {
-    size_t n = 0;
-    for (size_t i = 0; i < x->n; i++)
-        if (x->it[i].pair < 0 && x->it[i].color == color)
-            out[n++] = x->key[i];
-    if (n)
-        qsort(out, n, sizeof *out, by_u64);
-    return n;
-}
-
-/* Splits every colour whose keys are the same multiset on both sides and not all equal. */
-static enum status split(struct game *g, bool *changed, struct err *e)
-{
-    uint64_t *ks = ARENA_ARRAY(g->a, uint64_t, g->s.n + 1);
-    uint64_t *kt = ARENA_ARRAY(g->a, uint64_t, g->t.n + 1);
-    bool *seen = ARENA_ARRAY(g->a, bool, g->s.n + 1);
-    if (!ks || !kt || !seen)
-        return err_nomem(e, g->s.n * 8);
-    for (size_t i = 0; i < g->s.n; i++) {
-        if (seen[i] || g->s.it[i].pair >= 0)
-            continue;
-        uint64_t color = g->s.it[i].color;
-        size_t n = keys_of(&g->s, color, ks), m = keys_of(&g->t, color, kt);
-        bool split_it = n == m && n > 1 && ks[0] != ks[n - 1] && memcmp(ks, kt, n * 8) == 0;
-        for (size_t k = i; k < g->s.n; k++)
-            if (g->s.it[k].pair < 0 && g->s.it[k].color == color) {
-                seen[k] = true;
-                if (split_it)
-                    g->s.it[k].color = mix(color, g->s.key[k]);
-            }
-        for (size_t k = 0; split_it && k < g->t.n; k++)
-            if (g->t.it[k].pair < 0 && g->t.it[k].color == color)
-                g->t.it[k].color = mix(color, g->t.key[k]);
-        *changed = *changed || split_it;
-    }
-    return ST_OK;
-}
-
-static enum status by_words(struct game *g, unsigned how, bool *changed, struct err *e)
-{
-    TRY(texts(g, &g->s, how, e));
-    TRY(texts(g, &g->t, how, e));
-    for (size_t i = 0; i < g->s.n; i++)
-        g->s.key[i] = str_hash(g->s.text[i], 1);
-    for (size_t i = 0; i < g->t.n; i++)
-        g->t.key[i] = str_hash(g->t.text[i], 1);
-    return split(g, changed, e);
-}
-
-/* The parent of a layer in the tree, a list and its index being one step. */
-static struct str parent_of(struct str path)
-{
-    struct str parent, leaf;
-    uint64_t k;
-    do {
-        name_tail(path, &parent, &leaf);
-        path = parent;
-    } while (str_u64(leaf, &k) && parent.n);
-    return parent;
-}
-
-/* What an item is known to be, the same number on both sides. */
-static uint64_t known(const struct side *x, size_t i, bool source)
-{
-    const struct match_item *it = &x->it[i];
-    if (it->pair >= 0)
-        return mix(1, source ? i : (uint64_t)it->pair);
-    return mix(2, it->color);
-}
-
-/* Key: what lies below the parent that is `up` levels above, as a multiset. */
-static void tree_keys(struct side *x, bool source, unsigned up, struct str *at)
-{
-    for (size_t i = 0; i < x->n; i++) {
-        at[i] = x->it[i].path;
-        for (unsigned k = 0; k < up; k++)
-            at[i] = parent_of(at[i]);
-    }
-    for (size_t i = 0; i < x->n; i++) {
-        uint64_t sum = 0;
-        if (x->it[i].pair >= 0)
-            continue;
-        for (size_t j = 0; j < x->n; j++) {
-            struct str p = x->it[j].path;
-            bool below =
-                at[i].n == 0 || (p.n > at[i].n && p.p[at[i].n] == '.' && str_starts(p, at[i]));
-            if (below)
-                sum += mix(3, known(x, j, source));
-        }
-        x->key[i] = sum;
-    }
-}
-
-static enum status by_tree(struct game *g, bool *changed, struct err *e)
-{
-    size_t n = g->s.n > g->t.n ? g->s.n : g->t.n;
-    struct str *at = ARENA_ARRAY(g->a, struct str, n + 1);
-    if (!at)
-        return err_nomem(e, n * sizeof *at);
-    for (unsigned up = 1; up < 4; up++) {
-        tree_keys(&g->s, true, up, at);
-        tree_keys(&g->t, false, up, at);
-        TRY(split(g, changed, e));
-    }
-    return ST_OK;
-}
-
-/* ---- 5: numbers ---- */
-
-#define NUMBERS 8
-struct numbered {
-    size_t item;
-    uint64_t v[NUMBERS];
-    size_t n;
-};
-
-static bool numbers_of(struct str path, struct numbered *out)
-{
-    struct str rest = path, seg;
-    out->n = 0;
-    while (name_head(&rest, &seg)) {
-        struct words w;
-        words_of(seg, &w);
-        for (size_t i = 0; i < w.n; i++) {
-            if (w.word[i][0] < '0' || w.word[i][0] > '9')
-                continue;
-            if (out->n == NUMBERS)
-                return false;
-            uint64_t v = 0; /* leading zeros are fine here, and so is wrapping: only order counts */
-            for (const char *p = w.word[i]; *p; p++)
-                v = v * 10 + (uint64_t)(*p - '0');
-            out->v[out->n++] = v;
-        }
-    }
-    return out->n > 0;
-}
-
-static int by_numbers(const void *x, const void *y)
-{
-    const struct numbered *a = x, *b = y;
-    for (size_t i = 0; i < a->n && i < b->n; i++)
-        if (a->v[i] != b->v[i])
-            return a->v[i] < b->v[i] ? -1 : 1;
-    return (a->item > b->item) - (a->item < b->item);
-}
-
-/* All items that may be of these kinds, in numeric order; 0 when one of them is named otherwise, or
- * two have one number. text holds the paths with '#' for numbers. */
-static size_t sequence(const struct side *x, unsigned kinds, struct numbered *out)
-{
-    size_t n = 0, first = SIZE_MAX;
-    for (size_t i = 0; i < x->n; i++) {
-        if (!(x->it[i].kinds & kinds))
-            continue;
-        if (first == SIZE_MAX)
-            first = i;
-        if (!str_eq(x->text[i], x->text[first]) || !numbers_of(x->it[i].path, &out[n]))
-            return 0;
-        out[n++].item = i;
-    }
-    if (n)
-        qsort(out, n, sizeof *out, by_numbers);
-    for (size_t i = 1; i < n; i++)
-        if (memcmp(out[i].v, out[i - 1].v, sizeof out[i].v[0] * out[i].n) == 0)
-            return 0;
-    return n;
-}
-
-static bool same_parent(const struct side *x, const struct numbered *a, const struct numbered *b)
-{
-    return str_eq(parent_of(x->it[a->item].path), parent_of(x->it[b->item].path));
-}
-
-static enum status by_number(struct game *g, bool *changed, struct err *e)
-{
-    struct numbered *ns = ARENA_ARRAY(g->a, struct numbered, g->s.n + 1);
-    struct numbered *nt = ARENA_ARRAY(g->a, struct numbered, g->t.n + 1);
-    if (!ns || !nt)
-        return err_nomem(e, g->s.n * sizeof *ns);
-    TRY(texts(g, &g->s, HASH_NUMBERS, e));
-    TRY(texts(g, &g->t, HASH_NUMBERS, e));
-    for (size_t i = 0; i < g->s.n; i++) {
-        if (g->s.it[i].pair >= 0)
-            continue;
-        unsigned kinds = g->s.it[i].kinds;
-        size_t n = sequence(&g->s, kinds, ns);
-        if (n == 0 || sequence(&g->t, kinds, nt) != n)
-            continue;
-        bool agree = true;
-        for (size_t k = 0; agree && k < n; k++) {
-            const struct match_item *a = &g->s.it[ns[k].item], *b = &g->t.it[nt[k].item];
-            agree =
-                a->pair >= 0 || b->pair >= 0 ? a->pair == (int64_t)nt[k].item : match_fits(a, b);
-            if (k > 0)
-                agree = agree && same_parent(&g->s, &ns[k], &ns[k - 1]) ==
-                                     same_parent(&g->t, &nt[k], &nt[k - 1]);
-        }
-        for (size_t k = 0; agree && k < n; k++)
-            if (g->s.it[ns[k].item].pair < 0) {
-                pair(g, ns[k].item, nt[k].item, "n-th of its kind on both sides");
-                *changed = true;
-            }
-    }
-    return ST_OK;
-}
-
-/* ---- the whole ---- */
-
-/* Items linked by signatures, over both sides, begin with one colour: the least signature of the
- * group. */
-static void first_colors(struct game *g)
-{
+    struct arena tmp = ARENA_INIT;
     struct side *x[2] = {&g->s, &g->t};
-    bool any = true;
-    for (int k = 0; k < 2; k++)
-        for (size_t i = 0; i < x[k]->n; i++) {
-            struct match_item *it = &x[k]->it[i];
-            it->color = it->n_sigs ? it->sig[0] : 0;
-            for (size_t j = 1; j < it->n_sigs; j++)
-                it->color = it->sig[j] < it->color ? it->sig[j] : it->color;
-        }
-    while (any) {
-        any = false;
-        for (int k = 0; k < 2; k++)
-            for (size_t i = 0; i < x[k]->n; i++) {
-                struct match_item *a = &x[k]->it[i];
-                if (a->n_sigs < 2)
-                    continue; /* single signatures follow those of several */
-                for (int q = 0; q < 2; q++)
-                    for (size_t j = 0; j < x[q]->n; j++) {
-                        struct match_item *b = &x[q]->it[j];
-                        if (a->color == b->color || !share_sig(a, b))
-                            continue;
-                        a->color = b->color = a->color < b->color ? a->color : b->color;
-                        any = true;
-                    }
-            }
+    size_t most = (g->s.n + g->t.n) * MATCH_SIGS, n = 0, k = 0;
+    uint64_t *sig = ARENA_ARRAY(&tmp, uint64_t, most + 1);
+    uint32_t *up = ARENA_ARRAY(&tmp, uint32_t, most + 1);
+    if (!sig || !up) {
+        arena_free(&tmp);
+        return err_nomem(e, most * sizeof *sig);
     }
+    for (int q = 0; q < 2; q++)
+        for (size_t i = 0; i < x[q]->n; i++)
+            for (size_t j = 0; j < x[q]->it[i].n_sigs; j++)
+                sig[n++] = x[q]->it[i].sig[j];
+    if (n)
+        qsort(sig, n, sizeof *sig, by_u64);
+    for (size_t i = 0; i < n; i++)
+        if (i == 0 || sig[i] != sig[i - 1])
+            sig[k++] = sig[i];
+    for (size_t i = 0; i < k; i++)
+        up[i] = (uint32_t)i;
+    for (int pass = 0; pass < 2; pass++)
+        for (int q = 0; q < 2; q++)
+            for (size_t i = 0; i < x[q]->n; i++) {
+                struct match_item *it = &x[q]->it[i];
+                uint32_t a = 0, b = 0;
+                it->color = it->n_sigs ? root_of(sig, up, k, it->sig[0], &a) : 0;
+                for (size_t j = 1; j < it->n_sigs; j++) {
+                    (void)root_of(sig, up, k, it->sig[j], &b);
+                    up[a > b ? a : b] = a < b ? a : b;
+                    a = a < b ? a : b;
+                }
+            }
+    arena_free(&tmp);
+    return ST_OK;
 }
 
 static enum status room(struct game *g, struct side *x, struct match_item *it, size_t n,
                         struct err *e)
 {
+    if (n >= UINT32_MAX / 4)
+        return err_set(e, ST_LIMIT, "too-many", "%zu layers are too many to match", n);
     x->it = it;
     x->n = n;
-    x->text = ARENA_ARRAY(g->a, struct str, n + 1);
-    x->form = ARENA_ARRAY(g->a, struct str, n + 1);
+    x->word = ARENA_ARRAY(g->a, struct spoken, n + 1);
     x->key = ARENA_ARRAY(g->a, uint64_t, n + 1);
-    return x->text && x->form && x->key ? ST_OK : err_nomem(e, n * 8);
+    x->known = ARENA_ARRAY(g->a, uint64_t, n + 1);
+    x->sum = ARENA_ARRAY(g->a, uint64_t, n + 1);
+    x->n_like = ARENA_ARRAY(g->a, uint32_t, n + 1);
+    if (!x->word || !x->key || !x->known || !x->sum || !x->n_like)
+        return err_nomem(e, n * sizeof *x->word);
+    for (size_t i = 0; i < n; i++) {
+        TRY(speak(it[i].path, g->a, &x->word[i], e));
+        x->defined = x->defined || it[i].order != it[0].order;
+        if (it[i].pair < 0)
+            it[i].why = NULL;
+    }
+    return tree_build(x, g->a, e);
 }
 
+#define ROUNDS 256
 enum status match(struct match_item *s, size_t n_s, struct match_item *t, size_t n_t,
                   struct arena *a, struct err *e)
 {
     struct game g = {.a = a};
     TRY(room(&g, &g.s, s, n_s, e));
     TRY(room(&g, &g.t, t, n_t, e));
-    first_colors(&g);
+    TRY(first_colors(&g, e));
     TRY(names(&g, e));
-    peel(&g);
-    bool changed = true;
-    for (int round = 0; changed && round < 64; round++) {
-        size_t was = g.n_paired;
+    bool changed = false;
+    TRY(settle(&g, &changed, e));
+    /* the strong before the weak: after each that says something, from the start */
+    for (int v = 0, round = 0; v < EVIDENCES && round < ROUNDS; round++) {
         changed = false;
-        TRY(by_words(&g, NO_NUMBERS, &changed, e));
-        TRY(by_words(&g, NO_NUMBERS | LAST_ONLY, &changed, e));
-        TRY(by_tree(&g, &changed, e));
-        peel(&g);
-        if (g.n_paired == was && !changed)
-            TRY(by_number(&g, &changed, e));
-        changed = changed || g.n_paired != was;
+        TRY(look_at(&g, (enum evidence)v, &changed, e));
+        if (changed)
+            TRY(settle(&g, &changed, e));
+        v = changed ? 0 : v + 1;
     }
     return ST_OK;
 }

@@ -12,9 +12,35 @@
 static const struct leaf_rule leaves[] = {
 #include "framework/flax_leaves.h"
 };
+#define FLAX_IF "if_"
+/* ... or one Dense for the input side and one for the state. A GRU has no bias beside its state. */
+#define N(k, v, l, n, x, g)                                                                        \
+    {                                                                                              \
+        LAYER_##k, v, CELL_ALWAYS, LEAF_##l, n, "", x, g, NULL, NULL, NULL, NULL                   \
+    }
+#define NB(k, v, n, g, s)                                                                          \
+    {                                                                                              \
+        LAYER_##k, v, CELL_ALWAYS, LEAF_IH_BIAS, n, "", "(G O)", g, s, NULL, NULL, NULL            \
+    }
+static const struct cell_rule cells[] = {
+#include "framework/flax_cells.h"
+    N(LSTM, 1, IH_WEIGHT, "dense_i.kernel", "I (G O)", "ifgo"),
+    N(LSTM, 1, HH_WEIGHT, "dense_h.kernel", "R (G O)", "ifgo"),
+    NB(LSTM, 1, "dense_h.bias", "ifgo", "ifgo"),
+    N(GRU, 0, IH_WEIGHT, "dense_i.kernel", "I (G O)", "rzn"),
+    N(GRU, 0, HH_WEIGHT, "dense_h.kernel", "R (G O)", "rzn"),
+    NB(GRU, 0, "dense_i.bias", "rzn", "rz"),
+    N(RNN, 0, IH_WEIGHT, "dense_i.kernel", "I (G O)", "h"),
+    N(RNN, 0, HH_WEIGHT, "dense_h.kernel", "R (G O)", "h"),
+    NB(RNN, 0, "dense_i.bias", "h", "h"),
+};
+#undef N
+#undef NB
 static const struct spelling_rules rules = {
     .leaf = leaves,
     .n = sizeof leaves / sizeof *leaves,
+    .cell = cells,
+    .n_cells = sizeof cells / sizeof *cells,
     .flat = "(S C)",
     .param = "",
 };
@@ -39,7 +65,7 @@ static bool nnx_cut(const struct model *m, size_t t, struct member *out)
 
 static enum status layers(const struct model *m, struct arena *a, struct layers *out, struct err *e)
 {
-    static const struct flax_style style = {"nnx", nnx_cut};
+    static const struct flax_style style = {"nnx", nnx_cut, &rules};
     return flax_layers(&style, m, a, out, e);
 }
 

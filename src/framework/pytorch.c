@@ -12,6 +12,7 @@
 static const struct leaf_rule leaves[] = {
     L(LINEAR, 0, WEIGHT, "weight", "O F"),
     L(LINEAR, 0, BIAS, "bias", "O"),
+    {LAYER_LINEAR, 0, FORM_INPUT_FIRST, LEAF_WEIGHT, "weight", "", "F O"}, /* Conv1D */
     L(CONV, 1, WEIGHT, "weight", "O I W"),
     L(CONV, 2, WEIGHT, "weight", "O I H W"),
     L(CONV, 3, WEIGHT, "weight", "O I D H W"),
@@ -39,9 +40,48 @@ static const struct leaf_rule leaves[] = {
     L(ATTENTION, 0, O_BIAS, "out_proj.bias", "E"),
 };
 #undef L
+/* Modules name layer and direction in the leaf, cells have none. */
+#define C(k, v, w, l, n, x)                                                                        \
+    {                                                                                              \
+        LAYER_##k, v, CELL_##w, LEAF_##l, n, "", x, GATES_##k, NULL, NULL, NULL, NULL              \
+    }
+#define GATES_LSTM "ifgo"
+#define GATES_GRU "rzn"
+#define GATES_RNN "h"
+static const struct cell_rule cells[] = {
+    C(LSTM, 0, ALWAYS, IH_WEIGHT, "weight_ih_{l}", "(G O) I"),
+    C(LSTM, 0, ALWAYS, HH_WEIGHT, "weight_hh_{l}", "(G O) R"),
+    C(LSTM, 0, IF_BIASED, IH_BIAS, "bias_ih_{l}", "(G O)"),
+    C(LSTM, 0, IF_BIASED, HH_BIAS, "bias_hh_{l}", "(G O)"),
+    {LAYER_LSTM, 0, CELL_IF_HELD, LEAF_HR_WEIGHT, "weight_hr_{l}", "", "R O", "", NULL, NULL, NULL,
+     NULL},
+    C(GRU, 0, ALWAYS, IH_WEIGHT, "weight_ih_{l}", "(G O) I"),
+    C(GRU, 0, ALWAYS, HH_WEIGHT, "weight_hh_{l}", "(G O) R"),
+    C(GRU, 0, IF_BIASED, IH_BIAS, "bias_ih_{l}", "(G O)"),
+    C(GRU, 0, IF_BIASED, HH_BIAS, "bias_hh_{l}", "(G O)"),
+    C(RNN, 0, ALWAYS, IH_WEIGHT, "weight_ih_{l}", "(G O) I"),
+    C(RNN, 0, ALWAYS, HH_WEIGHT, "weight_hh_{l}", "(G O) R"),
+    C(RNN, 0, IF_BIASED, IH_BIAS, "bias_ih_{l}", "(G O)"),
+    C(RNN, 0, IF_BIASED, HH_BIAS, "bias_hh_{l}", "(G O)"),
+    C(LSTM, 1, ALWAYS, IH_WEIGHT, "weight_ih", "(G O) I"),
+    C(LSTM, 1, ALWAYS, HH_WEIGHT, "weight_hh", "(G O) R"),
+    C(LSTM, 1, IF_BIASED, IH_BIAS, "bias_ih", "(G O)"),
+    C(LSTM, 1, IF_BIASED, HH_BIAS, "bias_hh", "(G O)"),
+    C(GRU, 1, ALWAYS, IH_WEIGHT, "weight_ih", "(G O) I"),
+    C(GRU, 1, ALWAYS, HH_WEIGHT, "weight_hh", "(G O) R"),
+    C(GRU, 1, IF_BIASED, IH_BIAS, "bias_ih", "(G O)"),
+    C(GRU, 1, IF_BIASED, HH_BIAS, "bias_hh", "(G O)"),
+    C(RNN, 1, ALWAYS, IH_WEIGHT, "weight_ih", "(G O) I"),
+    C(RNN, 1, ALWAYS, HH_WEIGHT, "weight_hh", "(G O) R"),
+    C(RNN, 1, IF_BIASED, IH_BIAS, "bias_ih", "(G O)"),
+    C(RNN, 1, IF_BIASED, HH_BIAS, "bias_hh", "(G O)"),
+};
+#undef C
 static const struct spelling_rules rules = {
     .leaf = leaves,
     .n = sizeof leaves / sizeof *leaves,
+    .cell = cells,
+    .n_cells = sizeof cells / sizeof *cells,
     .flat = "(C S)",
     .param = "",
     .fuses_qkv = true,
@@ -58,7 +98,8 @@ static int bid(const struct model *m)
         struct str parent, leaf;
         name_tail(m->tensor[i].name, &parent, &leaf);
         if (str_is(leaf, "weight") || str_is(leaf, "running_mean") || str_is(leaf, "running_var") ||
-            str_is(leaf, "num_batches_tracked") || str_is(leaf, "in_proj_weight"))
+            str_is(leaf, "num_batches_tracked") || str_is(leaf, "in_proj_weight") ||
+            cell_named(&rules, m->tensor[i].name))
             weight++;
         else if (str_is(leaf, "kernel") || str_is(leaf, "scale") || str_is(leaf, "embedding"))
             other++;
@@ -68,7 +109,8 @@ static int bid(const struct model *m)
 
 static enum status layers(const struct model *m, struct arena *a, struct layers *out, struct err *e)
 {
-    static const struct torch_style style = {"pytorch", false};
+    static const struct torch_style style = {
+        .framework = "pytorch", .conv1d = true, .rules = &rules};
     return torch_layers(&style, m, a, out, e);
 }
 

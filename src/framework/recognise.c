@@ -59,17 +59,20 @@ enum status modules_build(const struct model *m, name_cut *cut, struct arena *a,
         b->tensor = (uint32_t)i;
         out->n_members++;
     }
-    if (out->n_members)
-        qsort(out->member, out->n_members, sizeof *out->member, by_path);
-    for (size_t i = 0; i < out->n_members; i++) {
-        if (i == 0 || !str_eq(out->member[i].path, out->member[i - 1].path)) {
-            out->module[out->n].path = out->member[i].path;
-            out->module[out->n].first = (uint32_t)i;
-            out->n++;
-        }
-        out->module[out->n - 1].n++;
-    }
+    modules_group(out);
     return ST_OK;
+}
+
+void modules_group(struct modules *ms)
+{
+    ms->n = 0;
+    if (ms->n_members)
+        qsort(ms->member, ms->n_members, sizeof *ms->member, by_path);
+    for (size_t i = 0; i < ms->n_members; i++) {
+        if (i == 0 || !str_eq(ms->member[i].path, ms->member[i - 1].path))
+            ms->module[ms->n++] = (struct module){.path = ms->member[i].path, .first = (uint32_t)i};
+        ms->module[ms->n - 1].n++;
+    }
 }
 
 struct module *module_at(const struct modules *ms, struct str path)

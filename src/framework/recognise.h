@@ -26,6 +26,8 @@ struct modules {
 typedef bool name_cut(const struct model *m, size_t t, struct member *out);
 MUSTCHECK enum status modules_build(const struct model *m, name_cut *cut, struct arena *a,
                                     struct modules *out, struct err *e);
+/* Sorts the members again and groups them, for a recogniser that has changed their paths. */
+void modules_group(struct modules *ms);
 struct module *module_at(const struct modules *ms, struct str path); /* NULL when absent */
 /* Child of a path by its segment; NULL when absent. The path text comes from the arena. */
 struct module *module_child(const struct modules *ms, struct str path, const char *child,
@@ -66,11 +68,31 @@ void layer_open(struct layer *l, unsigned kinds); /* undecided between kinds */
 MUSTCHECK enum status layers_done(struct layer_list *l, struct modules *ms, const char *framework,
                                   struct layers *out, struct err *e);
 
+/* Recurrent cells, by the framework's own rules: a group of tensors that has the names of one
+ * kind's weights, all of them, in shapes that go together, and nothing else in their modules. To be
+ * called before what would take the tensors one by one. Where shapes leave several kinds, it stays
+ * open. */
+MUSTCHECK enum status cells_recognise(const struct spelling_rules *r, struct modules *ms,
+                                      struct layer_list *list, struct err *e);
+/* Extents of a cell by letter: O, I, R, and G as 1. False where the tensors do not go together as
+ * that kind. */
+struct axes_size;
+bool cell_learn(const struct model *m, const struct spelling_rules *r, const struct layer *l,
+                enum layer_kind kind, struct axes_size *size);
+/* Does the name end as a cell's recurrent weight does ("weight_hh_l0")? For bids. */
+bool cell_named(const struct spelling_rules *r, struct str name);
+
 /* Recogniser of torch-like spellings (weight, bias, running_mean ...): pytorch and canonical. */
 struct torch_style {
     const char *framework;
     bool split_attention; /* children q, k, v, o are one attention layer */
+    bool conv1d;          /* GPT-2's Conv1D may stand there as it is, [in,out] */
+    const struct spelling_rules *rules; /* for its cells */
+    name_cut *cut;                      /* NULL: state_dict names */
+    /* What is recognised before the rest; NULL = nothing. */
+    enum status (*first)(struct modules *ms, struct layer_list *list, struct err *e);
 };
+bool torch_cut(const struct model *m, size_t t, struct member *out); /* a name_cut */
 MUSTCHECK enum status torch_layers(const struct torch_style *style, const struct model *m,
                                    struct arena *a, struct layers *out, struct err *e);
 
@@ -78,6 +100,7 @@ MUSTCHECK enum status torch_layers(const struct torch_style *style, const struct
 struct flax_style {
     const char *framework;
     name_cut *cut;
+    const struct spelling_rules *rules; /* for its cells */
 };
 MUSTCHECK enum status flax_layers(const struct flax_style *style, const struct model *m,
                                   struct arena *a, struct layers *out, struct err *e);

@@ -9,9 +9,52 @@ static struct leaf_rule mutate_to;
 static char mutate_axes[64];
 static char mutate_name[64];
 
+static const struct cell_rule *mutate_cell_from;
+static struct cell_rule mutate_cell_to;
+
+bool rules_mutate_cell(const struct framework *f, size_t i, enum cell_change what)
+{
+    mutate_cell_from = NULL;
+    if (i >= f->rules->n_cells)
+        return false;
+    const struct cell_rule *c = &f->rules->cell[i];
+    struct cell_rule to = *c;
+    const char *all = cell_gates(c->kind), **said = what == CELL_SUMS    ? &to.sums
+                                                    : what == CELL_MINUS ? &to.minus
+                                                                         : &to.plus;
+    size_t n = strlen(c->axes), g = strlen(c->gates);
+    if (what == CELL_GATES) {
+        if (g == 0 || strlen(all) < 2)
+            return false;
+        for (size_t k = 0; k < g; k++) /* the next of the cell's gates, or of its own */
+            mutate_axes[k] = g > 1
+                                 ? c->gates[(k + 1) % g]
+                                 : all[(size_t)(strchr(all, c->gates[0]) - all + 1) % strlen(all)];
+        mutate_axes[g] = 0;
+        to.gates = mutate_axes;
+    } else if (what == CELL_AXES) {
+        if (n < 3 || n >= sizeof mutate_axes || c->leaf == LEAF_XH_BIAS ||
+            strcmp(c->axes, "(G O)") == 0)
+            return false;
+        /* "(G O) I" <-> "I (G O)", "I O" <-> "O I" */
+        const char *cut = c->axes[0] == '(' ? strchr(c->axes, ')') + 1 : c->axes + 1;
+        snprintf(mutate_axes, sizeof mutate_axes, "%s %.*s", cut + 1, (int)(cut - c->axes),
+                 c->axes);
+        to.axes = mutate_axes;
+    } else {
+        if (!*said || !**said)
+            return false;
+        *said = "";
+    }
+    mutate_cell_to = to;
+    mutate_cell_from = c;
+    return true;
+}
+
 bool rules_mutate(const struct framework *f, int i)
 {
     mutate_from = NULL;
+    mutate_cell_from = NULL;
     if (i < 0)
         return true;
     if ((size_t)i >= f->rules->n)
@@ -67,20 +110,37 @@ const struct leaf_rule *rules_find(const struct spelling_rules *r, enum layer_ki
     return found;
 }
 
-enum status rules_axes(const struct spelling_rules *r, const struct leaf_rule *l, uint64_t flat_c,
-                       struct axes *out, char text[64], struct err *e)
+uint8_t rules_variant(const struct layer *l)
+{
+    if (l->kind == LAYER_CONV_TRANSPOSE && !l->flip)
+        return VARIANT_KEPT;
+    if (l->kind == LAYER_BATCHNORM && l->tensor[LEAF_UPDATES] >= 0)
+        return VARIANT_UPDATES;
+    return l->kind == LAYER_CONV && l->depth_c ? VARIANT_DEPTH : l->form;
+}
+
+/* What an axis of the table stands for in this layer. */
+static const char *meant(const struct spelling_rules *r, const struct leaf_rule *l,
+                         const struct layer *of, char axis)
+{
+    if (axis == 'F' && of->flat_c)
+        return r->flat;
+    if (l->kind == LAYER_CONV && l->leaf == LEAF_WEIGHT && of->depth_c)
+        return axis == 'O' ? "(C M)" : axis == 'I' ? "1" : NULL;
+    return NULL;
+}
+
+enum status rules_axes(const struct spelling_rules *r, const struct leaf_rule *l,
+                       const struct layer *of, struct axes *out, char text[64], struct err *e)
 {
     size_t k = 0;
     for (const char *p = l->axes; *p; p++) {
-        if (*p == 'F' && flat_c) {
-            size_t n = strlen(r->flat);
-            if (k + n >= 63)
-                return err_set(e, ST_BUG, "rule-too-long", "layout %s", l->axes);
-            memcpy(text + k, r->flat, n);
-            k += n;
-        } else if (k < 63) {
-            text[k++] = *p;
-        }
+        const char *as = of ? meant(r, l, of, *p) : NULL;
+        size_t n = as ? strlen(as) : 1;
+        if (k + n >= 63)
+            return err_set(e, ST_BUG, "rule-too-long", "layout %s", l->axes);
+        memcpy(text + k, as ? as : p, n);
+        k += n;
     }
     text[k] = 0;
     return axes_parse((struct str){text, k}, out, e);
@@ -104,16 +164,123 @@ size_t leaf_fuses(enum leaf l, enum leaf part[3])
     return 0;
 }
 
+/* ---- cells ---- */
+
+const struct cell_rule *rules_cell(const struct spelling_rules *r, enum layer_kind kind,
+                                   uint8_t variant, size_t i)
+{
+    for (size_t k = 0; k < r->n_cells; k++) {
+        if (r->cell[k].kind != kind || r->cell[k].variant != variant || i-- > 0)
+            continue;
+#ifdef NNFERRY_MUTATE
+        if (&r->cell[k] == mutate_cell_from)
+            return &mutate_cell_to;
+#endif
+        return &r->cell[k];
+    }
+    return NULL;
+}
+
+bool path_in_stack(struct str path)
+{
+    size_t at = path.n, end;
+    while (at > 0 && path.p[at - 1] != '.')
+        at--;
+    struct str seg = str_sub(path, at, path.n);
+    if (str_ends(seg, STR("_reverse")))
+        seg.n -= strlen("_reverse");
+    for (end = 1; end < seg.n && seg.p[end] >= '0' && seg.p[end] <= '9'; end++)
+        ;
+    return seg.n > 1 && seg.p[0] == 'l' && end == seg.n;
+}
+
+bool rules_cell_variant(const struct spelling_rules *r, enum layer_kind kind, struct str path,
+                        uint8_t *variant)
+{
+    const struct cell_rule *c;
+    for (*variant = 0; (c = rules_cell(r, kind, *variant, 0)) != NULL; ++*variant)
+        if (!strstr(c->name, "{l}") || path_in_stack(path))
+            return true;
+    return false;
+}
+
+size_t leaf_sides(enum leaf l, enum leaf side[2])
+{
+    side[0] = side[1] = l;
+    if (l == LEAF_XH_WEIGHT || l == LEAF_XH_BIAS) {
+        side[0] = l == LEAF_XH_WEIGHT ? LEAF_IH_WEIGHT : LEAF_IH_BIAS;
+        side[1] = l == LEAF_XH_WEIGHT ? LEAF_HH_WEIGHT : LEAF_HH_BIAS;
+        return 2;
+    }
+    if (l >= LEAF_IH_WEIGHT_0)
+        side[0] = (enum leaf)(LEAF_IH_WEIGHT + (l - LEAF_IH_WEIGHT_0) / GATES_MAX);
+    return 1;
+}
+
 struct str rules_name(struct arena *a, const char *collection, struct str path, const char *leaf)
 {
     bool c = collection && *collection, l = leaf && *leaf;
+    const char *in = l ? strstr(leaf, "{l}") : NULL;
+    if (in) {
+        size_t at = path.n;
+        while (at > 0 && path.p[at - 1] != '.')
+            at--;
+        return arena_fmt(a, "%s%s%.*s%.*s%.*s%s", c ? collection : "", c ? "." : "",
+                         STR_ARG(str_sub(path, 0, at)), (int)(in - leaf), leaf,
+                         STR_ARG(str_sub(path, at, path.n)), in + 3);
+    }
     return arena_fmt(a, "%s%s%.*s%s%s", c ? collection : "", c && (path.n || l) ? "." : "",
                      STR_ARG(path), path.n && l ? "." : "", l ? leaf : "");
+}
+
+enum status rules_spell(struct arena *a, const struct spelling_rules *r, const char *collection,
+                        struct str path, const char *leaf, struct str *out, struct err *e)
+{
+    *out = rules_name(a, r->join ? "" : collection, path, leaf);
+    if (!out->p)
+        return err_nomem(e, path.n);
+    if (!r->join)
+        return ST_OK;
+    struct str name = *out;
+    if (str_find(path, r->join, 0) < path.n) {
+        enum status st = err_set(e, ST_CANNOT, "name-not-spelled",
+                                 "a module of the target cannot have '%c' in its name", r->join);
+        err_in(e, path.p, path.n);
+        return st;
+    }
+    char *w = (char *)(uintptr_t)name.p, *last = NULL;
+    for (size_t i = 0; i < name.n; i++) {
+        if (w[i] == '\\' && i + 1 < name.n) {
+            i++; /* an escaped byte of a segment */
+        } else if (w[i] == '.') {
+            if (last)
+                *last = r->join;
+            last = &w[i];
+        }
+    }
+    if (!last)
+        name = arena_fmt(a, "%s.%.*s", r->top, STR_ARG(name));
+    if (name.p && collection && *collection)
+        name = arena_fmt(a, "%s.%.*s", collection, STR_ARG(name));
+    *out = name;
+    return name.p ? ST_OK : err_nomem(e, path.n);
 }
 
 /* Buffers that are recomputed, counters and masks: B.10 of the reference of layouts. */
 static const char *const harmless[] = {
     "*num_batches_tracked",
+    "*/mean_ema.hidden",
+    "*/mean_ema.counter",
+    "*/var_ema.hidden",
+    "*/var_ema.counter",
+    "*mean_hidden",
+    "*mean_count",
+    "*var_hidden",
+    "*var_count",
+    "*.ema_first_time_index",
+    "*.batch_counter",
+    "*.first_time",
+    "*.updates",
     "*position_ids",
     "*.attn.masked_bias",
     "*rotary_emb.inv_freq",

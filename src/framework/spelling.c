@@ -9,7 +9,7 @@
 
 struct told {
     struct str path, kind;
-    uint64_t heads, groups, flat_c;
+    uint64_t heads, groups, flat_c, rank;
     bool flip;
 };
 
@@ -49,6 +49,7 @@ static enum status one_told(struct json *j, struct arena *a, struct told *t, str
         uint64_t *number = str_is(key, "heads")    ? &t->heads
                            : str_is(key, "groups") ? &t->groups
                            : str_is(key, "flat_c") ? &t->flat_c
+                           : str_is(key, "rank")   ? &t->rank
                                                    : NULL;
         struct str *text = str_is(key, "path") ? &t->path : str_is(key, "kind") ? &t->kind : NULL;
         bool ok = true;
@@ -77,6 +78,8 @@ static void decide(struct layer *l, const struct told *t, enum layer_kind k)
     l->heads = t->heads;
     l->groups = t->groups;
     l->flat_c = t->flat_c;
+    if (k == LAYER_BATCHNORM && t->rank <= 4)
+        l->rank = (uint8_t)t->rank;
     l->reason = STR("told by the archive");
 }
 

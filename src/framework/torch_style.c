@@ -13,7 +13,7 @@ struct ctx {
     int gpt2_conv1d, gpt2_linear; /* votes: which way round are c_attn, c_fc, c_proj */
 };
 
-static bool torch_cut(const struct model *m, size_t t, struct member *out)
+bool torch_cut(const struct model *m, size_t t, struct member *out)
 {
     const struct tensor *x = &m->tensor[t];
     name_tail(x->name, &out->path, &out->leaf);
@@ -23,7 +23,9 @@ static bool torch_cut(const struct model *m, size_t t, struct member *out)
     case ROLE_STATISTIC:
         return true;
     case ROLE_COUNTER:
-        return str_is(out->leaf, "num_batches_tracked");
+        return str_is(out->leaf, "num_batches_tracked") || str_is(out->leaf, "mean_count") ||
+               str_is(out->leaf, "var_count") || str_is(out->leaf, "first_time") ||
+               str_is(out->leaf, "updates");
     default:
         return false;
     }
@@ -169,15 +171,26 @@ static void gpt2_vote(struct ctx *c)
 
 /* ---- one module with a leaf "weight" ---- */
 
+static struct layer *conv1d(struct ctx *c, struct module *mod, const char *why)
+{
+    struct layer *l = put(c, LAYER_LINEAR, mod, why);
+    if (l)
+        l->form = FORM_INPUT_FIRST;
+    return l;
+}
+
 static struct layer *matrix(struct ctx *c, struct module *mod, const struct tensor *w,
                             const struct tensor *b)
 {
     unsigned said = name_kinds(mod->path);
-    bool square = w->dim[0] == w->dim[1];
-    if (gpt2_name(mod->path) && b && square && c->gpt2_linear == 0)
-        return put(c, LAYER_NONE, mod,
-                   c->gpt2_conv1d ? "square, and its siblings are GPT-2 Conv1D, [in,out]"
-                                  : "named as in GPT-2, square: [in,out] or [out,in]");
+    bool square = w->dim[0] == w->dim[1], named = gpt2_name(mod->path);
+    if (named && b && square && c->gpt2_linear == 0) {
+        if (!c->gpt2_conv1d || !vector_of(b, w->dim[0]) || !c->style->conv1d)
+            return put(c, LAYER_NONE, mod, "named as in GPT-2, square: [in,out] or [out,in]");
+        return conv1d(c, mod, "GPT-2's Conv1D, [in,out]: square, as its siblings");
+    }
+    if (named && b && !square && vector_of(b, w->dim[1]) && c->style->conv1d)
+        return conv1d(c, mod, "GPT-2's Conv1D, [in,out]: the bias fits the second axis");
     if (b && vector_of(b, w->dim[0]))
         return put(c, LAYER_LINEAR, mod, "2-D weight with a bias of its first axis");
     if (b && vector_of(b, w->dim[1]))
@@ -307,11 +320,12 @@ static enum status batchnorm(struct ctx *c, struct module *mod, const struct ten
     static const struct {
         const char *name;
         enum leaf leaf;
-    } leaf[] = {{"weight", LEAF_WEIGHT},
-                {"bias", LEAF_BIAS},
-                {"running_mean", LEAF_MEAN},
-                {"running_var", LEAF_VAR}};
-    for (size_t i = 0; i < 4; i++) {
+    } leaf[] = {{"weight", LEAF_WEIGHT},           {"bias", LEAF_BIAS},
+                {"running_mean", LEAF_MEAN},       {"running_var", LEAF_VAR},
+                {"mean_hidden", LEAF_MEAN_HIDDEN}, /* canonical alone */
+                {"var_hidden", LEAF_VAR_HIDDEN}};
+    size_t n = c->style->split_attention ? 6 : 4;
+    for (size_t i = 0; i < n; i++) {
         const struct tensor *t = tensor_at(c, module_leaf(&c->ms, mod, leaf[i].name));
         if (t && !vector_of(t, mean->dim[0]))
             return ST_OK; /* each by itself */
@@ -320,9 +334,15 @@ static enum status batchnorm(struct ctx *c, struct module *mod, const struct ten
     if (!l)
         return err_nomem(e, sizeof *l);
     l->by_name = true;
-    for (size_t i = 0; i < 4; i++)
+    for (size_t i = 0; i < n; i++)
         claim(c, l, leaf[i].leaf, mod, leaf[i].name);
     claim(c, l, LEAF_COUNT, mod, "num_batches_tracked");
+    if (n > 4) {
+        claim(c, l, LEAF_MEAN_COUNT, mod, "mean_count");
+        claim(c, l, LEAF_VAR_COUNT, mod, "var_count");
+        claim(c, l, LEAF_FIRST, mod, "first_time");
+        claim(c, l, LEAF_UPDATES, mod, "updates");
+    }
     return ST_OK;
 }
 
@@ -361,8 +381,11 @@ enum status torch_layers(const struct torch_style *style, const struct model *m,
                          struct layers *out, struct err *e)
 {
     struct ctx c = {.style = style, .list = {.a = a}};
-    TRY(modules_build(m, torch_cut, a, &c.ms, e));
+    TRY(modules_build(m, style->cut ? style->cut : torch_cut, a, &c.ms, e));
     c.list.most = c.ms.n;
+    if (style->first)
+        TRY(style->first(&c.ms, &c.list, e));
+    TRY(cells_recognise(style->rules, &c.ms, &c.list, e));
     for (size_t i = 0; i < c.ms.n; i++)
         TRY(style->split_attention ? split_attention(&c, &c.ms.module[i], e)
                                    : torch_attention(&c, &c.ms.module[i], e));

@@ -15,12 +15,26 @@ enum layer_kind {
     LAYER_GROUPNORM,
     LAYER_EMBEDDING,
     LAYER_ATTENTION, /* multi-head, split or fused */
-    LAYER_PARAM,     /* a bare parameter (class token, position table, scale) */
+    /* Cells: one direction of one recurrent layer. */
+    LAYER_LSTM,
+    LAYER_GRU,        /* the reset gate scales what the recurrent weights gave (torch, CuDNN) */
+    LAYER_GRU_BEFORE, /* ... scales the state before them: no other spelling of LAYER_GRU */
+    LAYER_RNN,
+    LAYER_PARAM, /* a bare parameter (class token, position table, scale) */
     LAYER_KINDS
 };
 const char *layer_kind_name(enum layer_kind k); /* "linear" ... */
 bool layer_kind_parse(struct str s, enum layer_kind *out);
 #define KIND_BIT(k) (1u << (k))
+#define KIND_CELLS                                                                                 \
+    (KIND_BIT(LAYER_LSTM) | KIND_BIT(LAYER_GRU) | KIND_BIT(LAYER_GRU_BEFORE) | KIND_BIT(LAYER_RNN))
+static inline bool kind_is_cell(enum layer_kind k)
+{
+    return (KIND_CELLS & KIND_BIT(k)) != 0;
+}
+#define GATES_MAX 4
+/* The gates of a cell in canonical order, a letter each: "ifgo", "rzn", "h"; "" for no cell. */
+const char *cell_gates(enum layer_kind k);
 
 /* Leaf roles; a leaf is one tensor of a layer in the framework's own axes. */
 enum leaf {
@@ -29,6 +43,14 @@ enum leaf {
     LEAF_MEAN,
     LEAF_VAR,
     LEAF_COUNT, /* num_batches_tracked */
+    /* Running averages that are debiased (average = hidden / (1 - decay^count)): MEAN and VAR are
+     * what is read, these only let training go on. */
+    LEAF_MEAN_HIDDEN,
+    LEAF_VAR_HIDDEN,
+    LEAF_MEAN_COUNT,
+    LEAF_VAR_COUNT,
+    LEAF_FIRST,   /* true until statistics are there */
+    LEAF_UPDATES, /* MEAN and VAR are such hidden values themselves, after so many updates */
     LEAF_QKV_WEIGHT,
     LEAF_QKV_BIAS, /* fused, rows q then k then v */
     LEAF_Q_WEIGHT,
@@ -40,10 +62,38 @@ enum leaf {
     LEAF_V_BIAS,
     LEAF_O_BIAS,
     LEAF_VALUE, /* PARAM */
-    LEAF_N
+    /* Cells: input side, recurrent side, LSTM's projection of the state. */
+    LEAF_IH_WEIGHT,
+    LEAF_HH_WEIGHT,
+    LEAF_IH_BIAS,
+    LEAF_HH_BIAS,
+    LEAF_HR_WEIGHT,
+    LEAF_XH_WEIGHT, /* both weights in one tensor, input side first */
+    LEAF_XH_BIAS,   /* both biases in one tensor */
+    /* A tensor for each gate: GATES_MAX of each, in the order of the framework's rules. */
+    LEAF_IH_WEIGHT_0,
+    LEAF_HH_WEIGHT_0 = LEAF_IH_WEIGHT_0 + GATES_MAX,
+    LEAF_IH_BIAS_0 = LEAF_HH_WEIGHT_0 + GATES_MAX,
+    LEAF_HH_BIAS_0 = LEAF_IH_BIAS_0 + GATES_MAX,
+    LEAF_N = LEAF_HH_BIAS_0 + GATES_MAX
 };
 const char *leaf_name(enum leaf l);
+
+/* Stored forms of a kind that a framework has beside its usual one; the leaf tables have a row
+ * where they differ. A table without the row has the usual form alone. */
+enum layer_form {
+    FORM_USUAL,
+    FORM_INPUT_FIRST, /* linear: GPT-2's Conv1D, where a framework has one of its own */
+    FORM_ROTARY,      /* linear: rows of heads whose pairs a rotary embedding turns */
+    FORM_HEADS_QKV,   /* linear: rows of q, k and v head by head, where others have all q first */
+    FORM_RMS          /* layernorm without bias, which some frameworks name otherwise */
+};
 bool leaf_parse(struct str s, enum leaf *out);
+/* Bookkeeping of running statistics: computes nothing. */
+static inline bool leaf_is_count(enum leaf l)
+{
+    return l >= LEAF_COUNT && l <= LEAF_UPDATES;
+}
 
 struct layer {
     enum layer_kind kind; /* LAYER_NONE while undecided */
@@ -51,7 +101,8 @@ struct layer {
                         leaves lie in LEAF_WEIGHT, LEAF_BIAS; 0 = no rule knows it */
     struct str path; /* the source's own path of the layer, flat text ("" = top) */
     int64_t tensor[LEAF_N]; /* tensor index in the model, -1 = absent */
-    uint8_t rank;           /* spatial rank of convolutions */
+    uint8_t rank;           /* spatial rank of convolutions; axes of extent 1 before the channels in
+                               the tensors of a batch norm that keeps them, 0 = not known */
     uint64_t groups;        /* convolution groups; 0 = not known from the weights */
     uint64_t heads;         /* attention heads; 0 = not known */
     /* Linear (or norm) after flatten: channels of the flattened map, 0 = none or not known. The
@@ -59,13 +110,22 @@ struct layer {
      * stands, the order of the positions is one and the same. */
     uint64_t flat_c;
     bool flat_said;    /* a rule told flat_c, 0 meaning that there is no flattened map */
+    /* Depthwise convolution whose kernel stands by channels, [k.., C, m]: C. 0 = any other. */
+    uint64_t depth_c;
+    uint8_t form;      /* enum layer_form */
+    bool computed;     /* buffer that its own framework computes again: others have no place */
+    bool tied;         /* its weight is another layer's too, and frameworks may leave it out */
     bool flip;         /* transposed convolution whose kernel is stored flipped against torch */
+    uint8_t variant;   /* cells: which of the framework's spellings */
     bool by_name;      /* kind told by the names alone */
     struct str reason; /* why this kind: printed by inspect and convert */
 };
+struct family; /* framework/family.h */
 struct layers {
     struct layer *layer; /* from the arena given */
     size_t n;
-    const char *framework; /* who recognised them */
+    const char *framework;       /* who recognised them */
+    const struct family *family; /* of Hugging Face's models, NULL = none known */
+    bool family_sure;            /* told by the container, not by names alone */
 };
 #endif

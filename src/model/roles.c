@@ -1,6 +1,7 @@
 /* See roles.h. */
 #include "model/roles.h"
 #include "base/buf.h"
+#include <stdio.h>
 
 static bool among(struct str s, const char *const *list)
 {
@@ -27,7 +28,7 @@ static bool segment(struct str *rest, struct str *out)
 static const char *const training[] = {"opt_state", "optimizer",    "optimizer_states",
                                        "state",     "lr_scheduler", NULL};
 static const char *const first_moment[] = {"mu", "trace", "exp_avg", "momentum_buffer", NULL};
-static const char *const second_moment[] = {"nu", "exp_avg_sq", NULL};
+static const char *const second_moment[] = {"nu", "exp_avg_sq", "sum_of_squares", "nu_max", NULL};
 static const char *const averages[] = {"ema", "ema_params", NULL};
 static const char *const random_state[] = {"rng", "rngs", NULL};
 
@@ -169,6 +170,45 @@ static enum status keras_of(struct model *m, struct tensor *t, struct str rest, 
     return st;
 }
 
+static enum status find_var(const struct model *m, struct str group, uint64_t k, int64_t *at,
+                            struct err *e)
+{
+    char text[24];
+    struct buf b = BUF_INIT;
+    buf_str(&b, group);
+    snprintf(text, sizeof text, "%llu", (unsigned long long)k);
+    buf_z(&b, text);
+    enum status st = buf_ok(&b, e);
+    *at = st == ST_OK ? model_find(m, buf_as_str(&b)) : -1;
+    buf_free(&b);
+    return st;
+}
+
+/* layers.batch_normalization_3.vars.2: trainable variables come first, then mean and variance, then
+ * three more of a renormalisation. */
+static enum status keras_statistic(const struct model *m, struct tensor *t, bool *is, struct err *e)
+{
+    struct str name = t->name, suffix = STR(".vars.");
+    size_t dot = name.n;
+    uint64_t k, n = 0;
+    *is = false;
+    while (dot > 0 && name.p[dot - 1] != '.')
+        dot--;
+    struct str group = str_sub(name, 0, dot), seg;
+    if (!str_ends(group, suffix) || !str_u64(str_sub(name, dot, name.n), &k))
+        return ST_OK;
+    size_t end = group.n - suffix.n, lo = end;
+    while (lo > 0 && name.p[lo - 1] != '.')
+        lo--;
+    seg = str_sub(name, lo, end);
+    if (!str_starts(seg, STR("batch_normalization")))
+        return ST_OK;
+    for (int64_t at = 0; at >= 0 && n < 8; n += at >= 0)
+        TRY(find_var(m, group, n, &at, e));
+    *is = n >= 2 && n <= 7 && k + (n > 4 ? 5 : 2) >= n;
+    return ST_OK;
+}
+
 /* Keras: what legacy HDF5 keeps of an optimizer, and states of random streams. */
 static enum status keras_role(struct model *m, struct tensor *t, struct str first, struct str rest,
                               struct str leaf, bool *is, struct err *e)
@@ -184,8 +224,13 @@ static enum status keras_role(struct model *m, struct tensor *t, struct str firs
         t->role = ROLE_COUNTER;
         return ST_OK;
     }
+    if (str_is(first, "metrics") && str_find_str(name, STR(".vars."), 0) < name.n) {
+        t->role = ROLE_OTHER; /* running means of a training loop */
+        return ST_OK;
+    }
     if (!str_is(first, "optimizer_weights") || !rest.p) {
-        *is = false;
+        TRY(keras_statistic(m, t, is, e));
+        t->role = ROLE_STATISTIC;
         return ST_OK;
     }
     bool one = str_is(leaf, "m") || str_ends(leaf, STR("_momentum"));
@@ -216,6 +261,14 @@ static struct str without_output(struct str s)
 static bool haiku_average(struct str module)
 {
     return str_ends(module, STR("/mean_ema")) || str_ends(module, STR("/var_ema"));
+}
+
+/* Equinox's states of a batch norm: NORM.ema_state_index.N, NORM.batch_state_index.N */
+static bool equinox_state(struct str module, struct str last)
+{
+    uint64_t n;
+    return str_u64(last, &n) &&
+           (str_is(module, "ema_state_index") || str_is(module, "batch_state_index"));
 }
 
 static enum status one(struct model *m, struct tensor *t, struct err *e)
@@ -254,6 +307,10 @@ static enum status one(struct model *m, struct tensor *t, struct err *e)
     } else if (haiku_average(before) &&
                (str_is(last, "average") || str_is(last, "hidden") || str_is(last, "counter"))) {
         t->role = str_is(last, "counter") ? ROLE_COUNTER : ROLE_STATISTIC;
+    } else if (equinox_state(before, last)) {
+        t->role = ROLE_STATISTIC;
+    } else if (str_is(last, "ema_first_time_index") || str_is(last, "batch_counter")) {
+        t->role = ROLE_COUNTER;
     } else if ((rest.p && among(first, random_state)) ||
                str_find_str(t->name, STR(".rngs."), 0) < t->name.n) {
         t->role = ROLE_RNG;

@@ -3,20 +3,23 @@
  *
  * counter    *.num_batches_tracked; step, n_averaged at the top
  * statistic  *.running_mean, *.running_var, batch_stats.*; in a module mean_ema or var_ema (Haiku's
- *            averages), average and hidden: statistic, counter: counter
+ *            averages), average and hidden: statistic, counter: counter; below ema_state_index and
+ *            batch_state_index (Equinox's states) statistic, *.ema_first_time_index and
+ *            *.batch_counter: counter
  * in opt_state.*, optimizer.*, optimizer_states.*, state.NUMBER.*, optim.state.*, lr_scheduler.*:
- *            a segment mu, trace, exp_avg, momentum_buffer: moment1; nu, exp_avg_sq: moment2;
- *            count, step, iter as the last segment: counter; anything else: other.
- *            A moment's `of` is the tensor params.REST, REST being what follows mu, nu or trace.
- * TensorFlow: VARIABLE.\.OPTIMIZER_SLOT.OPTIMIZER.SLOT, and VARIABLE.SLOT where VARIABLE is a
- * tensor and SLOT is Adam, Momentum, adam_m (moment1), Adam_1, RMSProp, Adagrad, adam_v (moment2),
- *            RMSProp_1 and other slots (other), ExponentialMovingAverage (ema); of: VARIABLE.
+ *            a segment mu, trace, exp_avg, momentum_buffer: moment1; nu, exp_avg_sq,
+ *            sum_of_squares, nu_max: moment2; count, step, iter as the last segment: counter;
+ * anything else: other. A moment's `of` is the tensor params.REST, REST being what follows that
+ * segment. TensorFlow: VARIABLE.\.OPTIMIZER_SLOT.OPTIMIZER.SLOT, and VARIABLE.SLOT where VARIABLE
+ * is a tensor and SLOT is Adam, Momentum, adam_m (moment1), Adam_1, RMSProp, Adagrad, adam_v
+ * (moment2), RMSProp_1 and other slots (other), ExponentialMovingAverage (ema); of: VARIABLE.
  *            global_step, save_counter at the top: counter. *.beta1_power, *.beta2_power: other.
  *            *.moving_mean, *.moving_variance: statistic
  * Keras:     optimizer_weights.*: *.iteration, *.iter: counter; OPTIMIZER.m.*, *.m, *_momentum:
  *            moment1; OPTIMIZER.v.*, *.v, *_velocity: moment2; else other.
  *            optimizer.vars.0: counter. *.seed_generator_state, *.seed_generator.vars.*: rng.
- *            A last ":0" is not looked at
+ *            *.batch_normalization*.vars.N: the last two of a layer's, with renormalisation the
+ *            last five, are statistics. metrics.*.vars.N: other. A last ":0" is not looked at
  * in a checkpoint that is a tuple: N.N.mu.REST (nu, trace) with the tensor 0.REST: its moment;
  *            N.N.count: counter (any number of Ns above one, the first not 0)
  * ema        ema.*, ema_params.* (of: params.REST)

@@ -5,6 +5,7 @@
  *     "O (C S)"   axis 0 is output features, axis 1 is channels times positions, channels outer
  *     "-x -y I O" two kernel axes whose stored order is reversed, then inputs, then outputs
  *     "(P H D) E" three parts (q, k, v) of heads times width; the form's part is taken
+ *     "x y O*"    the last two stored axes count outputs together, outer axis first
  *
  * Letters: O, I outputs and inputs (I per group in conv, O per group in conv_transpose); x y z
  * kernel axes; C S channels and positions of a flattened map; H D heads and their width; E model
@@ -18,7 +19,9 @@
 
 #define OPERAND_AXES 8
 
-enum { WHEN_ANY, WHEN_FLIP, WHEN_NO_FLIP }; /* on layer.flip */
+/* on layer.flip, on layer.depth_c; WHEN_FORM + n: on layer.form being n, before the rows of any
+ * form */
+enum { WHEN_ANY, WHEN_FLIP, WHEN_NO_FLIP, WHEN_DEPTH, WHEN_FORM };
 struct form {
     enum layer_kind kind;
     enum leaf slot; /* the canonical operand */
@@ -28,10 +31,21 @@ struct form {
     uint8_t part; /* which of P */
     const char *axes;
 };
+/* How one tensor of a recurrent cell enters its sums. Letters: G gates, O units, I inputs, R the
+ * state that comes back, X inputs followed by state, B the two biases. gates, in stored order: i f
+ * g o, r z n, h; '-' before one that enters with the other sign, '+' before one that 1 is added to.
+ */
+struct cell_form {
+    enum layer_kind kind;
+    enum leaf from;
+    const char *axes, *gates;
+};
 struct convention {
     const char *name; /* the framework's */
     const struct form *form;
     size_t n;
+    const struct cell_form *cell;
+    size_t n_cells;
 };
 /* NULL when there is none of that name. */
 const struct convention *convention_find(const char *framework);
@@ -60,4 +74,8 @@ uint64_t operand_extent(const struct operand *o, char letter); /* 1 when it has 
 MUSTCHECK enum status convention_operand(const struct convention *c, const struct layer *l,
                                          const struct plan *p, enum leaf slot, struct facts *f,
                                          struct operand *o, char *open, struct err *e);
+/* The same for a tensor of a cell, under the leaf it stands at. *gates is its form's. */
+MUSTCHECK enum status convention_cell(const struct convention *c, const struct layer *l,
+                                      const struct plan *p, enum leaf from, struct operand *o,
+                                      const char **gates, struct err *e);
 #endif

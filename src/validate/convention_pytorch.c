@@ -18,6 +18,8 @@
         LAYER_ATTENTION, LEAF_##leaf, LEAF_##from, 0, WHEN_ANY, part, axes                         \
     }
 static const struct form forms[] = {
+    /* GPT-2's Conv1D: y = x W + b, W as it is stored */
+    {LAYER_LINEAR, LEAF_WEIGHT, LEAF_WEIGHT, 0, WHEN_FORM + FORM_INPUT_FIRST, 0, "(C S) O"},
     SAME(LINEAR, WEIGHT, "O (C S)"),
     SAME(LINEAR, BIAS, "O"),
     RANK(CONV, 1, "O I x"),
@@ -52,4 +54,26 @@ static const struct form forms[] = {
     FUSED(K_BIAS, QKV_BIAS, 1, "(P H D)"),
     FUSED(V_BIAS, QKV_BIAS, 2, "(P H D)"),
 };
-const struct convention pytorch_convention = {"pytorch", forms, sizeof forms / sizeof forms[0]};
+/* h' as torch/nn/modules/rnn.py documents it: both sides have a bias, gates i f g o, r z n. */
+static const struct cell_form cells[] = {
+    {LAYER_LSTM, LEAF_IH_WEIGHT, "(G O) I", "ifgo"},
+    {LAYER_LSTM, LEAF_HH_WEIGHT, "(G O) R", "ifgo"},
+    {LAYER_LSTM, LEAF_IH_BIAS, "(G O)", "ifgo"},
+    {LAYER_LSTM, LEAF_HH_BIAS, "(G O)", "ifgo"},
+    {LAYER_LSTM, LEAF_HR_WEIGHT, "R O", ""},
+    {LAYER_GRU, LEAF_IH_WEIGHT, "(G O) I", "rzn"},
+    {LAYER_GRU, LEAF_HH_WEIGHT, "(G O) R", "rzn"},
+    {LAYER_GRU, LEAF_IH_BIAS, "(G O)", "rzn"},
+    {LAYER_GRU, LEAF_HH_BIAS, "(G O)", "rzn"},
+    {LAYER_RNN, LEAF_IH_WEIGHT, "(G O) I", "h"},
+    {LAYER_RNN, LEAF_HH_WEIGHT, "(G O) R", "h"},
+    {LAYER_RNN, LEAF_IH_BIAS, "(G O)", "h"},
+    {LAYER_RNN, LEAF_HH_BIAS, "(G O)", "h"},
+};
+const struct convention pytorch_convention = {
+    .name = "pytorch",
+    .form = forms,
+    .n = sizeof forms / sizeof forms[0],
+    .cell = cells,
+    .n_cells = sizeof cells / sizeof cells[0],
+};

@@ -2,6 +2,12 @@
  * means anything.
  */
 CONVENTION(canonical)
+CONVENTION(equinox)
 CONVENTION(flax)
+CONVENTION(haiku)
+CONVENTION(hf)
+CONVENTION(hf_flax)
 CONVENTION(nnx)
 CONVENTION(pytorch)
+CONVENTION(keras)
+CONVENTION(tensorflow)

@@ -1,7 +1,7 @@
 /* What both sides of a layer share: their operands' extents must agree, attributes that the
  * weights do not hold get one value, and the input gets its sizes.
  */
-#include "validate/evaluate.h"
+#include "validate/evaluate_int.h"
 
 #include <string.h>
 
@@ -185,6 +185,22 @@ static enum status conv_setting(struct setting *s, const struct side *a, const s
     return assumed->p ? ST_OK : err_nomem(e, 64);
 }
 
+/* Shapes of two tensors, axes of extent 1 aside. */
+static bool same_extents(const struct tensor *x, const struct tensor *y)
+{
+    size_t i = 0, k = 0;
+    for (;; i++, k++) {
+        while (i < x->n_dims && x->dim[i] == 1)
+            i++;
+        while (k < y->n_dims && y->dim[k] == 1)
+            k++;
+        if (i == x->n_dims || k == y->n_dims)
+            return i == x->n_dims && k == y->n_dims;
+        if (x->dim[i] != y->dim[k])
+            return false;
+    }
+}
+
 static enum status norm_setting(struct setting *s, const struct side *a, const struct side *b,
                                 struct arena *arena, struct str *why, struct str *assumed,
                                 struct err *e)
@@ -201,8 +217,7 @@ static enum status norm_setting(struct setting *s, const struct side *a, const s
         int64_t ta = a->op[any[i]].tensor, tb = b->op[any[i]].tensor;
         const struct tensor *x = ta >= 0 ? &a->plan->dst.tensor[ta] : NULL;
         const struct tensor *y = tb >= 0 ? &b->plan->dst.tensor[tb] : NULL;
-        if (x && y && (x->n_dims > 1 || y->n_dims > 1) &&
-            (x->n_dims != y->n_dims || memcmp(x->dim, y->dim, x->n_dims * sizeof x->dim[0]) != 0))
+        if (x && y && (x->n_dims > 1 || y->n_dims > 1) && !same_extents(x, y))
             return say(arena, why, ST_CANNOT,
                        arena_fmt(arena, "a norm over several axes, in another order"), e);
     }
@@ -394,7 +409,7 @@ enum status setting_make(struct setting *s, struct side *a, struct side *b, uint
     *why = *assumed = *input = STR_NONE;
     for (size_t i = 0; i < LEAF_N; i++)
         a->op[i].tensor = b->op[i].tensor = -1;
-    if (la->kind != lb->kind || la->rank != lb->rank)
+    if (la->kind != lb->kind || (la->kind != LAYER_BATCHNORM && la->rank != lb->rank))
         return say(arena, why, ST_NO,
                    arena_fmt(arena, "a %s layer against a %s layer", layer_kind_name(la->kind),
                              layer_kind_name(lb->kind)),
@@ -408,6 +423,8 @@ enum status setting_make(struct setting *s, struct side *a, struct side *b, uint
         s->facts.of['S'] = 1;
     s->n_passes = 1;
     s->rows = 3;
+    if (kind_is_cell(s->kind))
+        return cell_setting(s, a, b, arena, why, assumed, input, e);
     TRY(operands(s, a, b, &assumed_heads, arena, why, e));
     const struct operand *w = &a->op[LEAF_WEIGHT];
     switch (s->kind) {

@@ -283,16 +283,23 @@ static enum status do_open(struct work *w, size_t i, const struct layer *y,
                     e);
 }
 
+/* Paths outlive the layers: kept with the report. */
+static enum status path_kept(struct arena *a, struct str path, struct str *out, struct err *e)
+{
+    *out = arena_str(a, path.p ? path.p : "", path.n);
+    return out->p ? ST_OK : err_nomem(e, path.n);
+}
+
 static enum status do_layer(struct work *w, size_t i, int64_t partner, struct validate_layer *l,
                             struct err *e)
 {
     const struct layer *x = &w->la->layer[i];
-    l->path_a = x->path;
+    TRY(path_kept(&w->out->arena, x->path, &l->path_a, e));
     l->kind = x->kind;
     if (partner < 0)
         return unproven(w, l, VERDICT_UNPROVEN, STR("no partner"), e);
     const struct layer *y = &w->lb->layer[partner];
-    l->path_b = y->path;
+    TRY(path_kept(&w->out->arena, y->path, &l->path_b, e));
     if (x->kind == LAYER_NONE && y->kind == LAYER_NONE)
         return transport(w, x, y, l, e);
     if (x->kind == LAYER_NONE || y->kind == LAYER_NONE)
@@ -317,7 +324,7 @@ static uint64_t layer_params(const struct plan *p, const struct layer *l)
 {
     uint64_t n = 0;
     for (int i = 0; i < LEAF_N; i++)
-        if (i != LEAF_COUNT && l->tensor[i] >= 0)
+        if (!leaf_is_count((enum leaf)i) && l->tensor[i] >= 0)
             n += tensor_elems(&p->dst.tensor[l->tensor[i]]);
     return n;
 }
@@ -330,7 +337,9 @@ static enum status do_layers(struct work *w, const int64_t *pair, struct err *e)
         return err_nomem(e, w->lb->n);
     enum status st = ST_OK;
     for (size_t i = 0; i < w->la->n && st == ST_OK; i++)
-        coverage_apart(&w->cover, w->la->layer[i].tensor[LEAF_COUNT]);
+        for (int k = 0; k < LEAF_N; k++)
+            if (leaf_is_count((enum leaf)k))
+                coverage_apart(&w->cover, w->la->layer[i].tensor[k]);
     for (size_t i = 0; i < w->la->n && st == ST_OK; i++) {
         const struct layer *x = &w->la->layer[i];
         struct validate_layer *l = &out->layer[out->n++];
@@ -356,7 +365,7 @@ static enum status do_layers(struct work *w, const int64_t *pair, struct err *e)
         if (met[k] || n == 0)
             continue;
         struct validate_layer *l = &out->layer[out->n++];
-        l->path_b = w->lb->layer[k].path;
+        st = path_kept(&out->arena, w->lb->layer[k].path, &l->path_b, e);
         l->kind = w->lb->layer[k].kind;
         l->verdict = VERDICT_UNPROVEN;
         l->why = STR("no partner");

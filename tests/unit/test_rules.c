@@ -97,15 +97,25 @@ static void tables(void **state)
             char text[64], other[64];
             enum leaf part[3];
             (void)leaf_fuses(l->leaf, part);
-            const struct leaf_rule *c = rules_find(can->rules, l->kind, l->rank, 0, part[0]);
+            const struct leaf_rule *c = rules_find(can->rules, l->kind, l->rank,
+                                                   l->variant, part[0]);
             if (l->kind == LAYER_CONV || l->kind == LAYER_CONV_TRANSPOSE)
                 assert_true(l->rank || l->leaf == LEAF_BIAS);
             assert_non_null(c);
-            assert_int_equal(rules_axes(r, l, 2, &a, text, &err), ST_OK);
-            assert_int_equal(rules_axes(can->rules, c, 2, &b, other, &err), ST_OK);
-            assert_int_equal(a.n, b.n);
+            struct layer of = {.kind = l->kind, .flat_c = 2};
+            if (l->kind == LAYER_CONV && l->variant == VARIANT_DEPTH)
+                of.depth_c = 3;
+            assert_int_equal(rules_axes(r, l, &of, &a, text, &err), ST_OK);
+            assert_int_equal(rules_axes(can->rules, c, &of, &b, other, &err), ST_OK);
+            size_t n = 0;
             for (size_t k = 0; k < a.n; k++)
-                assert_non_null(strchr(other, a.at[k].letter));
+                if (a.at[k].letter != '1') {
+                    n++;
+                    assert_non_null(strchr(other, a.at[k].letter));
+                }
+            for (size_t k = 0; k < b.n; k++)
+                n -= b.at[k].letter != '1';
+            assert_int_equal(n, 0);
             for (size_t j = 0; j < i; j++)
                 assert_false(r->leaf[j].kind == l->kind && r->leaf[j].leaf == l->leaf &&
                              r->leaf[j].rank == l->rank && r->leaf[j].variant == l->variant);
@@ -129,6 +139,8 @@ static void accepted(void **state)
         "kind act = param",
         "flatten fc = 32\nflatten fc 32x7x7\nflatten fc = 32,7,7\nflatten fc = none",
         "heads a = 8",
+        "leaf 0 = a.weight\nleaf 12 b",
+        "rank bn* = 4\nrank bn 2",
         "drop *.position_ids",
         "synth *.bias = 0\nsynth *.scale = 1",
         "a -> b\r\n",
@@ -164,6 +176,11 @@ static void refused(void **state)
         {"flatten fc = many", "map-syntax"},
         {"heads a = 0", "map-syntax"},
         {"heads a = 1 2", "map-syntax"},
+        {"rank a = 1", "map-syntax"},
+        {"leaf a = b", "map-syntax"},
+        {"leaf 1", "map-syntax"},
+        {"rank a = 6", "map-syntax"},
+        {"rank a", "map-syntax"},
         {"drop", "map-syntax"},
         {"drop a b", "map-syntax"},
         {"synth a = 2", "map-syntax"},

@@ -1,0 +1,235 @@
+/* Stacks: blocks that one side keeps in one subtree, every tensor with a first axis of as many as
+ * there are blocks (nn.scan, vmap, layer_stack), and the other side as numbered subtrees. A subtree
+ * is taken for a stack where all its tensors share their first extent, the other side has just one
+ * numbered list of that many blocks with as many elements in all, and this side has no such list.
+ */
+#include "convert/map_seen.h"
+#include <stdlib.h>
+#include <string.h>
+
+struct lot { /* tensors below one prefix, or of one number of a list */
+    uint64_t key, number;
+    uint64_t extent; /* common first extent; 0 = none */
+    uint64_t elems;
+    uint32_t tensor; /* one of them */
+    size_t end;      /* of the prefix, in that one's name without collection */
+};
+struct half {
+    const struct model *m;
+    struct lot *under; /* prefixes, by key */
+    size_t n_under;
+    struct lot *list; /* numbered lists: extent = blocks, elems = of all */
+    size_t n_lists;
+};
+
+static bool weighs(const struct tensor *t)
+{
+    return (t->role == ROLE_PARAMETER || t->role == ROLE_BUFFER || t->role == ROLE_STATISTIC) &&
+           !rules_harmless_drop(t->name);
+}
+
+/* Bytes of a collection in front of a name: what lies in params and in batch_stats is one tree. */
+static size_t collection_of(struct str name)
+{
+    static const char *const is[] = {"params.params.", "params.batch_stats.", "params.",
+                                     "batch_stats.", "state."};
+    for (size_t i = 0; i < sizeof is / sizeof *is; i++)
+        if (str_starts(name, str_from(is[i])))
+            return strlen(is[i]);
+    return 0;
+}
+
+static bool cuts(char c)
+{
+    return c == '.' || c == '/';
+}
+
+static bool digit(char c)
+{
+    return c >= '0' && c <= '9';
+}
+
+static int by_key(const void *px, const void *py)
+{
+    const struct lot *x = px, *y = py;
+    if (x->key != y->key)
+        return x->key < y->key ? -1 : 1;
+    if (x->number != y->number)
+        return x->number < y->number ? -1 : 1;
+    return (x->tensor > y->tensor) - (x->tensor < y->tensor);
+}
+
+static size_t count_cuts(const struct model *m)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < m->n_tensors; i++)
+        for (size_t k = 0; k < m->tensor[i].name.n; k++)
+            n += cuts(m->tensor[i].name.p[k]);
+    return n;
+}
+
+/* Lots of one key become one: the extent that all share, and the sum. */
+static size_t merge(struct lot *l, size_t n, bool numbers)
+{
+    size_t k = 0;
+    if (n)
+        qsort(l, n, sizeof *l, by_key);
+    for (size_t i = 0; i < n; i++) {
+        struct lot *last = k ? &l[k - 1] : NULL;
+        if (last && last->key == l[i].key && (!numbers || last->number == l[i].number)) {
+            last->elems += l[i].elems;
+            last->extent = last->extent == l[i].extent ? l[i].extent : 0;
+        } else {
+            l[k++] = l[i];
+        }
+    }
+    return k;
+}
+
+static enum status prefixes(struct half *x, struct arena *a, struct err *e)
+{
+    size_t cap = count_cuts(x->m);
+    x->under = ARENA_ARRAY(a, struct lot, cap + 1);
+    if (!x->under)
+        return err_nomem(e, cap * sizeof *x->under);
+    for (size_t i = 0; i < x->m->n_tensors; i++) {
+        const struct tensor *t = &x->m->tensor[i];
+        size_t skip = collection_of(t->name);
+        struct str name = str_sub(t->name, skip, t->name.n);
+        for (size_t k = 1; weighs(t) && k < name.n; k++)
+            if (cuts(name.p[k]))
+                x->under[x->n_under++] =
+                    (struct lot){str_hash(str_sub(name, 0, k), 1), 0, t->n_dims ? t->dim[0] : 0,
+                                 tensor_elems(t), (uint32_t)i, k};
+    }
+    x->n_under = merge(x->under, x->n_under, false);
+    return ST_OK;
+}
+
+/* Numbered subtrees: "layers.3.", "layers_3/". */
+static enum status lists(struct half *x, struct arena *a, struct err *e)
+{
+    size_t cap = count_cuts(x->m), n = 0;
+    struct lot *l = ARENA_ARRAY(a, struct lot, cap + 1);
+    x->list = ARENA_ARRAY(a, struct lot, cap + 1);
+    if (!l || !x->list)
+        return err_nomem(e, cap * sizeof *l);
+    for (size_t i = 0; i < x->m->n_tensors; i++) {
+        const struct tensor *t = &x->m->tensor[i];
+        struct str name = str_sub(t->name, collection_of(t->name), t->name.n);
+        for (size_t k = 1; weighs(t) && k < name.n; k++) {
+            size_t lo = k;
+            while (lo > 0 && digit(name.p[lo - 1]))
+                lo--;
+            uint64_t number;
+            if (!cuts(name.p[k]) || lo == 0 || !str_u64(str_sub(name, lo, k), &number))
+                continue;
+            l[n++] = (struct lot){str_hash(str_sub(name, 0, lo), 1), number, 1, tensor_elems(t),
+                                  (uint32_t)i, k};
+        }
+    }
+    n = merge(l, n, true);
+    for (size_t i = 0, k; i < n; i = k) {
+        bool alike = true;
+        uint64_t sum = 0;
+        for (k = i; k < n && l[k].key == l[i].key; k++) {
+            alike = alike && l[k].elems == l[i].elems && l[k].number == l[i].number + (k - i);
+            sum += l[k].elems;
+        }
+        if (alike && k - i > 1) {
+            x->list[x->n_lists] = l[i];
+            x->list[x->n_lists].extent = k - i;
+            x->list[x->n_lists++].elems = sum;
+        }
+    }
+    return ST_OK;
+}
+
+static int64_t under_at(const struct half *x, uint64_t key)
+{
+    size_t lo = 0, hi = x->n_under;
+    while (lo < hi) {
+        size_t mid = lo + (hi - lo) / 2;
+        if (x->under[mid].key < key)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo < x->n_under && x->under[lo].key == key ? (int64_t)lo : -1;
+}
+
+/* Is a prefix inside one that shares the extent, too? */
+static bool inside(const struct half *x, const struct lot *l)
+{
+    struct str full = x->m->tensor[l->tensor].name;
+    struct str name = str_sub(full, collection_of(full), full.n);
+    for (size_t k = 1; k < l->end; k++) {
+        int64_t at = cuts(name.p[k]) ? under_at(x, str_hash(str_sub(name, 0, k), 1)) : -1;
+        if (at >= 0 && x->under[at].extent)
+            return true;
+    }
+    return false;
+}
+
+static size_t n_alike(const struct lot *l, size_t n, const struct lot *what)
+{
+    size_t k = 0;
+    for (size_t i = 0; i < n; i++)
+        k += l[i].extent == what->extent && l[i].elems == what->elems;
+    return k;
+}
+
+static enum status unstack(struct mapping *m, const struct half *x, const struct lot *l,
+                           struct seen *s, struct err *e)
+{
+    struct str one = x->m->tensor[l->tensor].name;
+    struct str prefix = str_sub(one, collection_of(one), collection_of(one) + l->end);
+    for (size_t i = 0; i < x->m->n_tensors; i++) {
+        const struct tensor *t = &x->m->tensor[i];
+        size_t skip = collection_of(t->name), at = skip + prefix.n;
+        struct str name = str_sub(t->name, skip, t->name.n);
+        if (!weighs(t) || !str_starts(name, prefix) || name.n <= prefix.n ||
+            !cuts(name.p[prefix.n]))
+            continue;
+        for (uint64_t b = 0; b < l->extent; b++) {
+            struct str new = arena_fmt(m->a, "%.*s%c%llu%.*s", STR_ARG(str_sub(t->name, 0, at)),
+                                       t->name.p[at], (unsigned long long)b,
+                                       STR_ARG(str_sub(t->name, at, t->name.n)));
+            if (!new.p)
+                return err_nomem(e, t->name.n);
+            TRY(seen_add(s, (uint32_t)i, (struct lens){.n_blocks = l->extent, .block = b}, new,
+                         m->a, e));
+        }
+        seen_hide(s, (uint32_t)i);
+    }
+    return ST_OK;
+}
+
+#define BLOCKS_MOST 4096
+static enum status stacks_of(struct mapping *m, struct half *x, const struct half *y,
+                             struct seen *s, struct err *e)
+{
+    TRY(prefixes(x, m->tmp, e));
+    for (size_t i = 0; i < x->n_under && y->n_lists; i++) {
+        struct lot *l = &x->under[i];
+        if (l->extent < 2 || l->extent > BLOCKS_MOST || n_alike(x->list, x->n_lists, l) > 0 ||
+            inside(x, l))
+            continue;
+        size_t want = n_alike(y->list, y->n_lists, l), have = 0;
+        for (size_t k = 0; want && k < x->n_under; k++)
+            have += x->under[k].extent == l->extent && x->under[k].elems == l->elems &&
+                    !inside(x, &x->under[k]);
+        if (want && want == have)
+            TRY(unstack(m, x, l, s, e));
+    }
+    return ST_OK;
+}
+
+enum status see_stacks(struct mapping *m, struct seen *s, struct seen *t, struct err *e)
+{
+    struct half x = {.m = s->real}, y = {.m = t->real};
+    TRY(lists(&x, m->tmp, e));
+    TRY(lists(&y, m->tmp, e));
+    TRY(stacks_of(m, &x, &y, s, e));
+    return stacks_of(m, &y, &x, t, e);
+}

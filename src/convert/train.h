@@ -1,0 +1,58 @@
+/* Inside mapping: one optimizer's state on its way from the source's spelling to the target's.
+ * map_train.c decides what goes where, train_torch.c and train_optax.c spell it, train_tree.c puts
+ * the target's structure around it. Not for others.
+ */
+#ifndef CONVERT_TRAIN_H
+#define CONVERT_TRAIN_H
+#include "convert/map_int.h"
+#include "framework/optim.h"
+
+struct train {
+    struct mapping *m;
+    struct optim_state s; /* the source's */
+    struct optim_state k; /* the skeleton's; style NONE without one, or where it has none */
+    enum optim_style to;
+    size_t n_params; /* made[0 .. n_params) are no train state */
+    int64_t *entry;  /* per made parameter: place in s.param, -1 = the optimizer does not know it */
+    uint64_t *number; /* torch: ... its number in the target */
+    size_t *ordered;  /* torch: made parameters that have a number, by number */
+    size_t n_ordered;
+    struct str root;                 /* of the target's names: "optimizer", "opt_state" */
+    bool decays;                     /* AdamW, not Adam */
+    const struct optim_chain *chain; /* optax without a skeleton */
+    bool *carried; /* per tensor of the source: a count that stands in the target as a value */
+    bool *filled;  /* per tensor of the skeleton: state that something is made for */
+    struct optim_number step; /* the source's number of updates, of whatever has one */
+    bool has_step;
+    const struct node *replaced; /* the skeleton's node of the training's own count ... */
+    int64_t replaced_by;         /* ... and its value here */
+    const struct node *gone[8];  /* of the source's tree: in the ledger, or in the target */
+    size_t n_gone;
+};
+
+/* ---- map_train.c ---- */
+
+/* Appends the target tensor `name` of slot s for made parameter i; zeros where no part of it has
+ * one, which the ledger says. */
+MUSTCHECK enum status train_slot(struct train *x, size_t i, enum slot s, struct str name,
+                                 struct err *e);
+/* Appends a count: from x->step or from `n`, else 0, in the dtype given. */
+MUSTCHECK enum status train_number(struct train *x, struct optim_number n, struct str name,
+                                   enum dtype type, bool harmless, struct err *e);
+/* The integer a number stands for. ST_CANNOT train-number: none, or not readable. */
+MUSTCHECK enum status train_value(const struct model *m, struct optim_number n, int64_t *out,
+                                  struct err *e);
+/* One element of a tensor, little-endian. ST_CANNOT where it is stored in a way that only the
+ * engine undoes. */
+MUSTCHECK enum status train_element(const struct model *m, const struct tensor *t, uint8_t out[16],
+                                    struct err *e);
+/* The skeleton's name of a made parameter's place in k.param; -1 = it has no state there. */
+int64_t train_place(const struct train *x, size_t i);
+
+/* ---- one spelling each: all that is made for the state, by name ---- */
+MUSTCHECK enum status train_to_torch(struct train *x, struct err *e);
+MUSTCHECK enum status train_to_optax(struct train *x, struct err *e);
+
+/* ---- train_tree.c: the plan's tree, when the plan's tensors stand ---- */
+MUSTCHECK enum status train_tree(struct train *x, struct err *e);
+#endif

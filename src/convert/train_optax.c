@@ -1,0 +1,155 @@
+/* optax's spelling: a chain of states, each a tuple of trees like the parameters'. Names are the
+ * skeleton's where there is one; else those of the usual chain inside a flax TrainState. A skeleton
+ * that keeps no state for a parameter (masked, partitioned) gets none.
+ */
+#include "convert/train.h"
+#include "framework/recognise.h"
+#include <string.h>
+
+/* ---- as a skeleton has it ---- */
+
+static enum status slots_like(struct train *x, struct err *e)
+{
+    struct mapping *m = x->m;
+    const struct model *like = m->o->like;
+    for (size_t i = 0; i < x->n_params; i++) {
+        int64_t p = train_place(x, i);
+        for (int s = 0; p >= 0 && s < SLOT_N; s++) {
+            int64_t t = x->k.param[p].slot[s];
+            if (t < 0)
+                continue;
+            TRY(train_slot(x, i, (enum slot)s, like->tensor[t].name, e));
+            x->filled[t] = true;
+        }
+    }
+    return ST_OK;
+}
+
+static enum status fill_number(struct train *x, int64_t t, struct optim_number n, struct err *e)
+{
+    const struct model *like = x->m->o->like;
+    if (t < 0 || x->filled[t])
+        return ST_OK;
+    x->filled[t] = true;
+    return train_number(x, n, like->tensor[t].name, like->tensor[t].dtype, !optim_counts(x->s.kind),
+                        e);
+}
+
+/* Numbers without axes that nothing in the source tells: settings, counts of wrappers. */
+static enum status own_values(struct train *x, struct err *e)
+{
+    struct mapping *m = x->m;
+    const struct model *like = m->o->like;
+    for (size_t t = 0; t < like->n_tensors; t++) {
+        const struct tensor *k = &like->tensor[t];
+        struct made *d;
+        if (!x->k.mine[t] || x->filled[t] || !optim_is_state(k))
+            continue;
+        TRY(map_made(m, 0, &d, e));
+        d->name = k->name;
+        d->role = k->role;
+        d->dtype = k->dtype;
+        d->n_dims = k->n_dims;
+        d->dim = k->dim;
+        d->why = STR("zeros: the source has nothing for it");
+        if (tensor_elems(k) == 1) {
+            TRY(train_element(like, k, d->fill, e));
+            d->why = STR("the skeleton's own value");
+            d->harmless = true;
+        }
+        x->filled[t] = true;
+    }
+    return ST_OK;
+}
+
+static enum status as_like(struct train *x, struct err *e)
+{
+    struct mapping *m = x->m;
+    if (x->k.style != STYLE_OPTAX)
+        return ST_OK; /* no optimizer: all of the state is left over */
+    if (x->k.unclear)
+        return err_set(e, ST_CANNOT, "train-like", "the skeleton's optimizer: %s", x->k.unclear);
+    if (x->k.slots & ~x->s.slots && x->s.slots)
+        return err_set(e, ST_CANNOT, "train-like",
+                       "the skeleton's optimizer (%s) is not the "
+                       "source's (%s)",
+                       optim_name(x->k.kind), optim_name(x->s.kind));
+    TRY(slots_like(x, e));
+    for (size_t p = 0; p < x->k.n; p++)
+        TRY(fill_number(x, x->k.param[p].n.tensor, x->step, e));
+    for (size_t i = 0; i < x->k.n_schedules; i++)
+        TRY(fill_number(x, x->k.schedule[i].tensor, x->s.n_schedules ? x->s.schedule[0] : x->step,
+                        e));
+    struct optim_number all = x->s.step.node || x->s.step.tensor >= 0 ? x->s.step : x->step;
+    if (x->k.step.node && (all.node || all.tensor >= 0)) {
+        TRY(train_value(m->src, all, &x->replaced_by, e));
+        x->replaced = x->k.step.node;
+        if (all.tensor >= 0)
+            x->carried[all.tensor] = true;
+    } else if (x->k.step.tensor >= 0) {
+        int64_t t = x->k.step.tensor;
+        TRY(train_number(x, all, m->o->like->tensor[t].name, m->o->like->tensor[t].dtype, false,
+                         e));
+        x->filled[t] = true;
+    }
+    return own_values(x, e);
+}
+
+/* ---- the usual chain ---- */
+
+/* The parameter's name below its collection: opt_state holds trees of params alone. */
+static bool below_params(struct str name, struct str *rest)
+{
+    struct str seg;
+    *rest = name;
+    return name_head(rest, &seg) && str_is(seg, "params") && rest->n;
+}
+
+static enum status field(struct train *x, size_t state, struct str word, struct err *e)
+{
+    struct mapping *m = x->m;
+    enum slot slot = SLOT_N;
+    if (str_is(word, "count")) {
+        struct str name = arena_fmt(m->a, "%.*s.%zu.count", STR_ARG(x->root), state);
+        return name.p ? train_number(x, x->step, name, DT_I32, !optim_counts(x->s.kind), e)
+                      : err_nomem(e, 64);
+    }
+    for (int s = 0; s < SLOT_N; s++) {
+        const char *leaf = slot_spelled(STYLE_OPTAX, x->s.kind, (enum slot)s);
+        if (leaf && str_is(word, leaf) && (x->chain->slots & SLOT_BIT(s)))
+            slot = (enum slot)s;
+    }
+    if (slot == SLOT_N)
+        return err_set(e, ST_BUG, "chain-field", "no slot is called %.*s", STR_ARG(word));
+    for (size_t i = 0; i < x->n_params; i++) {
+        struct str rest;
+        if (m->made[i].role != ROLE_PARAMETER || !below_params(m->made[i].name, &rest))
+            continue;
+        const struct tensor *t = m->made[i].n_takes ? &m->src->tensor[m->made[i].take->src] : NULL;
+        if (!t || t->role != ROLE_PARAMETER)
+            continue;
+        struct str name = arena_fmt(m->a, "%.*s.%zu.%.*s.%.*s", STR_ARG(x->root), state,
+                                    STR_ARG(word), STR_ARG(rest));
+        if (!name.p)
+            return err_nomem(e, rest.n);
+        TRY(train_slot(x, i, slot, name, e));
+    }
+    return ST_OK;
+}
+
+enum status train_to_optax(struct train *x, struct err *e)
+{
+    struct mapping *m = x->m;
+    if (m->o->like)
+        return as_like(x, e);
+    if (x->s.slots && !x->chain)
+        return err_set(e, ST_CANNOT, "train-chain", "optax has no usual chain for this %s: --like",
+                       optim_name(x->s.kind));
+    for (size_t i = 0; x->chain && x->chain->state[i]; i++) {
+        struct str words = str_from(x->chain->state[i]), word;
+        while (words.n && str_split(&words, ' ', &word))
+            TRY(field(x, i, word, e));
+    }
+    struct optim_number all = x->s.step.node || x->s.step.tensor >= 0 ? x->s.step : x->step;
+    return train_number(x, all, STR("step"), DT_I32, false, e);
+}

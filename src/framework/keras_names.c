@@ -1,0 +1,442 @@
+/* See keras_names.h. The config is JSON: {"class_name", "config": {"name", "layers": [...]}},
+ * layers nested in one another; Keras 1's Sequential has the list itself as its config. Sources:
+ * keras/src/saving/{serialization_lib,saving_lib}.py, keras/src/utils/naming.py.
+ */
+#include "framework/keras_names.h"
+#include "base/checked.h"
+#include "codec/json.h"
+#include "framework/recognise.h"
+#include <stdlib.h>
+#include <string.h>
+
+#define TEXT_MAX ((uint64_t)64 << 20)
+#define NAME_BYTES 1024u /* longer ones are no layer's */
+
+/* ---- classes ---- */
+
+static const struct {
+    const char *name;
+    enum keras_class cls;
+} classes[] = {
+    {"dense", KERAS_DENSE},
+    {"conv1d", KERAS_CONV},
+    {"conv2d", KERAS_CONV},
+    {"conv3d", KERAS_CONV},
+    {"convolution1d", KERAS_CONV},
+    {"convolution2d", KERAS_CONV},
+    {"convolution3d", KERAS_CONV},
+    {"conv1dtranspose", KERAS_CONV_TRANSPOSE},
+    {"conv2dtranspose", KERAS_CONV_TRANSPOSE},
+    {"conv3dtranspose", KERAS_CONV_TRANSPOSE},
+    {"depthwiseconv1d", KERAS_DEPTHWISE},
+    {"depthwiseconv2d", KERAS_DEPTHWISE},
+    {"separableconv1d", KERAS_SEPARABLE},
+    {"separableconv2d", KERAS_SEPARABLE},
+    {"batchnormalization", KERAS_BATCHNORM},
+    {"batchnormalizationv1", KERAS_BATCHNORM},
+    {"syncbatchnormalization", KERAS_BATCHNORM},
+    {"layernormalization", KERAS_LAYERNORM},
+    {"groupnormalization", KERAS_GROUPNORM},
+    {"rmsnormalization", KERAS_RMSNORM},
+    {"embedding", KERAS_EMBEDDING},
+    {"multiheadattention", KERAS_ATTENTION},
+    {"groupqueryattention", KERAS_ATTENTION},
+    {"groupedqueryattention", KERAS_ATTENTION},
+    {"einsumdense", KERAS_OTHER},
+    {"prelu", KERAS_OTHER},
+    {"lstm", KERAS_OTHER},
+    {"lstmcell", KERAS_OTHER},
+    {"gru", KERAS_OTHER},
+    {"grucell", KERAS_OTHER},
+    {"simplernn", KERAS_OTHER},
+    {"simplernncell", KERAS_OTHER},
+    {"convlstm1d", KERAS_OTHER},
+    {"convlstm2d", KERAS_OTHER},
+    {"convlstm3d", KERAS_OTHER},
+    {"bidirectional", KERAS_OTHER},
+    {"timedistributed", KERAS_OTHER},
+    {"normalization", KERAS_OTHER},
+    {"spectralnormalization", KERAS_OTHER},
+    {"reversibleembedding", KERAS_OTHER},
+    {"functional", KERAS_OTHER},
+    {"sequential", KERAS_OTHER},
+    {"model", KERAS_OTHER},
+};
+
+struct str keras_stem(struct str s)
+{
+    size_t n = s.n;
+    while (n > 0 && s.p[n - 1] >= '0' && s.p[n - 1] <= '9')
+        n--;
+    return n > 1 && n < s.n && s.p[n - 1] == '_' ? str_sub(s, 0, n - 1) : s;
+}
+
+static char lower(char c)
+{
+    return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
+}
+
+/* Lower case, without '_'; returns the length. */
+static size_t squash(struct str s, char *out)
+{
+    size_t k = 0;
+    for (size_t i = 0; i < s.n; i++)
+        if (s.p[i] != '_')
+            out[k++] = lower(s.p[i]);
+    return k;
+}
+
+enum keras_class keras_class_of(struct str name)
+{
+    char text[64];
+    struct str stem = keras_stem(name);
+    if (stem.n >= sizeof text)
+        return KERAS_UNKNOWN;
+    struct str plain = {text, squash(stem, text)};
+    for (size_t i = 0; i < sizeof classes / sizeof *classes; i++)
+        if (str_is(plain, classes[i].name))
+            return classes[i].cls;
+    return KERAS_UNKNOWN;
+}
+
+struct str keras_class_path(struct str path, struct arena *a)
+{
+    char *out = arena_alloc(a, 1, 2 * path.n + 16);
+    size_t k = 0;
+    struct str rest = path, seg;
+    while (out && name_head(&rest, &seg)) {
+        struct str stem = keras_stem(seg);
+        if (k)
+            out[k++] = '.';
+        if (str_is(seg, "_layer_checkpoint_dependencies"))
+            stem = seg = STR("layers");
+        k += squash(stem, out + k);
+        if (stem.n < seg.n) {
+            out[k++] = '#';
+            memcpy(out + k, seg.p + stem.n + 1, seg.n - stem.n - 1);
+            k += seg.n - stem.n - 1;
+        }
+    }
+    return (struct str){out, k};
+}
+
+/* ---- the config ---- */
+
+enum { IN_LAYER, IN_CONFIG, IN_LIST };
+struct frame {
+    uint8_t what;
+    uint32_t layer;
+};
+struct walk {
+    struct json j;
+    struct arena *a;
+    struct keras_names *x;
+    size_t cap;
+    struct frame frame[JSON_MAX_DEPTH];
+    size_t depth;
+};
+
+static enum status push(struct walk *w, uint8_t what, uint32_t layer, struct err *e)
+{
+    if (w->depth == JSON_MAX_DEPTH)
+        return json_fail(&w->j, e, "json-depth", "the config is too deep");
+    w->frame[w->depth++] = (struct frame){what, layer};
+    return ST_OK;
+}
+
+static enum status add(struct walk *w, int64_t parent, struct err *e)
+{
+    struct keras_names *x = w->x;
+    if (x->n == w->cap) {
+        size_t cap = w->cap ? w->cap * 2 : 64;
+        struct keras_layer *p = ARENA_ARRAY(w->a, struct keras_layer, cap);
+        if (!p)
+            return err_nomem(e, cap * sizeof *p);
+        if (x->n)
+            memcpy(p, x->layer, x->n * sizeof *p);
+        x->layer = p;
+        w->cap = cap;
+    }
+    x->layer[x->n] = (struct keras_layer){.parent = parent, .scale = -1, .center = -1};
+    return push(w, IN_LAYER, (uint32_t)x->n++, e);
+}
+
+static enum status keep(struct walk *w, struct str *out, struct err *e)
+{
+    if (w->j.kind != JSON_STRING || w->j.text.n > NAME_BYTES || w->j.has_nul)
+        return ST_OK;
+    *out = arena_str(w->a, w->j.text.p, w->j.text.n);
+    return out->p ? ST_OK : err_nomem(e, w->j.text.n);
+}
+
+static enum status in_layer(struct walk *w, uint32_t at, struct err *e)
+{
+    bool cls = str_is(w->j.text, "class_name"), config = str_is(w->j.text, "config");
+    TRY(json_next(&w->j, e));
+    if (cls)
+        TRY(keep(w, &w->x->layer[at].cls, e));
+    if (config && w->j.kind == JSON_OBJECT)
+        return push(w, IN_CONFIG, at, e);
+    if (config && w->j.kind == JSON_ARRAY)
+        return push(w, IN_LIST, at, e);
+    return json_skip(&w->j, e);
+}
+
+static enum status in_config(struct walk *w, uint32_t at, struct err *e)
+{
+    struct str key = w->j.text;
+    bool name = str_is(key, "name"), list = str_is(key, "layers"), scale = str_is(key, "scale"),
+         center = str_is(key, "center"), groups = str_is(key, "groups");
+    TRY(json_next(&w->j, e));
+    struct keras_layer *l = &w->x->layer[at];
+    if (name)
+        TRY(keep(w, &l->name, e));
+    if (scale && w->j.kind == JSON_BOOL)
+        l->scale = w->j.truth;
+    if (center && w->j.kind == JSON_BOOL)
+        l->center = w->j.truth;
+    if (groups && w->j.kind == JSON_NUMBER && !json_u64(&w->j, &l->groups))
+        l->groups = 0;
+    if (list && w->j.kind == JSON_ARRAY)
+        return push(w, IN_LIST, at, e);
+    return json_skip(&w->j, e);
+}
+
+static enum status walk(struct walk *w, struct err *e)
+{
+    TRY(json_expect(&w->j, JSON_OBJECT, "the config", e));
+    TRY(add(w, -1, e));
+    while (w->depth) {
+        struct frame f = w->frame[w->depth - 1];
+        TRY(json_next(&w->j, e));
+        if (w->j.kind == JSON_OBJECT_END || w->j.kind == JSON_ARRAY_END)
+            w->depth--;
+        else if (f.what == IN_LAYER)
+            TRY(in_layer(w, f.layer, e));
+        else if (f.what == IN_CONFIG)
+            TRY(in_config(w, f.layer, e));
+        else if (w->j.kind == JSON_OBJECT)
+            TRY(add(w, f.layer, e));
+        else
+            TRY(json_skip(&w->j, e));
+    }
+    return ST_OK;
+}
+
+/* ---- paths ---- */
+
+struct sorted {
+    int64_t parent;
+    struct str cls;
+    uint32_t index;
+};
+
+static int by_parent(const void *x, const void *y)
+{
+    const struct sorted *a = x, *b = y;
+    if (a->parent != b->parent)
+        return a->parent < b->parent ? -1 : 1;
+    int c = str_cmp(a->cls, b->cls);
+    return c ? c : (a->index > b->index) - (a->index < b->index);
+}
+
+struct keyed {
+    struct str text;
+    uint32_t index;
+};
+
+static int by_text(const void *x, const void *y)
+{
+    const struct keyed *a = x, *b = y;
+    int c = str_cmp(a->text, b->text);
+    return c ? c : (a->index > b->index) - (a->index < b->index);
+}
+
+static enum status sort(struct keras_names *x, bool names, struct arena *a, uint32_t **out,
+                        struct err *e)
+{
+    struct keyed *k = ARENA_ARRAY(a, struct keyed, x->n + 1);
+    *out = ARENA_ARRAY(a, uint32_t, x->n + 1);
+    if (!k || !*out)
+        return err_nomem(e, x->n * sizeof *k);
+    for (size_t i = 0; i < x->n; i++)
+        k[i] = (struct keyed){names ? x->layer[i].by_name : x->layer[i].by_class, (uint32_t)i};
+    if (x->n)
+        qsort(k, x->n, sizeof *k, by_text);
+    for (size_t i = 0; i < x->n; i++)
+        (*out)[i] = k[i].index;
+    return ST_OK;
+}
+
+/* Parents stand before their layers. budget: bytes that all paths together may take. */
+static enum status paths(struct keras_names *x, struct arena *a, uint64_t budget, bool *fits,
+                         struct err *e)
+{
+    struct sorted *s = ARENA_ARRAY(a, struct sorted, x->n + 1);
+    uint64_t *nth = ARENA_ARRAY(a, uint64_t, x->n + 1);
+    if (!s || !nth)
+        return err_nomem(e, x->n * sizeof *s);
+    for (size_t i = 0; i < x->n; i++) {
+        struct keras_layer *l = &x->layer[i];
+        char *text = arena_alloc(a, 1, l->cls.n + 1);
+        if (!text)
+            return err_nomem(e, l->cls.n);
+        l->cls = (struct str){text, squash(l->cls, text)};
+        s[i] = (struct sorted){l->parent, l->cls, (uint32_t)i};
+    }
+    if (x->n)
+        qsort(s, x->n, sizeof *s, by_parent);
+    for (size_t i = 1; i < x->n; i++)
+        if (s[i].parent == s[i - 1].parent && str_eq(s[i].cls, s[i - 1].cls))
+            nth[s[i].index] = nth[s[i - 1].index] + 1;
+    for (size_t i = 0; i < x->n; i++) {
+        struct keras_layer *l = &x->layer[i];
+        if (l->parent < 0) {
+            l->by_class = l->by_name = STR("");
+            continue;
+        }
+        const struct keras_layer *up = &x->layer[l->parent];
+        const char *dot = up->by_class.n ? "." : "";
+        l->by_class =
+            nth[i] ? arena_fmt(a, "%.*s%slayers.%.*s#%llu", STR_ARG(up->by_class), dot,
+                               STR_ARG(l->cls), (unsigned long long)nth[i])
+                   : arena_fmt(a, "%.*s%slayers.%.*s", STR_ARG(up->by_class), dot, STR_ARG(l->cls));
+        if (!l->by_class.p)
+            return err_nomem(e, 64);
+        TRY(path_join(up->by_name, l->name, a, &l->by_name, e));
+        uint64_t used = l->by_class.n + l->by_name.n;
+        *fits = used <= budget;
+        if (!*fits)
+            return ST_OK;
+        budget -= used;
+    }
+    return ST_OK;
+}
+
+static enum status text_of(const struct attachment *at, struct arena *a, struct str *out,
+                           struct err *e)
+{
+    *out = (struct str){(const char *)at->mem, (size_t)at->n_bytes};
+    if (at->mem)
+        return ST_OK;
+    char *p = arena_alloc(a, 1, (size_t)at->n_bytes + 1);
+    if (!p)
+        return err_nomem(e, at->n_bytes);
+    if (at->n_bytes)
+        TRY(file_pread(at->file, p, (size_t)at->n_bytes, at->offset, e));
+    *out = (struct str){p, (size_t)at->n_bytes};
+    return ST_OK;
+}
+
+static enum status config(const struct attachment *at, struct arena *a, struct keras_names *x,
+                          struct err *e)
+{
+    struct walk *w = ARENA_NEW(a, struct walk);
+    struct str text;
+    struct cursor c;
+    struct err quiet;
+    bool fits = true;
+    if (!w)
+        return err_nomem(e, sizeof *w);
+    if (at->n_bytes > TEXT_MAX)
+        return ST_OK;
+    TRY(text_of(at, a, &text, e));
+    w->a = a;
+    w->x = x;
+    cur_mem(&c, text.p, text.n, "config", 0);
+    json_init(&w->j, &c, (size_t)TEXT_MAX);
+    enum status st = walk(w, &quiet);
+    json_free(&w->j);
+    cur_close(&c);
+    if (st == ST_OK)
+        TRY(paths(x, a, 4 * text.n + 65536, &fits, e));
+    if (st != ST_OK || !fits)
+        x->n = 0; /* it says nothing */
+    return ST_OK;
+}
+
+/* ---- groups ---- */
+
+static int by_key(const void *x, const void *y)
+{
+    return str_cmp(((const struct keras_group *)x)->key, ((const struct keras_group *)y)->key);
+}
+
+#define VARS_NAME "/vars@name"
+
+static enum status groups(const struct model *m, struct arena *a, struct keras_names *x,
+                          struct err *e)
+{
+    x->group = ARENA_ARRAY(a, struct keras_group, m->n_meta + 1);
+    if (!x->group)
+        return err_nomem(e, m->n_meta * sizeof *x->group);
+    for (size_t i = 0; i < m->n_meta; i++) {
+        struct str key = m->meta[i].key, suffix = STR(VARS_NAME);
+        if (str_ends(key, suffix) && m->meta[i].value.n && m->meta[i].value.n <= NAME_BYTES)
+            x->group[x->n_groups++] =
+                (struct keras_group){str_sub(key, 0, key.n - suffix.n), m->meta[i].value};
+    }
+    if (x->n_groups)
+        qsort(x->group, x->n_groups, sizeof *x->group, by_key);
+    return ST_OK;
+}
+
+struct str keras_group_name(const struct keras_names *x, struct str path, struct arena *a)
+{
+    if (x->n_groups == 0 || str_find(path, '\\', 0) < path.n)
+        return STR_NONE;
+    char *text = arena_alloc(a, 1, path.n + 1);
+    for (size_t i = 0; text && i < path.n; i++)
+        text[i] = path.p[i] == '.' ? '/' : path.p[i];
+    struct keras_group want = {.key = {text, path.n}};
+    const struct keras_group *g =
+        text ? bsearch(&want, x->group, x->n_groups, sizeof want, by_key) : NULL;
+    return g ? g->name : STR_NONE;
+}
+
+enum status keras_names_read(const struct model *m, struct arena *a, struct keras_names *out,
+                             struct err *e)
+{
+    *out = (struct keras_names){0};
+    TRY(groups(m, a, out, e));
+    for (size_t i = 0; i < m->n_attachments && out->n == 0; i++)
+        if (str_is(m->attachment[i].name, "model_config.json") ||
+            str_is(m->attachment[i].name, "config.json"))
+            TRY(config(&m->attachment[i], a, out, e));
+    TRY(sort(out, false, a, &out->by_class, e));
+    return sort(out, true, a, &out->by_name, e);
+}
+
+/* The only layer of that path; NULL when there is none, or several. */
+static const struct keras_layer *find(const struct keras_names *x, const uint32_t *order,
+                                      bool names, struct str path)
+{
+    size_t lo = 0, hi = x->n;
+    while (lo < hi) {
+        size_t mid = lo + (hi - lo) / 2;
+        const struct keras_layer *l = &x->layer[order[mid]];
+        if (str_cmp(names ? l->by_name : l->by_class, path) < 0)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    for (size_t i = lo; i < lo + 2 && i < x->n; i++) {
+        const struct keras_layer *l = &x->layer[order[i]];
+        bool same = str_eq(names ? l->by_name : l->by_class, path);
+        if (i == lo && !same)
+            return NULL;
+        if (i > lo && same)
+            return NULL;
+    }
+    return lo < x->n && path.n ? &x->layer[order[lo]] : NULL;
+}
+
+const struct keras_layer *keras_by_class(const struct keras_names *x, struct str class_path)
+{
+    return find(x, x->by_class, false, class_path);
+}
+
+const struct keras_layer *keras_by_name(const struct keras_names *x, struct str path)
+{
+    return find(x, x->by_name, true, path);
+}

@@ -1,0 +1,57 @@
+/* What a Keras file says of its layers beside their tensors: the config's tree of layers, and the
+ * names that Keras 3 keeps with every group of variables. Both are hints: a damaged config is no
+ * error here, it says nothing.
+ */
+#ifndef FRAMEWORK_KERAS_NAMES_H
+#define FRAMEWORK_KERAS_NAMES_H
+#include "framework/framework.h"
+
+enum keras_class {
+    KERAS_UNKNOWN,
+    KERAS_DENSE,
+    KERAS_CONV,
+    KERAS_CONV_TRANSPOSE,
+    KERAS_DEPTHWISE,
+    KERAS_SEPARABLE,
+    KERAS_BATCHNORM,
+    KERAS_LAYERNORM,
+    KERAS_GROUPNORM,
+    KERAS_RMSNORM,
+    KERAS_EMBEDDING,
+    KERAS_ATTENTION,
+    KERAS_OTHER /* a class of Keras's without a rule here */
+};
+/* Of "Conv2DTranspose", "conv2d_transpose", "conv2d_transpose_3"; KERAS_UNKNOWN for other words. */
+enum keras_class keras_class_of(struct str name);
+
+struct keras_layer {     /* one layer of the config */
+    struct str cls;      /* class, lower case without '_' */
+    struct str name;     /* the user's or Keras's own */
+    int64_t parent;      /* -1: the model itself */
+    struct str by_class; /* "layers.sequential.layers.conv2d#1", see keras_class_path */
+    struct str by_name;  /* "inner.conv_1" */
+    int scale, center;   /* norms: 1, 0; -1 = not said */
+    uint64_t groups;     /* 0 = not said */
+};
+struct keras_names {
+    struct keras_layer *layer;
+    uint32_t *by_class, *by_name; /* layers, sorted */
+    size_t n;
+    struct keras_group {
+        struct str key, name; /* "layers/dense" */
+    } * group;                /* sorted by key */
+    size_t n_groups;
+};
+/* Memory from the arena; the texts live as long as the model. */
+MUSTCHECK enum status keras_names_read(const struct model *m, struct arena *a,
+                                       struct keras_names *out, struct err *e);
+const struct keras_layer *keras_by_class(const struct keras_names *x, struct str class_path);
+const struct keras_layer *keras_by_name(const struct keras_names *x, struct str path);
+/* Name of the group of variables below a path of a weights file; empty when it has none. */
+struct str keras_group_name(const struct keras_names *x, struct str path, struct arena *a);
+/* A path of a weights file with its classes in one spelling: "layers.conv2dtranspose#1".
+ * .p == NULL: no memory. */
+struct str keras_class_path(struct str path, struct arena *a);
+/* "conv2d" of "conv2d_12": without the number that Keras appends. */
+struct str keras_stem(struct str segment);
+#endif

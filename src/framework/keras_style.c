@@ -1,0 +1,782 @@
+/* Recognising layers in Keras's spellings, in Keras's files and in TensorFlow's checkpoints. Files
+ * name a variable ("kernel", "moving_mean"), or number it below its layer ("vars.2"); then the
+ * layer's class says what the numbers are, from the config where there is one, else from the path,
+ * whose segments are made of class names, else from the name kept with the group. Where none of
+ * them tells, shapes do as far as they go, and what stays open is asked about.
+ *
+ * What a layer is called: the user's names where the file has them, without what the container
+ * adds ("layers.", the model's name, a layer's name twice); else the file's path.
+ *   dense1.sequential.dense1.kernel (legacy HDF5)           dense1
+ *   layers.dense.vars.0, named "dense1"                     dense1
+ *   layer_with_weights-0.kernel, variable "dense1/kernel"   dense1
+ * Where two layers would be called alike, all keep the file's paths.
+ * Sources: keras/src/layers, keras/src/saving/saving_lib.py, tf_keras/saving.
+ */
+#include "framework/keras_style.h"
+#include "framework/keras_names.h"
+#include <stdlib.h>
+#include <string.h>
+
+enum var {
+    V_KERNEL,
+    V_BIAS,
+    V_GAMMA,
+    V_BETA,
+    V_MEAN,
+    V_VAR,
+    V_EMBEDDINGS,
+    V_DEPTHWISE,
+    V_POINTWISE,
+    V_SCALE,
+    V_N
+};
+static const struct {
+    const char *name;
+    enum var var;
+} var_names[] = {
+    {"kernel", V_KERNEL},
+    {"bias", V_BIAS},
+    {"gamma", V_GAMMA},
+    {"beta", V_BETA},
+    {"moving_mean", V_MEAN},
+    {"moving_variance", V_VAR},
+    {"embeddings", V_EMBEDDINGS},
+    {"depthwise_kernel", V_DEPTHWISE},
+    {"pointwise_kernel", V_POINTWISE},
+    {"scale", V_SCALE},
+};
+
+#define CONV_BITS (KIND_BIT(LAYER_CONV) | KIND_BIT(LAYER_CONV_TRANSPOSE))
+#define NORM_BITS (KIND_BIT(LAYER_LAYERNORM) | KIND_BIT(LAYER_GROUPNORM))
+
+struct mod {
+    struct module *of;
+    struct str path; /* what the layer is called */
+    enum keras_class cls;
+    const struct keras_layer *config; /* may be NULL */
+    bool numbered;                    /* its variables are vars.N */
+    size_t n_vars;                    /* not yet taken */
+    int64_t var[V_N];                 /* tensors, -1 = absent */
+    bool odd;                         /* holds more than the above */
+};
+struct ctx {
+    const struct keras_style *style;
+    struct keras_names names;
+    struct modules ms;
+    struct mod *mod; /* as ms.module */
+    struct layer_list list;
+};
+
+/* ---- names ---- */
+
+static struct str without_output(struct str s)
+{
+    uint64_t k;
+    size_t colon = str_find(s, ':', 0);
+    return colon < s.n && str_u64(str_sub(s, colon + 1, s.n), &k) ? str_sub(s, 0, colon) : s;
+}
+
+/* The leaf of "layers.dense.vars.0" is "0", its path "layers.dense"; of a variable at the top of a
+ * file the path is "vars". */
+static bool cut(const struct model *m, size_t t, struct member *out)
+{
+    const struct tensor *x = &m->tensor[t];
+    uint64_t k;
+    struct str parent, last;
+    if (x->role != ROLE_PARAMETER && x->role != ROLE_BUFFER && x->role != ROLE_STATISTIC)
+        return false;
+    name_tail(x->name, &out->path, &out->leaf);
+    out->leaf = without_output(out->leaf);
+    name_tail(out->path, &parent, &last);
+    if (str_is(last, "vars") && str_u64(out->leaf, &k) && parent.n) {
+        out->collection = last;
+        out->path = parent;
+    }
+    return true;
+}
+
+static bool is_list(struct str seg)
+{
+    return str_is(seg, "layers") || str_is(seg, "_layer_checkpoint_dependencies");
+}
+
+/* The user's name for the layer at a path of a weights file; empty when there is none, or when it
+ * is Keras's own. */
+static enum status given(struct ctx *c, struct str path, struct str seg, struct str *out,
+                         struct err *e)
+{
+    struct arena *a = c->list.a;
+    *out = keras_group_name(&c->names, path, a);
+    if (!out->n && c->names.n) {
+        struct str at = keras_class_path(path, a);
+        if (!at.p && path.n)
+            return err_nomem(e, path.n);
+        const struct keras_layer *l = keras_by_class(&c->names, at);
+        *out = l ? l->name : STR_NONE;
+    }
+    if (str_eq(keras_stem(*out), keras_stem(seg)))
+        *out = STR_NONE;
+    return ST_OK;
+}
+
+/* A path of attributes and classes: "layers.sequential.layers.conv2d" to "inner.conv_1". */
+static enum status walk_names(struct ctx *c, struct str path, struct str *out, struct err *e)
+{
+    struct str rest = path, seg, last = STR_NONE;
+    *out = STR("");
+    while (name_head(&rest, &seg)) {
+        struct str before = str_sub(path, 0, (size_t)(seg.p + seg.n - path.p)), name = STR_NONE;
+        bool list = is_list(last);
+        last = seg;
+        if (is_list(seg) && rest.n)
+            continue;
+        if (list || keras_class_of(seg) != KERAS_UNKNOWN)
+            TRY(given(c, before, seg, &name, e));
+        if (!list && keras_class_of(name) != KERAS_UNKNOWN)
+            name = STR_NONE; /* Keras's own, of an attribute that looks like a class */
+        if (name.n) {
+            TRY(path_join(*out, name, c->list.a, out, e));
+        } else {
+            *out = out->n ? arena_fmt(c->list.a, "%.*s.%.*s", STR_ARG(*out), STR_ARG(seg)) : seg;
+            if (!out->p)
+                return err_nomem(e, path.n);
+        }
+    }
+    return ST_OK;
+}
+
+/* Legacy HDF5: GROUP, then the variable's path, which begins with GROUP or, after the model's name,
+ * goes on with it. */
+static enum status walk_legacy(struct ctx *c, struct str path, struct str *out, struct err *e)
+{
+    struct str rest = path, group, seg;
+    *out = path;
+    if (!name_head(&rest, &group) || !rest.n)
+        return ST_OK;
+    for (int k = 0; k < 2 && name_head(&rest, &seg); k++)
+        if (str_eq(seg, group)) {
+            *out =
+                rest.n ? arena_fmt(c->list.a, "%.*s.%.*s", STR_ARG(group), STR_ARG(rest)) : group;
+            return out->p ? ST_OK : err_nomem(e, path.n);
+        }
+    return ST_OK;
+}
+
+/* A segment of the variable's own name, which a checkpoint's graph keeps: the one `up` above the
+ * variable, 1 for its layer's. */
+static struct str variable_of(const struct ctx *c, const struct module *mod, int up)
+{
+    const struct member *b = &c->ms.member[mod->first];
+    struct str note = c->ms.m->tensor[b->tensor].note, seg = STR_NONE;
+    size_t end = note.n;
+    for (int k = 0; k <= up; k++) {
+        size_t at = end;
+        while (at > 0 && note.p[at - 1] != '/')
+            at--;
+        seg = str_sub(note, at, end);
+        if (k == 0 && !str_eq(seg, b->leaf))
+            return STR_NONE;
+        if (at == 0)
+            return k == up ? seg : STR_NONE;
+        end = at - 1;
+    }
+    return seg;
+}
+
+static bool counts(struct str seg)
+{
+    return str_starts(seg, STR("layer_with_weights-")) || str_starts(seg, STR("layer-"));
+}
+
+/* A segment that only counts layers gives way to the layer's name; of an attention, the segment
+ * above its projections'. */
+static enum status walk_counted(struct ctx *c, const struct module *mod, struct str *out,
+                                struct err *e)
+{
+    struct str parent, last, up, above;
+    *out = mod->path;
+    name_tail(mod->path, &parent, &last);
+    name_tail(parent, &up, &above);
+    struct str name = variable_of(c, mod, 1), outer = variable_of(c, mod, 2);
+    if (counts(last) && name.n)
+        return path_join(parent, name, c->list.a, out, e);
+    if (!counts(above) || !outer.n)
+        return ST_OK;
+    TRY(path_join(up, outer, c->list.a, out, e));
+    *out = arena_fmt(c->list.a, "%.*s.%.*s", STR_ARG(*out), STR_ARG(last));
+    return out->p ? ST_OK : err_nomem(e, mod->path.n);
+}
+
+struct called {
+    struct str path;
+};
+
+static int by_called(const void *x, const void *y)
+{
+    return str_cmp(((const struct called *)x)->path, ((const struct called *)y)->path);
+}
+
+static enum status call_all(struct ctx *c, struct err *e)
+{
+    size_t n = c->ms.n;
+    bool twice = false;
+    struct called *all = ARENA_ARRAY(c->list.a, struct called, n + 1);
+    if (!all)
+        return err_nomem(e, n * sizeof *all);
+    for (size_t i = 0; i < n; i++) {
+        struct mod *x = &c->mod[i];
+        if (x->numbered)
+            TRY(walk_names(c, x->of->path, &x->path, e));
+        else if (c->style->legacy)
+            TRY(walk_legacy(c, x->of->path, &x->path, e));
+        else
+            TRY(walk_counted(c, x->of, &x->path, e));
+        all[i].path = x->path;
+    }
+    if (n)
+        qsort(all, n, sizeof *all, by_called);
+    for (size_t i = 1; i < n; i++)
+        twice = twice || str_eq(all[i].path, all[i - 1].path);
+    for (size_t i = 0; i < n && twice; i++)
+        c->mod[i].path = c->mod[i].of->path;
+    return ST_OK;
+}
+
+/* ---- what a module holds ---- */
+
+static enum status class_of(struct ctx *c, struct mod *x, struct err *e)
+{
+    struct arena *a = c->list.a;
+    struct str parent, seg;
+    struct str at = keras_class_path(x->of->path, a);
+    if (!at.p && x->of->path.n)
+        return err_nomem(e, x->of->path.n);
+    x->config = x->numbered ? keras_by_class(&c->names, at) : keras_by_name(&c->names, x->path);
+    if (x->config)
+        x->cls = keras_class_of(x->config->cls);
+    name_tail(x->of->path, &parent, &seg);
+    /* Below "layers" a segment is a class; an attribute only looks like one, and may be called so
+     * against what Keras called the object. */
+    struct str up, list;
+    name_tail(parent, &up, &list);
+    enum keras_class own = keras_class_of(keras_group_name(&c->names, x->of->path, a)),
+                     said = keras_class_of(seg);
+    if (!own)
+        own = keras_class_of(variable_of(c, x->of, 1));
+    if (!x->cls && (is_list(list) || !own || own == said))
+        x->cls = said;
+    if (!x->cls && !said)
+        x->cls = own;
+    return ST_OK;
+}
+
+static const struct tensor *tensor_at(const struct ctx *c, int64_t t)
+{
+    return t < 0 ? NULL : &c->ms.m->tensor[t];
+}
+
+static size_t rank_of(const struct ctx *c, int64_t t)
+{
+    return t < 0 ? 0 : c->ms.m->tensor[t].n_dims;
+}
+
+/* Gives the variables of a class, in its order, their names. False: not so many. */
+static bool in_order(struct mod *x, const int64_t *t, const enum var *order, size_t least,
+                     size_t most)
+{
+    if (x->n_vars < least || x->n_vars > most)
+        return false;
+    for (size_t i = 0; i < x->n_vars; i++)
+        x->var[order[i]] = t[i];
+    return true;
+}
+
+/* scale and center of a norm: where the config does not say, the number of variables does, unless
+ * there is one of the two. */
+static bool norm_order(struct mod *x, const int64_t *t, size_t n_stats)
+{
+    enum var order[4];
+    size_t n = 0, own = x->n_vars - n_stats;
+    int scale = x->config ? x->config->scale : -1, center = x->config ? x->config->center : -1;
+    if (x->n_vars < n_stats || own > 2)
+        return false;
+    if (own == 0)
+        scale = center = 0;
+    if (own == 2)
+        scale = center = 1;
+    if (scale < 0 || center < 0 || (size_t)(scale + center) != own)
+        return false;
+    if (scale)
+        order[n++] = V_GAMMA;
+    if (center)
+        order[n++] = V_BETA;
+    if (n_stats) {
+        order[n++] = V_MEAN;
+        order[n++] = V_VAR;
+    }
+    return in_order(x, t, order, n, n);
+}
+
+/* A class that nothing tells: what the shapes of its variables can only be. */
+static enum keras_class by_shapes(const struct ctx *c, const struct mod *x, const int64_t *t)
+{
+    const struct tensor *w = tensor_at(c, t[0]), *b = tensor_at(c, t[1]);
+    if (x->n_vars > 2 || !w || w->n_dims < 2 || w->n_dims > 5)
+        return KERAS_UNKNOWN;
+    if (b && b->n_dims != 1)
+        return KERAS_UNKNOWN;
+    if (w->n_dims > 2)
+        return KERAS_CONV; /* of some kind: told by the bias, or asked about */
+    return b && b->dim[0] == w->dim[1] ? KERAS_DENSE : KERAS_UNKNOWN;
+}
+
+static bool number_vars(const struct ctx *c, struct mod *x, const int64_t *t)
+{
+    static const enum var kernel[] = {V_KERNEL, V_BIAS}, depthwise[] = {V_DEPTHWISE, V_BIAS},
+                          separable[] = {V_DEPTHWISE, V_POINTWISE, V_BIAS},
+                          embeddings[] = {V_EMBEDDINGS}, scale[] = {V_SCALE};
+    if (x->cls == KERAS_UNKNOWN && x->n_vars == 4 && rank_of(c, t[0]) == 1 &&
+        rank_of(c, t[1]) == 1 && rank_of(c, t[2]) == 1 && rank_of(c, t[3]) == 1 &&
+        name_kinds(x->path) == KIND_BIT(LAYER_BATCHNORM))
+        x->cls = KERAS_BATCHNORM;
+    enum keras_class cls = x->cls ? x->cls : by_shapes(c, x, t);
+    switch (cls) {
+    case KERAS_DENSE:
+    case KERAS_CONV:
+    case KERAS_CONV_TRANSPOSE:
+        return in_order(x, t, kernel, 1, 2);
+    case KERAS_DEPTHWISE:
+        return in_order(x, t, depthwise, 1, 2);
+    case KERAS_SEPARABLE:
+        return in_order(x, t, separable, 2, 3);
+    case KERAS_BATCHNORM:
+        return norm_order(x, t, 2);
+    case KERAS_LAYERNORM:
+    case KERAS_GROUPNORM:
+        return norm_order(x, t, 0);
+    case KERAS_RMSNORM:
+        return in_order(x, t, scale, 1, 1);
+    case KERAS_EMBEDDING:
+        return in_order(x, t, embeddings, 1, 1);
+    case KERAS_ATTENTION:
+    case KERAS_OTHER:
+    case KERAS_UNKNOWN:
+        break;
+    }
+    return false;
+}
+
+#define VARS_MAX 8
+static void vars_of(struct ctx *c, struct mod *x)
+{
+    int64_t t[VARS_MAX];
+    for (size_t i = 0; i < VARS_MAX; i++)
+        t[i] = -1;
+    for (uint32_t i = x->of->first; i < x->of->first + x->of->n; i++) {
+        const struct member *b = &c->ms.member[i];
+        uint64_t at = VARS_MAX;
+        size_t k = 0;
+        x->n_vars += !b->taken;
+        if (x->numbered) {
+            if (b->taken || !b->collection.n || !str_u64(b->leaf, &at) || at >= VARS_MAX)
+                x->odd = true;
+            else
+                t[at] = b->tensor;
+            continue;
+        }
+        while (k < sizeof var_names / sizeof *var_names && !str_is(b->leaf, var_names[k].name))
+            k++;
+        if (k == sizeof var_names / sizeof *var_names || x->var[var_names[k].var] >= 0)
+            x->odd = true;
+        else
+            x->var[var_names[k].var] = b->tensor;
+    }
+    for (size_t i = 0; x->numbered && i < x->n_vars; i++)
+        x->odd = x->odd || x->n_vars > VARS_MAX || t[i] < 0;
+    if (x->numbered && !x->odd)
+        x->odd = !number_vars(c, x, t);
+}
+
+/* ---- layers ---- */
+
+static void claim(struct ctx *c, struct layer *l, enum leaf leaf, const struct mod *x, enum var v)
+{
+    if (x->var[v] < 0)
+        return;
+    l->tensor[leaf] = x->var[v];
+    for (uint32_t i = x->of->first; i < x->of->first + x->of->n; i++)
+        if (c->ms.member[i].tensor == (uint32_t)x->var[v])
+            c->ms.member[i].taken = true;
+}
+
+static struct layer *put(struct ctx *c, enum layer_kind kind, struct str path, const char *reason)
+{
+    return layer_add(&c->list, kind, path, str_from(reason));
+}
+
+static bool vector_of(const struct tensor *t, uint64_t n)
+{
+    return t && t->n_dims == 1 && t->dim[0] == n;
+}
+
+static void depthwise(struct layer *l, const struct tensor *w)
+{
+    l->rank = (uint8_t)(w->n_dims - 2);
+    l->depth_c = l->groups = w->dim[w->n_dims - 2];
+}
+
+/* A kernel over several axes. Candidates by the class, then by the bias, then by the name. */
+static struct layer *spatial(struct ctx *c, const struct mod *x, const struct tensor *w,
+                             const struct tensor *b)
+{
+    enum { CONV = 1, TRANSPOSED = 2, DEPTH = 4 };
+    uint64_t last = w->dim[w->n_dims - 1], before = w->dim[w->n_dims - 2], both = 0;
+    bool told = x->cls == KERAS_CONV || x->cls == KERAS_CONV_TRANSPOSE || x->cls == KERAS_DEPTHWISE;
+    unsigned may = x->cls == KERAS_CONV             ? CONV
+                   : x->cls == KERAS_CONV_TRANSPOSE ? TRANSPOSED
+                   : x->cls == KERAS_DEPTHWISE      ? DEPTH
+                                                    : CONV | TRANSPOSED | DEPTH;
+    const char *reason = told ? "kernel of a class of that kind" : "kernel whose bias tells";
+    if (__builtin_mul_overflow(last, before, &both) || (b && b->n_dims != 1))
+        may = 0;
+    if (b && may)
+        may &= (b->dim[0] == last ? CONV : 0u) | (b->dim[0] == before ? TRANSPOSED : 0u) |
+               (b->dim[0] == both ? DEPTH : 0u);
+    unsigned said = name_kinds(x->path);
+    if ((may & (may - 1)) && (said & CONV_BITS) && (said & CONV_BITS) != CONV_BITS) {
+        /* Keras calls a depthwise kernel so in old files; "conv" may be either of new ones */
+        unsigned named = said & KIND_BIT(LAYER_CONV_TRANSPOSE) ? TRANSPOSED
+                         : x->numbered                         ? CONV | DEPTH
+                                                               : CONV;
+        if (may & named) {
+            may &= named;
+            reason = "kernel, named so";
+        }
+    }
+    struct layer *l;
+    if (may == CONV || may == TRANSPOSED || may == DEPTH) {
+        l = put(c, may == TRANSPOSED ? LAYER_CONV_TRANSPOSE : LAYER_CONV, x->path, reason);
+        if (l && may == DEPTH)
+            depthwise(l, w);
+    } else {
+        l = put(c, LAYER_NONE, x->path,
+                may ? "kernel with spatial axes: convolution, transposed or depthwise"
+                    : "kernel whose bias fits none of its axes");
+        if (l && may)
+            layer_open(l, CONV_BITS);
+    }
+    if (l) {
+        l->rank = (uint8_t)(w->n_dims - 2);
+        l->by_name = told;
+        if (x->config && l->kind == LAYER_CONV && !l->depth_c)
+            l->groups = x->config->groups;
+    }
+    return l;
+}
+
+static struct layer *kernel(struct ctx *c, const struct mod *x, const struct tensor *w,
+                            const struct tensor *b)
+{
+    bool conv = x->cls == KERAS_CONV || x->cls == KERAS_CONV_TRANSPOSE || x->cls == KERAS_DEPTHWISE;
+    if (x->cls == KERAS_OTHER || (x->cls == KERAS_DENSE && w->n_dims != 2) ||
+        (conv && w->n_dims == 2) || w->n_dims < 2 || w->n_dims > 5)
+        return put(c, LAYER_NONE, x->path, "kernel that no rule knows");
+    if (w->n_dims > 2)
+        return spatial(c, x, w, b);
+    if (b && !vector_of(b, w->dim[1]))
+        return put(c, LAYER_NONE, x->path, "kernel of two axes whose bias does not fit");
+    return put(c, LAYER_LINEAR, x->path, "kernel of two axes");
+}
+
+static struct layer *norm(struct ctx *c, const struct mod *x)
+{
+    unsigned said = name_kinds(x->path);
+    bool one = x->cls == KERAS_LAYERNORM || x->cls == KERAS_GROUPNORM || x->cls == KERAS_RMSNORM;
+    struct layer *l;
+    if (x->var[V_MEAN] >= 0)
+        return put(c, LAYER_BATCHNORM, x->path, "moving mean and variance");
+    if (x->cls == KERAS_GROUPNORM || (!one && said == KIND_BIT(LAYER_GROUPNORM)))
+        l = put(c, LAYER_GROUPNORM, x->path, "gamma and beta, named so");
+    else if (one || said == KIND_BIT(LAYER_LAYERNORM))
+        l = put(c, LAYER_LAYERNORM, x->path, "gamma and beta, named so");
+    else {
+        l = put(c, LAYER_LAYERNORM, x->path,
+                "gamma and beta without statistics: layer or group normalisation");
+        if (l)
+            l->kinds = NORM_BITS;
+        return l;
+    }
+    if (l) {
+        l->by_name = true;
+        if (l->kind == LAYER_GROUPNORM && x->config)
+            l->groups = x->config->groups;
+    }
+    return l;
+}
+
+/* All vectors of one size? */
+static bool vectors(const struct ctx *c, const struct mod *x)
+{
+    static const enum var part[] = {V_GAMMA, V_BETA, V_MEAN, V_VAR, V_SCALE};
+    uint64_t n = 0;
+    for (size_t i = 0; i < sizeof part / sizeof *part; i++) {
+        const struct tensor *t = tensor_at(c, x->var[part[i]]);
+        if (!t)
+            continue;
+        if (t->n_dims != 1 || (n && t->dim[0] != n))
+            return false;
+        n = t->dim[0];
+    }
+    return true;
+}
+
+/* Depthwise without bias, then 1x1 with it. */
+static enum status separable(struct ctx *c, struct mod *x, const struct tensor *w, struct err *e)
+{
+    const struct tensor *p = tensor_at(c, x->var[V_POINTWISE]);
+    struct str first, second;
+    if (w->n_dims < 3 || w->n_dims > 5 || p->n_dims != w->n_dims)
+        return ST_OK;
+    TRY(path_join(x->path, STR("depthwise"), c->list.a, &first, e));
+    TRY(path_join(x->path, STR("pointwise"), c->list.a, &second, e));
+    struct layer *l = put(c, LAYER_CONV, first, "depthwise kernel of a separable convolution");
+    if (!l)
+        return err_nomem(e, sizeof *l);
+    depthwise(l, w);
+    l->by_name = true;
+    claim(c, l, LEAF_WEIGHT, x, V_DEPTHWISE);
+    if (!(l = put(c, LAYER_CONV, second, "pointwise kernel of a separable convolution")))
+        return err_nomem(e, sizeof *l);
+    l->rank = (uint8_t)(w->n_dims - 2);
+    l->groups = 1;
+    l->by_name = true;
+    claim(c, l, LEAF_WEIGHT, x, V_POINTWISE);
+    claim(c, l, LEAF_BIAS, x, V_BIAS);
+    return ST_OK;
+}
+
+/* One two-axis variable by a number, and nothing that tells its class. */
+static enum status lone(struct ctx *c, struct mod *x, struct err *e)
+{
+    const struct member *b = &c->ms.member[x->of->first];
+    if (!x->numbered || x->of->n != 1 || x->cls != KERAS_UNKNOWN || b->taken ||
+        !str_is(b->leaf, "0") || rank_of(c, b->tensor) != 2)
+        return ST_OK;
+    struct layer *l =
+        put(c, LAYER_NONE, x->path, "one variable of two axes: a dense kernel or an embedding");
+    if (!l)
+        return err_nomem(e, sizeof *l);
+    unsigned kinds = KIND_BIT(LAYER_LINEAR) | KIND_BIT(LAYER_EMBEDDING),
+             said = name_kinds(x->path) & kinds;
+    layer_open(l, said ? said : kinds);
+    x->var[V_KERNEL] = b->tensor;
+    claim(c, l, LEAF_WEIGHT, x, V_KERNEL);
+    return ST_OK;
+}
+
+static enum status plain(struct ctx *c, struct mod *x, struct err *e)
+{
+    if (x->odd)
+        return lone(c, x, e);
+    const struct tensor *w = tensor_at(c, x->var[V_KERNEL]), *b = tensor_at(c, x->var[V_BIAS]),
+                        *d = tensor_at(c, x->var[V_DEPTHWISE]),
+                        *emb = tensor_at(c, x->var[V_EMBEDDINGS]),
+                        *scale = tensor_at(c, x->var[V_SCALE]);
+    bool gamma = x->var[V_GAMMA] >= 0 || x->var[V_BETA] >= 0,
+         stats = x->var[V_MEAN] >= 0 && x->var[V_VAR] >= 0;
+    struct layer *l = NULL;
+    if (d && x->var[V_POINTWISE] >= 0)
+        return separable(c, x, d, e);
+    if (d && d->n_dims >= 3 && d->n_dims <= 5) {
+        struct mod y = *x;
+        y.cls = KERAS_DEPTHWISE;
+        l = spatial(c, &y, d, b);
+        if (!l)
+            return err_nomem(e, sizeof *l);
+        claim(c, l, LEAF_WEIGHT, x, V_DEPTHWISE);
+        claim(c, l, LEAF_BIAS, x, V_BIAS);
+    } else if (w && w->n_dims >= 1) {
+        l = kernel(c, x, w, b);
+        if (!l)
+            return err_nomem(e, sizeof *l);
+        claim(c, l, LEAF_WEIGHT, x, V_KERNEL);
+        claim(c, l, LEAF_BIAS, x, V_BIAS);
+    } else if ((stats || (gamma && x->var[V_MEAN] < 0 && x->var[V_VAR] < 0) ||
+                (scale && x->cls == KERAS_RMSNORM)) &&
+               vectors(c, x)) {
+        l = norm(c, x);
+        if (!l)
+            return err_nomem(e, sizeof *l);
+        claim(c, l, LEAF_WEIGHT, x, scale && !gamma ? V_SCALE : V_GAMMA);
+        claim(c, l, LEAF_BIAS, x, V_BETA);
+        claim(c, l, LEAF_MEAN, x, V_MEAN);
+        claim(c, l, LEAF_VAR, x, V_VAR);
+    } else if (emb && emb->n_dims == 2) {
+        l = put(c, LAYER_EMBEDDING, x->path, "variable named embeddings");
+        if (!l)
+            return err_nomem(e, sizeof *l);
+        l->by_name = true;
+        claim(c, l, LEAF_WEIGHT, x, V_EMBEDDINGS);
+    }
+    return ST_OK;
+}
+
+/* ---- attention ---- */
+
+static const char *const parts[][4] = {
+    {"query", "key", "value", "attention_output"},
+    {"query_dense", "key_dense", "value_dense", "output_dense"},
+    {"_query_dense", "_key_dense", "_value_dense", "_output_dense"},
+};
+
+/* Which spelling, and which part of it; false for other names. */
+static bool part_of(struct str seg, size_t *set, size_t *part)
+{
+    for (*set = 0; *set < sizeof parts / sizeof *parts; ++*set)
+        for (*part = 0; *part < 4; ++*part)
+            if (str_is(seg, parts[*set][*part]))
+                return true;
+    return false;
+}
+
+/* Kernel and bias of one projection, by name or by number. */
+static int64_t leaf_of(struct ctx *c, const struct module *mod, bool bias)
+{
+    int64_t t = module_leaf(&c->ms, mod, bias ? "bias" : "kernel");
+    return t >= 0 ? t : module_leaf(&c->ms, mod, bias ? "1" : "0");
+}
+
+static enum status attention(struct ctx *c, size_t at, struct err *e)
+{
+    struct str parent, seg, called;
+    struct module *mod[4];
+    const struct tensor *w[4];
+    size_t set, k;
+    name_tail(c->ms.module[at].path, &parent, &seg);
+    if (!part_of(seg, &set, &k) || k != 0)
+        return ST_OK;
+    for (int i = 0; i < 4; i++) {
+        mod[i] = parent.n ? module_child(&c->ms, parent, parts[set][i], c->list.a)
+                          : module_at(&c->ms, str_from(parts[set][i]));
+        w[i] = tensor_at(c, leaf_of(c, mod[i], false));
+        if (!w[i] || w[i]->n_dims != 3 || mod[i]->n > 2)
+            return ST_OK;
+    }
+    uint64_t heads = w[0]->dim[1];
+    if (w[1]->dim[1] != heads || w[2]->dim[1] != heads || w[3]->dim[0] != heads ||
+        w[0]->dim[2] != w[1]->dim[2] || w[2]->dim[2] != w[3]->dim[1])
+        return ST_OK;
+    name_tail(c->mod[at].path, &called, &seg);
+    struct layer *l =
+        put(c, LAYER_ATTENTION, called, "query, key, value and output with kernels of three axes");
+    if (!l)
+        return err_nomem(e, sizeof *l);
+    l->by_name = true;
+    l->heads = heads;
+    for (int i = 0; i < 4; i++)
+        for (int bias = 0; bias < 2; bias++) {
+            int64_t t = leaf_of(c, mod[i], bias);
+            l->tensor[(bias ? LEAF_Q_BIAS : LEAF_Q_WEIGHT) + i] = t;
+            for (uint32_t q = 0; t >= 0 && q < mod[i]->n; q++)
+                if (c->ms.member[mod[i]->first + q].tensor == (uint32_t)t)
+                    c->ms.member[mod[i]->first + q].taken = true;
+        }
+    return ST_OK;
+}
+
+/* ---- the whole ---- */
+
+static enum status modules(struct ctx *c, struct err *e)
+{
+    c->mod = ARENA_ARRAY(c->list.a, struct mod, c->ms.n + 1);
+    if (!c->mod)
+        return err_nomem(e, c->ms.n * sizeof *c->mod);
+    for (size_t i = 0; i < c->ms.n; i++) {
+        struct mod *x = &c->mod[i];
+        x->of = &c->ms.module[i];
+        x->path = x->of->path;
+        x->numbered = c->ms.member[x->of->first].collection.n > 0;
+        for (int v = 0; v < V_N; v++)
+            x->var[v] = -1;
+    }
+    TRY(call_all(c, e));
+    for (size_t i = 0; i < c->ms.n; i++)
+        TRY(class_of(c, &c->mod[i], e));
+    return ST_OK;
+}
+
+/* What no layer took is called as its module is. */
+static enum status call_rest(struct ctx *c, struct err *e)
+{
+    for (size_t i = 0; i < c->ms.n; i++) {
+        const struct mod *x = &c->mod[i];
+        for (uint32_t k = x->of->first; k < x->of->first + x->of->n; k++) {
+            struct member *b = &c->ms.member[k];
+            if (b->taken)
+                continue;
+            b->path = x->path;
+            if (b->collection.n) {
+                b->path = arena_fmt(c->list.a, "%.*s.vars", STR_ARG(x->path));
+                if (!b->path.p)
+                    return err_nomem(e, x->path.n);
+            }
+        }
+    }
+    return ST_OK;
+}
+
+static enum status cells(struct ctx *c, struct err *e)
+{
+    struct str *called = ARENA_ARRAY(c->list.a, struct str, c->ms.n + 1);
+    if (!called)
+        return err_nomem(e, c->ms.n * sizeof *called);
+    for (size_t i = 0; i < c->ms.n; i++)
+        called[i] = c->mod[i].path;
+    return keras_cells(c->style->rules, &c->ms, called, &c->list, e);
+}
+
+enum status keras_layers(const struct keras_style *style, const struct model *m, struct arena *a,
+                         struct layers *out, struct err *e)
+{
+    struct ctx c = {.style = style, .list = {.a = a}};
+    TRY(keras_names_read(m, a, &c.names, e));
+    TRY(modules_build(m, cut, a, &c.ms, e));
+    c.list.most = c.ms.n;
+    TRY(modules(&c, e));
+    TRY(cells(&c, e));
+    for (size_t i = 0; i < c.ms.n; i++)
+        TRY(attention(&c, i, e));
+    for (size_t i = 0; i < c.ms.n; i++) {
+        size_t set, part;
+        struct str parent, seg;
+        name_tail(c.mod[i].of->path, &parent, &seg);
+        vars_of(&c, &c.mod[i]);
+        bool lost = part_of(seg, &set, &part) && rank_of(&c, c.mod[i].var[V_KERNEL]) == 3;
+        if (!lost) /* a projection of an attention that no rule knows */
+            TRY(plain(&c, &c.mod[i], e));
+    }
+    TRY(call_rest(&c, e));
+    return layers_done(&c.list, &c.ms, style->framework, out, e);
+}
+
+int keras_words(const struct model *m)
+{
+    int most = 0;
+    for (size_t i = 0; i < m->n_tensors; i++) {
+        struct str parent, leaf, up, last;
+        uint64_t k;
+        name_tail(m->tensor[i].name, &parent, &leaf);
+        name_tail(parent, &up, &last);
+        struct str plain = without_output(leaf);
+        bool said = str_is(plain, "kernel") || str_is(plain, "gamma") ||
+                    str_is(plain, "moving_variance") || str_is(plain, "embeddings");
+        if (str_is(leaf, "weight") || str_is(leaf, "running_var"))
+            return 0;
+        if (str_is(plain, "moving_variance") || str_is(plain, "embeddings") ||
+            str_is(plain, "depthwise_kernel") || (str_is(last, "vars") && str_u64(leaf, &k)))
+            most = most > 70 ? most : 70;
+        if (said && plain.n < leaf.n)
+            most = 85;
+    }
+    return most;
+}

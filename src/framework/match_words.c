@@ -1,0 +1,406 @@
+/* What names say. Words are lower case, cut at '_', '-', case changes and digits, and spelled one
+ * way: the tables below. A telling word names a thing that a network has few of (query, gate,
+ * position table); the others (dense, conv, norm, proj, block) only say what the shapes say.
+ */
+#include "framework/match_int.h"
+#include "framework/recognise.h"
+#include <string.h>
+
+enum { TELLS_ONLY = 1, KNOWN = 2, DROPPED = 4, TELLS = TELLS_ONLY | KNOWN };
+struct word {
+    const char *is, *as;
+    int how;
+};
+/* Spellings of one word; words that are not here stand for themselves and tell. */
+static const struct word words[] = {
+    {"q", "query", TELLS},
+    {"query", "query", TELLS},
+    {"queries", "query", TELLS},
+    {"wq", "query", TELLS},
+    {"k", "key", TELLS},
+    {"key", "key", TELLS},
+    {"keys", "key", TELLS},
+    {"wk", "key", TELLS},
+    {"v", "value", TELLS},
+    {"value", "value", TELLS},
+    {"values", "value", TELLS},
+    {"wv", "value", TELLS},
+    {"qkv", "qkv", TELLS},
+    {"wqkv", "qkv", TELLS},
+    {"kv", "kv", TELLS},
+    {"attn", "attention", TELLS},
+    {"attention", "attention", TELLS},
+    {"attentions", "attention", TELLS},
+    {"selfattention", "attention", TELLS},
+    {"mha", "attention", TELLS},
+    {"mhsa", "attention", TELLS},
+    {"crossattention", "cross", TELLS},
+    {"crossattn", "cross", TELLS},
+    {"cross", "cross", TELLS},
+    {"mlp", "mlp", TELLS},
+    {"ffn", "mlp", TELLS},
+    {"ff", "mlp", TELLS},
+    {"feedforward", "mlp", TELLS},
+    {"gate", "gate", TELLS},
+    {"up", "up", TELLS},
+    {"down", "down", TELLS},
+    {"pos", "position", TELLS},
+    {"position", "position", TELLS},
+    {"positions", "position", TELLS},
+    {"positional", "position", TELLS},
+    {"wpe", "position", TELLS},
+    {"wte", "token", TELLS},
+    {"tok", "token", TELLS},
+    {"token", "token", TELLS},
+    {"tokens", "token", TELLS},
+    {"vocab", "token", TELLS},
+    {"cls", "cls", TELLS},
+    {"patch", "patch", TELLS},
+    {"downsample", "shortcut", TELLS},
+    {"shortcut", "shortcut", TELLS},
+    {"head", "head", TELLS},
+    {"heads", "head", TELLS},
+    {"classifier", "head", TELLS},
+    {"logits", "head", TELLS},
+    {"gamma", "scale", TELLS},
+    {"scale", "scale", TELLS},
+    /* what shapes say as well */
+    {"fc", "dense", 0},
+    {"linear", "dense", 0},
+    {"dense", "dense", 0},
+    {"lin", "dense", 0},
+    {"proj", "dense", 0},
+    {"projection", "dense", 0},
+    {"out", "out", 0},
+    {"output", "out", 0},
+    {"o", "out", 0},
+    {"wo", "out", 0},
+    {"conv", "conv", 0},
+    {"convs", "conv", 0},
+    {"convolution", "conv", 0},
+    {"norm", "norm", 0},
+    {"norms", "norm", 0},
+    {"normalization", "norm", 0},
+    {"ln", "norm", 0},
+    {"layernorm", "norm", 0},
+    {"rmsnorm", "norm", 0},
+    {"rms", "norm", 0},
+    {"bn", "norm", 0},
+    {"batchnorm", "norm", 0},
+    {"gn", "norm", 0},
+    {"groupnorm", "norm", 0},
+    {"embed", "embed", 0},
+    {"embedding", "embed", 0},
+    {"embeddings", "embed", 0},
+    {"emb", "embed", 0},
+    {"block", "", DROPPED},
+    {"blocks", "", DROPPED},
+    {"encoderblock", "", DROPPED},
+    {"resblock", "", DROPPED},
+    {"resblocks", "", DROPPED},
+    {"layer", "", DROPPED},
+    {"layers", "", DROPPED},
+    {"stage", "", DROPPED},
+    {"stages", "", DROPPED},
+    {"h", "", DROPPED},
+    /* wrappers and filling */
+    {"module", "", DROPPED},
+    {"model", "", DROPPED},
+    {"net", "", DROPPED},
+    {"network", "", DROPPED},
+    {"backbone", "", DROPPED},
+    {"transformer", "", DROPPED},
+    {"trunk", "", DROPPED},
+    {"orig", "", DROPPED},
+    {"mod", "", DROPPED},
+    {"self", "", DROPPED},
+    {"to", "", DROPPED},
+    {"c", "", DROPPED},
+    {"the", "", DROPPED},
+};
+
+/* What the words of one segment say. */
+struct said {
+    uint64_t words;   /* hash of them all; 0 = none */
+    uint64_t telling; /* of the telling ones; 0 = none */
+    uint64_t known;   /* ... of those in the table */
+    bool norm;
+    uint8_t rank;
+    enum part_of part;
+    enum joined joined;
+};
+
+static bool has(const struct words *w, const char *what)
+{
+    for (size_t i = 0; i < w->n; i++)
+        if (strcmp(w->word[i], what) == 0)
+            return true;
+    return false;
+}
+
+static bool is_digits(const char *w)
+{
+    return *w >= '0' && *w <= '9';
+}
+
+/* The first or the second norm of a block, where words say so. */
+static uint8_t norm_rank(const struct words *w, bool attention, bool mlp)
+{
+    if (has(w, "before") || has(w, "pre") || has(w, "input"))
+        return 1;
+    if (has(w, "after") || has(w, "post") || has(w, "final"))
+        return 2;
+    return attention ? 1 : mlp ? 2 : 0;
+}
+
+static void take_word(struct said *out, const char *as, int how)
+{
+    uint64_t h = str_hash(str_from(as), 1);
+    out->words = match_mix(out->words, h);
+    if (how & TELLS_ONLY)
+        out->telling = match_mix(out->telling, h);
+    if (how & KNOWN)
+        out->known = match_mix(out->known, h);
+}
+
+/* Words that are one thing together are told first. */
+static void say(const struct words *w, struct said *out)
+{
+    *out = (struct said){0};
+    bool embed = has(w, "embed") || has(w, "embedding") || has(w, "embeddings") || has(w, "emb");
+    bool attention = has(w, "attn") || has(w, "attention") || has(w, "selfattention");
+    bool norm = has(w, "norm") || has(w, "ln") || has(w, "layernorm") || has(w, "rmsnorm");
+    bool q = has(w, "q") || has(w, "query") || has(w, "wq"),
+         k = has(w, "k") || has(w, "key") || has(w, "wk"),
+         v = has(w, "v") || has(w, "value") || has(w, "wv");
+    if (norm) {
+        out->norm = true;
+        out->rank = norm_rank(w, attention, has(w, "ffn") || has(w, "mlp"));
+        take_word(out, "norm", 0);
+        return;
+    }
+    if (q && k && v) { /* in which order its rows are, the families do not agree */
+        take_word(out, "qkv", TELLS);
+        return;
+    }
+    if (has(w, "qkv") || has(w, "wqkv") || (has(w, "c") && has(w, "attn")) ||
+        (has(w, "in") && has(w, "proj"))) {
+        out->joined = JOINED_QKV;
+        take_word(out, "qkv", TELLS);
+        return;
+    }
+    if (has(w, "kv") || has(w, "wkv")) {
+        out->joined = JOINED_KV;
+        take_word(out, "kv", TELLS);
+        return;
+    }
+    if (has(w, "gate") && has(w, "up")) {
+        out->joined = JOINED_GATE_UP;
+        take_word(out, "gate", TELLS);
+        take_word(out, "up", TELLS);
+        return;
+    }
+    if ((has(w, "gate") || has(w, "up")) && (has(w, "proj") || w->n == 1)) {
+        out->part = has(w, "gate") ? PART_GATE : PART_UP;
+        take_word(out, has(w, "gate") ? "gate" : "up", TELLS);
+        return;
+    }
+    if (q + k + v == 1) {
+        out->part = q ? PART_Q : k ? PART_K : PART_V;
+        take_word(out, q ? "query" : k ? "key" : "value", TELLS);
+        return;
+    }
+    if (embed && (has(w, "pos") || has(w, "position") || has(w, "positional"))) {
+        take_word(out, "position", TELLS);
+        return;
+    }
+    if (embed && has(w, "type")) {
+        take_word(out, "type", TELLS);
+        return;
+    }
+    if (embed && (has(w, "token") || has(w, "tokens") || has(w, "word") || has(w, "tok"))) {
+        take_word(out, "token", TELLS);
+        return;
+    }
+    if ((has(w, "class") || has(w, "cls")) && (embed || has(w, "token"))) {
+        take_word(out, "cls", TELLS);
+        return;
+    }
+    if (attention) {
+        bool other = has(w, "cross") || has(w, "enc") || has(w, "encoder");
+        take_word(out, other ? "cross" : "attention", TELLS);
+        return;
+    }
+    if (has(w, "multi") && has(w, "head")) {
+        take_word(out, "attention", TELLS);
+        return;
+    }
+    if (has(w, "feed") && has(w, "forward")) {
+        take_word(out, "mlp", TELLS);
+        return;
+    }
+    if ((has(w, "in") || has(w, "out")) && has(w, "layer")) { /* in_layers.0 */
+        take_word(out, has(w, "in") ? "in" : "out", 0);
+        return;
+    }
+    for (size_t i = 0; i < w->n; i++) {
+        if (is_digits(w->word[i]))
+            continue;
+        size_t j = 0, n = sizeof words / sizeof *words;
+        while (j < n && strcmp(words[j].is, w->word[i]) != 0)
+            j++;
+        if (j == n)
+            take_word(out, w->word[i], TELLS_ONLY);
+        else if (!(words[j].how & DROPPED))
+            take_word(out, words[j].as, words[j].how);
+    }
+}
+
+/* "2d", "1d": no number but a part of the word before. */
+static bool spatial(const struct words *w, size_t i)
+{
+    return i + 1 < w->n && is_digits(w->word[i]) && strcmp(w->word[i + 1], "d") == 0;
+}
+
+static uint64_t number_of(const char *p)
+{
+    uint64_t v = 0; /* leading zeros are fine here, and so is wrapping: only order counts */
+    for (; *p; p++)
+        v = v * 10 + (uint64_t)(*p - '0');
+    return v;
+}
+
+static void plain_words(struct str seg, struct words *out)
+{
+    struct words w;
+    words_of(seg, &w);
+    out->n = 0;
+    for (size_t i = 0; i < w.n; i++)
+        if (spatial(&w, i))
+            i++;
+        else
+            memcpy(out->word[out->n++], w.word[i], sizeof w.word[i]);
+}
+
+/* The segment as it is: what tells places apart is its letters, not its meaning. A number parts it:
+ * "block_1_expand" is expand in the first block. */
+static void steps_of(const struct words *w, struct spoken *out)
+{
+    uint64_t text = 0;
+    for (size_t i = 0; i <= w->n; i++) {
+        bool number = i < w->n && is_digits(w->word[i]);
+        if (text && (number || i == w->n) && out->n < STEPS_MAX) {
+            out->step[out->n++] = (struct step){false, text};
+            text = 0;
+        }
+        if (number && out->n < STEPS_MAX) /* 0 is for places that have no number beside others */
+            out->step[out->n++] = (struct step){true, number_of(w->word[i]) + 1};
+        else if (!number && i < w->n)
+            text = match_mix(text, str_hash(str_from(w->word[i]), 2));
+    }
+}
+
+static unsigned tower_of(const struct words *w)
+{
+    static const struct {
+        const char *is;
+        unsigned bit;
+    } tower[] = {{"text", TOWER_TEXT},     {"textual", TOWER_TEXT},  {"language", TOWER_TEXT},
+                 {"vision", TOWER_IMAGE},  {"visual", TOWER_IMAGE},  {"image", TOWER_IMAGE},
+                 {"encoder", TOWER_FIRST}, {"decoder", TOWER_SECOND}, {"enc", TOWER_FIRST},
+                 {"dec", TOWER_SECOND}};
+    unsigned bits = 0;
+    for (size_t i = 0; i < sizeof tower / sizeof *tower; i++)
+        if (has(w, tower[i].is))
+            bits |= tower[i].bit;
+    return bits;
+}
+
+enum status speak(struct str path, struct arena *a, struct spoken *out, struct err *e)
+{
+    struct step step[STEPS_MAX];
+    *out = (struct spoken){.step = step};
+    struct str rest = path, seg;
+    while (name_head(&rest, &seg)) {
+        struct words w;
+        struct said it;
+        plain_words(seg, &w);
+        say(&w, &it);
+        steps_of(&w, out);
+        out->tower |= tower_of(&w);
+        if (it.words)
+            out->full = match_mix(out->full, it.words);
+        if (it.known)
+            out->telling = match_mix(out->telling, it.known);
+        bool spelled = false;
+        for (size_t i = 0; i < w.n; i++)
+            spelled = spelled || !is_digits(w.word[i]);
+        if (spelled) {
+            out->own = it.telling;
+            out->norm = it.norm;
+            out->rank = it.rank;
+            out->part = it.part;
+        }
+    }
+    size_t n = out->n;
+    out->step = ARENA_ARRAY(a, struct step, 2 * n + 1); /* room for numbers to be put in */
+    if (!out->step)
+        return err_nomem(e, n * sizeof *out->step);
+    memcpy(out->step, step, n * sizeof *step);
+    return ST_OK;
+}
+
+static void last_said(struct str path, struct said *out)
+{
+    struct str rest = path, seg;
+    *out = (struct said){0};
+    while (name_head(&rest, &seg)) {
+        struct words w;
+        bool spelled = false;
+        plain_words(seg, &w);
+        for (size_t i = 0; i < w.n; i++)
+            spelled = spelled || !is_digits(w.word[i]);
+        if (spelled)
+            say(&w, out);
+    }
+}
+
+enum part_of part_said(struct str path)
+{
+    struct said s;
+    last_said(path, &s);
+    return s.part;
+}
+
+enum joined joined_said(struct str path)
+{
+    struct said s;
+    last_said(path, &s);
+    return s.joined;
+}
+
+static bool wrapper(const char *word)
+{
+    static const char *const is[] = {"module", "model", "net", "backbone", "orig", "mod", "params"};
+    for (size_t i = 0; i < sizeof is / sizeof *is; i++)
+        if (strcmp(word, is[i]) == 0)
+            return true;
+    return false;
+}
+
+uint64_t text_hash(struct str path, bool numbers, bool wrappers)
+{
+    uint64_t h = 7;
+    struct str rest = path, seg;
+    while (name_head(&rest, &seg)) {
+        struct words w;
+        words_of(seg, &w);
+        bool skip = w.n > 0 && !wrappers;
+        for (size_t i = 0; i < w.n; i++)
+            skip = skip && wrapper(w.word[i]);
+        for (size_t i = 0; i < w.n && !skip; i++)
+            h = match_mix(h, !numbers && is_digits(w.word[i]) ? 5
+                                                              : str_hash(str_from(w.word[i]), 3));
+    }
+    return h;
+}

@@ -1,0 +1,182 @@
+/* Tables of optimizers. See optim.h. */
+#include "framework/optim.h"
+
+static const struct {
+    const char *name;
+    unsigned must, may;
+    bool counts;
+} optims[OPTIMS] = {
+    [OPTIM_NONE] = {"none", ~0u, 0, false},
+    [OPTIM_SGD] = {"sgd", SLOT_BIT(SLOT_TRACE), 0, false},
+    [OPTIM_ADAM] = {"adam", SLOT_BIT(SLOT_MEAN) | SLOT_BIT(SLOT_SQUARE), SLOT_BIT(SLOT_MAX), true},
+    [OPTIM_RMSPROP] = {"rmsprop", SLOT_BIT(SLOT_POWER),
+                       SLOT_BIT(SLOT_TRACE) | SLOT_BIT(SLOT_CENTER), false},
+    [OPTIM_ADAGRAD] = {"adagrad", SLOT_BIT(SLOT_SUM), 0, false},
+    [OPTIM_LION] = {"lion", SLOT_BIT(SLOT_MEAN), 0, false},
+};
+
+static const char *const slots[SLOT_N] = {
+    [SLOT_MEAN] = "mean",   [SLOT_SQUARE] = "square", [SLOT_MAX] = "max", [SLOT_TRACE] = "trace",
+    [SLOT_POWER] = "power", [SLOT_CENTER] = "center", [SLOT_SUM] = "sum",
+};
+
+/* The leaf of each slot. Keras numbers them: the order is what counts, see map_train_keras.c. */
+static const struct {
+    enum optim_style style;
+    enum slot slot;
+    const char *leaf;
+} spelled[] = {
+    {STYLE_TORCH, SLOT_MEAN, "exp_avg"},
+    {STYLE_TORCH, SLOT_SQUARE, "exp_avg_sq"},
+    {STYLE_TORCH, SLOT_MAX, "max_exp_avg_sq"},
+    {STYLE_TORCH, SLOT_TRACE, "momentum_buffer"},
+    {STYLE_TORCH, SLOT_POWER, "square_avg"},
+    {STYLE_TORCH, SLOT_CENTER, "grad_avg"},
+    {STYLE_TORCH, SLOT_SUM, "sum"},
+    {STYLE_OPTAX, SLOT_MEAN, "mu"},
+    {STYLE_OPTAX, SLOT_SQUARE, "nu"},
+    {STYLE_OPTAX, SLOT_TRACE, "trace"},
+    {STYLE_OPTAX, SLOT_POWER, "nu"},
+    {STYLE_OPTAX, SLOT_CENTER, "mu"},
+    {STYLE_OPTAX, SLOT_SUM, "sum_of_squares"},
+};
+
+#define CHAIN(name, ...) static const char *const name[] = {__VA_ARGS__, NULL}
+CHAIN(adam_chain, "count mu nu", "");
+CHAIN(adamw_chain, "count mu nu", "", "");
+CHAIN(sgd_chain, "trace", "");
+CHAIN(rmsprop_chain, "nu", "", "");
+CHAIN(rmsprop_center_chain, "mu nu", "", "");
+CHAIN(rmsprop_trace_chain, "nu", "", "trace");
+CHAIN(rmsprop_both_chain, "mu nu", "", "trace");
+CHAIN(adagrad_chain, "sum_of_squares", "");
+CHAIN(lion_chain, "count mu", "", "");
+#undef CHAIN
+
+static const struct optim_chain chains[] = {
+    {OPTIM_ADAM, SLOT_BIT(SLOT_MEAN) | SLOT_BIT(SLOT_SQUARE), false, adam_chain},
+    {OPTIM_ADAM, SLOT_BIT(SLOT_MEAN) | SLOT_BIT(SLOT_SQUARE), true, adamw_chain},
+    {OPTIM_SGD, SLOT_BIT(SLOT_TRACE), false, sgd_chain},
+    {OPTIM_RMSPROP, SLOT_BIT(SLOT_POWER), false, rmsprop_chain},
+    {OPTIM_RMSPROP, SLOT_BIT(SLOT_POWER) | SLOT_BIT(SLOT_CENTER), false, rmsprop_center_chain},
+    {OPTIM_RMSPROP, SLOT_BIT(SLOT_POWER) | SLOT_BIT(SLOT_TRACE), false, rmsprop_trace_chain},
+    {OPTIM_RMSPROP, SLOT_BIT(SLOT_POWER) | SLOT_BIT(SLOT_CENTER) | SLOT_BIT(SLOT_TRACE), false,
+     rmsprop_both_chain},
+    {OPTIM_ADAGRAD, SLOT_BIT(SLOT_SUM), false, adagrad_chain},
+    {OPTIM_LION, SLOT_BIT(SLOT_MEAN), false, lion_chain},
+};
+
+/* IEEE double bits of torch's defaults */
+#define D_0 0x0000000000000000u
+#define D_1E_4 0x3f1a36e2eb1c432du
+#define D_1E_3 0x3f50624dd2f1a9fcu
+#define D_1E_2 0x3f847ae147ae147bu
+#define D_1E_8 0x3e45798ee2308c3au
+#define D_1E_10 0x3ddb7cdfd9d7bdbbu
+#define D_0_9 0x3feccccccccccccdu
+#define D_0_99 0x3fefae147ae147aeu
+#define D_0_999 0x3feff7ced916872bu
+#define K(k) (1u << OPTIM_##k)
+#define EACH (K(SGD) | K(ADAM) | K(RMSPROP) | K(ADAGRAD) | K(LION))
+#define TORCH (EACH & ~K(LION))
+const struct optim_hyper optim_hypers[] = {
+    {"lr", K(ADAM) | K(SGD), HYPER_FLOAT, {D_1E_3}, false},
+    {"lr", K(RMSPROP) | K(ADAGRAD), HYPER_FLOAT, {D_1E_2}, false},
+    {"lr", K(LION), HYPER_FLOAT, {D_1E_4}, false},
+    {"lr_decay", K(ADAGRAD), HYPER_FLOAT, {D_0}, false},
+    {"betas", K(ADAM), HYPER_PAIR, {D_0_9, D_0_999}, false},
+    {"betas", K(LION), HYPER_PAIR, {D_0_9, D_0_99}, false},
+    {"momentum", K(SGD), HYPER_FLOAT, {D_0_9}, false},
+    {"momentum", K(RMSPROP), HYPER_FLOAT, {D_0}, false},
+    {"alpha", K(RMSPROP), HYPER_FLOAT, {D_0_99}, false},
+    {"eps", K(ADAM) | K(RMSPROP), HYPER_FLOAT, {D_1E_8}, false},
+    {"eps", K(ADAGRAD), HYPER_FLOAT, {D_1E_10}, false},
+    {"centered", K(RMSPROP), HYPER_BOOL, {0}, false},
+    {"dampening", K(SGD), HYPER_FLOAT, {D_0}, false},
+    {"weight_decay", EACH, HYPER_FLOAT, {D_0}, false},
+    {"nesterov", K(SGD), HYPER_BOOL, {0}, false},
+    {"amsgrad", K(ADAM), HYPER_BOOL, {0}, false},
+    {"initial_accumulator_value", K(ADAGRAD), HYPER_FLOAT, {D_0}, false},
+    {"decoupled_weight_decay", K(ADAM), HYPER_BOOL, {0}, false},
+    {"maximize", TORCH, HYPER_BOOL, {0}, false},
+    {"foreach", TORCH, HYPER_NONE, {0}, true},
+    {"differentiable", TORCH, HYPER_BOOL, {0}, true},
+    {"fused", K(SGD) | K(ADAM) | K(ADAGRAD), HYPER_NONE, {0}, true},
+    {"capturable", K(ADAM) | K(RMSPROP), HYPER_BOOL, {0}, true},
+};
+const size_t n_optim_hypers = sizeof optim_hypers / sizeof *optim_hypers;
+
+const char *optim_name(enum optim k)
+{
+    return optims[k].name;
+}
+const char *slot_name(enum slot s)
+{
+    return slots[s];
+}
+enum role slot_role(enum slot s)
+{
+    return s == SLOT_MEAN || s == SLOT_TRACE || s == SLOT_CENTER ? ROLE_MOMENT1 : ROLE_MOMENT2;
+}
+bool optim_counts(enum optim k)
+{
+    return optims[k].counts;
+}
+
+bool optim_steps(enum optim_style style, enum optim k)
+{
+    return style == STYLE_TORCH && (k == OPTIM_ADAM || k == OPTIM_RMSPROP || k == OPTIM_ADAGRAD);
+}
+
+enum optim optim_of(unsigned set)
+{
+    for (unsigned k = OPTIM_NONE + 1; k < OPTIMS; k++)
+        if ((set & optims[k].must) == optims[k].must &&
+            (set & ~(optims[k].must | optims[k].may)) == 0)
+            return (enum optim)k;
+    return OPTIM_NONE;
+}
+
+const char *slot_spelled(enum optim_style style, enum optim k, enum slot s)
+{
+    if (!((optims[k].must | optims[k].may) & SLOT_BIT(s)))
+        return NULL;
+    for (size_t i = 0; i < sizeof spelled / sizeof *spelled; i++)
+        if (spelled[i].style == style && spelled[i].slot == s)
+            return spelled[i].leaf;
+    return NULL;
+}
+
+bool slot_parse(enum optim_style style, struct str leaf, enum slot *out)
+{
+    for (size_t i = 0; i < sizeof spelled / sizeof *spelled; i++)
+        if (spelled[i].style == style && str_is(leaf, spelled[i].leaf)) {
+            *out = spelled[i].slot;
+            return true;
+        }
+    return false;
+}
+
+const struct optim_chain *optim_chain_of(enum optim k, unsigned set, bool decays)
+{
+    for (size_t i = 0; i < sizeof chains / sizeof *chains; i++)
+        if (chains[i].kind == k && chains[i].slots == set &&
+            (chains[i].decays == decays || k != OPTIM_ADAM))
+            return &chains[i];
+    return NULL;
+}
+
+enum optim_style optim_style_of(const struct framework *f)
+{
+    static const struct {
+        const char *framework;
+        enum optim_style style;
+    } of[] = {
+        {"pytorch", STYLE_TORCH}, {"hf", STYLE_TORCH},    {"flax", STYLE_OPTAX},
+        {"nnx", STYLE_OPTAX},     {"haiku", STYLE_OPTAX}, {"keras", STYLE_KERAS},
+    };
+    for (size_t i = 0; f && i < sizeof of / sizeof *of; i++)
+        if (str_is(str_from(f->name), of[i].framework))
+            return of[i].style;
+    return STYLE_NONE;
+}

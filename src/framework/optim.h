@@ -1,0 +1,106 @@
+/* Optimizers: what each keeps for a parameter, and how each framework spells it, as tables. Read
+ * from a model into one form (optim_state) that says no framework's names; written from there by
+ * convert/map_train*.c. Sources: torch/optim/{adam,adamw,sgd,rmsprop,adagrad}.py; optax
+ * _src/{transform,alias}.py; keras/src/optimizers; tf_keras/optimizers;
+ * tensorflow/python/training.
+ */
+#ifndef FRAMEWORK_OPTIM_H
+#define FRAMEWORK_OPTIM_H
+#include "framework/framework.h"
+
+/* Which optimizer; those that keep the same slots and count alike are one (Adam and AdamW). */
+enum optim { OPTIM_NONE, OPTIM_SGD, OPTIM_ADAM, OPTIM_RMSPROP, OPTIM_ADAGRAD, OPTIM_LION, OPTIMS };
+/* What is kept for one parameter, in the parameter's shape. */
+enum slot {
+    SLOT_MEAN,   /* running mean of gradients: exp_avg, mu, m */
+    SLOT_SQUARE, /* ... of their squares, Adam's: exp_avg_sq, nu, v */
+    SLOT_MAX,    /* amsgrad: the largest of the squares so far, raw */
+    SLOT_TRACE,  /* sum of gradients that fades: momentum_buffer, trace, momentum */
+    SLOT_POWER,  /* running mean of squares, RMSprop's: square_avg, nu, rms */
+    SLOT_CENTER, /* RMSprop centered: grad_avg, mu, mg */
+    SLOT_SUM,    /* Adagrad's sum of squares */
+    SLOT_N
+};
+#define SLOT_BIT(s) (1u << (s))
+/* How what an optimizer keeps lies in a checkpoint. */
+enum optim_style {
+    STYLE_NONE,
+    STYLE_TORCH, /* OPT.state.NUMBER.SLOT beside OPT.param_groups */
+    STYLE_OPTAX, /* CHAIN.SLOT.PARAMETER, a tuple of states */
+    STYLE_KERAS, /* optimizer.vars.NUMBER */
+    STYLES
+};
+const char *optim_name(enum optim k); /* "adam" */
+const char *slot_name(enum slot s);   /* "mean" ... */
+/* Which moment it is: what a change of sign does to it. */
+enum role slot_role(enum slot s);
+/* The one that keeps exactly these slots; NONE. */
+enum optim optim_of(unsigned slots);
+/* Does its update read the number of steps? */
+bool optim_counts(enum optim k);
+/* Does the style keep that number per parameter all the same? */
+bool optim_steps(enum optim_style style, enum optim k);
+/* "exp_avg"; NULL: the style has no place for it. */
+const char *slot_spelled(enum optim_style style, enum optim k, enum slot s);
+/* Any optimizer's slot of that leaf. False: none. */
+bool slot_parse(enum optim_style style, struct str leaf, enum slot *out);
+enum optim_style optim_style_of(const struct framework *f);
+
+/* optax: what the states of the usual chain hold, in order, as optax.NAME(number) makes it. */
+struct optim_chain {
+    enum optim kind;
+    unsigned slots;
+    bool decays;              /* AdamW's chain is longer than Adam's */
+    const char *const *state; /* per state: its fields by names with blanks between; NULL ends */
+};
+const struct optim_chain *optim_chain_of(enum optim k, unsigned slots, bool decays);
+
+/* Settings of a group of parameters, as torch names them. */
+enum hyper_kind { HYPER_NONE, HYPER_BOOL, HYPER_FLOAT, HYPER_PAIR };
+struct optim_hyper {
+    const char *name;
+    unsigned kinds; /* 1 << enum optim */
+    enum hyper_kind what;
+    uint64_t bits[2]; /* torch's default: IEEE double, or 0 and 1 */
+    bool plain;       /* says how it is computed, not what */
+};
+extern const struct optim_hyper optim_hypers[];
+extern const size_t n_optim_hypers;
+
+/* ---- as read ---- */
+
+/* A number in the checkpoint: an element of a tensor, a node of the tree, or neither. */
+struct optim_number {
+    int64_t tensor; /* -1 = none */
+    const struct node *node;
+};
+struct optim_param {
+    uint32_t param;           /* tensor of the model */
+    int64_t slot[SLOT_N];     /* tensors; -1 = none */
+    struct optim_number n;    /* updates made */
+    uint64_t number;          /* torch: its id */
+    const struct node *group; /* torch: its param_group, or NULL */
+};
+struct optim_state {
+    enum optim_style style; /* NONE: nothing found, or nothing that is one optimizer's */
+    enum optim kind;
+    unsigned slots;            /* that any parameter has */
+    struct str root;           /* of the names: "optimizer", "opt_state"; may be empty */
+    struct optim_param *param; /* in the optimizer's order */
+    size_t n;
+    struct optim_number step;      /* of the training as a whole */
+    struct optim_number *schedule; /* optax: counts that belong to no moment */
+    size_t n_schedules;
+    int64_t *of;             /* per tensor of the model: its place in param, -1 = none */
+    bool *mine;              /* per tensor of the model: part of this state */
+    const struct node *node; /* the state in the model's tree; NULL */
+    const struct node *dict; /* torch: the state_dict its parameters stand in; NULL */
+    struct str weights;      /* torch: names of that state_dict begin so ("model"), or empty */
+    const char *unclear;     /* why there is none although there is something; or NULL */
+};
+/* Memory from the arena. */
+MUSTCHECK enum status optim_read(const struct model *m, const struct framework *f, struct arena *a,
+                                 struct optim_state *out, struct err *e);
+/* Is this tensor of the model train state rather than a weight? */
+bool optim_is_state(const struct tensor *t);
+#endif

@@ -1,0 +1,51 @@
+/* How Keras computes its layers, Keras 2 and 3 and what TensorFlow's checkpoints hold of them: the
+ * body of a table of forms. Dense y = x K + b with K [I,O]; convolutions cross-correlate kernels
+ * [k,I/g,O] over channels last, so a flattened map is positions first. DepthwiseConv's kernel is
+ * [k,C,m]: channel c gives the outputs c*m .. c*m+m-1, so its last two axes count the outputs.
+ * ConvTranspose is the gradient of a convolution with kernel [k,O,I] as stored.
+ * MultiHeadAttention's projections are [E,H,D] and [H,D,E]. Sources:
+ * keras/src/layers/{core/dense,convolutional/base_*, attention/multi_head_attention}.py,
+ * keras/src/backend/tensorflow/nn.py (conv, depthwise_conv, conv_transpose).
+ */
+// clang-format off
+#define SAME(kind, leaf, axes)                                                                     \
+    {                                                                                              \
+        LAYER_##kind, LEAF_##leaf, LEAF_##leaf, 0, WHEN_ANY, 0, axes                               \
+    }
+#define RANK(kind, rank, when, axes)                                                               \
+    {                                                                                              \
+        LAYER_##kind, LEAF_WEIGHT, LEAF_WEIGHT, rank, WHEN_##when, 0, axes                         \
+    }
+SAME(LINEAR, WEIGHT, "(S C) O"),
+SAME(LINEAR, BIAS, "O"),
+RANK(CONV, 1, DEPTH, "x O*"),
+RANK(CONV, 2, DEPTH, "x y O*"),
+RANK(CONV, 3, DEPTH, "x y z O*"),
+RANK(CONV, 1, ANY, "x I O"),
+RANK(CONV, 2, ANY, "x y I O"),
+RANK(CONV, 3, ANY, "x y z I O"),
+SAME(CONV, BIAS, "O"),
+RANK(CONV_TRANSPOSE, 1, ANY, "x O I"),
+RANK(CONV_TRANSPOSE, 2, ANY, "x y O I"),
+RANK(CONV_TRANSPOSE, 3, ANY, "x y z O I"),
+SAME(CONV_TRANSPOSE, BIAS, "O"),
+SAME(BATCHNORM, WEIGHT, "(S C)"),
+SAME(BATCHNORM, BIAS, "(S C)"),
+SAME(BATCHNORM, MEAN, "(S C)"),
+SAME(BATCHNORM, VAR, "(S C)"),
+SAME(LAYERNORM, WEIGHT, "(S C)"),
+SAME(LAYERNORM, BIAS, "(S C)"),
+SAME(GROUPNORM, WEIGHT, "(S C)"),
+SAME(GROUPNORM, BIAS, "(S C)"),
+SAME(EMBEDDING, WEIGHT, "V D"),
+SAME(ATTENTION, Q_WEIGHT, "E H D"),
+SAME(ATTENTION, K_WEIGHT, "E H D"),
+SAME(ATTENTION, V_WEIGHT, "E H D"),
+SAME(ATTENTION, O_WEIGHT, "H D E"),
+SAME(ATTENTION, Q_BIAS, "H D"),
+SAME(ATTENTION, K_BIAS, "H D"),
+SAME(ATTENTION, V_BIAS, "H D"),
+SAME(ATTENTION, O_BIAS, "E"),
+// clang-format on
+#undef SAME
+#undef RANK
