@@ -725,6 +725,16 @@ static enum status call_rest(struct ctx *c, struct err *e)
     return ST_OK;
 }
 
+static enum status cells(struct ctx *c, struct err *e)
+{
+    struct str *called = ARENA_ARRAY(c->list.a, struct str, c->ms.n + 1);
+    if (!called)
+        return err_nomem(e, c->ms.n * sizeof *called);
+    for (size_t i = 0; i < c->ms.n; i++)
+        called[i] = c->mod[i].path;
+    return keras_cells(c->style->rules, &c->ms, called, &c->list, e);
+}
+
 enum status keras_layers(const struct keras_style *style, const struct model *m, struct arena *a,
                          struct layers *out, struct err *e)
 {
@@ -733,6 +743,7 @@ enum status keras_layers(const struct keras_style *style, const struct model *m,
     TRY(modules_build(m, cut, a, &c.ms, e));
     c.list.most = c.ms.n;
     TRY(modules(&c, e));
+    TRY(cells(&c, e));
     for (size_t i = 0; i < c.ms.n; i++)
         TRY(attention(&c, i, e));
     for (size_t i = 0; i < c.ms.n; i++) {

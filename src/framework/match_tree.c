@@ -476,8 +476,8 @@ static enum status kin_of(const struct side *x, const struct seqs *s, struct kin
             ;
         if (j - i != x->n_like[k[i].item])
             continue;
-        for (size_t l = i; l < j; l++)
-            (*home)[k[l].item] = k[l].seq + 1;
+        for (const struct kin *l = k + i; l != k + j; l++)
+            (*home)[l->item] = l->seq + 1;
         k[(*n)++] = k[i];
     }
     *out = k;
