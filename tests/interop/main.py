@@ -35,6 +35,7 @@ SUITES = (
     "keras_twins",
     "orbax_files",
     "gguf_package",
+    "hf_models",
     "torch_files",
 )
 PACKAGES = (
