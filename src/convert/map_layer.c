@@ -371,6 +371,11 @@ static const enum leaf order[] = {
 /* Updates after which no decay below 0.99999999 debiases an average any more; fits an int32. */
 #define UPDATES_MANY (1u << 30)
 
+void map_many(uint8_t out[16])
+{
+    out[3] = UPDATES_MANY >> 24;
+}
+
 static enum status counter(struct mapping *m, struct str name, const struct layer *l, enum leaf lf,
                            struct err *e)
 {
@@ -386,7 +391,7 @@ static enum status counter(struct mapping *m, struct str name, const struct laye
         d->dtype = DT_BOOL;
         d->why = STR("false: the statistics are there, and are gone on with");
     } else if (lf != LEAF_COUNT) {
-        d->fill[3] = UPDATES_MANY >> 24;
+        map_many(d->fill);
         d->why = STR("1073741824: the source's average is not debiased, and goes on as it is");
     }
     return ST_OK;

@@ -56,7 +56,7 @@ static const struct leaf_rule leaves[] = {
  * before has a recurrent weight of another name, since it means another thing. */
 #define C(k, l, n, x)                                                                              \
     {                                                                                              \
-        LAYER_##k, 0, CELL_IF_HELD, LEAF_##l, n, "", x, GATES_##k, NULL, NULL, NULL                \
+        LAYER_##k, 0, CELL_IF_HELD, LEAF_##l, n, "", x, GATES_##k, NULL, NULL, NULL, NULL          \
     }
 #define GATES_LSTM "ifgo"
 #define GATES_GRU "rzn"
@@ -67,7 +67,8 @@ static const struct cell_rule cells[] = {
     C(LSTM, HH_WEIGHT, "weight_hh", "(G O) R"),
     C(LSTM, IH_BIAS, "bias_ih", "(G O)"),
     C(LSTM, HH_BIAS, "bias_hh", "(G O)"),
-    {LAYER_LSTM, 0, CELL_IF_HELD, LEAF_HR_WEIGHT, "weight_hr", "", "R O", "", NULL, NULL, NULL},
+    {LAYER_LSTM, 0, CELL_IF_HELD, LEAF_HR_WEIGHT, "weight_hr", "", "R O", "", NULL, NULL, NULL,
+     NULL},
     C(GRU, IH_WEIGHT, "weight_ih", "(G O) I"),
     C(GRU, HH_WEIGHT, "weight_hh", "(G O) R"),
     C(GRU, IH_BIAS, "bias_ih", "(G O)"),

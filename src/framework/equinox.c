@@ -237,8 +237,12 @@ static enum status layers(const struct model *m, struct arena *a, struct layers 
 /* Torch's names, but for the states: only they tell. */
 static int bid(const struct model *m)
 {
+    uint64_t number;
+    bool numbers = m->n_tensors > 0; /* leaves of a file: nothing is known of them */
+    for (size_t i = 0; i < m->n_tensors && numbers; i++)
+        numbers = str_u64(m->tensor[i].name, &number) && number == i;
     if (str_is(m->framework, "equinox"))
-        return 100;
+        return numbers ? 0 : 100;
     bool told = false;
     for (size_t i = 0; i < m->n_tensors && !m->framework.n; i++) {
         struct str parent, leaf, up, seg;

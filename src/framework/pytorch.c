@@ -43,7 +43,7 @@ static const struct leaf_rule leaves[] = {
 /* Modules name layer and direction in the leaf, cells have none. */
 #define C(k, v, w, l, n, x)                                                                        \
     {                                                                                              \
-        LAYER_##k, v, CELL_##w, LEAF_##l, n, "", x, GATES_##k, NULL, NULL, NULL                    \
+        LAYER_##k, v, CELL_##w, LEAF_##l, n, "", x, GATES_##k, NULL, NULL, NULL, NULL              \
     }
 #define GATES_LSTM "ifgo"
 #define GATES_GRU "rzn"
@@ -53,7 +53,8 @@ static const struct cell_rule cells[] = {
     C(LSTM, 0, ALWAYS, HH_WEIGHT, "weight_hh_{l}", "(G O) R"),
     C(LSTM, 0, IF_BIASED, IH_BIAS, "bias_ih_{l}", "(G O)"),
     C(LSTM, 0, IF_BIASED, HH_BIAS, "bias_hh_{l}", "(G O)"),
-    {LAYER_LSTM, 0, CELL_IF_HELD, LEAF_HR_WEIGHT, "weight_hr_{l}", "", "R O", "", NULL, NULL, NULL},
+    {LAYER_LSTM, 0, CELL_IF_HELD, LEAF_HR_WEIGHT, "weight_hr_{l}", "", "R O", "", NULL, NULL, NULL,
+     NULL},
     C(GRU, 0, ALWAYS, IH_WEIGHT, "weight_ih_{l}", "(G O) I"),
     C(GRU, 0, ALWAYS, HH_WEIGHT, "weight_hh_{l}", "(G O) R"),
     C(GRU, 0, IF_BIASED, IH_BIAS, "bias_ih_{l}", "(G O)"),

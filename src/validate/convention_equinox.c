@@ -49,4 +49,5 @@ static const struct form forms[] = {
     SAME(ATTENTION, V_BIAS, "(H D)"),
     SAME(ATTENTION, O_BIAS, "E"),
 };
-const struct convention equinox_convention = {"equinox", forms, sizeof forms / sizeof forms[0]};
+const struct convention equinox_convention = {
+    .name = "equinox", .form = forms, .n = sizeof forms / sizeof forms[0]};

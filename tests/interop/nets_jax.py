@@ -161,3 +161,115 @@ TWINS = {
 }
 # axes of what each batch norm reads
 AXES = {"cnn": {"bn1": 4, "bn2": 4}, "separable": {"bn1": 3}}
+
+
+# ---- Equinox: one sample, channels first ----
+
+class EqxCNN(eqx.Module):
+    conv1: eqx.nn.Conv2d
+    bn1: eqx.nn.BatchNorm
+    conv2: eqx.nn.Conv2d
+    bn2: eqx.nn.BatchNorm
+    fc1: eqx.nn.Linear
+    fc2: eqx.nn.Linear
+
+    def __init__(self, dtype, mode, key):
+        kw = {"dtype": dtype, "key": key}
+        bn = {"axis_name": "batch", "mode": mode, "dtype": dtype, "inference": True}
+        self.conv1 = eqx.nn.Conv2d(3, 8, 3, padding=1, **kw)
+        self.bn1 = eqx.nn.BatchNorm(8, **bn)
+        self.conv2 = eqx.nn.Conv2d(8, 6, (3, 2), groups=2, use_bias=False, **kw)
+        self.bn2 = eqx.nn.BatchNorm(6, **bn)
+        self.fc1 = eqx.nn.Linear(6 * 3 * 6, 10, **kw)
+        self.fc2 = eqx.nn.Linear(10, 4, **kw)
+
+    def __call__(self, x, state):
+        x, state = self.bn1(self.conv1(x), state)
+        x, state = self.bn2(self.conv2(jax.nn.relu(x)), state)
+        return self.fc2(jnp.tanh(self.fc1(jax.nn.relu(x).reshape(-1)))), state
+
+
+class EqxMLP(eqx.Module):
+    fc1: eqx.nn.Linear
+    ln1: eqx.nn.LayerNorm
+    fc2: eqx.nn.Linear
+
+    def __init__(self, dtype, mode, key):
+        self.fc1 = eqx.nn.Linear(6, 6, dtype=dtype, key=key)
+        self.ln1 = eqx.nn.LayerNorm(6, dtype=dtype)
+        self.fc2 = eqx.nn.Linear(6, 5, dtype=dtype, key=key)
+
+    def __call__(self, x, state):
+        return self.fc2(jax.nn.relu(self.ln1(self.fc1(x)))), state
+
+
+class EqxBlock(eqx.Module):
+    embed: eqx.nn.Embedding
+    ln1: eqx.nn.LayerNorm
+    attn: eqx.nn.MultiheadAttention
+    ln2: eqx.nn.LayerNorm
+    up: eqx.nn.Linear
+    down: eqx.nn.Linear
+
+    def __init__(self, dtype, mode, key):
+        kw = {"dtype": dtype, "key": key}
+        self.embed = eqx.nn.Embedding(11, 12, **kw)
+        self.ln1 = eqx.nn.LayerNorm(12, dtype=dtype)
+        self.attn = eqx.nn.MultiheadAttention(
+            3, 12, use_query_bias=True, use_key_bias=True, use_value_bias=True,
+            use_output_bias=True, **kw)
+        self.ln2 = eqx.nn.LayerNorm(12, dtype=dtype)
+        self.up = eqx.nn.Linear(12, 20, **kw)
+        self.down = eqx.nn.Linear(20, 12, **kw)
+
+    def __call__(self, ids, state):
+        x = jax.vmap(self.embed)(ids)
+        y = jax.vmap(self.ln1)(x)
+        x = x + self.attn(y, y, y)
+        y = jax.vmap(self.up)(jax.vmap(self.ln2)(x))
+        return x + jax.vmap(self.down)(jnp.tanh(y)), state
+
+
+class EqxUNet(eqx.Module):
+    conv1: eqx.nn.Conv2d
+    down: eqx.nn.Conv2d
+    gn1: eqx.nn.GroupNorm
+    deconv1: eqx.nn.ConvTranspose2d
+    deconv2: eqx.nn.ConvTranspose2d
+    conv2: eqx.nn.Conv2d
+
+    def __init__(self, dtype, mode, key):
+        kw = {"dtype": dtype, "key": key}
+        self.conv1 = eqx.nn.Conv2d(3, 4, 3, padding=1, **kw)
+        self.down = eqx.nn.Conv2d(4, 6, 2, stride=2, **kw)
+        self.gn1 = eqx.nn.GroupNorm(2, 6, dtype=dtype)
+        self.deconv1 = eqx.nn.ConvTranspose2d(6, 4, (2, 3), stride=2, **kw)
+        self.deconv2 = eqx.nn.ConvTranspose2d(4, 4, 3, use_bias=False, **kw)
+        self.conv2 = eqx.nn.Conv2d(8, 2, 1, **kw)
+
+    def __call__(self, x, state):
+        a = jnp.tanh(self.conv1(x))
+        d = self.deconv2(self.deconv1(jnp.tanh(self.gn1(self.down(a)))))
+        return self.conv2(jnp.concatenate([a, d[:, 1:-1, 1:-1]])), state
+
+
+class EqxSeparable(eqx.Module):
+    conv1: eqx.nn.Conv1d
+    bn1: eqx.nn.BatchNorm
+    conv2: eqx.nn.Conv1d
+    conv3: eqx.nn.Conv3d
+
+    def __init__(self, dtype, mode, key):
+        kw = {"dtype": dtype, "key": key}
+        self.conv1 = eqx.nn.Conv1d(4, 8, 3, groups=4, **kw)
+        self.bn1 = eqx.nn.BatchNorm(8, axis_name="batch", mode=mode, dtype=dtype, inference=True)
+        self.conv2 = eqx.nn.Conv1d(8, 5, 1, **kw)
+        self.conv3 = eqx.nn.Conv3d(5, 5, (1, 2, 1), groups=5, **kw)
+
+    def __call__(self, x, state):
+        x, state = self.bn1(self.conv1(x), state)
+        return self.conv3(self.conv2(jax.nn.relu(x))[:, None, :, None]), state
+
+
+EQUINOX = {"cnn": EqxCNN, "mlp": EqxMLP, "block": EqxBlock, "unet": EqxUNet,
+           "separable": EqxSeparable}
