@@ -21,6 +21,7 @@ SUITES = (
     "selfcheck",
     "roundtrip",
     "twins",
+    "rnn_twins",
     "formats",
     "ids",
     "random_nets",
