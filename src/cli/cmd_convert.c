@@ -16,6 +16,7 @@ struct job {
     struct run_opt ro;
     struct model m, like;
     struct plan p;
+    struct upgrade up;
     struct buf rules_text, rules_out, provenance;
     const struct format *found;
 };
@@ -99,6 +100,11 @@ static enum status provenance(struct job *j, struct err *e)
     return ST_OK;
 }
 
+static const char *ledger_word(const struct ledger_line *l)
+{
+    return l->kind == LEDGER_DROP ? "left behind" : l->kind == LEDGER_SYNTH ? "filled in" : "renamed";
+}
+
 /* What is lost or made up, in as many lines as a reader takes; --dry-run has all. */
 #define SAY_LINES 24
 static void say_ledger(const struct job *j)
@@ -106,8 +112,7 @@ static void say_ledger(const struct job *j)
     size_t n = j->p.n_lines < SAY_LINES ? j->p.n_lines : SAY_LINES;
     for (size_t i = 0; i < n; i++) {
         const struct ledger_line *l = &j->p.line[i];
-        log_note("%s %.*s: %.*s", l->kind == LEDGER_DROP ? "left behind" : "filled in",
-                 STR_ARG(l->name), STR_ARG(l->why));
+        log_note("%s %.*s: %.*s", ledger_word(l), STR_ARG(l->name), STR_ARG(l->why));
     }
     if (j->p.n_lines > n)
         log_note("and %zu more such lines; --dry-run lists them", j->p.n_lines - n);
@@ -137,7 +142,9 @@ static enum status show_plan(const struct job *j, struct err *e)
             const struct ledger_line *l = &j->p.line[i];
             json_w_object(w);
             json_w_key(w, STR("kind"));
-            json_w_str(w, l->kind == LEDGER_DROP ? STR("drop") : STR("synthesis"));
+            json_w_str(w, l->kind == LEDGER_DROP     ? STR("drop")
+                          : l->kind == LEDGER_RENAME ? STR("rename")
+                                                     : STR("synthesis"));
             json_w_key(w, STR("name"));
             json_w_str(w, l->name);
             json_w_key(w, STR("elements"));
@@ -172,7 +179,7 @@ static enum status show_plan(const struct job *j, struct err *e)
     }
     for (size_t i = 0; i < j->p.n_lines; i++) {
         const struct ledger_line *l = &j->p.line[i];
-        print_fmt("%s: ", l->kind == LEDGER_DROP ? "left behind" : "filled in");
+        print_fmt("%s: ", ledger_word(l));
         print_name(l->name);
         print_fmt(": ");
         print_name(l->why);
@@ -247,6 +254,10 @@ static enum status work(struct job *j, struct err *e)
         struct read_opt o = {.weights_only = a->set[OPT_WEIGHTS_ONLY]};
         TRY(format_open(a->text[OPT_LIKE], NULL, &o, &j->like, &like_found, e));
         j->mo.like = &j->like;
+    }
+    if (a->set[OPT_UPGRADE]) {
+        TRY(upgrade_names(&j->m, j->mo.like, j->mo.select, &j->up, e));
+        j->mo.upgrade = &j->up;
     }
     enum status st = map_plan(&j->p, &j->mo, j->fmt, a->number[OPT_MAX_OUTPUT], &j->rules_out, e);
     run_opt_fill(a, &j->ro);
@@ -393,6 +404,7 @@ static const enum opt opts[] = {OPT_OUTPUT,
                                 OPT_SELECT,
                                 OPT_TRAIN_STATE,
                                 OPT_WEIGHTS_ONLY,
+                                OPT_UPGRADE,
                                 OPT_AS_IS,
                                 OPT_LAYOUT,
                                 OPT_SUMS,

@@ -159,6 +159,21 @@ static bool is_weight(const struct tensor *t)
     }
 }
 
+bool map_renamed(const struct mapping *m)
+{
+    return m->o->upgrade && m->o->upgrade->n;
+}
+
+/* By the name that the source has: --select speaks of it. */
+static bool selected(const struct mapping *m, size_t i)
+{
+    const struct upgrade *u = m->o->upgrade;
+    for (size_t k = 0; u && k < u->n; k++)
+        if (u->item[k].tensor == i)
+            return glob_any(m->o->select, u->item[k].from);
+    return glob_any(m->o->select, m->src->tensor[i].name);
+}
+
 static enum status choose(struct mapping *m, struct err *e)
 {
     size_t n = m->src->n_tensors;
@@ -167,12 +182,30 @@ static enum status choose(struct mapping *m, struct err *e)
     m->dropped = ARENA_ARRAY(m->tmp, bool, n + 1);
     if (!m->in || !m->used || !m->dropped)
         return err_nomem(e, 3 * n);
+    const struct upgraded *up = m->o->upgrade ? m->o->upgrade->item : NULL;
+    size_t n_up = up ? m->o->upgrade->n : 0;
     for (size_t i = 0; i < n; i++) {
         const struct tensor *t = &m->src->tensor[i];
         const char *why = NULL;
+        if (n_up && up->tensor == i) { /* in the order of the tensors */
+            struct str line = arena_fmt(m->a, "was %.*s (%s)", STR_ARG(up->from), up->why);
+            if (!line.p)
+                return err_nomem(e, up->from.n);
+            if (up->to.p)
+                TRY(map_ledger(m, LEDGER_RENAME, up->to, 0, true, line, e));
+            else
+                why = up->why;
+            up++;
+            n_up--;
+        }
         bool train = t->role == ROLE_MOMENT1 || t->role == ROLE_MOMENT2 || t->role == ROLE_RNG ||
                      (t->role == ROLE_COUNTER && !is_weight(t));
-        if (m->o->select && !glob_any(m->o->select, t->name))
+        uint64_t number;
+        if (why)
+            m->in[i] = false;
+        else if (m->leaves_named && t->n_dims == 0 && str_u64(t->name, &number))
+            why = "a number of the model's own, no part of a layer";
+        else if (m->o->select && !selected(m, i))
             why = "not selected";
         else if (m->o->weights_only && !is_weight(t))
             why = "weights only";
@@ -307,6 +340,7 @@ static enum status plan_it(struct mapping *m, struct err *e)
     const struct map_opt *o = m->o;
     bool archive = m->target && strcmp(m->target->name, "archive") == 0;
     TRY(map_rules_parse(m, e));
+    TRY(map_names(m, e));
     TRY(choose(m, e));
     if (o->like && map_is_leaves(o->like)) {
         enum status st = to_leaves(m, e);
@@ -334,6 +368,10 @@ static enum status plan_it(struct mapping *m, struct err *e)
         TRY(recognise(m, e));
     if (!keep && !m->from && !o->to && !o->like)
         keep = true; /* an archive of an unknown framework: stored as it came */
+    else if (!keep && !m->from && map_is_leaves(m->src))
+        return err_set(e, ST_CANNOT, "leaves-unnamed",
+                       "the leaves of an Equinox file have no names: lines 'leaf N = NAME' of a "
+                       "rules file give them, or a skeleton with --like");
     else if (!keep && !m->from)
         return err_set(e, ST_CANNOT, "framework-unknown",
                        "cannot tell the framework of the source; --from names it");
@@ -348,7 +386,7 @@ static enum status plan_it(struct mapping *m, struct err *e)
     }
     if (keep) {
         TRY(keep_all(m, e));
-        m->keep_tree = whole;
+        m->keep_tree = whole && !map_renamed(m);
     } else {
         TRY(across(m, e));
     }
@@ -397,6 +435,7 @@ enum status map_plan(struct plan *p, const struct map_opt *o, const struct forma
 static enum status canonical(struct mapping *m, struct err *e)
 {
     TRY(map_rules_parse(m, e));
+    TRY(map_names(m, e));
     TRY(choose(m, e));
     TRY(recognise(m, e));
     if (!m->from)

@@ -61,7 +61,7 @@ struct made {
     bool has_order;
 };
 
-enum rule_what { RULE_PAIR, RULE_KIND, RULE_FLATTEN, RULE_HEADS, RULE_RANK, RULE_DROP, RULE_SYNTH };
+enum rule_what { RULE_PAIR, RULE_KIND, RULE_FLATTEN, RULE_HEADS, RULE_RANK, RULE_LEAF, RULE_DROP, RULE_SYNTH };
 struct map_rule {
     enum rule_what what;
     struct str src, dst; /* patterns; src of DROP, KIND ..., dst of SYNTH */
@@ -105,6 +105,7 @@ struct mapping {
     struct train *train;  /* map_train.c: of one optimizer, spelled anew; NULL */
     struct str cut, put;  /* a layer's path loses cut where it begins so, then gets put before */
     struct offer *offer;  /* map_layer.c: of one layer at a time */
+    bool leaves_named;    /* src is a copy of a source whose leaves had numbers */
     bool keep_tree;       /* the target carries the source's tree as it is */
     struct node *tree;    /* restored from the spelling */
     struct str framework; /* ... its framework */
@@ -116,6 +117,8 @@ struct mapping {
 };
 
 /* map.c */
+/* Has --upgrade given tensors other names? The source's tree has the old ones then. */
+bool map_renamed(const struct mapping *m);
 MUSTCHECK enum status map_reason(struct mapping *m, uint32_t made, struct str text, struct err *e);
 /* A ledger line; counts it as lost unless harmless or allowed by an option. */
 MUSTCHECK enum status map_ledger(struct mapping *m, enum ledger_kind kind, struct str name,
@@ -131,6 +134,8 @@ void map_ask(struct mapping *m, const char *comment, struct str line);
  * are patterns. .p == NULL: no memory. */
 struct str map_line(struct mapping *m, const char *before, struct str name, const char *after);
 bool glob_any(const char *const *globs, struct str name);
+/* Does a tensor share all it has with another one of the model (a tied head)? */
+bool map_shared(const struct model *m, size_t t);
 /* m->sl without the tensors that do not take part. */
 void map_thin(struct mapping *m);
 
@@ -181,6 +186,10 @@ bool take_is_plain(const struct take *k);
 void take_ride(struct take *k, enum role role);
 /* The value 1 in a dtype, little-endian. */
 MUSTCHECK enum status map_one(enum dtype t, uint8_t out[16], struct err *e);
+/* An average that has been updated so often is not debiased any more: an int32, little-endian. */
+void map_many(uint8_t out[16]);
+/* The value of a small integer, or boolean, without axes; false where it cannot be read as one. */
+bool map_scalar(const struct model *md, const struct tensor *t, uint64_t *out);
 /* Does a take carry its source tensor as it lies? */
 bool take_is_whole(const struct take *k);
 /* The view of a take on source tensor t (take->src, or a moment of it). */
@@ -220,6 +229,8 @@ struct meeting {
 /* Hash of a layer's canonical leaves and shapes under one kind; false when they do not fit it. */
 bool map_signature(const struct model *md, const struct spelling_rules *r, const struct layer *l,
                    enum layer_kind kind, uint64_t *out);
+/* Hash of a bare parameter's shape; axes of extent 1 do not count. */
+uint64_t map_bare_shape(const struct tensor *t);
 /* Fills the items and matches them. may: layers that options allow to miss and that fit nothing
  * stay outside. */
 MUSTCHECK enum status map_meet(struct meeting *w, bool may, struct err *e);
@@ -234,6 +245,16 @@ MUSTCHECK enum status map_like(struct mapping *m, struct err *e);
  * map-ambiguous with the candidates asked about; map-pair, like-dtype, like-value. */
 bool map_is_leaves(const struct model *like);
 MUSTCHECK enum status map_leaves(struct mapping *m, const struct model *like, struct err *e);
+/* Names for leaves without any, per leaf of `leaves`; those that are given stay. `spelled` is a
+ * model that Equinox spells, made from `origin`, whose order counts. What stays open is asked
+ * about. */
+MUSTCHECK enum status map_leaf_names(struct mapping *m, const struct model *spelled,
+                                     const struct model *origin, const struct model *leaves,
+                                     struct str *name, struct err *e);
+
+/* map_names.c: a source of Equinox's leaves gets their names, from lines `leaf N = NAME` and from
+ * the skeleton; m->src is then a copy that has them. */
+MUSTCHECK enum status map_names(struct mapping *m, struct err *e);
 
 /* map_train.c: what an optimizer keeps is spelled as the target's framework does, its moments by
  * their parameters' recipes; other train state keeps its names. begin: before layers are mapped. */

@@ -395,6 +395,42 @@ static uint64_t elems_read(const struct plan *p, size_t src)
     return n;
 }
 
+/* Configs that one framework writes and another reads differently. */
+static enum status carry_configs(struct mapping *m, struct err *e)
+{
+    struct str why = STR_NONE;
+    if (!m->from || !m->to || m->from == m->to || m->o->weights_only)
+        return ST_OK;
+    if (m->from->give)
+        TRY(m->from->give(m->src, &m->sl, &m->p->dst, &why, e));
+    if (why.n)
+        TRY(map_ledger(m, LEDGER_DROP, STR("config.json"), 0, true, why, e));
+    why = STR_NONE;
+    if (m->to->take)
+        TRY(m->to->take(m->src, &m->sl, &m->p->dst, &why, e));
+    return why.n ? map_ledger(m, LEDGER_DROP, STR("key-values"), 0, true, why, e) : ST_OK;
+}
+
+bool map_shared(const struct model *m, size_t t)
+{
+    bool shared = m->tensor[t].alias_of >= 0;
+    for (size_t i = 0; i < m->n_tensors && !shared; i++)
+        shared = m->tensor[i].alias_of == (int64_t)t;
+    return shared;
+}
+
+/* Is a tensor that shares everything with this one carried? */
+static bool carried_by_another(const struct mapping *m, size_t t)
+{
+    int64_t root = m->src->tensor[t].alias_of;
+    if (root < 0)
+        root = (int64_t)t;
+    bool any = m->used[root];
+    for (size_t i = 0; i < m->src->n_tensors && !any; i++)
+        any = m->src->tensor[i].alias_of == root && m->used[i];
+    return any;
+}
+
 static enum status left_over(struct mapping *m, struct err *e)
 {
     for (size_t i = 0; i < m->src->n_tensors; i++) {
@@ -403,10 +439,12 @@ static enum status left_over(struct mapping *m, struct err *e)
         if (m->dropped[i] || (m->used[i] && !left))
             continue;
         uint64_t n = tensor_elems(t), got = m->used[i] ? elems_read(m->p, i) : 0;
-        bool harmless = left ? left->harmless : rules_harmless_drop(t->name);
+        bool twin = got == 0 && carried_by_another(m, i);
+        bool harmless = left ? left->harmless : rules_harmless_drop(t->name) || twin;
         if (got < n)
             TRY(map_ledger(m, LEDGER_DROP, t->name, n - got, harmless,
                            left       ? str_from(left->why)
+                           : twin     ? STR("another name of a tensor that is carried")
                            : harmless ? STR("the target has no place for it and needs none")
                                       : STR("the target has no place for it"),
                            e));
@@ -455,6 +493,7 @@ enum status map_put(struct mapping *m, struct err *e)
     TRY(share(m, e));
     TRY(left_over(m, e));
     TRY(carry(m, e));
+    TRY(carry_configs(m, e));
     TRY(names_fit(m, e));
     p->dst.format = m->src->format;
     p->dst.framework = m->to ? str_from(m->to->name) : m->src->framework;

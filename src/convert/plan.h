@@ -44,7 +44,7 @@ struct reason {
     uint32_t dst;
     struct str text; /* "h.0.attn.c_attn.weight: linear [O,I] -> [I,O] (name rule)" */
 };
-enum ledger_kind { LEDGER_DROP, LEDGER_SYNTH };
+enum ledger_kind { LEDGER_DROP, LEDGER_SYNTH, LEDGER_RENAME /* by --upgrade: loses nothing */ };
 struct ledger_line {
     enum ledger_kind kind;
     bool harmless;   /* a rule says so; printed, exit 0 */

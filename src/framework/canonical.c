@@ -35,6 +35,8 @@ static const struct leaf_rule leaves[] = {
     L(BATCHNORM, 0, VAR_HIDDEN, "var_hidden", "F"),
     L(BATCHNORM, 0, MEAN_COUNT, "mean_count", ""),
     L(BATCHNORM, 0, VAR_COUNT, "var_count", ""),
+    L(BATCHNORM, 0, FIRST, "first_time", ""),
+    L(BATCHNORM, 0, UPDATES, "updates", ""),
     L(LAYERNORM, 0, WEIGHT, "weight", "F"),
     L(LAYERNORM, 0, BIAS, "bias", "F"),
     L(GROUPNORM, 0, WEIGHT, "weight", "F"),
@@ -96,7 +98,8 @@ static int bid(const struct model *m)
 
 static enum status layers(const struct model *m, struct arena *a, struct layers *out, struct err *e)
 {
-    static const struct torch_style style = {"canonical", true, false, &rules};
+    static const struct torch_style style = {
+        .framework = "canonical", .split_attention = true, .rules = &rules};
     TRY(torch_layers(&style, m, a, out, e));
     TRY(family_settle(m, torch_cut, &rules, a, out, e));
     return spelling_decide(m, a, out, e);

@@ -1,6 +1,6 @@
-/* See keras_names.h. The config is JSON: {"class_name", "config": {"name", "layers": [...]}}, layers
- * nested in one another; Keras 1's Sequential has the list itself as its config.
- * Sources: keras/src/saving/{serialization_lib,saving_lib}.py, keras/src/utils/naming.py.
+/* See keras_names.h. The config is JSON: {"class_name", "config": {"name", "layers": [...]}},
+ * layers nested in one another; Keras 1's Sequential has the list itself as its config. Sources:
+ * keras/src/saving/{serialization_lib,saving_lib}.py, keras/src/utils/naming.py.
  */
 #include "framework/keras_names.h"
 #include "base/checked.h"
@@ -297,10 +297,10 @@ static enum status paths(struct keras_names *x, struct arena *a, uint64_t budget
         }
         const struct keras_layer *up = &x->layer[l->parent];
         const char *dot = up->by_class.n ? "." : "";
-        l->by_class = nth[i] ? arena_fmt(a, "%.*s%slayers.%.*s#%llu", STR_ARG(up->by_class), dot,
-                                         STR_ARG(l->cls), (unsigned long long)nth[i])
-                             : arena_fmt(a, "%.*s%slayers.%.*s", STR_ARG(up->by_class), dot,
-                                         STR_ARG(l->cls));
+        l->by_class =
+            nth[i] ? arena_fmt(a, "%.*s%slayers.%.*s#%llu", STR_ARG(up->by_class), dot,
+                               STR_ARG(l->cls), (unsigned long long)nth[i])
+                   : arena_fmt(a, "%.*s%slayers.%.*s", STR_ARG(up->by_class), dot, STR_ARG(l->cls));
         if (!l->by_class.p)
             return err_nomem(e, 64);
         TRY(path_join(up->by_name, l->name, a, &l->by_name, e));

@@ -132,6 +132,8 @@ static enum status walk_names(struct ctx *c, struct str path, struct str *out, s
             continue;
         if (list || keras_class_of(seg) != KERAS_UNKNOWN)
             TRY(given(c, before, seg, &name, e));
+        if (!list && keras_class_of(name) != KERAS_UNKNOWN)
+            name = STR_NONE; /* Keras's own, of an attribute that looks like a class */
         if (name.n) {
             TRY(path_join(*out, name, c->list.a, out, e));
         } else {
@@ -160,32 +162,49 @@ static enum status walk_legacy(struct ctx *c, struct str path, struct str *out, 
     return ST_OK;
 }
 
-/* The directory of the variable's own name, which a checkpoint's graph keeps; its last segment. */
-static struct str variable_of(const struct ctx *c, const struct module *mod)
+/* A segment of the variable's own name, which a checkpoint's graph keeps: the one `up` above the
+ * variable, 1 for its layer's. */
+static struct str variable_of(const struct ctx *c, const struct module *mod, int up)
 {
     const struct member *b = &c->ms.member[mod->first];
-    struct str note = c->ms.m->tensor[b->tensor].note;
-    size_t end = note.n, at;
-    while (end > 0 && note.p[end - 1] != '/')
-        end--;
-    if (end < 2 || !str_eq(str_sub(note, end, note.n), b->leaf))
-        return STR_NONE;
-    for (at = end - 1; at > 0 && note.p[at - 1] != '/'; at--)
-        ;
-    return str_sub(note, at, end - 1);
+    struct str note = c->ms.m->tensor[b->tensor].note, seg = STR_NONE;
+    size_t end = note.n;
+    for (int k = 0; k <= up; k++) {
+        size_t at = end;
+        while (at > 0 && note.p[at - 1] != '/')
+            at--;
+        seg = str_sub(note, at, end);
+        if (k == 0 && !str_eq(seg, b->leaf))
+            return STR_NONE;
+        if (at == 0)
+            return k == up ? seg : STR_NONE;
+        end = at - 1;
+    }
+    return seg;
 }
 
-/* A segment that only counts layers gives way to the layer's name. */
+static bool counts(struct str seg)
+{
+    return str_starts(seg, STR("layer_with_weights-")) || str_starts(seg, STR("layer-"));
+}
+
+/* A segment that only counts layers gives way to the layer's name; of an attention, the segment
+ * above its projections'. */
 static enum status walk_counted(struct ctx *c, const struct module *mod, struct str *out,
                                 struct err *e)
 {
-    struct str parent, last, name = variable_of(c, mod);
+    struct str parent, last, up, above;
     *out = mod->path;
     name_tail(mod->path, &parent, &last);
-    if (!name.n ||
-        (!str_starts(last, STR("layer_with_weights-")) && !str_starts(last, STR("layer-"))))
+    name_tail(parent, &up, &above);
+    struct str name = variable_of(c, mod, 1), outer = variable_of(c, mod, 2);
+    if (counts(last) && name.n)
+        return path_join(parent, name, c->list.a, out, e);
+    if (!counts(above) || !outer.n)
         return ST_OK;
-    return path_join(parent, name, c->list.a, out, e);
+    TRY(path_join(up, outer, c->list.a, out, e));
+    *out = arena_fmt(c->list.a, "%.*s.%.*s", STR_ARG(*out), STR_ARG(last));
+    return out->p ? ST_OK : err_nomem(e, mod->path.n);
 }
 
 struct called {
@@ -236,16 +255,18 @@ static enum status class_of(struct ctx *c, struct mod *x, struct err *e)
     if (x->config)
         x->cls = keras_class_of(x->config->cls);
     name_tail(x->of->path, &parent, &seg);
-    if (!x->cls)
-        x->cls = keras_class_of(seg);
-    if (!x->cls)
-        x->cls = keras_class_of(keras_group_name(&c->names, x->of->path, a));
-    if (!x->cls)
-        x->cls = keras_class_of(variable_of(c, x->of));
-    if (!x->cls) {
-        name_tail(x->path, &parent, &seg);
-        x->cls = keras_class_of(seg);
-    }
+    /* Below "layers" a segment is a class; an attribute only looks like one, and may be called so
+     * against what Keras called the object. */
+    struct str up, list;
+    name_tail(parent, &up, &list);
+    enum keras_class own = keras_class_of(keras_group_name(&c->names, x->of->path, a)),
+                     said = keras_class_of(seg);
+    if (!own)
+        own = keras_class_of(variable_of(c, x->of, 1));
+    if (!x->cls && (is_list(list) || !own || own == said))
+        x->cls = said;
+    if (!x->cls && !said)
+        x->cls = own;
     return ST_OK;
 }
 

@@ -13,7 +13,8 @@
 enum {
     VARIANT_KEPT =
         1, /* transposed convolution that is not stored flipped (transpose_kernel=True) */
-    VARIANT_DEPTH = 2 /* depthwise convolution by channels, kernel [k.., C, m] */
+    VARIANT_DEPTH = 2,  /* depthwise convolution by channels, kernel [k.., C, m] */
+    VARIANT_UPDATES = 3 /* batch norm whose statistics are not debiased, and counted */
 };
 struct leaf_rule {
     enum layer_kind kind;

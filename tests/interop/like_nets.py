@@ -6,6 +6,7 @@ Haiku. Each computes what the library's model computes, and none was named after
 import functools
 
 import flax.linen as fnn
+import haiku as hk
 import jax
 import jax.numpy as jnp
 import torch
@@ -128,3 +129,34 @@ class FlaxViT(fnn.Module):
                 x, _ = make(name=f"block_{i}")(x)
         x = fnn.LayerNorm(epsilon=1e-6, name="norm_out")(x)
         return fnn.Dense(self.classes, name="classify")(x[:, 0])
+
+
+# ---- GPT in Haiku: one linear for q, k and v, the position table a parameter of its own ----
+
+class HaikuBlock(hk.Module):
+    def __init__(self, heads, name):
+        super().__init__(name=name)
+        self.heads = heads
+
+    def __call__(self, x):
+        t, w = x.shape[-2:]
+        y = hk.LayerNorm(-1, True, True, name="ln1")(x)
+        q, k, v = (z.reshape(-1, t, self.heads, w // self.heads) for z in
+                   jnp.split(hk.Linear(3 * w, name="attn_in")(y), 3, -1))
+        scores = jnp.einsum("nqhd,nkhd->nhqk", q, k) / jnp.sqrt(w // self.heads)
+        scores = jnp.where(jnp.tril(jnp.ones((t, t), bool)), scores, -1e30)
+        y = jnp.einsum("nhqk,nkhd->nqhd", jax.nn.softmax(scores), v).reshape(x.shape)
+        x = x + hk.Linear(w, name="attn_out")(y)
+        y = hk.Linear(4 * w, name="widen")(hk.LayerNorm(-1, True, True, name="ln2")(x))
+        return x + hk.Linear(w, name="narrow")(jax.nn.gelu(y, approximate=True))
+
+
+def haiku_gpt(vocabulary, context, width, heads, depth):
+    def run(ids):
+        table = hk.Embed(vocabulary, width, name="words")
+        x = table(ids) + hk.get_parameter("places", (context, width),
+                                          init=hk.initializers.RandomNormal())[:ids.shape[1]]
+        for i in range(depth):
+            x = HaikuBlock(heads, f"block{i}")(x)
+        return hk.LayerNorm(-1, True, True, name="ln_out")(x) @ table.embeddings.T
+    return hk.without_apply_rng(hk.transform(run))

@@ -17,9 +17,33 @@
 #include <cmocka.h>
 
 #ifdef NNFERRY_MUTATE
-static void every_kind(struct model *m, bool split)
+/* model_type of a config.json beside the model */
+static void config_beside(struct model *m, const char *type)
+{
+    struct attachment *a;
+    struct err e;
+    struct str text = arena_fmt(&m->arena, "{\"model_type\": \"%s\"}", type);
+    assert_int_equal(model_attach(m, &a, &e), ST_OK);
+    a->name = STR("config.json");
+    a->mem = (const uint8_t *)text.p;
+    a->n_bytes = text.n;
+}
+
+/* type: of a config.json, or NULL */
+static void every_kind(struct model *m, bool split, const char *type)
 {
     model_init(m);
+    if (type && strcmp(type, "llama") == 0) {
+        toy_add(m, "model.layers.0.self_attn.q_proj.weight", 25, 4, 4, -1);
+        toy_add(m, "model.layers.0.input_layernorm.weight", 26, 4, -1);
+    } else { /* GPT-2's Conv1D */
+        toy_add(m, "h.0.attn.c_attn.weight", 21, 4, 12, -1);
+        toy_add(m, "h.0.attn.c_attn.bias", 22, 12, -1);
+        toy_add(m, "h.0.attn.c_proj.weight", 23, 4, 4, -1);
+        toy_add(m, "h.0.attn.c_proj.bias", 24, 4, -1);
+    }
+    if (type)
+        config_beside(m, type);
     toy_add(m, "fc.weight", 1, 4, 4, -1);
     toy_add(m, "fc.bias", 31, 4, -1);
     toy_add(m, "conv1.weight", 2, 4, 4, 3, -1);
@@ -152,6 +176,11 @@ static enum answer judge(const struct model *m, const char *from, const char *to
         return REFUSED;
     }
     toy_freeze(&p, &f);
+    for (size_t i = 0; i < m->n_attachments; i++) {
+        struct attachment *a;
+        assert_int_equal(model_attach(&f, &a, &e), ST_OK);
+        *a = m->attachment[i]; /* f is freed before m */
+    }
     struct pair_opt po = {.from = {from, to}, .rules = str_from(rules)};
     struct validate_opt vo = {.level = VALIDATE_LAYER,
                               .device = "native",
@@ -191,19 +220,27 @@ static enum answer judge(const struct model *m, const char *from, const char *to
 /* What weights do not tell, by the framework that PyTorch is mapped to: there, and back. */
 struct route {
     const char *to, *there, *kept, *back;
+    const char *from, *type; /* NULL: "pytorch", without a config */
 };
 #define HEADS "heads attn = 2\n"
 #define KEPT "kind deconv* = conv_transpose transpose_kernel\n"
 static const struct route routes[] = {
-    {"flax", HEADS, HEADS KEPT, ""},
-    {"keras", HEADS, HEADS KEPT, ""},
-    {"tensorflow", HEADS, HEADS KEPT, ""},
-    {"haiku", "rank bn = 2\n", "rank bn = 2\n", ""},
-    {"haiku", "rank bn = 3\n", "rank bn = 3\n", ""},
-    {"haiku", "rank bn = 4\n", "rank bn = 4\n", ""},
-    {"haiku", "rank bn = 5\n", "rank bn = 5\n", ""},
+    {"flax", HEADS, HEADS KEPT, "", NULL, NULL},
+    {"keras", HEADS, HEADS KEPT, "", NULL, NULL},
+    {"tensorflow", HEADS, HEADS KEPT, "", NULL, NULL},
+    {"haiku", "rank bn = 2\n", "rank bn = 2\n", "", NULL, NULL},
+    {"haiku", "rank bn = 3\n", "rank bn = 3\n", "", NULL, NULL},
+    {"haiku", "rank bn = 4\n", "rank bn = 4\n", "", NULL, NULL},
+    {"haiku", "rank bn = 5\n", "rank bn = 5\n", "", NULL, NULL},
+    {"hf_flax", HEADS, HEADS KEPT, "", "hf", "gpt2"},
+    {"hf_flax", HEADS, HEADS KEPT, "", "hf", "llama"},
 };
 #define N_ROUTES (sizeof routes / sizeof *routes)
+
+static const char *from_of(const struct route *w)
+{
+    return w->from ? w->from : "pytorch";
+}
 
 static void nothing_altered(void **state)
 {
@@ -212,9 +249,9 @@ static void nothing_altered(void **state)
     for (size_t r = 0; r < N_ROUTES; r++)
         for (int split = 0; split < 2; split++) {
             const struct route *w = &routes[r];
-            every_kind(&m, split);
-            assert_int_equal(judge(&m, "pytorch", w->to, w->there, &f), EQUAL);
-            assert_int_equal(judge(&f, w->to, "pytorch", w->back, NULL), EQUAL);
+            every_kind(&m, split, w->type);
+            assert_int_equal(judge(&m, from_of(w), w->to, w->there, &f), EQUAL);
+            assert_int_equal(judge(&f, w->to, from_of(w), w->back, NULL), EQUAL);
             model_free(&f);
             model_free(&m);
         }
@@ -253,9 +290,9 @@ static bool shows(const struct route *w, const struct framework *fw, int i)
 {
     const struct leaf_rule *l = &fw->rules->leaf[i];
     bool split = l->leaf == LEAF_Q_WEIGHT || l->leaf == LEAF_K_WEIGHT || l->leaf == LEAF_V_WEIGHT;
-    const char *there = l->variant ? w->kept : w->there;
+    const char *there = l->kind == LAYER_CONV_TRANSPOSE && l->variant ? w->kept : w->there;
     struct model m, back, again;
-    if (l->variant == VARIANT_DEPTH) {
+    if (l->kind == LAYER_CONV && l->variant == VARIANT_DEPTH) {
         depthwise(&m, fw->name);
         assert_int_equal(judge(&m, fw->name, "pytorch", "", &again), EQUAL);
         assert_true(rules_mutate(fw, i));
@@ -265,12 +302,12 @@ static bool shows(const struct route *w, const struct framework *fw, int i)
         model_free(&m);
         return told;
     }
-    every_kind(&m, split);
-    assert_int_equal(judge(&m, "pytorch", w->to, there, &back), EQUAL);
-    assert_int_equal(judge(&back, w->to, "pytorch", w->back, &again), EQUAL);
+    every_kind(&m, split, w->type);
+    assert_int_equal(judge(&m, from_of(w), w->to, there, &back), EQUAL);
+    assert_int_equal(judge(&back, w->to, from_of(w), w->back, &again), EQUAL);
     assert_true(rules_mutate(fw, i));
-    bool told = tells(&m, "pytorch", w->to, there, &back) ||
-                tells(&back, w->to, "pytorch", w->back, &again);
+    bool told = tells(&m, from_of(w), w->to, there, &back) ||
+                tells(&back, w->to, from_of(w), w->back, &again);
     assert_true(rules_mutate(fw, -1));
     model_free(&again);
     model_free(&back);
@@ -281,7 +318,8 @@ static bool shows(const struct route *w, const struct framework *fw, int i)
 static void each_entry(void **state)
 {
     (void)state;
-    static const char *const frameworks_[] = {"pytorch", "flax", "haiku", "keras", "tensorflow"};
+    static const char *const frameworks_[] = {"pytorch", "flax", "haiku", "keras",
+                                              "tensorflow", "hf", "hf_flax"};
     size_t n = 0, survivors = 0;
     for (size_t f = 0; f < sizeof frameworks_ / sizeof *frameworks_; f++) {
         const struct framework *fw = framework_find(str_from(frameworks_[f]));
@@ -289,7 +327,9 @@ static void each_entry(void **state)
             const struct leaf_rule *l = &fw->rules->leaf[i];
             bool seen = false;
             for (size_t r = 0; r < N_ROUTES && !seen; r++)
-                seen = (f == 0 || strcmp(routes[r].to, fw->name) == 0) && shows(&routes[r], fw, i);
+                seen = (strcmp(from_of(&routes[r]), fw->name) == 0 ||
+                        strcmp(routes[r].to, fw->name) == 0) &&
+                       shows(&routes[r], fw, i);
             n++;
             if (!seen) {
                 survivors++;
