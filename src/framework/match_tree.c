@@ -476,9 +476,10 @@ static enum status kin_of(const struct side *x, const struct seqs *s, struct kin
             ;
         if (j - i != x->n_like[k[i].item])
             continue;
+        const struct kin first = k[i];
         for (size_t l = i; l < j; l++)
-            (*home)[k[l].item] = k[l].seq + 1;
-        k[(*n)++] = k[i];
+            (*home)[k[l].item] = first.seq + 1;
+        k[(*n)++] = first;
     }
     *out = k;
     return ST_OK;
