@@ -149,7 +149,37 @@ def keras_cell(kind, dtype):
     return run
 
 
+def equinox_read(path):
+    import json
+    with open(path, "rb") as f:
+        names = json.loads(f.readline())["nnferry.leaves"]
+        return nested({name: np.load(f) for name in names}, lambda name: name.split("."))
+
+
+def equinox_cell(kind, dtype):
+    import equinox as eqx
+    cls = {"lstm": eqx.nn.LSTMCell, "gru": eqx.nn.GRUCell}[kind]
+
+    def run(p, x):
+        cell = cls(x.shape[-1], UNITS, dtype=dtype, key=jax.random.PRNGKey(0))
+        keys = sorted(p)
+        cell = eqx.tree_at(lambda c: [getattr(c, k) for k in keys], cell,
+                           [jnp.asarray(p[k]) for k in keys])
+
+        def one(x):
+            start = jnp.zeros(UNITS, dtype)
+            start = (start, start) if kind == "lstm" else start
+
+            def step(state, x):
+                state = cell(x, state)
+                return state, state[0] if kind == "lstm" else state
+            return jax.lax.scan(step, start, x)[1]
+        return np.asarray(jax.vmap(one)(jnp.asarray(x)))
+    return run
+
+
 FRAMEWORKS = {
+    "equinox": ("eqx", equinox_read, equinox_cell),
     "flax": ("msgpack", flax_read, flax_cell),
     "nnx": ("msgpack", nnx_read, nnx_cell),
     "haiku": ("pkl", haiku_read, haiku_cell),
@@ -178,6 +208,7 @@ SUMS = {
     ("nnx", "lstm"): "all", ("nnx", "gru"): "r z", ("nnx", "rnn"): "all",
     ("keras", "lstm"): "all", ("keras", "rnn"): "all",
     ("haiku", "lstm"): "all",
+    ("equinox", "lstm"): "all", ("equinox", "gru"): "r z",
 }
 
 
@@ -217,7 +248,7 @@ def twin(kind, name, precision):
             module.nonlinearity, module.mode = "relu", "RNN_RELU"
     torch.save(net.state_dict(), where / "in.pt")
     out = where / f"out.{suffix}"
-    if (name, kind) == ("haiku", "gru"):
+    if (name, kind) in (("haiku", "gru"), ("equinox", "rnn")):
         got = convert(where / "in.pt", out, "--to", name, exit=4)
         need("cell-unlike" in got.stderr, f"refused for another reason: {got.stderr[-200:]}")
         return
