@@ -18,6 +18,12 @@ from frames.remote import Frame, Process
 GROUPS = (("torch", "flax", "nnx", "haiku", "equinox"), ("keras", "tensorflow"))
 BOUNDS = {"float64": (1e-9, 1e-11), "float32": (1e-3, 1e-4)}
 
+# What does not come back bit for bit: two biases whose sum the other framework keeps as one.
+SUMMED = (
+    ("lstm", ("pytorch",), ("flax", "nnx", "haiku", "equinox", "keras", "tensorflow"),
+     ("rnn.bias_ih_l0", "rnn.bias_hh_l0")),
+)
+
 
 class Side:
     """One framework with one network: files of its trained weights and of others, by dtype."""
@@ -33,7 +39,11 @@ class Side:
             self.want[dtype] = self.net[dtype].run()
         for dtype in BOUNDS:
             self.net[dtype].reset(7)
-            self.net[dtype].save(self.path("other", dtype))
+            other = self.path("other", dtype)
+            if frame.NAME == "equinox":  # whose files have no names
+                self.net[dtype].save_skeleton(other)
+                other = other.with_name("named_" + other.name)
+            self.net[dtype].save(other)
 
     def path(self, what, dtype):
         path = self.where / f"{self.frame.NAME}_{what}_{dtype}{self.frame.SUFFIX}"
@@ -43,26 +53,25 @@ class Side:
 
 
 def rules(model, where):
-    lines = ["# nnferry-map 1"]
-    for layer, channels in MODELS[model][2].items():
-        lines.append(f'flatten "*{layer}" = {channels}')
-    for layer, heads in MODELS[model][3].items():
-        lines.append(f'heads "*{layer.replace(".", "?")}" = {heads}')
-    if len(lines) == 1:
-        return []
-    (where / "rules.map").write_text("\n".join(lines) + "\n")
-    return ["--map", where / "rules.map"]
+    (where / "rules.map").write_text("\n".join(("# nnferry-map 1",) + MODELS[model][2]) + "\n")
+    return ["--map", where / "rules.map"] if MODELS[model][2] else []
 
 
 def carry(a, b, source, target, like, model, where):
+    """As it is; else with what no file tells; else into a skeleton that has names."""
     if target.is_dir():
         shutil.rmtree(target)
-    options = ["--from", a.NAME, "--to", b.NAME, "--like", like]
+    options = ["--from", a.NAME, "--to", b.NAME]
     if not b.SUFFIX:
         options += ["--format", "tf-checkpoint"]
-    got = convert(source, target, *options, exit=None)
-    if got.returncode == 4:  # what no file tells
-        got = convert(source, target, *options, *rules(model, where), exit=None)
+    tries = [["--like", like], ["--like", like, *rules(model, where)]]
+    named = like.with_name("named_" + like.name)
+    if named.exists():
+        tries += [["--like", named], ["--like", named, *rules(model, where)]]
+    for skeleton in tries:
+        got = convert(source, target, *options, *skeleton, exit=None)
+        if got.returncode != 4:
+            break
     if got.returncode:
         raise Failure(f"exit {got.returncode}: {got.stderr.strip()[-400:]}")
 
@@ -85,7 +94,11 @@ def cell(a, b, dtype, worst):
     first, again = a.frame.bits(a.path("trained", dtype)), a.frame.bits(back)
     need(set(first) == set(again), f"back: names {sorted(set(first) ^ set(again))[:4]}")
     unequal = {k for k in first if first[k] != again[k]}
-    need(not unequal, f"back: {len(unequal)} tensors differ: {sorted(unequal)[:4]}")
+    expected = set()
+    for model_, frames_, others, names in SUMMED:
+        if model_ == model and a.frame.NAME in frames_ and b.frame.NAME in others:
+            expected = set(names)
+    need(unequal == expected, f"back: unequal {sorted(unequal)[:4]}, expected {sorted(expected)}")
 
 
 def frames_of(names):

@@ -171,21 +171,30 @@ class Net:
     def leaf_names(self):
         """A name for each leaf that a file holds, in its order."""
         out = []
+        norms = [n for n, layer in zip(self.names, self.tree.layers)
+                 if isinstance(layer, eqx.nn.BatchNorm)]
+        stats = [f"{n}.{leaf}" for n in norms for leaf in
+                 ("ema_first_time_index", "ema_state_index.0", "ema_state_index.1")]
         for path, leaf in jax.tree_util.tree_leaves_with_path((self.tree, self.state)):
             if not (eqx.is_array(leaf) or isinstance(leaf, (bool, int, float, complex))):
                 continue
             text = jax.tree_util.keystr(path)
-            if text.startswith("[0].layers["):
-                number, _, rest = text[len("[0].layers["):].partition("]")
-                text = self.names[int(number)] + rest.replace(".cell", "").replace("[", ".") \
-                    .replace("]", "")
-            out.append(text)
+            if not text.startswith("[0].layers["):  # the state's: three of each batch norm
+                out.append(stats.pop(0))
+                continue
+            number, _, rest = text[len("[0].layers["):].partition("]")
+            out.append(self.names[int(number)] +
+                       rest.replace(".cell", "").replace("[", ".").replace("]", ""))
         return out
 
     def save(self, path):
         with open(path, "wb") as f:
             f.write((json.dumps({"nnferry.leaves": self.leaf_names()}) + "\n").encode())
             eqx.tree_serialise_leaves(f, (self.tree, self.state))
+
+    def save_skeleton(self, path):
+        """As users save it: no names."""
+        eqx.tree_serialise_leaves(path, (self.tree, self.state))
 
     def load(self, path):
         with open(path, "rb") as f:

@@ -17,6 +17,12 @@ class Node(nnx.Module):
     pass
 
 
+def attend(q, k, v, **_):
+    """NNX's own computes scores in float32."""
+    score = jnp.einsum("...qhd,...khd->...hqk", q, k) / q.shape[-1] ** 0.5
+    return jnp.einsum("...hqk,...khd->...qhd", jax.nn.softmax(score, -1), v)
+
+
 class Ops(Free):
     def __init__(self, root, dtype):
         self.root, self.dtype = root, dtype
@@ -70,7 +76,7 @@ class Ops(Free):
 
     def mha(self, name, x, heads):
         return self.layer(name, lambda: nnx.MultiHeadAttention(
-            heads, x.shape[-1], decode=False, **self.kw))(x)
+            heads, x.shape[-1], decode=False, attention_fn=attend, **self.kw))(x)
 
     def plus(self, name, x, shape):
         return x + self.layer(name, lambda: nnx.Param(jnp.zeros(shape, self.dtype)))[...]

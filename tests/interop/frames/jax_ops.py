@@ -63,7 +63,8 @@ def fill(shapes, seed):
 
     def one(path, x):
         if not hasattr(x, "dtype") or not jnp.issubdtype(x.dtype, jnp.inexact):
-            return jnp.asarray(np.zeros(x.shape, x.dtype)) if hasattr(x, "dtype") else x
+            number = hasattr(x, "dtype")  # a batch norm of Equinox asks whether it is the first time
+            return jnp.full(x.shape, x.dtype == bool, x.dtype) if number else x
         name = jax.tree_util.keystr(path)
         a = rng.normal(size=x.shape) * (0.3 if x.ndim < 2 else (x.size / max(x.shape)) ** -0.5)
         if "scale" in name or "var" in name:

@@ -139,17 +139,18 @@ def vit(f, x):
     return f.dense("head", f.ln("norm", x), 5)
 
 
-# name: function, input, channels of the map that a dense layer flattens, heads by layer
+# name: function, input, lines of a rules file that names and shapes cannot tell
+HEADS = ('heads "blocks?0?attn" = 3', 'heads "blocks?1?attn" = 3')
 MODELS = {
-    "cnn": (cnn, image, {"fc1": 6}, {}),
-    "resnet18": (resnet18, image, {}, {}),
-    "encoder": (encoder, tokens, {}, {"blocks.0.attn": 3, "blocks.1.attn": 3}),
-    "decoder": (decoder, tokens, {}, {}),
-    "lstm": (lstm, tokens, {}, {}),
-    "bigru": (bigru, tokens, {}, {}),
-    "unet": (unet, image, {}, {}),
-    "separable": (separable, image, {}, {}),
-    "vit": (vit, small_image, {}, {"blocks.0.attn": 3, "blocks.1.attn": 3}),
+    "cnn": (cnn, image, ('flatten "fc1" = 6',)),
+    "resnet18": (resnet18, image, ()),
+    "encoder": (encoder, tokens, HEADS),
+    "decoder": (decoder, tokens, ()),
+    "lstm": (lstm, tokens, ()),
+    "bigru": (bigru, tokens, ()),
+    "unet": (unet, image, ()),
+    "separable": (separable, image, ()),
+    "vit": (vit, small_image, HEADS + ('kind "patch_embed" = conv',)),
 }
 
 
