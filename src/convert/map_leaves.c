@@ -640,6 +640,12 @@ enum status map_leaf_names(struct mapping *m, const struct model *spelled,
                            struct err *e)
 {
     struct table x = {.m = m, .d = spelled, .origin = origin, .like = leaves};
+    struct layers order = {0};
+    const struct framework *f =
+        m->o->to ? framework_find(str_from(m->o->to)) : framework_of(origin);
+    if (f)
+        TRY(f->layers(origin, m->tmp, &order, e));
+    x.order = &order;
     TRY(fill(&x, e));
     for (size_t k = 0; k < x.n_t; k++) /* told already */
         for (size_t i = 0; i < x.n_s && name[k].n; i++)

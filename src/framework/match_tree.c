@@ -476,10 +476,10 @@ static enum status kin_of(const struct side *x, const struct seqs *s, struct kin
             ;
         if (j - i != x->n_like[k[i].item])
             continue;
-        const struct kin first = k[i];
-        for (size_t l = i; l < j; l++)
-            (*home)[k[l].item] = first.seq + 1;
-        k[(*n)++] = first;
+        struct kin one = k[i];
+        for (; i < j; i++)
+            (*home)[k[i].item] = one.seq + 1;
+        k[(*n)++] = one;
     }
     *out = k;
     return ST_OK;

@@ -22,6 +22,7 @@ SUITES = (
     "roundtrip",
     "twins",
     "rnn_twins",
+    "train_state",
     "formats",
     "ids",
     "random_nets",
@@ -35,6 +36,7 @@ SUITES = (
     "keras_twins",
     "orbax_files",
     "gguf_package",
+    "hf_models",
     "torch_files",
 )
 PACKAGES = (

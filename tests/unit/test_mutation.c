@@ -49,11 +49,15 @@ static void every_kind(struct model *m, bool split, const char *type)
     toy_add(m, "conv1.weight", 2, 4, 4, 3, -1);
     toy_add(m, "conv1.bias", 32, 4, -1);
     toy_add(m, "conv2.weight", 3, 4, 4, 4, 4, -1);
+    toy_add(m, "conv2.bias", 61, 4, -1);
     toy_add(m, "conv3.weight", 4, 4, 4, 4, 4, 4, -1);
+    toy_add(m, "conv3.bias", 62, 4, -1);
     toy_add(m, "deconv1.weight", 5, 4, 4, 4, -1);
     toy_add(m, "deconv1.bias", 33, 4, -1);
     toy_add(m, "deconv2.weight", 6, 4, 4, 4, 4, -1);
+    toy_add(m, "deconv2.bias", 63, 4, -1);
     toy_add(m, "deconv3.weight", 7, 4, 4, 4, 4, 4, -1);
+    toy_add(m, "deconv3.bias", 64, 4, -1);
     toy_add(m, "bn.weight", 8, 4, -1);
     toy_add(m, "bn.bias", 34, 4, -1);
     toy_add(m, "bn.running_mean", 9, 4, -1);
@@ -228,6 +232,7 @@ static const struct route routes[] = {
     {"flax", HEADS, HEADS KEPT, "", NULL, NULL},
     {"keras", HEADS, HEADS KEPT, "", NULL, NULL},
     {"tensorflow", HEADS, HEADS KEPT, "", NULL, NULL},
+    {"equinox", "", "", "", NULL, NULL},
     {"haiku", "rank bn = 2\n", "rank bn = 2\n", "", NULL, NULL},
     {"haiku", "rank bn = 3\n", "rank bn = 3\n", "", NULL, NULL},
     {"haiku", "rank bn = 4\n", "rank bn = 4\n", "", NULL, NULL},
@@ -285,6 +290,17 @@ static bool tells(const struct model *m, const char *from, const char *to, const
     return told;
 }
 
+/* A batch norm that counts its updates, as canonical has it. */
+static void counted(struct model *m)
+{
+    model_init(m);
+    toy_add(m, "bn.running_mean", 0, 4, -1);
+    toy_add(m, "bn.running_var", 1, 4, -1);
+    toy_counter(m, "bn.updates", 1 << 30);
+    m->tensor[2].role = ROLE_COUNTER;
+    toy_done(m);
+}
+
 /* Does the altered entry show, either way of this route? */
 static bool shows(const struct route *w, const struct framework *fw, int i)
 {
@@ -297,6 +313,16 @@ static bool shows(const struct route *w, const struct framework *fw, int i)
         assert_int_equal(judge(&m, fw->name, "pytorch", "", &again), EQUAL);
         assert_true(rules_mutate(fw, i));
         bool told = tells(&m, fw->name, "pytorch", "", &again);
+        assert_true(rules_mutate(fw, -1));
+        model_free(&again);
+        model_free(&m);
+        return told;
+    }
+    if (l->kind == LAYER_BATCHNORM && l->variant == VARIANT_UPDATES) {
+        counted(&m);
+        assert_int_equal(judge(&m, "canonical", fw->name, "", &again), EQUAL);
+        assert_true(rules_mutate(fw, i));
+        bool told = tells(&m, "canonical", fw->name, "", &again);
         assert_true(rules_mutate(fw, -1));
         model_free(&again);
         model_free(&m);
@@ -318,8 +344,8 @@ static bool shows(const struct route *w, const struct framework *fw, int i)
 static void each_entry(void **state)
 {
     (void)state;
-    static const char *const frameworks_[] = {"pytorch",    "flax", "haiku",  "keras",
-                                              "tensorflow", "hf",   "hf_flax"};
+    static const char *const frameworks_[] = {"pytorch", "equinox",    "flax", "haiku",
+                                              "keras",   "tensorflow", "hf",   "hf_flax"};
     size_t n = 0, survivors = 0;
     for (size_t f = 0; f < sizeof frameworks_ / sizeof *frameworks_; f++) {
         const struct framework *fw = framework_find(str_from(frameworks_[f]));

@@ -97,8 +97,8 @@ static void tables(void **state)
             char text[64], other[64];
             enum leaf part[3];
             (void)leaf_fuses(l->leaf, part);
-            const struct leaf_rule *c = rules_find(can->rules, l->kind, l->rank,
-                                                   l->variant, part[0]);
+            const struct leaf_rule *c =
+                rules_find(can->rules, l->kind, l->rank, l->variant, part[0]);
             if (l->kind == LAYER_CONV || l->kind == LAYER_CONV_TRANSPOSE)
                 assert_true(l->rank || l->leaf == LEAF_BIAS);
             assert_non_null(c);
@@ -139,6 +139,7 @@ static void accepted(void **state)
         "kind act = param",
         "flatten fc = 32\nflatten fc 32x7x7\nflatten fc = 32,7,7\nflatten fc = none",
         "heads a = 8",
+        "leaf 0 = a.weight\nleaf 12 b",
         "rank bn* = 4\nrank bn 2",
         "drop *.position_ids",
         "synth *.bias = 0\nsynth *.scale = 1",
@@ -176,6 +177,8 @@ static void refused(void **state)
         {"heads a = 0", "map-syntax"},
         {"heads a = 1 2", "map-syntax"},
         {"rank a = 1", "map-syntax"},
+        {"leaf a = b", "map-syntax"},
+        {"leaf 1", "map-syntax"},
         {"rank a = 6", "map-syntax"},
         {"rank a", "map-syntax"},
         {"drop", "map-syntax"},
