@@ -118,8 +118,7 @@ static struct str ledger_head(const struct ledger_line *l, struct buf *b)
         [LEDGER_METADATA] = "metadata ",
     };
     buf_clear(b);
-    buf_fmt(b, "%s %s%.*s", ledger_word(l), what[l->what],
-            STR_ARG(l->name));
+    buf_fmt(b, "%s %s%.*s", ledger_word(l), what[l->what], STR_ARG(l->name));
     if (l->what == LEDGER_ATTACHMENT || l->what == LEDGER_METADATA)
         buf_fmt(b, " (%llu bytes)", (unsigned long long)l->n_bytes);
     return buf_as_str(b);
@@ -157,11 +156,8 @@ static void say_ledger(const struct job *j)
 static void json_ledger(const struct job *j)
 {
     static const char *const what[] = {
-        [LEDGER_TENSOR] = "tensor",
-        [LEDGER_STRUCTURE] = "structure",
-        [LEDGER_TIE] = "tie",
-        [LEDGER_ATTACHMENT] = "attachment",
-        [LEDGER_METADATA] = "metadata",
+        [LEDGER_TENSOR] = "tensor",         [LEDGER_STRUCTURE] = "structure", [LEDGER_TIE] = "tie",
+        [LEDGER_ATTACHMENT] = "attachment", [LEDGER_METADATA] = "metadata",
     };
     struct json_w *w = print_json();
     json_w_key(w, STR("ledger"));
@@ -459,32 +455,19 @@ static enum status run(struct args *a, struct err *e)
     return several(a, dst, e);
 }
 
-static const enum opt opts[] = {OPT_OUTPUT,
-                                OPT_FORCE,
-                                OPT_FROM,
-                                OPT_TO,
-                                OPT_FORMAT,
-                                OPT_INPUT_FORMAT,
-                                OPT_LIKE,
-                                OPT_MAP,
-                                OPT_DTYPE,
-                                OPT_ALLOW_OVERFLOW,
-                                OPT_SELECT,
-                                OPT_TRAIN_STATE,
-                                OPT_WEIGHTS_ONLY,
-                                OPT_UPGRADE,
-                                OPT_AS_IS,
-                                OPT_LAYOUT,
-                                OPT_SUMS,
-                                OPT_NO_PROVENANCE,
-                                OPT_COMPRESS,
-                                OPT_MAX_SHARD_SIZE,
-                                OPT_ALLOW_DROP,
-                                OPT_ALLOW_SYNTH,
-                                OPT_MAX_OUTPUT,
-                                OPT_DRY_RUN,
-                                OPT_KEEP_GOING,
-                                OPT_N};
+static const enum opt opts[] = {OPT_OUTPUT,       OPT_FORCE,
+                                OPT_FROM,         OPT_TO,
+                                OPT_FORMAT,       OPT_INPUT_FORMAT,
+                                OPT_LIKE,         OPT_MAP,
+                                OPT_DTYPE,        OPT_ALLOW_OVERFLOW,
+                                OPT_SELECT,       OPT_TRAIN_STATE,
+                                OPT_WEIGHTS_ONLY, OPT_UPGRADE,
+                                OPT_AS_IS,        OPT_LAYOUT,
+                                OPT_SUMS,         OPT_NO_PROVENANCE,
+                                OPT_COMPRESS,     OPT_MAX_SHARD_SIZE,
+                                OPT_ALLOW_DROP,   OPT_ALLOW_SYNTH,
+                                OPT_MAX_OUTPUT,   OPT_DRY_RUN,
+                                OPT_KEEP_GOING,   OPT_N};
 const struct command convert_command = {"convert",
                                         "SRC... -o DST",
                                         "Convert a checkpoint to another format or framework",

@@ -141,8 +141,7 @@ static size_t known(const struct work *w, size_t cut)
 {
     size_t n = 0;
     for (size_t i = 0; i < w->n; i++)
-        n += w->name[i].n > cut &&
-             model_find(w->like, str_sub(w->name[i], cut, w->name[i].n)) >= 0;
+        n += w->name[i].n > cut && model_find(w->like, str_sub(w->name[i], cut, w->name[i].n)) >= 0;
     return n;
 }
 
@@ -196,7 +195,8 @@ static bool strip_prefix(struct work *w)
             n += under(w->name[i], p);
             odd += str_is(w->name[i], "n_averaged"); /* AveragedModel's own */
         }
-        if (n == 0 || n + odd < w->n || (prefixes[k].proven && !is_part(w, p) && !proven(w, p.n + 1)))
+        if (n == 0 || n + odd < w->n ||
+            (prefixes[k].proven && !is_part(w, p) && !proven(w, p.n + 1)))
             continue;
         for (size_t i = 0; i < w->n; i++)
             if (under(w->name[i], p)) {
@@ -219,8 +219,8 @@ static enum status cut_inside(struct work *w, size_t i, bool *any, struct err *e
                 found = true;
                 continue;
             }
-            out = arena_fmt(&w->m->arena, "%.*s%s%.*s", STR_ARG(out), out.n ? "." : "",
-                            STR_ARG(seg));
+            out =
+                arena_fmt(&w->m->arena, "%.*s%s%.*s", STR_ARG(out), out.n ? "." : "", STR_ARG(seg));
             if (!out.p)
                 return err_nomem(e, w->name[i].n);
         }
