@@ -78,6 +78,18 @@ enum status map_reason(struct mapping *m, uint32_t dst, struct str text, struct 
     return ST_OK;
 }
 
+enum status map_note(struct mapping *m, struct str layer, struct str text, struct err *e)
+{
+    struct plan *p = m->p;
+    struct plan_note *n = map_grown(m->a, p->note, p->n_notes, &m->cap_notes, sizeof *n);
+    struct str path = arena_str(m->a, layer.p ? layer.p : "", layer.n);
+    if (!n || !path.p)
+        return err_nomem(e, sizeof *n);
+    p->note = n;
+    n[p->n_notes++] = (struct plan_note){path, text};
+    return ST_OK;
+}
+
 /* ---- what takes part ---- */
 
 static bool is_weight(const struct tensor *t)

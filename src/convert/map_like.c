@@ -15,6 +15,16 @@ static uint64_t fnv(uint64_t h, uint64_t v)
     return h;
 }
 
+/* Of sums of plain FNV hashes, bits of the widths can cancel. */
+static uint64_t stirred(uint64_t h)
+{
+    h ^= h >> 33;
+    h *= 0xff51afd7ed558ccdu;
+    h ^= h >> 33;
+    h *= 0xc4ceb9fe1a85ec53u;
+    return h ^ (h >> 33);
+}
+
 bool map_signature(const struct model *md, const struct spelling_rules *r, const struct layer *l,
                    enum layer_kind kind, uint64_t *out)
 {
@@ -64,7 +74,7 @@ bool map_signature(const struct model *md, const struct spelling_rules *r, const
             uint64_t one = fnv(0xcbf29ce484222325u, (uint64_t)part[j] + 1);
             for (size_t d = 0; d < n_dims; d++)
                 one = fnv(one, dim[d]);
-            sum += one; /* leaves in any order, fused or not */
+            sum += stirred(one); /* leaves in any order, fused or not */
         }
     }
     *out = fnv(h, sum);

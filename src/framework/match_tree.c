@@ -476,9 +476,10 @@ static enum status kin_of(const struct side *x, const struct seqs *s, struct kin
             ;
         if (j - i != x->n_like[k[i].item])
             continue;
-        for (const struct kin *l = k + i; l != k + j; l++)
-            (*home)[l->item] = l->seq + 1;
-        k[(*n)++] = k[i];
+        struct kin one = k[i];
+        for (; i < j; i++)
+            (*home)[k[i].item] = one.seq + 1;
+        k[(*n)++] = one;
     }
     *out = k;
     return ST_OK;

@@ -7,11 +7,17 @@ outputs of both models must agree, which no wrong pair survives, since every wei
 takes part.
 """
 
+import json
+import os
 import pickle
 import re
 
+os.environ["KERAS_BACKEND"] = "jax"  # its usual one does not share a process with torch's compiler
+
+import equinox as eqx
 import jax
 import jax.numpy as jnp
+import keras
 import numpy as np
 import torch
 from flax import serialization
@@ -165,9 +171,54 @@ def gpt():
     return enough(share)
 
 
+def leaf_names(model):
+    """Of (model, state): attributes' paths, in the order in which Equinox writes the leaves."""
+    def is_index(x):
+        return isinstance(x, eqx.nn.StateIndex)
+
+    def text(path):
+        return ".".join(str(getattr(k, "name", getattr(k, "idx", None))) for k in path)
+    own, states = [], []
+    for path, leaf in jax.tree_util.tree_flatten_with_path(model, is_leaf=is_index)[0]:
+        if is_index(leaf):
+            n = len(jax.tree.leaves(leaf.init))
+            states += [text(path)] if n == 1 else [f"{text(path)}.{i}" for i in range(n)]
+        elif eqx.is_array(leaf) or isinstance(leaf, (bool, int, float, complex)):
+            own.append(text(path))
+    return own + states
+
+
+def keras_equinox():
+    """An application of Keras into the same network of Equinox's"""
+    where = fresh("like")
+    net = keras.applications.MobileNetV2(weights=None, input_shape=(32, 32, 3), classes=10,
+                                         alpha=0.35, classifier_activation=None)
+    rng = np.random.default_rng(14)
+    net.set_weights([np.abs(rng.normal(size=w.shape, scale=0.4)).astype(np.float32) + 0.2
+                     if "variance" in w.path else
+                     rng.normal(size=w.shape, scale=0.4).astype(np.float32) for w in net.weights])
+    net.save(where / "in.keras")
+    model, state = eqx.nn.make_with_state(like_nets.MobileNet)(10, key=jax.random.PRNGKey(15))
+    with open(where / "skeleton.eqx", "wb") as f:
+        f.write(json.dumps({"nnferry.leaves": leaf_names(like_nets.MobileNet(
+            10, key=jax.random.PRNGKey(15)))}).encode() + b"\n")
+        eqx.tree_serialise_leaves(f, (model, state))
+    share = carry(where / "in.keras", where / "skeleton.eqx", where / "out.eqx",
+                  len(net.layers), {}, "--to", "equinox")
+    with open(where / "out.eqx", "rb") as f:
+        f.readline()
+        model, state = eqx.tree_deserialise_leaves(f, (model, state))
+    x = rng.normal(size=(2, 32, 32, 3)).astype(np.float32)
+    run_it = jax.vmap(eqx.nn.inference_mode(model), axis_name="batch", in_axes=(0, None),
+                      out_axes=(0, None))
+    close(run_it(jnp.asarray(x.transpose(0, 3, 1, 2)), state)[0], np.asarray(net(x)), "MobileNet")
+    return enough(share)
+
+
 def run(tally):
     torch.manual_seed(0)
     tally.run("GPT-2 Hugging Face Haiku", gpt)
+    tally.run("MobileNetV2 Keras Equinox", keras_equinox)
     for back in (False, True):
         arrow = "back" if back else "there"
         tally.run(f"ConvNeXt timm original {arrow}", convnext, back)
