@@ -5,6 +5,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 void json_w_init(struct json_w *w, struct buf *b, unsigned indent)
 {
