@@ -273,7 +273,7 @@ static enum status one(const struct model *m, const struct family *f,
     enum layer_form form = at.row->form;
     family_heads(at.row, l, config_u64(c, "num_attention_heads"),
                  config_u64(c, "num_key_value_heads"));
-    if (form == FORM_INPUT_FIRST && !shapes_fit(m, rules, l, at.row->kind, form))
+    if (form == FORM_INPUT_FIRST && !shapes_fit(m, rules, l, at.row->kind, FORM_INPUT_FIRST))
         form = FORM_USUAL; /* the same names over plain dense layers: later ports */
     if (!shapes_fit(m, rules, l, at.row->kind, (uint8_t)form))
         return ST_OK;
