@@ -22,6 +22,7 @@ SUITES = (
     "roundtrip",
     "twins",
     "train_state",
+    "rnn_twins",
     "formats",
     "ids",
     "random_nets",
