@@ -141,15 +141,17 @@ fetch_packages() {
 
 # The Python packages of the interop tests, with all they need, as wheels.
 fetch_wheels() {
-    local wheels=third_party/cache/wheels list=tests/interop/requirements.txt
-    [ -f "$list" ] || return 0
+    local wheels=third_party/cache/wheels list
     need_packages test
     mkdir -p "$wheels"
     [ -x build/fetch-venv/bin/pip ] || python3 -m venv build/fetch-venv
-    build/fetch-venv/bin/pip -q download -d "$wheels" -r "$list" >build/wheels.log 2>&1 || {
-        tail -20 build/wheels.log >&2
-        die "cannot download the packages of $list"
-    }
+    # each list is an environment of its own: two versions of a package may be there
+    for list in tests/interop/requirements*.txt; do
+        build/fetch-venv/bin/pip -q download -d "$wheels" -r "$list" >build/wheels.log 2>&1 || {
+            tail -20 build/wheels.log >&2
+            die "cannot download the packages of $list"
+        }
+    done
     echo "build.sh: $(find "$wheels" -type f | wc -l) wheels, $(du -sh "$wheels" | cut -f1) in $wheels"
 }
 

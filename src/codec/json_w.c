@@ -5,6 +5,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 void json_w_init(struct json_w *w, struct buf *b, unsigned indent)
 {
@@ -143,6 +144,16 @@ void json_w_i64(struct json_w *w, int64_t v)
         buf_u8(w->b, '-');
     digits(w->b, v < 0 ? 0 - (uint64_t)v : (uint64_t)v);
 }
+double json_double(struct str number)
+{
+    char text[64];
+    if (number.n >= sizeof text)
+        return 0;
+    memcpy(text, number.p, number.n);
+    text[number.n] = 0;
+    return strtod(text, NULL);
+}
+
 void json_w_double(struct json_w *w, double v)
 {
     char text[40];

@@ -118,10 +118,16 @@ bool map_renamed(const struct mapping *m)
 static bool selected(const struct mapping *m, size_t i)
 {
     const struct upgrade *u = m->o->upgrade;
-    for (size_t k = 0; u && k < u->n; k++)
-        if (u->item[k].tensor == i)
-            return glob_any(m->o->select, u->item[k].from);
-    return glob_any(m->o->select, m->src->tensor[i].name);
+    size_t lo = 0, hi = u ? u->n : 0; /* in the order of the tensors */
+    while (lo < hi) {
+        size_t mid = lo + (hi - lo) / 2;
+        if (u->item[mid].tensor < i)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    bool renamed = u && lo < u->n && u->item[lo].tensor == i;
+    return glob_any(m->o->select, renamed ? u->item[lo].from : m->src->tensor[i].name);
 }
 
 /* Equinox saves Python's numbers among its leaves: of leaves that were named those without a name,

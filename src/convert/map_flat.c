@@ -67,8 +67,8 @@ enum status map_settle(struct mapping *m, struct err *e)
             l->reason = STR("by the rules file");
         }
         r = map_rule_for(m, RULE_HEADS, l->path);
-        if (r && (l->kind == LAYER_ATTENTION || l->form == FORM_ROTARY ||
-                  l->form == FORM_HEADS_QKV))
+        if (r &&
+            (l->kind == LAYER_ATTENTION || l->form == FORM_ROTARY || l->form == FORM_HEADS_QKV))
             l->heads = r->number;
         else if (r)
             r->n_used--;

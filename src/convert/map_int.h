@@ -106,6 +106,7 @@ struct mapping {
     struct str cut, put;  /* a layer's path loses cut where it begins so, then gets put before */
     struct offer *offer;  /* map_layer.c: of one layer at a time */
     bool leaves_named;    /* src is a copy of a source whose leaves had numbers */
+    bool stats_known, has_stats; /* are there running statistics? (rules' `bare`) */
     bool keep_tree;       /* the target carries the source's tree as it is */
     struct node *tree;    /* restored from the spelling */
     struct str framework; /* ... its framework */

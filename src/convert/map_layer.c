@@ -147,14 +147,16 @@ static enum status offers_of(struct mapping *m, const struct layer *l, struct of
 /* ---- tensors that keep their names ---- */
 
 /* A name in the target; collections are left out where the target does without them. */
-static enum status name_in(const struct mapping *m, const char *collection, struct str path,
+static enum status name_in(struct mapping *m, const char *collection, struct str path,
                            const char *leaf, struct str *out, struct err *e)
 {
     const struct spelling_rules *r = m->to->rules;
-    bool stats = !r->bare;
-    for (size_t i = 0; !stats && i < m->sl.n; i++)
-        stats = m->sl.layer[i].kind == LAYER_BATCHNORM;
-    return rules_spell(m->a, r, stats ? collection : "", path, leaf, out, e);
+    if (r->bare && !m->stats_known) {
+        m->stats_known = true;
+        for (size_t i = 0; i < m->sl.n; i++)
+            m->has_stats = m->has_stats || m->sl.layer[i].kind == LAYER_BATCHNORM;
+    }
+    return rules_spell(m->a, r, r->bare && !m->has_stats ? "" : collection, path, leaf, out, e);
 }
 
 /* A tensor that the target is better off without: in the ledger, by name. */

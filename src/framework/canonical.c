@@ -98,8 +98,10 @@ static int bid(const struct model *m)
 
 static enum status layers(const struct model *m, struct arena *a, struct layers *out, struct err *e)
 {
-    static const struct torch_style style = {
-        .framework = "canonical", .split_attention = true, .rules = &rules};
+    bool sure; /* families have their attention as dense layers, T5's called q, k, v and o */
+    struct torch_style style = {.framework = "canonical",
+                                .split_attention = !family_of(m, torch_cut, NULL, &sure),
+                                .rules = &rules};
     TRY(torch_layers(&style, m, a, out, e));
     TRY(family_settle(m, torch_cut, &rules, a, out, e));
     return spelling_decide(m, a, out, e);

@@ -11,7 +11,7 @@ static enum status keep(struct json *j, struct arena *a, struct config *c, struc
     it->key = key;
     it->is_text = j->kind == JSON_STRING;
     it->text = j->kind == JSON_BOOL   ? j->truth ? STR("true") : STR("false")
-               : j->kind == JSON_NULL ? STR("null")
+                 : j->kind == JSON_NULL ? STR("null")
                                       : arena_str(a, j->text.p, j->text.n);
     c->n += it->text.p != NULL;
     return it->text.p ? ST_OK : err_nomem(e, j->text.n);

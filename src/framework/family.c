@@ -28,8 +28,8 @@ bool family_mutate(const struct family *f, int i, enum family_change what)
         mutate_to.path = mutate_text;
         break;
     case FAMILY_KIND:
-        mutate_to.kind = r->kind == LAYER_NONE    ? LAYER_PARAM
-                         : r->kind == LAYER_PARAM ? LAYER_NONE
+        mutate_to.kind = r->kind == LAYER_NONE     ? LAYER_PARAM
+                         : r->kind == LAYER_PARAM  ? LAYER_NONE
                          : r->kind == LAYER_LINEAR ? LAYER_EMBEDDING
                                                    : LAYER_LINEAR;
         break;
@@ -94,8 +94,8 @@ static bool fits(const char *pattern, struct str path, struct family_place *at)
 static struct str below(const struct family *f, struct str path, bool *inside)
 {
     size_t n = strlen(f->prefix);
-    *inside = n == 0 || (path.n > n + 1 && str_starts(path, str_from(f->prefix)) &&
-                         path.p[n] == '.');
+    *inside =
+        n == 0 || (path.n > n + 1 && str_starts(path, str_from(f->prefix)) && path.p[n] == '.');
     return n && *inside ? str_sub(path, n + 1, path.n) : path;
 }
 
@@ -153,8 +153,8 @@ static size_t score(const struct family *f, const struct model *m, name_cut *cut
         struct family_place at = family_at(f, b.path);
         if (!at.row) { /* a bare parameter: its own name is the path */
             size_t lo = b.path.n ? (size_t)(b.path.p - m->tensor[i].name.p) : 0;
-            struct str whole = b.path.n ? str_sub(m->tensor[i].name, lo, m->tensor[i].name.n)
-                                        : b.leaf;
+            struct str whole =
+                b.path.n ? str_sub(m->tensor[i].name, lo, m->tensor[i].name.n) : b.leaf;
             at = family_at(f, whole);
             if (at.row && at.row->kind != LAYER_PARAM && at.row->kind != LAYER_NONE)
                 at.row = NULL;
@@ -256,8 +256,8 @@ void family_heads(const struct family_row *row, struct layer *l, uint64_t heads,
 }
 
 static enum status one(const struct model *m, const struct family *f,
-                       const struct spelling_rules *rules, const struct config *c,
-                       struct arena *a, struct layer *l, struct err *e)
+                       const struct spelling_rules *rules, const struct config *c, struct arena *a,
+                       struct layer *l, struct err *e)
 {
     struct family_place at = family_at(f, l->path);
     if (!at.row && l->kind == LAYER_PARAM)
@@ -273,7 +273,7 @@ static enum status one(const struct model *m, const struct family *f,
     enum layer_form form = at.row->form;
     family_heads(at.row, l, config_u64(c, "num_attention_heads"),
                  config_u64(c, "num_key_value_heads"));
-    if (form == FORM_INPUT_FIRST && !shapes_fit(m, rules, l, at.row->kind, form))
+    if (form == FORM_INPUT_FIRST && !shapes_fit(m, rules, l, at.row->kind, FORM_INPUT_FIRST))
         form = FORM_USUAL; /* the same names over plain dense layers: later ports */
     if (!shapes_fit(m, rules, l, at.row->kind, (uint8_t)form))
         return ST_OK;
@@ -315,7 +315,7 @@ enum status family_settle(const struct model *m, name_cut *cut, const struct spe
         TRY(one(m, f, rules, c, a, &l->layer[i], e));
     struct layer *head = layer_of(f, l, f->head), *table = layer_of(f, l, f->tied);
     if (head && table && head->tensor[LEAF_WEIGHT] >= 0 && table->tensor[LEAF_WEIGHT] >= 0)
-        head->tied = root_of(m, head->tensor[LEAF_WEIGHT]) ==
-                     root_of(m, table->tensor[LEAF_WEIGHT]);
+        head->tied =
+            root_of(m, head->tensor[LEAF_WEIGHT]) == root_of(m, table->tensor[LEAF_WEIGHT]);
     return ST_OK;
 }

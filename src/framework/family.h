@@ -34,7 +34,14 @@ extern const size_t n_families;
 #ifdef NNFERRY_MUTATE
 /* Alters row i of a family in one way; -1 restores. False where there is no such row, or nothing of
  * that sort in it. */
-enum family_change { FAMILY_PATH, FAMILY_KIND, FAMILY_FORM, FAMILY_KV, FAMILY_GGUF, FAMILY_CHANGES };
+enum family_change {
+    FAMILY_PATH,
+    FAMILY_KIND,
+    FAMILY_FORM,
+    FAMILY_KV,
+    FAMILY_GGUF,
+    FAMILY_CHANGES
+};
 bool family_mutate(const struct family *f, int i, enum family_change what);
 #endif
 

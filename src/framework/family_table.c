@@ -1,5 +1,5 @@
-/* The families' tables. Sources: transformers, src/transformers/models/NAME/modeling_NAME.py (paths)
- * and modeling_flax_NAME.py (the same paths); llama.cpp, gguf-py/gguf/tensor_mapping.py and
+/* The families' tables. Sources: transformers, src/transformers/models/NAME/modeling_NAME.py
+ * (paths) and modeling_flax_NAME.py (the same paths); llama.cpp, gguf-py/gguf/tensor_mapping.py and
  * convert_hf_to_gguf.py (GGUF's names, and which rows it turns).
  */
 #include "framework/family.h"
@@ -105,17 +105,17 @@ static const struct family_row gpt_neox_rows[] = {
     ROW("final_layer_norm", LAYERNORM, "output_norm"),
     ROW("/embed_out", LINEAR, "output"),
 };
-#define LLAMA_LAYERS(norm)                                                                             \
+#define LLAMA_LAYERS(norm)                                                                         \
     ROW("embed_tokens", EMBEDDING, "token_embd"),                                                  \
-        FORM("layers.{}.input_layernorm", LAYERNORM, norm, "blk.{}.attn_norm"),                     \
-        FORM("layers.{}.post_attention_layernorm", LAYERNORM, norm, "blk.{}.ffn_norm"),             \
+        FORM("layers.{}.input_layernorm", LAYERNORM, norm, "blk.{}.attn_norm"),                    \
+        FORM("layers.{}.post_attention_layernorm", LAYERNORM, norm, "blk.{}.ffn_norm"),            \
         ROW("layers.{}.self_attn.v_proj", LINEAR, "blk.{}.attn_v"),                                \
         ROW("layers.{}.self_attn.o_proj", LINEAR, "blk.{}.attn_output"),                           \
         ROW("layers.{}.mlp.gate_proj", LINEAR, "blk.{}.ffn_gate"),                                 \
         ROW("layers.{}.mlp.up_proj", LINEAR, "blk.{}.ffn_up"),                                     \
         ROW("layers.{}.mlp.down_proj", LINEAR, "blk.{}.ffn_down"),                                 \
         BUFFER("layers.{}.self_attn.rotary_emb.inv_freq"), BUFFER("rotary_emb.inv_freq"),          \
-        FORM("norm", LAYERNORM, norm, "output_norm"), ROW("/lm_head", LINEAR, "output"),            \
+        FORM("norm", LAYERNORM, norm, "output_norm"), ROW("/lm_head", LINEAR, "output"),           \
         ROW("/score", LINEAR, NULL)
 /* GGUF's rows of q and k take the pairs of a rotary embedding side by side */
 static const struct family_row llama_rows[] = {
@@ -340,7 +340,7 @@ static const struct family resnet = {
     ROWS(resnet_rows),
 };
 const struct family *const families[] = {
-    &bert,  &roberta, &distilbert, &gpt2, &gpt_neox, &llama,   &mistral,
+    &bert,  &roberta, &distilbert, &gpt2, &gpt_neox, &llama,  &mistral,
     &qwen2, &t5,      &vit,        &clip, &whisper,  &resnet,
 };
 const size_t n_families = sizeof families / sizeof *families;

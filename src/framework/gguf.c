@@ -54,28 +54,6 @@ static const struct spelling_rules rules = {
     .path = path,
 };
 
-struct str gguf_meta(const struct model *m, const char *arch, const char *key)
-{
-    for (size_t i = 0; i < m->n_meta; i++) {
-        struct str k = m->meta[i].key;
-        size_t n = strlen(arch);
-        if (n ? str_starts(k, str_from(arch)) && k.n > n && k.p[n] == '.' &&
-                    str_is(str_sub(k, n + 1, k.n), key)
-              : str_is(k, key))
-            return m->meta[i].value;
-    }
-    return STR_NONE;
-}
-
-const struct family *gguf_family(const struct model *m)
-{
-    struct str arch = gguf_meta(m, "", "general.architecture");
-    for (size_t i = 0; i < n_families; i++)
-        if (families[i]->arch && str_is(arch, families[i]->arch))
-            return families[i];
-    return NULL;
-}
-
 static bool cut(const struct model *m, size_t t, struct member *out)
 {
     const struct tensor *x = &m->tensor[t];
@@ -99,8 +77,8 @@ static enum status one(const struct model *m, const struct family *f, struct mod
     if (!at.row)
         return ST_OK;
     bool beside = at.row->path[0] == '/';
-    struct str path = family_path(beside || f->bare ? "" : f->prefix, at.row->path + beside, &at,
-                                  list->a);
+    struct str path =
+        family_path(beside || f->bare ? "" : f->prefix, at.row->path + beside, &at, list->a);
     struct str why = arena_fmt(list->a, "architecture %s", f->arch);
     struct layer *l = path.p && why.p ? layer_add(list, at.row->kind, path, why) : NULL;
     if (!l)

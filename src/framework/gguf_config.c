@@ -6,8 +6,29 @@
 #include "codec/gguf.h"
 #include "codec/json.h"
 #include "framework/gguf.h"
-#include <stdlib.h>
 #include <string.h>
+
+struct str gguf_meta(const struct model *m, const char *arch, const char *key)
+{
+    for (size_t i = 0; i < m->n_meta; i++) {
+        struct str k = m->meta[i].key;
+        size_t n = strlen(arch);
+        if (n ? str_starts(k, str_from(arch)) && k.n > n && k.p[n] == '.' &&
+                    str_is(str_sub(k, n + 1, k.n), key)
+              : str_is(k, key))
+            return m->meta[i].value;
+    }
+    return STR_NONE;
+}
+
+const struct family *gguf_family(const struct model *m)
+{
+    struct str arch = gguf_meta(m, "", "general.architecture");
+    for (size_t i = 0; i < n_families; i++)
+        if (families[i]->arch && str_is(arch, families[i]->arch))
+            return families[i];
+    return NULL;
+}
 
 enum key_type { KEY_U32, KEY_F32, KEY_BOOL };
 struct key {
@@ -21,7 +42,9 @@ struct key {
         {"hidden_size", NULL, "embedding_length", KEY_U32, true},                                  \
         {"intermediate_size", NULL, "feed_forward_length", KEY_U32, true},                         \
         {"num_hidden_layers", NULL, "block_count", KEY_U32, true},                                 \
-        {"num_attention_heads", NULL, "attention.head_count", KEY_U32, true}
+    {                                                                                              \
+        "num_attention_heads", NULL, "attention.head_count", KEY_U32, true                         \
+    }
 static const struct key llama_keys[] = {
     KEYS_OF_A_TRANSFORMER,
     {"num_key_value_heads", NULL, "attention.head_count_kv", KEY_U32, true},
@@ -164,8 +187,8 @@ static void write_config(struct json_w *w, const struct model *m, const struct f
 static bool is_number(struct str s)
 {
     for (size_t i = 0; i < s.n; i++)
-        if (!((s.p[i] >= '0' && s.p[i] <= '9') || s.p[i] == '.' || s.p[i] == '-' ||
-              s.p[i] == '+' || s.p[i] == 'e'))
+        if (!((s.p[i] >= '0' && s.p[i] <= '9') || s.p[i] == '.' || s.p[i] == '-' || s.p[i] == '+' ||
+              s.p[i] == 'e'))
             return false;
     return s.n > 0 && s.p[0] >= '0' && s.p[0] <= '9';
 }
@@ -183,8 +206,8 @@ enum status gguf_give(const struct model *src, const struct layers *l, struct mo
     }
     for (size_t i = 0; i < x->n && !why->n; i++) {
         struct str v = gguf_meta(src, f->arch, x->key[i].gguf);
-        bool fits = x->key[i].type == KEY_BOOL ? str_is(v, "true") || str_is(v, "false")
-                                               : is_number(v);
+        bool fits =
+            x->key[i].type == KEY_BOOL ? str_is(v, "true") || str_is(v, "false") : is_number(v);
         if (v.n ? !fits : x->key[i].needed)
             *why = arena_fmt(&dst->arena, "not made: the key-values do not tell %s.%s", f->arch,
                              x->key[i].gguf);
@@ -193,7 +216,8 @@ enum status gguf_give(const struct model *src, const struct layers *l, struct mo
         !str_is(gguf_meta(src, f->arch, "rope.scaling.type"), "none"))
         *why = STR("not made: a rope scaling is not spelled in a config");
     if (model_find(src, STR("rope_freqs.weight")) >= 0)
-        *why = STR("not made: rope_freqs stands for a rope scaling that the key-values do not tell");
+        *why =
+            STR("not made: rope_freqs stands for a rope scaling that the key-values do not tell");
     if (why->n || !rows_of(src, "token_embd.weight"))
         return ST_OK;
     struct buf b = BUF_INIT;
@@ -221,7 +245,7 @@ static void write_key(struct buf *b, const struct key *k, struct str key, struct
     if (k->type == KEY_U32 && str_u64(value, &v) && v <= UINT32_MAX) {
         gguf_w_kv_u32(b, key, (uint32_t)v);
     } else if (k->type == KEY_F32 && is_number(value)) {
-        float f = strtof(value.p, NULL); /* ends with a NUL: config_read keeps it so */
+        float f = (float)json_double(value);
         uint32_t bits;
         memcpy(&bits, &f, 4);
         kv_scalar(b, key, GGUF_F32, bits, 4);
@@ -262,7 +286,7 @@ enum status gguf_take(const struct model *src, const struct layers *l, struct mo
         struct str part = config_text(c, "rotary_pct");
         if (!part.n)
             part = config_text(c, "rope_parameters.partial_rotary_factor");
-        double share = is_number(part) ? strtod(part.p, NULL) : 1;
+        double share = is_number(part) ? json_double(part) : 1;
         struct str key = arena_fmt(&a, "%s.rope.dimension_count", f->arch);
         if (key.p && share > 0 && share <= 1)
             gguf_w_kv_u32(&b, key, (uint32_t)((double)each * share));

@@ -1,8 +1,8 @@
 /* Hugging Face transformers, Flax: FlaxXxxModel.params. The paths are the PyTorch models' own, the
- * leaves Linen's, but for GPT-2's FlaxConv1D, whose kernel is [out,in] and turned when used, and the
- * root mean square norms of Llama and T5, whose leaf is "weight". Collections stand at the top only
- * where a model has statistics (ResNet). What is computed again and a head that is tied have no
- * leaf. Sources: transformers 4, src/transformers/modeling_flax_pytorch_utils.py and
+ * leaves Linen's, but for GPT-2's FlaxConv1D, whose kernel is [out,in] and turned when used, and
+ * the root mean square norms of Llama and T5, whose leaf is "weight". Collections stand at the top
+ * only where a model has statistics (ResNet). What is computed again and a head that is tied have
+ * no leaf. Sources: transformers 4, src/transformers/modeling_flax_pytorch_utils.py and
  * src/transformers/models/NAME/modeling_flax_NAME.py.
  */
 #include "framework/family.h"
@@ -45,8 +45,8 @@ static int bid(const struct model *m)
     bool sure, kernels = false;
     if (str_is(m->framework, "hf_flax"))
         return 101;
-    if (m->spelling.n || (m->framework.n && !str_is(m->framework, "flax") &&
-                          !str_is(m->framework, "nnx")))
+    if (m->spelling.n ||
+        (m->framework.n && !str_is(m->framework, "flax") && !str_is(m->framework, "nnx")))
         return 0;
     for (size_t i = 0; i < m->n_tensors && !kernels; i++) {
         struct str parent, leaf;

@@ -85,8 +85,8 @@ bool cell_named(const struct spelling_rules *r, struct str name);
 /* Recogniser of torch-like spellings (weight, bias, running_mean ...): pytorch and canonical. */
 struct torch_style {
     const char *framework;
-    bool split_attention; /* children q, k, v, o are one attention layer */
-    bool conv1d;          /* GPT-2's Conv1D may stand there as it is, [in,out] */
+    bool split_attention;               /* children q, k, v, o are one attention layer */
+    bool conv1d;                        /* GPT-2's Conv1D may stand there as it is, [in,out] */
     const struct spelling_rules *rules; /* for its cells */
     name_cut *cut;                      /* NULL: state_dict names */
     /* What is recognised before the rest; NULL = nothing. */

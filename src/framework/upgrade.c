@@ -4,6 +4,7 @@
  * vision_transformer.py; timm/models/vision_transformer.py.
  */
 #include "framework/upgrade.h"
+#include "base/buf.h"
 #include "framework/family.h"
 #include "framework/recognise.h"
 #include <stdlib.h>
@@ -141,8 +142,7 @@ static size_t known(const struct work *w, size_t cut)
 {
     size_t n = 0;
     for (size_t i = 0; i < w->n; i++)
-        n += w->name[i].n > cut &&
-             model_find(w->like, str_sub(w->name[i], cut, w->name[i].n)) >= 0;
+        n += w->name[i].n > cut && model_find(w->like, str_sub(w->name[i], cut, w->name[i].n)) >= 0;
     return n;
 }
 
@@ -196,7 +196,8 @@ static bool strip_prefix(struct work *w)
             n += under(w->name[i], p);
             odd += str_is(w->name[i], "n_averaged"); /* AveragedModel's own */
         }
-        if (n == 0 || n + odd < w->n || (prefixes[k].proven && !is_part(w, p) && !proven(w, p.n + 1)))
+        if (n == 0 || n + odd < w->n ||
+            (prefixes[k].proven && !is_part(w, p) && !proven(w, p.n + 1)))
             continue;
         for (size_t i = 0; i < w->n; i++)
             if (under(w->name[i], p)) {
@@ -213,14 +214,17 @@ static enum status cut_inside(struct work *w, size_t i, bool *any, struct err *e
 {
     for (size_t k = 0; k < N_OF(inside); k++) {
         struct str rest = w->name[i], seg, out = STR("");
+        struct str what = str_from(inside[k].segment);
         bool found = false;
+        if (str_find_str(rest, what, 0) == rest.n)
+            continue;
         while (name_head(&rest, &seg)) {
             if (str_is(seg, inside[k].segment) && rest.p) {
                 found = true;
                 continue;
             }
-            out = arena_fmt(&w->m->arena, "%.*s%s%.*s", STR_ARG(out), out.n ? "." : "",
-                            STR_ARG(seg));
+            out =
+                arena_fmt(&w->m->arena, "%.*s%s%.*s", STR_ARG(out), out.n ? "." : "", STR_ARG(seg));
             if (!out.p)
                 return err_nomem(e, w->name[i].n);
         }
@@ -266,15 +270,20 @@ static bool ends_so(const char *pattern, struct str name, struct str *head, stru
 
 static struct str spelled(struct arena *a, struct str head, const char *to, const struct str *fit)
 {
-    struct str out = arena_fmt(a, "%.*s%s", STR_ARG(head), head.n ? "." : "");
-    for (const char *p = to; out.p && *p; p++) {
-        if (*p == '=' && p[1] >= '1' && p[1] <= '8') {
-            out = arena_fmt(a, "%.*s%.*s", STR_ARG(out), STR_ARG(fit[p[1] - '1']));
-            p++;
-        } else {
-            out = arena_fmt(a, "%.*s%c", STR_ARG(out), *p);
-        }
+    struct buf b = BUF_INIT;
+    struct err quiet;
+    if (head.n) {
+        buf_str(&b, head);
+        buf_u8(&b, '.');
     }
+    for (const char *p = to; *p; p++) {
+        if (*p == '=' && p[1] >= '1' && p[1] <= '8')
+            buf_str(&b, fit[*++p - '1']);
+        else
+            buf_u8(&b, (uint8_t)*p);
+    }
+    struct str out = buf_ok(&b, &quiet) == ST_OK ? arena_str(a, b.p, b.n) : STR_NONE;
+    buf_free(&b);
     return out;
 }
 

@@ -141,10 +141,10 @@ def family(name):
         entry(name, key, tuple(map(int, shape)), other, tuple(map(int, turned)), ggml.strip())
 
 
-print("""/* Made by tests/golden/gen_hf_names.py from transformers %s and gguf; do not edit. Family, name and
- * shape in PyTorch, in Flax, name in GGUF; "": not told, "-": has none.
+print("""/* Made by tests/golden/gen_hf_names.py from transformers %s and gguf; do not edit. Family, name
+ * and shape in PyTorch, in Flax, name in GGUF; "": not told, "-": has none.
  */
 // clang-format off""" % T.__version__)
 for f in FAMILIES:
     family(f)
-print("// clang-format on")
+print("    // clang-format on")

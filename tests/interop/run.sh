@@ -47,4 +47,30 @@ if [ -z "$python" ]; then
         echo "$want" > "$venv/made-of"
     fi
 fi
+# Hugging Face's models in Flax: their last release, in an environment of its own
+if [ -z "${NNFERRY_HF_PYTHON:-}" ]; then
+    other=$root/build/venv-hf
+    NNFERRY_HF_PYTHON=$other/bin/python
+    export NNFERRY_HF_PYTHON
+    want=$(cksum < "$here/requirements-hf.txt")
+    if [ "$(cat "$other/made-of" 2>/dev/null || true)" != "$want" ]; then
+        rm -rf "$other"
+        echo "interop: installing transformers with Flax models into build/venv-hf" >&2
+        wheels=$root/third_party/cache/wheels
+        if [ -d "$wheels" ]; then
+            from="--no-index --find-links=$wheels"
+        else
+            from=
+        fi
+        # shellcheck disable=SC2086 # two words, or none
+        if python3 -m venv "$other" > "$root/build/venv-hf.log" 2>&1 &&
+            "$NNFERRY_HF_PYTHON" -m pip install -q $from -r "$here/requirements-hf.txt" \
+                >> "$root/build/venv-hf.log" 2>&1; then
+            echo "$want" > "$other/made-of"
+        else
+            echo "interop: no such environment:" \
+                "$(grep -v '^ *$' "$root/build/venv-hf.log" | tail -n 1)" >&2
+        fi
+    fi
+fi
 exec nice "$python" "$here/main.py" "$@"

@@ -1,5 +1,5 @@
-/* Made by tests/golden/gen_hf_names.py from transformers 4.46.3 and gguf; do not edit. Family, name and
- * shape in PyTorch, in Flax, name in GGUF; "": not told, "-": has none.
+/* Made by tests/golden/gen_hf_names.py from transformers 4.46.3 and gguf; do not edit. Family, name
+ * and shape in PyTorch, in Flax, name in GGUF; "": not told, "-": has none.
  */
 // clang-format off
     {"bert", "bert.embeddings.word_embeddings.weight", 2, {37, 24}, "bert.embeddings.word_embeddings.embedding", 2, {37, 24}, "token_embd.weight"},
@@ -439,4 +439,4 @@
     {"resnet", "resnet.encoder.stages.1.layers.1.layer.2.normalization.running_var", 1, {16}, "batch_stats.resnet.encoder.stages.1.layers.1.layer.2.normalization.var", 1, {16}, ""},
     {"resnet", "classifier.1.weight", 2, {5, 16}, "params.classifier.1.kernel", 2, {16, 5}, ""},
     {"resnet", "classifier.1.bias", 1, {5}, "params.classifier.1.bias", 1, {5}, ""},
-// clang-format on
+    // clang-format on

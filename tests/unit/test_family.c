@@ -1,6 +1,6 @@
-/* The families of Hugging Face's models, held against names and shapes that the real frameworks gave
- * (hf_names.h): recognition, the names in Flax and GGUF, the rows that GGUF turns, config.json and
- * key-values; and every row of the tables altered in every way must show.
+/* The families of Hugging Face's models, held against names and shapes that the real frameworks
+ * gave (hf_names.h): recognition, the names in Flax and GGUF, the rows that GGUF turns, config.json
+ * and key-values; and every row of the tables altered in every way must show.
  */
 #include "convert/map.h"
 #include "framework/family.h"
@@ -116,7 +116,8 @@ static bool layers_fit(const struct model *m, const struct family *f)
 static bool rows_turned(const struct plan *p, const struct entry *x, double base, const char *type)
 {
     bool llama = strcmp(type, "llama") == 0 || strcmp(type, "mistral") == 0;
-    bool q = llama && strstr(x->name, "q_proj.weight"), k = llama && strstr(x->name, "k_proj.weight");
+    bool q = llama && strstr(x->name, "q_proj.weight"),
+         k = llama && strstr(x->name, "k_proj.weight");
     bool qkv = strstr(x->name, "query_key_value.weight"), conv1d = strstr(x->name, ".c_") != NULL;
     if (x->n_dims != 2 || (!q && !k && !qkv && !conv1d))
         return true;
@@ -129,7 +130,8 @@ static bool rows_turned(const struct plan *p, const struct entry *x, double base
         if (q || k) /* [head, half, 2] <- [head, 2, half] */
             from = ((r / (2 * half)) * 2 * half + (r % 2) * half + r % (2 * half) / 2) * cols + c;
         if (qkv) /* [3, head, each] <- [head, 3, each] */
-            from = ((r / each % heads) * 3 * each + (r / each / heads) * each + r % each) * cols + c;
+            from =
+                ((r / each % heads) * 3 * each + (r / each / heads) * each + r % each) * cols + c;
         if (conv1d)
             from = c * rows + r;
         ok = v[i] == base + (double)from;
@@ -184,8 +186,8 @@ static const struct family *of_type(const char *type)
     return NULL;
 }
 
-static const char *const types[] = {"bert",  "roberta", "distilbert", "gpt2",    "gpt_neox",
-                                    "llama", "mistral", "qwen2",      "t5",      "mt5",
+static const char *const types[] = {"bert",  "roberta", "distilbert", "gpt2",  "gpt_neox",
+                                    "llama", "mistral", "qwen2",      "t5",    "mt5",
                                     "vit",   "clip",    "whisper",    "resnet"};
 #define N_TYPES (sizeof types / sizeof *types)
 

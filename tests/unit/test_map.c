@@ -781,17 +781,17 @@ static void little_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(linear_to_flax),         cmocka_unit_test(conv_to_flax),
-        cmocka_unit_test(transposed_conv_flips),  cmocka_unit_test(batchnorm_and_back),
-        cmocka_unit_test(norms_and_embedding),    cmocka_unit_test(attention_and_back),
-        cmocka_unit_test(flatten_is_asked),       cmocka_unit_test(open_kind_is_asked),
-        cmocka_unit_test(gpt2_is_a_dense_layer),  cmocka_unit_test(canonical_inverts),
-        cmocka_unit_test(canonical_of_flax),      cmocka_unit_test(moments_ride),
-        cmocka_unit_test(ties_are_kept),          cmocka_unit_test(like_by_shape),
-        cmocka_unit_test(like_ambiguous),         cmocka_unit_test(like_by_number),
-        cmocka_unit_test(like_lacks_a_layer),     cmocka_unit_test(options),
-        cmocka_unit_test(single_tensors),         cmocka_unit_test(drops_and_makes_up),
-        cmocka_unit_test(missing_bias),           cmocka_unit_test(little_memory),
+        cmocka_unit_test(linear_to_flax),        cmocka_unit_test(conv_to_flax),
+        cmocka_unit_test(transposed_conv_flips), cmocka_unit_test(batchnorm_and_back),
+        cmocka_unit_test(norms_and_embedding),   cmocka_unit_test(attention_and_back),
+        cmocka_unit_test(flatten_is_asked),      cmocka_unit_test(open_kind_is_asked),
+        cmocka_unit_test(gpt2_is_a_dense_layer), cmocka_unit_test(canonical_inverts),
+        cmocka_unit_test(canonical_of_flax),     cmocka_unit_test(moments_ride),
+        cmocka_unit_test(ties_are_kept),         cmocka_unit_test(like_by_shape),
+        cmocka_unit_test(like_ambiguous),        cmocka_unit_test(like_by_number),
+        cmocka_unit_test(like_lacks_a_layer),    cmocka_unit_test(options),
+        cmocka_unit_test(single_tensors),        cmocka_unit_test(drops_and_makes_up),
+        cmocka_unit_test(missing_bias),          cmocka_unit_test(little_memory),
     };
     int r = cmocka_run_group_tests(tests, NULL, NULL);
     buf_free(&asked);
