@@ -13,9 +13,11 @@
     {                                                                                              \
         "torch._utils", name, tag                                                                  \
     }
+/* up to torch 1.13 the package was a private one */
 #define DCP(name, tag)                                                                             \
+    {"torch.distributed.checkpoint.metadata", name, tag},                                          \
     {                                                                                              \
-        "torch.distributed.checkpoint.metadata", name, tag                                         \
+        "torch.distributed._shard.checkpoint.metadata", name, tag                                  \
     }
 #define CLASS(name)                                                                                \
     {"torch", name, PT_CLASS},                                                                     \
@@ -130,6 +132,7 @@ const struct pk_allow pytorch_allow[] = {
     DCP("StorageMeta", PT_CLASS),
     DCP("_MEM_FORMAT_ENCODING", PT_CLASS),
     {"torch.distributed.checkpoint.filesystem", "_StorageInfo", PT_DCP_PLACE},
+    {"torch.distributed._shard.checkpoint.filesystem", "_StorageInfo", PT_DCP_PLACE},
     {"torch.distributed._shard.sharded_tensor.metadata", "TensorProperties", PT_DCP_PROPERTIES},
     {"torch.distributed._shard.sharded_tensor.metadata", "MEM_FORMAT_ENCODING", PT_CLASS},
     {"torch.distributed._shard.metadata", "ShardMetadata", PT_CLASS},

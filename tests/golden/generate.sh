@@ -48,8 +48,13 @@ for maker in keras tf-keras h5py h5py-refused; do
     "$1" gen_keras.py "$maker" "$maker"
 done
 "$1" gen_gguf.py gguf
+# OLD_GGUF: gguf 0.3.3, a folder made by `pip install --no-deps --target`.
+if [ -n "${OLD_GGUF:-}" ]; then
+    PYTHONPATH=$OLD_GGUF "$1" gen_gguf_old.py gguf-0.3
+fi
 if [ $# -gt 1 ]; then
     "$2" gen_torch.py torch-1.13
     "$2" gen_torch_old.py torch-1.13
     "$2" gen_script.py torch-1.13
+    "$2" gen_dcp_old.py torch-1.13
 fi

@@ -12,9 +12,13 @@
 #define GOLDEN "tests/golden/gguf/"
 
 static char temp[] = "/tmp/nnferry-gguf-XXXXXX";
-static const char *const files[] = {GOLDEN "types.gguf",   GOLDEN "shapes.gguf",
-                                    GOLDEN "v2.gguf",      GOLDEN "big.gguf",
-                                    GOLDEN "aligned.gguf", GOLDEN "packed.gguf"};
+static const char *const files[] = {GOLDEN "types.gguf",
+                                    GOLDEN "shapes.gguf",
+                                    GOLDEN "v2.gguf",
+                                    GOLDEN "big.gguf",
+                                    GOLDEN "aligned.gguf",
+                                    GOLDEN "packed.gguf",
+                                    "tests/golden/gguf-0.3/llama.gguf"};
 
 static void open_model(const char *path, struct model *m)
 {
