@@ -446,7 +446,9 @@ enum evidence {
     BY_TREE,
     BY_INNER,
     BY_OUTER,
+    BY_ACROSS,
     BY_OWN,
+    BY_LAST,
     BY_RANK,
     BY_NUMBER,
     BY_PLACE,
@@ -463,6 +465,8 @@ static uint64_t word_key(const struct spoken *w, enum evidence v, unsigned part)
         return w->telling;
     case BY_OWN:
         return w->own;
+    case BY_LAST:
+        return w->last;
     default:
         return w->tower & (part ? TOWER_FIRST | TOWER_SECOND : TOWER_TEXT | TOWER_IMAGE);
     }
@@ -491,6 +495,21 @@ static enum status by_tree(struct game *g, bool whole, bool *changed, struct err
     return ST_OK;
 }
 
+/* One side's tree may be deeper: a parent here is a grandparent there. */
+static enum status by_tree_across(struct game *g, bool *changed, struct err *e)
+{
+    for (unsigned a = 1; a <= PLACES_UP; a++)
+        for (unsigned b = 1; b <= PLACES_UP; b++) {
+            if (a == b)
+                continue;
+            TRY(count_like(g, e));
+            keys_of_parents(&g->s, a);
+            keys_of_parents(&g->t, b);
+            TRY(split(g, false, "the same things stand beside it", changed, e));
+        }
+    return ST_OK;
+}
+
 static enum status look_at(struct game *g, enum evidence v, bool *changed, struct err *e)
 {
     struct arena tmp = ARENA_INIT;
@@ -500,6 +519,7 @@ static enum status look_at(struct game *g, enum evidence v, bool *changed, struc
     case BY_FULL:
     case BY_TELLING:
     case BY_OWN:
+    case BY_LAST:
         return by_words(g, v, 0, changed, e);
     case BY_TOWER:
         TRY(by_words(g, v, 0, changed, e));
@@ -508,6 +528,8 @@ static enum status look_at(struct game *g, enum evidence v, bool *changed, struc
         return by_tree(g, true, changed, e);
     case BY_TREE:
         return by_tree(g, false, changed, e);
+    case BY_ACROSS:
+        return by_tree_across(g, changed, e);
     default:
         break;
     }

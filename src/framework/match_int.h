@@ -19,6 +19,7 @@ struct spoken {
     uint64_t full;     /* the words of the whole path, wrappers and lists left out; 0 = none */
     uint64_t telling;  /* the telling ones among them that the tables know; 0 = none */
     uint64_t own;      /* the telling words of the last segment that has words; 0 = none */
+    uint64_t last;     /* the last two words, where one of them tells; 0 = none */
     unsigned tower;    /* TOWER_* bits: text or image, encoder or decoder */
     bool norm;         /* the last word is a norm's */
     uint8_t rank;      /* of a norm in its block: 1 the first, 2 the second, by words; 0 = not said */
