@@ -118,8 +118,7 @@ static struct str ledger_head(const struct ledger_line *l, struct buf *b)
         [LEDGER_METADATA] = "metadata ",
     };
     buf_clear(b);
-    buf_fmt(b, "%s %s%.*s", ledger_word(l), what[l->what],
-            STR_ARG(l->name));
+    buf_fmt(b, "%s %s%.*s", ledger_word(l), what[l->what], STR_ARG(l->name));
     if (l->what == LEDGER_ATTACHMENT || l->what == LEDGER_METADATA)
         buf_fmt(b, " (%llu bytes)", (unsigned long long)l->n_bytes);
     return buf_as_str(b);
@@ -128,6 +127,33 @@ static struct str ledger_head(const struct ledger_line *l, struct buf *b)
 /* What is lost or made up, in as many lines as a reader takes; --dry-run has all. Key-values are
  * many and small: one line for all of them. */
 #define SAY_LINES 24
+/* Layers alike have one text: said once, of the first of them. */
+static size_t alike(const struct plan *p, size_t at)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < at; i++)
+        if (str_eq(p->note[i].text, p->note[at].text))
+            return 0;
+    for (size_t i = at; i < p->n_notes; i++)
+        n += str_eq(p->note[i].text, p->note[at].text);
+    return n;
+}
+
+/* at most `most` different texts */
+static void say_notes(const struct plan *p, size_t most)
+{
+    for (size_t i = 0, n = 0; i < p->n_notes && i < 100000 && n < most; i++) {
+        size_t k = alike(p, i);
+        char more[32] = "";
+        if (k == 0)
+            continue;
+        n++;
+        if (k > 1)
+            snprintf(more, sizeof more, " and %zu more", k - 1);
+        log_note("note on %.*s%s: %.*s", STR_ARG(p->note[i].layer), more, STR_ARG(p->note[i].text));
+    }
+}
+
 static void say_ledger(const struct job *j)
 {
     struct buf head = BUF_INIT;
@@ -152,16 +178,14 @@ static void say_ledger(const struct job *j)
                  n_keys, n_keys == 1 ? "" : "s", (unsigned long long)key_bytes, j->fmt->name,
                  n_keys == 1 ? "it" : "them", n_keys == 1 ? "it" : "them");
     buf_free(&head);
+    say_notes(&j->p, SAY_LINES);
 }
 
 static void json_ledger(const struct job *j)
 {
     static const char *const what[] = {
-        [LEDGER_TENSOR] = "tensor",
-        [LEDGER_STRUCTURE] = "structure",
-        [LEDGER_TIE] = "tie",
-        [LEDGER_ATTACHMENT] = "attachment",
-        [LEDGER_METADATA] = "metadata",
+        [LEDGER_TENSOR] = "tensor",         [LEDGER_STRUCTURE] = "structure", [LEDGER_TIE] = "tie",
+        [LEDGER_ATTACHMENT] = "attachment", [LEDGER_METADATA] = "metadata",
     };
     struct json_w *w = print_json();
     json_w_key(w, STR("ledger"));
@@ -213,6 +237,17 @@ static enum status show_plan(const struct job *j, struct err *e)
         json_w_array_end(w);
         json_ledger(j);
         w = print_json();
+        json_w_key(w, STR("notes"));
+        json_w_array(w);
+        for (size_t i = 0; i < j->p.n_notes; i++) {
+            json_w_object(w);
+            json_w_key(w, STR("layer"));
+            json_w_str(w, j->p.note[i].layer);
+            json_w_key(w, STR("note"));
+            json_w_str(w, j->p.note[i].text);
+            json_w_object_end(w);
+        }
+        json_w_array_end(w);
         json_w_key(w, STR("cost"));
         json_w_object(w);
         json_w_key(w, STR("read_bytes"));
@@ -247,6 +282,13 @@ static enum status show_plan(const struct job *j, struct err *e)
     enum status kept = buf_ok(&head, e);
     buf_free(&head);
     TRY(kept);
+    for (size_t i = 0; i < j->p.n_notes; i++) {
+        print_fmt("note on ");
+        print_name(j->p.note[i].layer);
+        print_fmt(": ");
+        print_name(j->p.note[i].text);
+        print_fmt("\n");
+    }
     char r[32], w[32], mem[32], spool[32];
     size_text(c.read_bytes, r, sizeof r);
     size_text(c.write_bytes, w, sizeof w);
@@ -459,32 +501,19 @@ static enum status run(struct args *a, struct err *e)
     return several(a, dst, e);
 }
 
-static const enum opt opts[] = {OPT_OUTPUT,
-                                OPT_FORCE,
-                                OPT_FROM,
-                                OPT_TO,
-                                OPT_FORMAT,
-                                OPT_INPUT_FORMAT,
-                                OPT_LIKE,
-                                OPT_MAP,
-                                OPT_DTYPE,
-                                OPT_ALLOW_OVERFLOW,
-                                OPT_SELECT,
-                                OPT_TRAIN_STATE,
-                                OPT_WEIGHTS_ONLY,
-                                OPT_UPGRADE,
-                                OPT_AS_IS,
-                                OPT_LAYOUT,
-                                OPT_SUMS,
-                                OPT_NO_PROVENANCE,
-                                OPT_COMPRESS,
-                                OPT_MAX_SHARD_SIZE,
-                                OPT_ALLOW_DROP,
-                                OPT_ALLOW_SYNTH,
-                                OPT_MAX_OUTPUT,
-                                OPT_DRY_RUN,
-                                OPT_KEEP_GOING,
-                                OPT_N};
+static const enum opt opts[] = {OPT_OUTPUT,       OPT_FORCE,
+                                OPT_FROM,         OPT_TO,
+                                OPT_FORMAT,       OPT_INPUT_FORMAT,
+                                OPT_LIKE,         OPT_MAP,
+                                OPT_DTYPE,        OPT_ALLOW_OVERFLOW,
+                                OPT_SELECT,       OPT_TRAIN_STATE,
+                                OPT_WEIGHTS_ONLY, OPT_UPGRADE,
+                                OPT_AS_IS,        OPT_LAYOUT,
+                                OPT_SUMS,         OPT_NO_PROVENANCE,
+                                OPT_COMPRESS,     OPT_MAX_SHARD_SIZE,
+                                OPT_ALLOW_DROP,   OPT_ALLOW_SYNTH,
+                                OPT_MAX_OUTPUT,   OPT_DRY_RUN,
+                                OPT_KEEP_GOING,   OPT_N};
 const struct command convert_command = {"convert",
                                         "SRC... -o DST",
                                         "Convert a checkpoint to another format or framework",

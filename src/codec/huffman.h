@@ -37,7 +37,7 @@ size_t huf_encode(struct huf_code *last, const uint8_t *p, size_t n, uint8_t *ds
 /* What is kept between a frame's blocks. code.top is 0 before the first. */
 struct huf_decoder {
     struct huf_code code;
-    uint16_t one[1 << HUF_BITS]; /* by the next bits: a symbol, its length above it */
+    uint16_t one[1 << HUF_BITS];  /* by the next bits: a symbol, its length above it */
     uint64_t many[1 << HUF_BITS]; /* bits used, from bit 8 how many symbols, from bit 32 those (up
                                    * to four) */
 };

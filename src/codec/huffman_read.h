@@ -108,7 +108,7 @@ static bool NAME(last)(const struct huf_decoder *d, struct NAME(stream) * x)
 }
 
 static bool NAME(streams)(const struct huf_decoder *d, const uint8_t *src, const size_t size[4],
-                    uint8_t *dst, size_t n)
+                          uint8_t *dst, size_t n)
 {
     struct NAME(stream) a, b, c, e;
     size_t each = (n + 3) / 4;

@@ -217,9 +217,9 @@ static enum status encode(enum planes_kind k, const uint8_t *raw, size_t n_words
     } while (lo < n_words);
     xxh64_runs_end(&sum, xxh);
     for (unsigned i = 0; i < w; i++) {
-        size[i] = i <= now ? zs_put_end(&put[i], xxh[i])
-                           : zs_by_hand(how[i], wait + (i - now - 1) * n_words, n_words, xxh[i],
-                                        out);
+        size[i] = i <= now
+                      ? zs_put_end(&put[i], xxh[i])
+                      : zs_by_hand(how[i], wait + (i - now - 1) * n_words, n_words, xxh[i], out);
         out += size[i];
     }
     return ST_OK;

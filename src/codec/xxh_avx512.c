@@ -1,6 +1,6 @@
-/* Stripes of XXH64 of several runs of equal length: its four lanes of 64 bits leave most of a register empty,
- * so two runs share one, and pairs of runs are worked on in turn. Source: the specification in
- * xxHash's doc/xxhash_spec.md.
+/* Stripes of XXH64 of several runs of equal length: its four lanes of 64 bits leave most of a
+ * register empty, so two runs share one, and pairs of runs are worked on in turn. Source: the
+ * specification in xxHash's doc/xxhash_spec.md.
  */
 #include "codec/xxh_impl.h"
 #include <immintrin.h>

@@ -53,7 +53,8 @@ size_t zs_decode_scratch(void);
 MUSTCHECK enum status zs_decode(const void *src, size_t stored, void *dst, size_t n, void *scratch,
                                 struct err *e);
 /* The same block by block for the frames that zs_by_hand writes, with the checksum left to the
- * caller (zs_same_xxh). False or NULL for any other frame, damaged or not: zs_decode judges those. */
+ * caller (zs_same_xxh). False or NULL for any other frame, damaged or not: zs_decode judges those.
+ */
 struct zs_take {
     const uint8_t *src;
     size_t at, stored, left; /* left: raw bytes to come */

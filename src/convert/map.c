@@ -78,6 +78,18 @@ enum status map_reason(struct mapping *m, uint32_t dst, struct str text, struct 
     return ST_OK;
 }
 
+enum status map_note(struct mapping *m, struct str layer, struct str text, struct err *e)
+{
+    struct plan *p = m->p;
+    struct plan_note *n = map_grown(m->a, p->note, p->n_notes, &m->cap_notes, sizeof *n);
+    struct str path = arena_str(m->a, layer.p ? layer.p : "", layer.n);
+    if (!n || !path.p)
+        return err_nomem(e, sizeof *n);
+    p->note = n;
+    n[p->n_notes++] = (struct plan_note){path, text};
+    return ST_OK;
+}
+
 /* ---- what takes part ---- */
 
 static bool is_weight(const struct tensor *t)
@@ -112,6 +124,20 @@ static bool selected(const struct mapping *m, size_t i)
     return glob_any(m->o->select, m->src->tensor[i].name);
 }
 
+/* Equinox saves Python's numbers among its leaves: of leaves that were named those without a name,
+ * and a dropout's rate and switch. */
+static bool own_number(const struct mapping *m, const struct tensor *t)
+{
+    uint64_t number;
+    struct str parent, leaf;
+    if (t->n_dims != 0 || !str_is(m->src->framework, "equinox"))
+        return false;
+    name_tail(t->name, &parent, &leaf);
+    return (m->leaves_named && str_u64(t->name, &number)) ||
+           (t->dtype == DT_BOOL && str_is(leaf, "inference")) ||
+           (t->dtype == DT_F64 && str_is(leaf, "p"));
+}
+
 static enum status choose(struct mapping *m, struct err *e)
 {
     size_t n = m->src->n_tensors;
@@ -138,10 +164,9 @@ static enum status choose(struct mapping *m, struct err *e)
         }
         bool train = t->role == ROLE_MOMENT1 || t->role == ROLE_MOMENT2 || t->role == ROLE_RNG ||
                      (t->role == ROLE_COUNTER && !is_weight(t));
-        uint64_t number;
         if (why)
             m->in[i] = false;
-        else if (m->leaves_named && t->n_dims == 0 && str_u64(t->name, &number))
+        else if (own_number(m, t))
             why = "a number of the model's own, no part of a layer";
         else if (m->o->select && !selected(m, i))
             why = "not selected";

@@ -99,7 +99,7 @@ struct mapping {
         const char *why;
         bool harmless;
     } * left;
-    size_t cap_reasons, cap_lines;
+    size_t cap_reasons, cap_lines, cap_notes;
     const char *axes[AXES_KEPT]; /* texts that takes share, the last ones met */
     size_t n_axes;
     struct train *train;  /* map_train.c: of one optimizer, spelled anew; NULL */
@@ -122,6 +122,8 @@ bool map_renamed(const struct mapping *m);
 /* Room for one more in a list of n that grows in an arena; NULL: no memory. */
 void *map_grown(struct arena *a, void *p, size_t n, size_t *cap, size_t size);
 MUSTCHECK enum status map_reason(struct mapping *m, uint32_t made, struct str text, struct err *e);
+/* A note on a layer; text lives as long as the plan. */
+MUSTCHECK enum status map_note(struct mapping *m, struct str layer, struct str text, struct err *e);
 /* Appends a zeroed made tensor. */
 MUSTCHECK enum status map_made(struct mapping *m, size_t n_takes, struct made **out, struct err *e);
 /* A text of axes (below AXES_TEXT bytes), kept once for the takes that share it. NULL: no memory.

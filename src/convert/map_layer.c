@@ -454,6 +454,26 @@ static bool turns_rows(const struct mapping *m, const struct layer *l)
     return rows && a && b && (a->variant == l->form) != (b->variant == l->form);
 }
 
+/* Both sides carry a norm's vectors alike; what each adds to the variance may differ. */
+static enum status note_eps(struct mapping *m, const struct layer *l, const struct layer *t,
+                            struct err *e)
+{
+    double from = l->eps > 0 ? l->eps : m->from->rules->eps[l->kind];
+    bool said = t && t->eps > 0;
+    double to = said ? t->eps : m->to->rules->eps[l->kind];
+    if (from <= 0 || to <= 0 || (from >= to && from <= to))
+        return ST_OK;
+    struct str text = arena_fmt(
+        m->a, "epsilon is %g in %s%s, %g in %s%s: it must be the same in both", from, m->from->name,
+        l->eps > 0 ? "" : " by default", to, m->to->name, said ? "" : " by default");
+    struct plan *p = m->p;
+    if (!text.p)
+        return err_nomem(e, 64);
+    if (p->n_notes && str_eq(p->note[p->n_notes - 1].text, text))
+        text = p->note[p->n_notes - 1].text;
+    return map_note(m, t ? t->path : l->path, text, e);
+}
+
 enum status map_layer(struct mapping *m, const struct layer *l0, struct skeleton *sk,
                       const struct layer *t, struct err *e)
 {
@@ -465,6 +485,7 @@ enum status map_layer(struct mapping *m, const struct layer *l0, struct skeleton
     if (kind_is_cell(l.kind))
         return map_cell(m, &l, sk, t, e);
     const struct spelling_rules *r = m->to->rules;
+    TRY(note_eps(m, &l, t, e));
     if (!m->offer)
         m->offer = ARENA_ARRAY(m->tmp, struct offer, LEAF_N);
     struct offer *of = m->offer;

@@ -80,12 +80,74 @@ static bool in_opaque(const struct node *n)
     return false;
 }
 
+/* Are there only containers, None and tensors in the skeleton's tree, and are they the target's,
+ * each once? of[]: a tensor of the target for each of the skeleton's. */
+static bool tree_fits(const struct model *dst, const struct model *like, const uint32_t *of)
+{
+    size_t n = 0;
+    for (struct node *x = like->tree; x; x = node_step(like->tree, x)) {
+        if (x->kind == NODE_TENSOR && of[x->tensor] == UINT32_MAX)
+            return false;
+        if (x->kind != NODE_TENSOR && x->kind != NODE_NIL && x->kind != NODE_DICT &&
+            x->kind != NODE_LIST && x->kind != NODE_TUPLE)
+            return false;
+        n += x->kind == NODE_TENSOR;
+    }
+    return n == dst->n_tensors;
+}
+
+/* A skeleton says which containers hold the tensors (a tuple of two dicts, say), where it holds
+ * just the tensors of the target. */
+static enum status tree_of_skeleton(struct mapping *m, struct err *e)
+{
+    struct model *dst = &m->p->dst;
+    const struct model *like = m->o->like;
+    if (dst->tree || !like || !like->tree || map_is_leaves(like) ||
+        like->n_tensors != dst->n_tensors)
+        return ST_OK;
+    uint32_t *of = ARENA_ARRAY(m->tmp, uint32_t, like->n_tensors + 1);
+    if (!of)
+        return err_nomem(e, like->n_tensors * sizeof *of);
+    for (size_t i = 0; i < like->n_tensors; i++)
+        of[i] = UINT32_MAX;
+    for (size_t i = 0; i < dst->n_tensors; i++) {
+        int64_t k = model_find(like, dst->tensor[i].name);
+        if (k >= 0)
+            of[k] = (uint32_t)i;
+    }
+    if (!tree_fits(dst, like, of))
+        return ST_OK;
+    struct node *root = NULL, *copy = NULL; /* copy: of the node before x */
+    for (struct node *x = like->tree, *last = NULL; x; last = x, x = node_step(like->tree, x)) {
+        struct node *n = node_new(m->a, x->kind);
+        if (!n)
+            return err_nomem(e, sizeof *n);
+        n->text = x->text;
+        n->key = x->key;
+        n->tensor = x->kind == NODE_TENSOR ? of[x->tensor] : 0;
+        if (!last) {
+            root = n;
+        } else if (x->parent == last) {
+            node_add(copy, n);
+        } else { /* beside it, or beside one above it */
+            for (; last->parent != x->parent; last = last->parent)
+                copy = copy->parent;
+            node_add(copy->parent, n);
+        }
+        copy = n;
+    }
+    dst->tree = root;
+    return ST_OK;
+}
+
 enum status map_tree(struct mapping *m, struct err *e)
 {
     const struct map_opt *o = m->o;
     bool held = m->keep_tree || m->tree,
          archive = m->target && str_is(STR("archive"), m->target->name);
     struct node *root = m->tree ? m->tree : m->src->tree;
+    if (!held)
+        TRY(tree_of_skeleton(m, e));
     if (!root)
         return ST_OK;
     if (held) {

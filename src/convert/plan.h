@@ -61,6 +61,11 @@ struct ledger_line {
     uint64_t n_bytes; /* of the attachment; of key and value */
     struct str why;
 };
+/* What the target's own default would change in a layer whose weights are carried as they are: the
+ * epsilon of a norm. For people; nothing in the plan depends on it. */
+struct plan_note {
+    struct str layer, text;
+};
 struct plan {
     const struct model *src;
     struct model dst;      /* target; tensors have no storage */
@@ -69,6 +74,8 @@ struct plan {
     size_t n_reasons;
     struct ledger_line *line;
     size_t n_lines;
+    struct plan_note *note; /* one a layer; layers alike have one text */
+    size_t n_notes;
     struct buf spelling; /* what dst.spelling is, where the mapping wrote it */
     uint64_t elems_read, elems_dropped, elems_written, elems_synth;
 };

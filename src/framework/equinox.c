@@ -5,7 +5,7 @@
  * index: ema_state_index (with ema_first_time_index), or batch_state_index (with batch_counter),
  * whose values are not debiased.
  * Files have no names (format/equinox.c): they come from a list of leaves or from a skeleton.
- * Sources: equinox/nn/{_linear,_conv,_batch_norm,_normalisation,_embedding,_attention}.py.
+ * Sources: equinox/nn/{_linear,_conv,_batch_norm,_normalisation,_embedding,_attention,_rnn}.py.
  */
 #include "framework/recognise.h"
 #include "framework/rules.h"
@@ -58,9 +58,26 @@ static const struct leaf_rule leaves[] = {
 };
 #undef L
 #undef BATCH
+/* One bias, and a GRU's own beside the state for its new gate: equinox/nn/_rnn.py. */
+#define C(k, l, n, x, g, s)                                                                        \
+    {                                                                                              \
+        LAYER_##k, 0, CELL_IF_HELD, LEAF_##l, n, "", x, g, s, NULL, NULL, NULL                     \
+    }
+static const struct cell_rule cells[] = {
+    C(LSTM, IH_WEIGHT, "weight_ih", "(G O) I", "ifgo", NULL),
+    C(LSTM, HH_WEIGHT, "weight_hh", "(G O) R", "ifgo", NULL),
+    C(LSTM, IH_BIAS, "bias", "(G O)", "ifgo", "ifgo"),
+    C(GRU, IH_WEIGHT, "weight_ih", "(G O) I", "rzn", NULL),
+    C(GRU, HH_WEIGHT, "weight_hh", "(G O) R", "rzn", NULL),
+    C(GRU, IH_BIAS, "bias", "(G O)", "rzn", "rz"),
+    C(GRU, HH_BIAS_0 + 2, "bias_n", "O", "n", NULL),
+};
+#undef C
 static const struct spelling_rules rules = {
     .leaf = leaves,
     .n = sizeof leaves / sizeof *leaves,
+    .cell = cells,
+    .n_cells = sizeof cells / sizeof *cells,
     .flat = "(C S)",
     .param = "",
     .averages = true,

@@ -182,11 +182,24 @@ static enum status in_layer(struct walk *w, uint32_t at, struct err *e)
     return json_skip(&w->j, e);
 }
 
+/* A number as the config has it; 0 where it is none that a norm could add. */
+static double positive(struct str text)
+{
+    char z[40];
+    if (text.n >= sizeof z)
+        return 0;
+    memcpy(z, text.p, text.n);
+    z[text.n] = 0;
+    double v = strtod(z, NULL);
+    return v > 0 && v < 1e9 ? v : 0;
+}
+
 static enum status in_config(struct walk *w, uint32_t at, struct err *e)
 {
     struct str key = w->j.text;
     bool name = str_is(key, "name"), list = str_is(key, "layers"), scale = str_is(key, "scale"),
-         center = str_is(key, "center"), groups = str_is(key, "groups");
+         center = str_is(key, "center"), groups = str_is(key, "groups"),
+         eps = str_is(key, "epsilon");
     TRY(json_next(&w->j, e));
     struct keras_layer *l = &w->x->layer[at];
     if (name)
@@ -197,6 +210,8 @@ static enum status in_config(struct walk *w, uint32_t at, struct err *e)
         l->center = w->j.truth;
     if (groups && w->j.kind == JSON_NUMBER && !json_u64(&w->j, &l->groups))
         l->groups = 0;
+    if (eps && w->j.kind == JSON_NUMBER)
+        l->eps = positive(w->j.text);
     if (list && w->j.kind == JSON_ARRAY)
         return push(w, IN_LIST, at, e);
     return json_skip(&w->j, e);

@@ -30,6 +30,7 @@ struct keras_layer {     /* one layer of the config */
     int64_t parent;      /* -1: the model itself */
     struct str by_class; /* "layers.sequential.layers.conv2d#1", see keras_class_path */
     struct str by_name;  /* "inner.conv_1" */
+    double eps;          /* norms: epsilon; 0 = not said */
     int scale, center;   /* norms: 1, 0; -1 = not said */
     uint64_t groups;     /* 0 = not said */
 };

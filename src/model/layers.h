@@ -113,6 +113,7 @@ struct layer {
     /* Depthwise convolution whose kernel stands by channels, [k.., C, m]: C. 0 = any other. */
     uint64_t depth_c;
     uint8_t form;      /* enum layer_form */
+    double eps;        /* norms: what is added to the variance; 0 = not said beside the weights */
     bool computed;     /* buffer that its own framework computes again: others have no place */
     bool tied;         /* its weight is another layer's too, and frameworks may leave it out */
     bool flip;         /* transposed convolution whose kernel is stored flipped against torch */

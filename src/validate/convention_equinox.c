@@ -49,5 +49,20 @@ static const struct form forms[] = {
     SAME(ATTENTION, V_BIAS, "(H D)"),
     SAME(ATTENTION, O_BIAS, "E"),
 };
+/* Cells as torch's, with one bias of both sides; a GRU's bias_n is added before the reset. */
+static const struct cell_form cells[] = {
+    {LAYER_LSTM, LEAF_IH_WEIGHT, "(G O) I", "ifgo"},
+    {LAYER_LSTM, LEAF_HH_WEIGHT, "(G O) R", "ifgo"},
+    {LAYER_LSTM, LEAF_IH_BIAS, "(G O)", "ifgo"},
+    {LAYER_GRU, LEAF_IH_WEIGHT, "(G O) I", "rzn"},
+    {LAYER_GRU, LEAF_HH_WEIGHT, "(G O) R", "rzn"},
+    {LAYER_GRU, LEAF_IH_BIAS, "(G O)", "rzn"},
+    {LAYER_GRU, (enum leaf)(LEAF_HH_BIAS_0 + 2), "O", "n"},
+};
 const struct convention equinox_convention = {
-    .name = "equinox", .form = forms, .n = sizeof forms / sizeof forms[0]};
+    .name = "equinox",
+    .form = forms,
+    .n = sizeof forms / sizeof forms[0],
+    .cell = cells,
+    .n_cells = sizeof cells / sizeof cells[0],
+};

@@ -108,6 +108,8 @@ def twin(library, name, precision, suffix, way):
     worst = np.abs(got - ref).max()
     need(np.allclose(got, ref, rtol=rtol, atol=atol), f"outputs differ by {worst:.3g}")
 
+    if (library, suffix) == ("tf-keras", ".weights.h5"):  # keeps no names: the file's own paths
+        flatten = {"dense": c for c in flatten.values()}
     rule = rules(flatten, where)
     save(back, where / f"again{suffix}", suffix)  # what Keras itself writes of it
     convert(where / f"again{suffix}", where / "back.pt", "--to", "pytorch", "--like",
@@ -117,6 +119,102 @@ def twin(library, name, precision, suffix, way):
     torch_class().to(getattr(torch, precision)).load_state_dict(
         torch.load(where / "back.pt", weights_only=True))
     return f"{worst:.2g}"
+
+
+def same(x, kernel, strides):
+    """SAME: the odd unit of the padding goes to the end."""
+    pads = []
+    for n, k, s in reversed(list(zip(x.shape[2:], kernel, strides))):
+        total = max((-(-n // s) - 1) * s + k - n, 0)
+        pads += [total // 2, total - total // 2]
+    return torch.nn.functional.pad(x, pads)
+
+
+def chain(model, sd, x):
+    """A Keras model that is one chain, in torch, with the weights of sd under the layers' names."""
+    F = torch.nn.functional
+    for layer in model.layers:
+        kind, own = type(layer).__name__, layer.name
+        w, b = sd.get(own + ".weight"), sd.get(own + ".bias")
+        if kind in ("Conv2D", "DepthwiseConv2D"):
+            if layer.padding == "same":
+                x = same(x, layer.kernel_size, layer.strides)
+            groups = x.shape[1] if kind == "DepthwiseConv2D" else 1
+            x = F.conv2d(x, w, b, stride=layer.strides, groups=groups)
+        elif kind == "BatchNormalization":
+            x = F.batch_norm(x, sd[own + ".running_mean"], sd[own + ".running_var"], w, b,
+                             eps=layer.epsilon)
+        elif kind == "ReLU":
+            x = x.clamp(0, layer.max_value)
+        elif kind == "ZeroPadding2D":
+            (top, bottom), (left, right) = layer.padding
+            x = F.pad(x, (left, right, top, bottom))
+        elif kind == "GlobalAveragePooling2D":
+            x = x.mean((2, 3), keepdim=True)
+        elif kind == "Reshape":
+            x = x.flatten(1)
+        elif kind == "Activation":
+            x = x.softmax(-1)
+        else:
+            need(kind in ("InputLayer", "Dropout"), f"{own}: a layer of class {kind}")
+    return x
+
+
+def application(suffix):
+    """keras.applications' MobileNet: no skeleton, no rules, and back with one."""
+    import keras
+    keras.config.set_dtype_policy("float64")
+    where, rng = fresh("keras_twins"), np.random.default_rng(4)
+
+    def make():
+        return keras.applications.MobileNet(input_shape=(32, 32, 3), alpha=0.25, weights=None,
+                                            classes=10)
+
+    model = make()
+    model.set_weights([rng.random(w.shape) + 0.5 if w.ndim == 1 else rng.normal(size=w.shape)
+                       for w in model.get_weights()])
+    save(model, where / f"in{suffix}", suffix)
+    convert(where / f"in{suffix}", where / "out.pt", "--to", "pytorch")
+    sd = torch.load(where / "out.pt", weights_only=True)
+    x = rng.normal(size=(2, 32, 32, 3))
+    want = np.asarray(model(x, training=False))
+    got = chain(model, sd, torch.from_numpy(x.transpose(0, 3, 1, 2))).numpy()
+    need(np.allclose(got, want, rtol=1e-9, atol=1e-11), f"differ by {np.abs(got - want).max():.3g}")
+    save(make(), where / f"like{suffix}", suffix)
+    convert(where / "out.pt", where / f"back{suffix}", "--to", "keras", "--like",
+            where / f"like{suffix}")
+    back = load(keras, make, where / f"back{suffix}", suffix)
+    for i, (a, b) in enumerate(zip(model.get_weights(), back.get_weights(), strict=True)):
+        need(a.tobytes() == b.tobytes(), f"weight {i} differs")
+    return f"{len(sd)} tensors, {np.abs(got - want).max():.2g}"
+
+
+def by_name():
+    """TF1: variables by name, restored by a Saver; and what a Saver wrote, back."""
+    import tensorflow as tf
+    where = fresh("keras_twins")
+    net = randomise(TWINS["mlp"][0](), 8)
+    torch.save(net.state_dict(), where / "in.pt")
+    x, _ = TWINS["mlp"][3](np.random.default_rng(9))
+    x = x.astype("float32")
+    convert(where / "in.pt", where / "out", "--to", "tensorflow", "--format", "tf-checkpoint")
+    v1 = tf.compat.v1
+    with tf.Graph().as_default(), v1.Session() as s:
+        v = {n: v1.get_variable(n, shape) for n, shape in (
+            ("fc1/kernel", (6, 6)), ("fc1/bias", (6,)), ("ln1/gamma", (6,)), ("ln1/beta", (6,)),
+            ("fc2/kernel", (6, 5)), ("fc2/bias", (5,)))}
+        v1.train.Saver().restore(s, str(where / "out" / "ckpt"))
+        y = tf.matmul(x, v["fc1/kernel"]) + v["fc1/bias"]
+        mean, var = tf.nn.moments(y, [1], keepdims=True)
+        y = tf.nn.batch_normalization(y, mean, var, v["ln1/beta"], v["ln1/gamma"], 1e-5)
+        y = s.run(tf.matmul(tf.nn.relu(y), v["fc2/kernel"]) + v["fc2/bias"])
+        v1.train.Saver().save(s, str(where / "again"), write_meta_graph=False)
+    with torch.no_grad():
+        need(np.allclose(y, net(torch.from_numpy(x)).numpy(), rtol=1e-5, atol=1e-6),
+             "outputs differ")
+    convert(where / "again", where / "back.pt", "--to", "pytorch", "--like", where / "in.pt")
+    got = {k: v.numpy() for k, v in torch.load(where / "back.pt", weights_only=True).items()}
+    same_tensors(arrays(got), arrays({k: v.numpy() for k, v in net.state_dict().items()}), "back")
 
 
 def judged(library, name, suffix):
@@ -147,8 +245,6 @@ def run(tally):
         for library, suffix in (("keras 3", ".weights.h5"), ("keras 3", ".keras"),
                                 ("tf-keras", ".weights.h5"), ("tf-keras", ".h5"),
                                 ("tf-keras", ".ckpt")):
-            if (library, suffix) == ("tf-keras", ".weights.h5") and name in ("cnn", "block"):
-                continue  # without names: see nameless
             tally.run(f"{library} {name} float32 {suffix}", twin, library, name, "float32", suffix,
                       "straight")
         if name != "up":  # Keras 3's GroupNormalization computes in float32 whatever its policy
@@ -158,5 +254,8 @@ def run(tally):
         tally.run(f"keras 3 {name} from flax", twin, "keras 3", name, "float32", ".keras", "flax")
         tally.run(f"keras 3 {name} judged", judged, "keras 3", name, ".keras")
         tally.run(f"tf-keras {name} judged", judged, "tf-keras", name, ".ckpt")
+    tally.run("MobileNet .keras", application, ".keras")
+    tally.run("MobileNet .weights.h5", application, ".weights.h5")
+    tally.run("TF1 variable names", by_name)
     for name in TWINS:  # last: Keras 3 loads legacy files with other defaults from then on
         tally.run(f"keras 3 {name} .h5", twin, "keras 3", name, "float32", ".h5", "straight")

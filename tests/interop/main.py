@@ -22,6 +22,7 @@ SUITES = (
     "roundtrip",
     "twins",
     "train_state",
+    "rnn_twins",
     "formats",
     "ids",
     "random_nets",
@@ -36,6 +37,7 @@ SUITES = (
     "keras_twins",
     "orbax_files",
     "gguf_package",
+    "hf_models",
     "torch_files",
 )
 PACKAGES = (

@@ -320,6 +320,51 @@ static void embedding_and_multiply(void **s)
     near_(out, (const double[]){6, 14, 24, 36, 50}, 5, 0);
 }
 
+/* One unit, one input; x = 1, h = .5, c = .25. */
+static void cell(int64_t kind, int64_t gates, const double *w, const double *u, const double *b,
+                 int64_t stage, double *out)
+{
+    double in[4 + 4 + 5 + 2] = {0};
+    int64_t p[NNF_MAX_PARAMS] = {1, 2, 0};
+    for (int64_t g = 0; g < gates; g++) {
+        in[g] = w[g];
+        in[gates + g] = u[g] * .5;
+    }
+    for (int64_t g = 0; g <= gates; g++)
+        in[2 * gates + g] = b[g];
+    in[3 * gates + 1] = .5;
+    in[3 * gates + 2] = .25;
+    p[NNF_P_CELL] = kind;
+    p[NNF_P_STAGE] = stage;
+    p[NNF_P_UNITS] = 1;
+    p[NNF_P_GATES] = gates;
+    p[NNF_P_STATE_SIDE] = gates;
+    p[NNF_P_BIASES] = 2 * gates;
+    p[NNF_P_STATE] = 3 * gates + 1;
+    p[NNF_P_MEMORY] = 3 * gates + 2;
+    run(NNF_CELL, p, in, (size_t)(3 * gates + 3), out, 2);
+}
+
+static void cells_golden(void **s)
+{
+    (void)s;
+    const double w[] = {.1, .2, .3, .4}, u[] = {.5, .6, .7, .8};
+    double out[2];
+    cell(NNF_CELL_LSTM, 4, w, u, (const double[]){.01, .02, .03, .04, 0}, 1, out);
+    near_(out, (const double[]){.32563091, .50521578}, 2, 5e-9);
+    cell(NNF_CELL_GRU, 3, w, u, (const double[]){.01 + .04, .02 + .05, .03, .06}, 1, out);
+    near_(out, (const double[]){.50699328}, 1, 5e-9);
+    /* reset before: the state side of the new gate is made of r h */
+    const double b[] = {.01 + .04, .02 + .05, .03 + .06, 0};
+    cell(NNF_CELL_GRU_BEFORE, 3, w, u, b, 0, out);
+    double again[] = {.5, .6, .7 * out[0] / .5};
+    assert_true(fabs(out[0] - out[1] * .5) < 1e-15);
+    cell(NNF_CELL_GRU_BEFORE, 3, w, again, b, 1, out);
+    near_(out, (const double[]){.51326557}, 1, 5e-9);
+    cell(NNF_CELL_RNN, 1, w, u, (const double[]){.03, 0}, 1, out);
+    near_(out, (const double[]){tanh(.1 + .25 + .03), .38}, 2, 1e-15);
+}
+
 static void compare_counts(void **s)
 {
     (void)s;
@@ -352,6 +397,7 @@ int main(void)
         cmocka_unit_test(attention_formula),
         cmocka_unit_test(linear_reads_strides_and_blocks),
         cmocka_unit_test(embedding_and_multiply),
+        cmocka_unit_test(cells_golden),
         cmocka_unit_test(compare_counts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -549,6 +549,30 @@ static void lends(void **state)
     plan_free(&p);
 }
 
+/* ---- notes ---- */
+
+/* Keras adds 1e-3 to a variance, torch 1e-5; a config knows better. */
+static void epsilon(void **state)
+{
+    (void)state;
+    toy_add(&m, "a.a.gamma", 1, 4, -1);
+    toy_add(&m, "a.a.beta", 2, 4, -1);
+    toy_add(&m, "b.b.gamma", 3, 4, -1);
+    toy_add(&m, "b.b.beta", 4, 4, -1);
+    attach(&m, "model_config.json",
+           "{\"class_name\":\"Sequential\",\"config\":{\"layers\":["
+           "{\"class_name\":\"LayerNormalization\",\"config\":{\"name\":\"a\","
+           "\"epsilon\":1e-05}},"
+           "{\"class_name\":\"LayerNormalization\",\"config\":{\"name\":\"b\"}}]}}");
+    done(&m);
+    must(plan_of((struct map_opt){.to = "pytorch"}));
+    assert_int_equal(p.n_notes, 1);
+    assert_true(str_is(p.note[0].layer, "b"));
+    assert_true(str_is(p.note[0].text, "epsilon is 0.001 in keras by default, 1e-05 in pytorch by "
+                                       "default: it must be the same in both"));
+    plan_free(&p);
+}
+
 /* ---- bids ---- */
 
 static void bids(void **state)
@@ -570,11 +594,27 @@ static void bids(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(words_of_classes), T(legacy_names),    T(alike),          T(counted_layers),
-        T(by_config),        T(no_config),       T(damaged_config), T(large_config),
-        T(group_names),      T(statistics),      T(kernel_asked),   T(kernel_told),
-        T(depthwise),        T(depthwise_back),  T(no_skeleton),    T(separable),
-        T(attentions),       T(grouped_queries), T(lends),          T(bids),
+        T(words_of_classes),
+        T(legacy_names),
+        T(alike),
+        T(counted_layers),
+        T(by_config),
+        T(no_config),
+        T(damaged_config),
+        T(large_config),
+        T(group_names),
+        T(statistics),
+        T(kernel_asked),
+        T(kernel_told),
+        T(depthwise),
+        T(depthwise_back),
+        T(no_skeleton),
+        T(separable),
+        T(attentions),
+        T(grouped_queries),
+        T(lends),
+        T(epsilon),
+        T(bids),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

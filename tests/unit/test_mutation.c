@@ -91,7 +91,7 @@ static void every_kind(struct model *m, bool split, const char *type)
 /* Cells of a route: by layers of a stack, alone, without a GRU or with one whose own bias of the
  * new gate is zero, a GRU that resets before as Haiku has it, an LSTM of one Dense a side as NNX.
  */
-enum cells { STACKED, ALONE, NO_GRU, NO_NEW_BIAS, BEFORE, FUSED };
+enum cells { STACKED, ALONE, NO_GRU, NO_RNN, NO_NEW_BIAS, BEFORE, FUSED };
 static void every_cell(struct model *m, enum cells how)
 {
     static const struct {
@@ -103,10 +103,10 @@ static void every_cell(struct model *m, enum cells how)
         {"lstm.weight_hh_l0", STACKED, {16, 4}},
         {"lstm.bias_ih_l0", STACKED, {16, 0}},
         {"lstm.bias_hh_l0", STACKED, {16, 0}},
-        {"rnn.weight_ih_l0_reverse", STACKED, {4, 4}},
-        {"rnn.weight_hh_l0_reverse", STACKED, {4, 4}},
-        {"rnn.bias_ih_l0_reverse", STACKED, {4, 0}},
-        {"rnn.bias_hh_l0_reverse", STACKED, {4, 0}},
+        {"rnn.weight_ih_l0_reverse", NO_RNN, {4, 4}},
+        {"rnn.weight_hh_l0_reverse", NO_RNN, {4, 4}},
+        {"rnn.bias_ih_l0_reverse", NO_RNN, {4, 0}},
+        {"rnn.bias_hh_l0_reverse", NO_RNN, {4, 0}},
         {"gru.weight_ih_l0", NO_GRU, {12, 4}},
         {"gru.weight_hh_l0", NO_GRU, {12, 4}},
         {"gru.bias_ih_l0", NO_GRU, {12, 0}},
@@ -132,9 +132,9 @@ static void every_cell(struct model *m, enum cells how)
     };
     model_init(m);
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
-        bool stack = how == STACKED || how == NO_GRU || how == NO_NEW_BIAS;
-        bool gru = how != NO_GRU && all[i].how == NO_GRU;
-        if (stack ? all[i].how == STACKED || gru : all[i].how == how)
+        bool stack = how == STACKED || how == NO_GRU || how == NO_RNN || how == NO_NEW_BIAS;
+        bool more = (all[i].how == NO_GRU || all[i].how == NO_RNN) && all[i].how != how;
+        if (stack ? all[i].how == STACKED || more : all[i].how == how)
             toy_tensor(m, all[i].name, (double)(i * 7 + 1), all[i].dim, all[i].dim[1] ? 2 : 1);
     }
     for (size_t i = 0; i < m->n_tensors; i++) {
@@ -374,6 +374,7 @@ static const struct cell_route {
     enum cells how;
 } cell_routes[] = {
     {"pytorch", "pytorch", "flax", STACKED},
+    {"equinox", "pytorch", "equinox", NO_RNN},
     {"pytorch", "pytorch", "flax", ALONE},
     {"flax", "pytorch", "flax", STACKED},
     {"nnx", "pytorch", "nnx", NO_NEW_BIAS},
