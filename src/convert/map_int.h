@@ -61,7 +61,16 @@ struct made {
     bool has_order;
 };
 
-enum rule_what { RULE_PAIR, RULE_KIND, RULE_FLATTEN, RULE_HEADS, RULE_RANK, RULE_LEAF, RULE_DROP, RULE_SYNTH };
+enum rule_what {
+    RULE_PAIR,
+    RULE_KIND,
+    RULE_FLATTEN,
+    RULE_HEADS,
+    RULE_RANK,
+    RULE_LEAF,
+    RULE_DROP,
+    RULE_SYNTH
+};
 struct map_rule {
     enum rule_what what;
     struct str src, dst; /* patterns; src of DROP, KIND ..., dst of SYNTH */

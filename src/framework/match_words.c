@@ -180,8 +180,8 @@ static const struct word *word_at(const char *is)
 /* What else stands in a norm's segment: "expand_BN". */
 static void take_others(struct said *out, const struct words *w)
 {
-    static const char *const no[] = {"layer", "batch",  "group", "before", "after",
-                                     "pre",   "post",   "input", "final",  "instance"};
+    static const char *const no[] = {"layer", "batch", "group", "before", "after",
+                                     "pre",   "post",  "input", "final",  "instance"};
     for (size_t i = 0; i < w->n; i++) {
         const struct word *at = word_at(w->word[i]);
         bool skip = is_digits(w->word[i]) || (at && strcmp(at->as, "norm") == 0) ||
@@ -335,8 +335,8 @@ static unsigned tower_of(const struct words *w)
     static const struct {
         const char *is;
         unsigned bit;
-    } tower[] = {{"text", TOWER_TEXT},     {"textual", TOWER_TEXT},  {"language", TOWER_TEXT},
-                 {"vision", TOWER_IMAGE},  {"visual", TOWER_IMAGE},  {"image", TOWER_IMAGE},
+    } tower[] = {{"text", TOWER_TEXT},     {"textual", TOWER_TEXT},   {"language", TOWER_TEXT},
+                 {"vision", TOWER_IMAGE},  {"visual", TOWER_IMAGE},   {"image", TOWER_IMAGE},
                  {"encoder", TOWER_FIRST}, {"decoder", TOWER_SECOND}, {"enc", TOWER_FIRST},
                  {"dec", TOWER_SECOND}};
     unsigned bits = 0;
@@ -440,8 +440,8 @@ uint64_t text_hash(struct str path, bool numbers, bool wrappers)
         for (size_t i = 0; i < w.n; i++)
             skip = skip && wrapper(w.word[i]);
         for (size_t i = 0; i < w.n && !skip; i++)
-            h = match_mix(h, !numbers && is_digits(w.word[i]) ? 5
-                                                              : str_hash(str_from(w.word[i]), 3));
+            h = match_mix(h,
+                          !numbers && is_digits(w.word[i]) ? 5 : str_hash(str_from(w.word[i]), 3));
     }
     return h;
 }
