@@ -54,8 +54,8 @@ static const char *const part_word[] = {"query", "key", "value", "out"};
 static bool dense_name(struct half *x, const struct tensor *t, const char *rule_name, size_t part,
                        bool bias, struct str *out)
 {
-    const struct leaf_rule *r = rules_find(x->f->rules, LAYER_LINEAR, 0, 0,
-                                           bias ? LEAF_BIAS : LEAF_WEIGHT);
+    const struct leaf_rule *r =
+        rules_find(x->f->rules, LAYER_LINEAR, 0, 0, bias ? LEAF_BIAS : LEAF_WEIGHT);
     size_t n = strlen(rule_name);
     if (!r || t->name.n < n || !str_ends(t->name, str_from(rule_name)))
         return false;
@@ -74,8 +74,7 @@ static enum status as_dense(struct half *x, const struct layer *l, bool really, 
             continue;
         uint32_t at = (uint32_t)l->tensor[i];
         const struct tensor *t = &x->seen->model.tensor[at];
-        const struct leaf_rule *r =
-            rules_find(x->f->rules, LAYER_ATTENTION, 0, 0, (enum leaf)i);
+        const struct leaf_rule *r = rules_find(x->f->rules, LAYER_ATTENTION, 0, 0, (enum leaf)i);
         size_t n = leaf_fuses((enum leaf)i, part);
         struct lens lens = {0};
         if (!r || (n && !rows_first(r->axes)) || (n && t->dim[0] % n)) {
@@ -97,9 +96,8 @@ static enum status as_dense(struct half *x, const struct layer *l, bool really, 
                 break;
             }
             if (n)
-                lens = (struct lens){.cut = true,
-                                     .lo = j * (t->dim[0] / n),
-                                     .hi = (j + 1) * (t->dim[0] / n)};
+                lens = (struct lens){
+                    .cut = true, .lo = j * (t->dim[0] / n), .hi = (j + 1) * (t->dim[0] / n)};
             if (really)
                 TRY(seen_add(x->seen, at, lens, name, x->m->a, e));
             t = &x->seen->model.tensor[at]; /* may have moved */

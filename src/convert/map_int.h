@@ -61,7 +61,16 @@ struct made {
     bool has_order;
 };
 
-enum rule_what { RULE_PAIR, RULE_KIND, RULE_FLATTEN, RULE_HEADS, RULE_RANK, RULE_LEAF, RULE_DROP, RULE_SYNTH };
+enum rule_what {
+    RULE_PAIR,
+    RULE_KIND,
+    RULE_FLATTEN,
+    RULE_HEADS,
+    RULE_RANK,
+    RULE_LEAF,
+    RULE_DROP,
+    RULE_SYNTH
+};
 struct map_rule {
     enum rule_what what;
     struct str src, dst; /* patterns; src of DROP, KIND ..., dst of SYNTH */
@@ -208,6 +217,9 @@ void take_ride(struct take *k, enum role role);
 MUSTCHECK enum status map_one(enum dtype t, uint8_t out[16], struct err *e);
 /* An average that has been updated so often is not debiased any more: an int32, little-endian. */
 void map_many(uint8_t out[16]);
+/* The element of a tensor without axes, little-endian. ST_CANNOT like-value. */
+MUSTCHECK enum status map_value(const struct model *like, const struct tensor *t, uint8_t out[16],
+                                struct err *e);
 /* The value of a small integer, or boolean, without axes; false where it cannot be read as one. */
 bool map_scalar(const struct model *md, const struct tensor *t, uint64_t *out);
 /* Does a take carry its source tensor as it lies? */

@@ -526,9 +526,8 @@ static enum status take(struct table *x, struct err *e)
     return ST_OK;
 }
 
-/* The element of a leaf without axes, little-endian. */
-static enum status value_of(const struct model *like, const struct tensor *t, uint8_t out[16],
-                            struct err *e)
+enum status map_value(const struct model *like, const struct tensor *t, uint8_t out[16],
+                      struct err *e)
 {
     const struct storage *s = &like->storage[t->storage];
     size_t n = dtype_bytes(t->dtype), unit = dtype_info(t->dtype)->swap_bytes;
@@ -553,7 +552,7 @@ bool map_scalar(const struct model *md, const struct tensor *t, uint64_t *out)
     enum dtype_kind k = dtype_info(t->dtype)->kind;
     size_t n = dtype_bytes(t->dtype);
     if (t->n_dims != 0 || (k != DK_INT && k != DK_UINT && k != DK_BOOL) || n > 8 ||
-        value_of(md, t, raw, &quiet) != ST_OK)
+        map_value(md, t, raw, &quiet) != ST_OK)
         return false;
     *out = 0;
     for (size_t i = 0; i < n; i++)
@@ -590,7 +589,7 @@ static enum status make_up(struct table *x, struct err *e)
             return err_nomem(e, sizeof *one->part);
         one->n_parts = 1;
         one->part->src = -1;
-        TRY(value_of(x->like, leaf, one->part->fill, e));
+        TRY(map_value(x->like, leaf, one->part->fill, e));
         TRY(view_c(&v, NULL, 0, e));
         TRY(part_set_view(one->part, x->m->a, &v, e));
         TRY(plan_shape(p, t, one->part->view, e));

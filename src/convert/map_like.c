@@ -204,6 +204,28 @@ static enum status make_up(struct mapping *m, struct skeleton *sk, const struct 
     return ST_OK;
 }
 
+/* Python's numbers among the leaves of an Equinox model (flags, rates): the skeleton's own. */
+static enum status own_number(struct mapping *m, struct skeleton *sk, const struct layer *l,
+                              bool *is, struct err *e)
+{
+    int64_t at = l->tensor[LEAF_VALUE];
+    *is = str_is(sk->m->framework, "equinox") && l->kind == LAYER_PARAM && at >= 0 &&
+          sk->m->tensor[at].n_dims == 0;
+    if (!*is)
+        return ST_OK;
+    const struct tensor *t = &sk->m->tensor[at];
+    struct made *d;
+    TRY(map_made(m, 0, &d, e));
+    TRY(map_value(sk->m, t, d->fill, e));
+    d->name = t->name;
+    d->role = t->role;
+    d->dtype = t->dtype;
+    d->harmless = true;
+    d->why = STR("a number without axes: the skeleton's own");
+    sk->filled[at] = true;
+    return ST_OK;
+}
+
 /* Items of both sides; layers that may be missed and fit nothing stay outside. */
 static enum status items(struct meeting *w, bool may, struct err *e)
 {
@@ -226,6 +248,11 @@ static enum status items(struct meeting *w, bool may, struct err *e)
     for (size_t i = 0; i < tl->n; i++) {
         struct match_item *it = &w->t[w->n_t];
         item_of(it, w->sk.m, m->to, &tl->layer[i], same);
+        bool own = false;
+        if (may && !any_partner(it, &sigs))
+            TRY(own_number(m, &w->sk, &tl->layer[i], &own, e));
+        if (own)
+            continue;
         if (may && !any_partner(it, &sigs) && may_miss(m, w->sk.m, &tl->layer[i], false)) {
             TRY(make_up(m, &w->sk, &tl->layer[i], e));
             continue;

@@ -98,9 +98,12 @@ static enum status prefixes(struct half *x, struct arena *a, struct err *e)
         struct str name = str_sub(t->name, skip, t->name.n);
         for (size_t k = 1; weighs(t) && k < name.n; k++)
             if (cuts(name.p[k]))
-                x->under[x->n_under++] =
-                    (struct lot){str_hash(str_sub(name, 0, k), 1), 0, t->n_dims ? t->dim[0] : 0,
-                                 tensor_elems(t), (uint32_t)i, k};
+                x->under[x->n_under++] = (struct lot){str_hash(str_sub(name, 0, k), 1),
+                                                      0,
+                                                      t->n_dims ? t->dim[0] : 0,
+                                                      tensor_elems(t),
+                                                      (uint32_t)i,
+                                                      k};
     }
     x->n_under = merge(x->under, x->n_under, false);
     return ST_OK;
@@ -124,8 +127,8 @@ static enum status lists(struct half *x, struct arena *a, struct err *e)
             uint64_t number;
             if (!cuts(name.p[k]) || lo == 0 || !str_u64(str_sub(name, lo, k), &number))
                 continue;
-            l[n++] = (struct lot){str_hash(str_sub(name, 0, lo), 1), number, 1, tensor_elems(t),
-                                  (uint32_t)i, k};
+            l[n++] = (struct lot){
+                str_hash(str_sub(name, 0, lo), 1), number, 1, tensor_elems(t), (uint32_t)i, k};
         }
     }
     n = merge(l, n, true);
@@ -192,9 +195,9 @@ static enum status unstack(struct mapping *m, const struct half *x, const struct
             !cuts(name.p[prefix.n]))
             continue;
         for (uint64_t b = 0; b < l->extent; b++) {
-            struct str new = arena_fmt(m->a, "%.*s%c%llu%.*s", STR_ARG(str_sub(t->name, 0, at)),
-                                       t->name.p[at], (unsigned long long)b,
-                                       STR_ARG(str_sub(t->name, at, t->name.n)));
+            struct str new =
+                arena_fmt(m->a, "%.*s%c%llu%.*s", STR_ARG(str_sub(t->name, 0, at)), t->name.p[at],
+                          (unsigned long long)b, STR_ARG(str_sub(t->name, at, t->name.n)));
             if (!new.p)
                 return err_nomem(e, t->name.n);
             TRY(seen_add(s, (uint32_t)i, (struct lens){.n_blocks = l->extent, .block = b}, new,

@@ -122,8 +122,7 @@ static enum status equal_names(struct game *g, unsigned how_s, unsigned how_t, s
         bool same = a == b && ie - i == je - j && same_texts(s + i, t + j, ie - i);
         for (size_t k = 0; same && k < ie - i; k++) {
             size_t x = s[i + k].item, y = t[j + k].item;
-            if (g->s.it[x].pair < 0 && g->t.it[y].pair < 0 &&
-                match_fits(&g->s.it[x], &g->t.it[y]))
+            if (g->s.it[x].pair < 0 && g->t.it[y].pair < 0 && match_fits(&g->s.it[x], &g->t.it[y]))
                 pair(g, x, y, "equal names");
         }
         i = a <= b ? ie : i;
@@ -174,7 +173,8 @@ static enum status open_items(struct game *g, bool keys, struct open **out, size
         const struct side *x = q ? &g->t : &g->s;
         for (size_t i = 0; i < x->n; i++)
             if (x->it[i].pair < 0)
-                (*out)[(*n)++] = (struct open){x->it[i].color, keys ? x->key[i] : 0, (uint32_t)i, q};
+                (*out)[(*n)++] =
+                    (struct open){x->it[i].color, keys ? x->key[i] : 0, (uint32_t)i, q};
     }
     if (*n)
         qsort(*out, *n, sizeof **out, by_color);
@@ -256,7 +256,8 @@ static enum status split(struct game *g, bool whole, const char *why, bool *chan
 /* ---- necessity ---- */
 
 #define CLASSES 64
-struct class { /* items of one colour with the same signatures */
+struct class
+{ /* items of one colour with the same signatures */
     uint32_t item;
     size_t n;
 };
@@ -311,7 +312,8 @@ static bool crowds(struct game *g, struct group *r)
 {
     r->s.n = r->t.n = 0;
     for (size_t i = r->lo; i < r->hi; i++)
-        if (item_of(g, &r->o[i])->pair < 0 && !join_class(g, r->o[i].target ? &r->t : &r->s, &r->o[i]))
+        if (item_of(g, &r->o[i])->pair < 0 &&
+            !join_class(g, r->o[i].target ? &r->t : &r->s, &r->o[i]))
             return false; /* too many to think about: they stay open */
     return true;
 }
@@ -409,8 +411,8 @@ static void look(struct side *x, bool source)
 {
     for (size_t i = 0; i < x->n; i++) {
         const struct match_item *it = &x->it[i];
-        x->known[i] = it->pair >= 0 ? match_mix(1, source ? i : (uint64_t)it->pair)
-                                    : match_mix(2, it->color);
+        x->known[i] =
+            it->pair >= 0 ? match_mix(1, source ? i : (uint64_t)it->pair) : match_mix(2, it->color);
     }
     x->sum[0] = 0;
     for (size_t i = 0; i < x->n; i++)
@@ -446,7 +448,9 @@ enum evidence {
     BY_TREE,
     BY_INNER,
     BY_OUTER,
+    BY_ACROSS,
     BY_OWN,
+    BY_LAST,
     BY_RANK,
     BY_NUMBER,
     BY_PLACE,
@@ -463,6 +467,8 @@ static uint64_t word_key(const struct spoken *w, enum evidence v, unsigned part)
         return w->telling;
     case BY_OWN:
         return w->own;
+    case BY_LAST:
+        return w->last;
     default:
         return w->tower & (part ? TOWER_FIRST | TOWER_SECOND : TOWER_TEXT | TOWER_IMAGE);
     }
@@ -491,6 +497,21 @@ static enum status by_tree(struct game *g, bool whole, bool *changed, struct err
     return ST_OK;
 }
 
+/* One side's tree may be deeper: a parent here is a grandparent there. */
+static enum status by_tree_across(struct game *g, bool *changed, struct err *e)
+{
+    for (unsigned a = 1; a <= PLACES_UP; a++)
+        for (unsigned b = 1; b <= PLACES_UP; b++) {
+            if (a == b)
+                continue;
+            TRY(count_like(g, e));
+            keys_of_parents(&g->s, a);
+            keys_of_parents(&g->t, b);
+            TRY(split(g, false, "the same things stand beside it", changed, e));
+        }
+    return ST_OK;
+}
+
 static enum status look_at(struct game *g, enum evidence v, bool *changed, struct err *e)
 {
     struct arena tmp = ARENA_INIT;
@@ -500,6 +521,7 @@ static enum status look_at(struct game *g, enum evidence v, bool *changed, struc
     case BY_FULL:
     case BY_TELLING:
     case BY_OWN:
+    case BY_LAST:
         return by_words(g, v, 0, changed, e);
     case BY_TOWER:
         TRY(by_words(g, v, 0, changed, e));
@@ -508,6 +530,8 @@ static enum status look_at(struct game *g, enum evidence v, bool *changed, struc
         return by_tree(g, true, changed, e);
     case BY_TREE:
         return by_tree(g, false, changed, e);
+    case BY_ACROSS:
+        return by_tree_across(g, changed, e);
     default:
         break;
     }

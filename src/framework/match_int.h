@@ -16,12 +16,13 @@ enum { TOWER_TEXT = 1, TOWER_IMAGE = 2, TOWER_FIRST = 4, TOWER_SECOND = 8 };
 struct spoken {
     struct step *step; /* room for twice as many */
     size_t n;
-    uint64_t full;     /* the words of the whole path, wrappers and lists left out; 0 = none */
-    uint64_t telling;  /* the telling ones among them that the tables know; 0 = none */
-    uint64_t own;      /* the telling words of the last segment that has words; 0 = none */
-    unsigned tower;    /* TOWER_* bits: text or image, encoder or decoder */
-    bool norm;         /* the last word is a norm's */
-    uint8_t rank;      /* of a norm in its block: 1 the first, 2 the second, by words; 0 = not said */
+    uint64_t full;    /* the words of the whole path, wrappers and lists left out; 0 = none */
+    uint64_t telling; /* the telling ones among them that the tables know; 0 = none */
+    uint64_t own;     /* the telling words of the last segment that has words; 0 = none */
+    uint64_t last;    /* the last two words, where one of them tells; 0 = none */
+    unsigned tower;   /* TOWER_* bits: text or image, encoder or decoder */
+    bool norm;        /* the last word is a norm's */
+    uint8_t rank; /* of a norm in its block: 1 the first, 2 the second, by words; 0 = not said */
     enum part_of part; /* by the last word; partners never differ in it */
 };
 MUSTCHECK enum status speak(struct str path, struct arena *a, struct spoken *out, struct err *e);
@@ -34,7 +35,7 @@ uint64_t text_hash(struct str path, bool numbers, bool wrappers);
 /* A place in the tree: a run [lo, hi) of the items in the order of their steps. */
 struct place {
     uint32_t lo, hi;
-    uint32_t parent, up; /* the place around; the nearest one that holds more. 0: the top */
+    uint32_t parent, up;      /* the place around; the nearest one that holds more. 0: the top */
     uint32_t n_numbered, nth; /* numbered places right below; its own number among those */
     uint64_t form;            /* hash of the steps, numbers being alike */
     bool numbered, twin;      /* its last step is a number; one around it is, and holds the same */
@@ -67,8 +68,8 @@ void keys_of_parents(struct side *x, unsigned up);
 void keys_of_ranks(struct side *x);
 MUSTCHECK enum status keys_of_blocks(struct game *g, bool inner, struct arena *a, struct err *e);
 MUSTCHECK enum status keys_of_numbers(struct game *g, struct arena *a, struct err *e);
-/* Those that keys_of_numbers leaves: where the layers of one sort on one side are a part of a longer
- * sequence (conv1, conv2 and a shortcut's conv), what both sequences have says the same. */
+/* Those that keys_of_numbers leaves: where the layers of one sort on one side are a part of a
+ * longer sequence (conv1, conv2 and a shortcut's conv), what both sequences have says the same. */
 MUSTCHECK enum status keys_of_places(struct game *g, struct arena *a, struct err *e);
 MUSTCHECK enum status keys_of_order(struct game *g, struct arena *a, struct err *e);
 #endif

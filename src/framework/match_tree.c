@@ -193,7 +193,7 @@ struct seq {
     size_t first, n; /* in a list of members */
 };
 struct member {
-    uint64_t group; /* what one sequence has in common */
+    uint64_t group;     /* what one sequence has in common */
     uint32_t lo, index; /* where it lies; the place or item */
 };
 struct seqs {
@@ -227,7 +227,8 @@ static bool seqs_room(struct seqs *out, size_t n, struct arena *a)
     return out->m && out->q;
 }
 
-typedef uint64_t member_hash(const struct side *x, const struct member *m, const struct member *old);
+typedef uint64_t member_hash(const struct side *x, const struct member *m,
+                             const struct member *old);
 
 /* Members of one group, in order, are a sequence; those of two and more are kept. */
 static void seqs_make(const struct side *x, struct seqs *s, member_hash *hash)
@@ -281,8 +282,7 @@ static enum status blocks_of(const struct side *x, struct seqs *out, struct aren
         return err_nomem(e, x->n_places * sizeof *out->m);
     for (size_t i = 0; i < x->n_places; i++)
         if (x->place[i].numbered && !x->place[i].twin)
-            out->m[out->n_m++] =
-                (struct member){x->place[i].form, x->place[i].lo, (uint32_t)i};
+            out->m[out->n_m++] = (struct member){x->place[i].form, x->place[i].lo, (uint32_t)i};
     seqs_make(x, out, block_hash);
     return ST_OK;
 }
@@ -576,9 +576,13 @@ enum status keys_of_places(struct game *g, struct arena *a, struct err *e)
     struct seqs s, t;
     struct kin *ks, *kt;
     size_t n_ks, n_kt, n = 0, work = 0, most = g->s.n + g->t.n;
-    struct room r = {ARENA_ARRAY(a, uint64_t, most + 1), ARENA_ARRAY(a, uint64_t, most + 1),
-                     ARENA_ARRAY(a, uint64_t, most + 1), ARENA_ARRAY(a, uint32_t, most + 1),
-                     ARENA_ARRAY(a, uint32_t, most + 1), NULL, NULL};
+    struct room r = {ARENA_ARRAY(a, uint64_t, most + 1),
+                     ARENA_ARRAY(a, uint64_t, most + 1),
+                     ARENA_ARRAY(a, uint64_t, most + 1),
+                     ARENA_ARRAY(a, uint32_t, most + 1),
+                     ARENA_ARRAY(a, uint32_t, most + 1),
+                     NULL,
+                     NULL};
     no_keys(g);
     TRY(numbers_of(&g->s, &s, a, e));
     TRY(numbers_of(&g->t, &t, a, e));

@@ -124,6 +124,8 @@ struct said {
     uint64_t words;   /* hash of them all; 0 = none */
     uint64_t telling; /* of the telling ones; 0 = none */
     uint64_t known;   /* ... of those in the table */
+    uint64_t last[2]; /* the last two; 0 = none */
+    bool tells[2];
     bool norm;
     uint8_t rank;
     enum part_of part;
@@ -157,10 +159,38 @@ static void take_word(struct said *out, const char *as, int how)
 {
     uint64_t h = str_hash(str_from(as), 1);
     out->words = match_mix(out->words, h);
+    out->last[0] = out->last[1];
+    out->tells[0] = out->tells[1];
+    out->last[1] = h;
+    out->tells[1] = how & TELLS_ONLY;
     if (how & TELLS_ONLY)
         out->telling = match_mix(out->telling, h);
     if (how & KNOWN)
         out->known = match_mix(out->known, h);
+}
+
+static const struct word *word_at(const char *is)
+{
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        if (strcmp(words[i].is, is) == 0)
+            return &words[i];
+    return NULL;
+}
+
+/* What else stands in a norm's segment: "expand_BN". */
+static void take_others(struct said *out, const struct words *w)
+{
+    static const char *const no[] = {"layer", "batch", "group", "before", "after",
+                                     "pre",   "post",  "input", "final",  "instance"};
+    for (size_t i = 0; i < w->n; i++) {
+        const struct word *at = word_at(w->word[i]);
+        bool skip = is_digits(w->word[i]) || (at && strcmp(at->as, "norm") == 0) ||
+                    (at && (at->how & DROPPED));
+        for (size_t k = 0; k < sizeof no / sizeof *no; k++)
+            skip = skip || strcmp(w->word[i], no[k]) == 0;
+        if (!skip)
+            take_word(out, at ? at->as : w->word[i], at ? at->how : TELLS_ONLY);
+    }
 }
 
 /* Words that are one thing together are told first. */
@@ -169,13 +199,15 @@ static void say(const struct words *w, struct said *out)
     *out = (struct said){0};
     bool embed = has(w, "embed") || has(w, "embedding") || has(w, "embeddings") || has(w, "emb");
     bool attention = has(w, "attn") || has(w, "attention") || has(w, "selfattention");
-    bool norm = has(w, "norm") || has(w, "ln") || has(w, "layernorm") || has(w, "rmsnorm");
+    bool norm = has(w, "norm") || has(w, "ln") || has(w, "layernorm") || has(w, "rmsnorm") ||
+                has(w, "bn") || has(w, "batchnorm") || has(w, "normalization");
     bool q = has(w, "q") || has(w, "query") || has(w, "wq"),
          k = has(w, "k") || has(w, "key") || has(w, "wk"),
          v = has(w, "v") || has(w, "value") || has(w, "wv");
     if (norm) {
         out->norm = true;
         out->rank = norm_rank(w, attention, has(w, "ffn") || has(w, "mlp"));
+        take_others(out, w);
         take_word(out, "norm", 0);
         return;
     }
@@ -246,13 +278,11 @@ static void say(const struct words *w, struct said *out)
     for (size_t i = 0; i < w->n; i++) {
         if (is_digits(w->word[i]))
             continue;
-        size_t j = 0, n = sizeof words / sizeof *words;
-        while (j < n && strcmp(words[j].is, w->word[i]) != 0)
-            j++;
-        if (j == n)
+        const struct word *at = word_at(w->word[i]);
+        if (!at)
             take_word(out, w->word[i], TELLS_ONLY);
-        else if (!(words[j].how & DROPPED))
-            take_word(out, words[j].as, words[j].how);
+        else if (!(at->how & DROPPED))
+            take_word(out, at->as, at->how);
     }
 }
 
@@ -305,8 +335,8 @@ static unsigned tower_of(const struct words *w)
     static const struct {
         const char *is;
         unsigned bit;
-    } tower[] = {{"text", TOWER_TEXT},     {"textual", TOWER_TEXT},  {"language", TOWER_TEXT},
-                 {"vision", TOWER_IMAGE},  {"visual", TOWER_IMAGE},  {"image", TOWER_IMAGE},
+    } tower[] = {{"text", TOWER_TEXT},     {"textual", TOWER_TEXT},   {"language", TOWER_TEXT},
+                 {"vision", TOWER_IMAGE},  {"visual", TOWER_IMAGE},   {"image", TOWER_IMAGE},
                  {"encoder", TOWER_FIRST}, {"decoder", TOWER_SECOND}, {"enc", TOWER_FIRST},
                  {"dec", TOWER_SECOND}};
     unsigned bits = 0;
@@ -319,6 +349,8 @@ static unsigned tower_of(const struct words *w)
 enum status speak(struct str path, struct arena *a, struct spoken *out, struct err *e)
 {
     struct step step[STEPS_MAX];
+    uint64_t last[2] = {0};
+    bool tells[2] = {false};
     *out = (struct spoken){.step = step};
     struct str rest = path, seg;
     while (name_head(&rest, &seg)) {
@@ -330,6 +362,13 @@ enum status speak(struct str path, struct arena *a, struct spoken *out, struct e
         out->tower |= tower_of(&w);
         if (it.words)
             out->full = match_mix(out->full, it.words);
+        for (int i = 0; i < 2; i++)
+            if (it.last[i]) {
+                last[0] = last[1];
+                tells[0] = tells[1];
+                last[1] = it.last[i];
+                tells[1] = it.tells[i];
+            }
         if (it.known)
             out->telling = match_mix(out->telling, it.known);
         bool spelled = false;
@@ -342,6 +381,8 @@ enum status speak(struct str path, struct arena *a, struct spoken *out, struct e
             out->part = it.part;
         }
     }
+    if (last[0] && (tells[0] || tells[1]))
+        out->last = match_mix(last[0], last[1]);
     size_t n = out->n;
     out->step = ARENA_ARRAY(a, struct step, 2 * n + 1); /* room for numbers to be put in */
     if (!out->step)
@@ -399,8 +440,8 @@ uint64_t text_hash(struct str path, bool numbers, bool wrappers)
         for (size_t i = 0; i < w.n; i++)
             skip = skip && wrapper(w.word[i]);
         for (size_t i = 0; i < w.n && !skip; i++)
-            h = match_mix(h, !numbers && is_digits(w.word[i]) ? 5
-                                                              : str_hash(str_from(w.word[i]), 3));
+            h = match_mix(h,
+                          !numbers && is_digits(w.word[i]) ? 5 : str_hash(str_from(w.word[i]), 3));
     }
     return h;
 }

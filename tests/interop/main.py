@@ -26,6 +26,7 @@ SUITES = (
     "formats",
     "ids",
     "random_nets",
+    "like_models",
     "onnx_models",
     "tflite_models",
     "pypi",

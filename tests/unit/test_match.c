@@ -214,11 +214,11 @@ static const char *fmt(const char *f, int a, int b)
 static void transformer_blocks(void **state)
 {
     (void)state;
-    static const char *const from[] = {"enc.layers.%d.ln_1",         "enc.layers.%d.attn.q_proj",
-                                       "enc.layers.%d.attn.k_proj",  "enc.layers.%d.attn.v_proj",
+    static const char *const from[] = {"enc.layers.%d.ln_1",          "enc.layers.%d.attn.q_proj",
+                                       "enc.layers.%d.attn.k_proj",   "enc.layers.%d.attn.v_proj",
                                        "enc.layers.%d.attn.out_proj", "enc.layers.%d.ln_2"};
-    static const char *const to[] = {"Block_%d.norm_before", "Block_%d.attention.query",
-                                     "Block_%d.attention.key", "Block_%d.attention.value",
+    static const char *const to[] = {"Block_%d.norm_before",     "Block_%d.attention.query",
+                                     "Block_%d.attention.key",   "Block_%d.attention.value",
                                      "Block_%d.attention.dense", "Block_%d.norm_after"};
     for (int b = 11; b >= 0; b--) /* in no order */
         for (int k = 0; k < 6; k++) {
@@ -397,7 +397,8 @@ static void renamed(void **state)
         int blocks = 2 + net % 5, same = net % 3;
         for (int b = 0; b < blocks; b++)
             for (int k = 0; k < 4; k++) {
-                uint64_t sig = 10 * (uint64_t)(1 + (same == 2 ? 0 : k / 2)) + (same ? 0u : (unsigned)k);
+                uint64_t sig =
+                    10 * (uint64_t)(1 + (same == 2 ? 0 : k / 2)) + (same ? 0u : (unsigned)k);
                 src(fmt(net % 2 ? "trunk.%d.p%d" : "body.block%d.layer%d", b, k), sig);
                 dst(fmt(net % 7 < 4 ? "net.seq.%d.%d" : "Unit_%d.Sub_%d", b, k), sig);
             }
