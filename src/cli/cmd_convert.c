@@ -102,20 +102,95 @@ static enum status provenance(struct job *j, struct err *e)
 
 static const char *ledger_word(const struct ledger_line *l)
 {
-    return l->kind == LEDGER_DROP ? "left behind" : l->kind == LEDGER_SYNTH ? "filled in" : "renamed";
+    return l->kind == LEDGER_DROP    ? "left behind"
+           : l->kind == LEDGER_SYNTH ? "filled in"
+                                     : "renamed";
 }
 
-/* What is lost or made up, in as many lines as a reader takes; --dry-run has all. */
+/* "left behind attachment config.json (694 bytes)" */
+static struct str ledger_head(const struct ledger_line *l, struct buf *b)
+{
+    static const char *const what[] = {
+        [LEDGER_TENSOR] = "",
+        [LEDGER_STRUCTURE] = "",
+        [LEDGER_TIE] = "the tie of ",
+        [LEDGER_ATTACHMENT] = "attachment ",
+        [LEDGER_METADATA] = "metadata ",
+    };
+    buf_clear(b);
+    buf_fmt(b, "%s %s%.*s", ledger_word(l), what[l->what],
+            STR_ARG(l->name));
+    if (l->what == LEDGER_ATTACHMENT || l->what == LEDGER_METADATA)
+        buf_fmt(b, " (%llu bytes)", (unsigned long long)l->n_bytes);
+    return buf_as_str(b);
+}
+
+/* What is lost or made up, in as many lines as a reader takes; --dry-run has all. Key-values are
+ * many and small: one line for all of them. */
 #define SAY_LINES 24
 static void say_ledger(const struct job *j)
 {
-    size_t n = j->p.n_lines < SAY_LINES ? j->p.n_lines : SAY_LINES;
-    for (size_t i = 0; i < n; i++) {
+    struct buf head = BUF_INIT;
+    size_t n_said = 0, n_left = 0, n_keys = 0;
+    uint64_t key_bytes = 0;
+    for (size_t i = 0; i < j->p.n_lines; i++) {
         const struct ledger_line *l = &j->p.line[i];
-        log_note("%s %.*s: %.*s", ledger_word(l), STR_ARG(l->name), STR_ARG(l->why));
+        if (l->what == LEDGER_METADATA) {
+            n_keys++;
+            key_bytes += l->n_bytes;
+        } else if (n_said++ < SAY_LINES) {
+            log_note("%.*s: %.*s", STR_ARG(ledger_head(l, &head)), STR_ARG(l->why));
+        } else {
+            n_left++;
+        }
     }
-    if (j->p.n_lines > n)
-        log_note("and %zu more such lines; --dry-run lists them", j->p.n_lines - n);
+    if (n_left)
+        log_note("and %zu more such lines; --dry-run lists them", n_left);
+    if (n_keys)
+        log_note("left behind metadata, %zu key%s (%llu bytes): %s does not keep %s; --dry-run "
+                 "lists %s",
+                 n_keys, n_keys == 1 ? "" : "s", (unsigned long long)key_bytes, j->fmt->name,
+                 n_keys == 1 ? "it" : "them", n_keys == 1 ? "it" : "them");
+    buf_free(&head);
+}
+
+static void json_ledger(const struct job *j)
+{
+    static const char *const what[] = {
+        [LEDGER_TENSOR] = "tensor",
+        [LEDGER_STRUCTURE] = "structure",
+        [LEDGER_TIE] = "tie",
+        [LEDGER_ATTACHMENT] = "attachment",
+        [LEDGER_METADATA] = "metadata",
+    };
+    struct json_w *w = print_json();
+    json_w_key(w, STR("ledger"));
+    json_w_array(w);
+    for (size_t i = 0; i < j->p.n_lines; i++) {
+        const struct ledger_line *l = &j->p.line[i];
+        w = print_json();
+        json_w_object(w);
+        json_w_key(w, STR("kind"));
+        json_w_str(w, l->kind == LEDGER_DROP    ? STR("drop")
+                      : l->kind == LEDGER_SYNTH ? STR("synthesis")
+                                                : STR("rename"));
+        json_w_key(w, STR("what"));
+        json_w_str(w, str_from(what[l->what]));
+        json_w_key(w, STR("name"));
+        json_w_str(w, l->name);
+        json_w_key(w, STR("elements"));
+        json_w_u64(w, l->n_elems);
+        if (l->what == LEDGER_ATTACHMENT || l->what == LEDGER_METADATA) {
+            json_w_key(w, STR("bytes"));
+            json_w_u64(w, l->n_bytes);
+        }
+        json_w_key(w, STR("harmless"));
+        json_w_bool(w, l->harmless);
+        json_w_key(w, STR("why"));
+        json_w_str(w, l->why);
+        json_w_object_end(w);
+    }
+    json_w_array_end(w);
 }
 
 static enum status show_plan(const struct job *j, struct err *e)
@@ -136,24 +211,8 @@ static enum status show_plan(const struct job *j, struct err *e)
             json_w_object_end(w);
         }
         json_w_array_end(w);
-        json_w_key(w, STR("ledger"));
-        json_w_array(w);
-        for (size_t i = 0; i < j->p.n_lines; i++) {
-            const struct ledger_line *l = &j->p.line[i];
-            json_w_object(w);
-            json_w_key(w, STR("kind"));
-            json_w_str(w, l->kind == LEDGER_DROP     ? STR("drop")
-                          : l->kind == LEDGER_RENAME ? STR("rename")
-                                                     : STR("synthesis"));
-            json_w_key(w, STR("name"));
-            json_w_str(w, l->name);
-            json_w_key(w, STR("elements"));
-            json_w_u64(w, l->n_elems);
-            json_w_key(w, STR("why"));
-            json_w_str(w, l->why);
-            json_w_object_end(w);
-        }
-        json_w_array_end(w);
+        json_ledger(j);
+        w = print_json();
         json_w_key(w, STR("cost"));
         json_w_object(w);
         json_w_key(w, STR("read_bytes"));
@@ -177,14 +236,17 @@ static enum status show_plan(const struct job *j, struct err *e)
         print_name(j->p.reason[i].text);
         print_fmt("\n");
     }
+    struct buf head = BUF_INIT;
     for (size_t i = 0; i < j->p.n_lines; i++) {
         const struct ledger_line *l = &j->p.line[i];
-        print_fmt("%s: ", ledger_word(l));
-        print_name(l->name);
+        print_name(ledger_head(l, &head));
         print_fmt(": ");
         print_name(l->why);
         print_fmt("\n");
     }
+    enum status kept = buf_ok(&head, e);
+    buf_free(&head);
+    TRY(kept);
     char r[32], w[32], mem[32], spool[32];
     size_text(c.read_bytes, r, sizeof r);
     size_text(c.write_bytes, w, sizeof w);
@@ -235,6 +297,11 @@ static enum status write_it(struct job *j, struct out *out, struct err *e)
     return st;
 }
 
+static bool is_folder(const struct job *j)
+{
+    return j->fmt->dir_target && (j->fmt->dir_only || j->wo.max_shard_size > 0);
+}
+
 static enum status work(struct job *j, struct err *e)
 {
     const struct args *a = j->a;
@@ -259,6 +326,7 @@ static enum status work(struct job *j, struct err *e)
         TRY(upgrade_names(&j->m, j->mo.like, j->mo.select, &j->up, e));
         j->mo.upgrade = &j->up;
     }
+    j->mo.folder = is_folder(j);
     enum status st = map_plan(&j->p, &j->mo, j->fmt, a->number[OPT_MAX_OUTPUT], &j->rules_out, e);
     run_opt_fill(a, &j->ro);
     if (st == ST_OK)
@@ -269,14 +337,13 @@ static enum status work(struct job *j, struct err *e)
     }
     if (a->set[OPT_DRY_RUN])
         return show_plan(j, e);
-    say_ledger(j);
     TRY(provenance(j, e));
-    struct out_opt oo = {.force = a->set[OPT_FORCE],
-                         .is_dir =
-                             j->fmt->dir_target && (j->fmt->dir_only || j->wo.max_shard_size > 0)};
+    struct out_opt oo = {.force = a->set[OPT_FORCE], .is_dir = is_folder(j)};
     TRY(out_begin(j->dst, &oo, &out, e));
     st = write_it(j, out, e);
     out_end(out);
+    if (st == ST_OK) /* a failure is one line */
+        say_ledger(j);
     if (st == ST_OK && a->set[OPT_JSON]) {
         struct json_w *w = print_json();
         json_w_key(w, STR("written"));
@@ -287,6 +354,7 @@ static enum status work(struct job *j, struct err *e)
         json_w_u64(w, j->p.dst.n_tensors);
         json_w_key(w, STR("elements_written"));
         json_w_u64(w, j->p.elems_written);
+        json_ledger(j);
     } else if (st == ST_OK) {
         log_detail("%s: %zu tensors written as %s", j->dst, j->p.dst.n_tensors, j->fmt->name);
     }

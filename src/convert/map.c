@@ -19,7 +19,7 @@ bool glob_any(const char *const *globs, struct str name)
 
 /* ---- lists ---- */
 
-static void *grown(struct arena *a, void *p, size_t n, size_t *cap, size_t size)
+void *map_grown(struct arena *a, void *p, size_t n, size_t *cap, size_t size)
 {
     if (n < *cap)
         return p;
@@ -70,74 +70,12 @@ const char *map_axes(struct mapping *m, const char *text)
 enum status map_reason(struct mapping *m, uint32_t dst, struct str text, struct err *e)
 {
     struct plan *p = m->p;
-    struct reason *r = grown(m->a, p->reason, p->n_reasons, &m->cap_reasons, sizeof *r);
+    struct reason *r = map_grown(m->a, p->reason, p->n_reasons, &m->cap_reasons, sizeof *r);
     if (!r)
         return err_nomem(e, sizeof *r);
     p->reason = r;
     r[p->n_reasons++] = (struct reason){dst, text};
     return ST_OK;
-}
-
-/* Names are foreign: nothing in them may end a comment or a quotation, or steer a terminal. */
-static void plain_text(struct buf *b, const char *before, struct str s)
-{
-    buf_z(b, before);
-    for (size_t i = 0, n; i < s.n; i += n) {
-        bool unsafe;
-        n = err_char(s.p + i, s.n - i, &unsafe);
-        for (size_t k = 0; k < n; k++)
-            buf_u8(b, unsafe ? '?' : (uint8_t)s.p[i + k]);
-    }
-}
-
-struct str map_line(struct mapping *m, const char *before, struct str name, const char *after)
-{
-    struct str out = arena_fmt(m->a, "%s\"%.*s\"%s", before, STR_ARG(name), after);
-    char *w = (char *)(uintptr_t)out.p;
-    size_t lo = strlen(before) + 1;
-    for (size_t i = 0, n; w && i < name.n; i += n) {
-        bool unsafe;
-        n = err_char(name.p + i, name.n - i, &unsafe);
-        if (unsafe || name.p[i] == '"' || name.p[i] == '*' || name.p[i] == '[')
-            memset(w + lo + i, '?', n); /* each stands for any one byte */
-    }
-    return out;
-}
-
-enum status map_ledger(struct mapping *m, enum ledger_kind kind, struct str name, uint64_t n_elems,
-                       bool harmless, struct str why, struct err *e)
-{
-    struct plan *p = m->p;
-    struct ledger_line *l = grown(m->a, p->line, p->n_lines, &m->cap_lines, sizeof *l);
-    if (!l)
-        return err_nomem(e, sizeof *l);
-    p->line = l;
-    l[p->n_lines++] = (struct ledger_line){kind, harmless, name, n_elems, why};
-    const char *const *allow = kind == LEDGER_DROP ? m->o->allow_drop : m->o->allow_synth;
-    struct map_rule *r = map_rule_for(m, kind == LEDGER_DROP ? RULE_DROP : RULE_SYNTH, name);
-    if (!harmless && !r && !glob_any(allow, name)) {
-        if (m->n_lost++ == 0) {
-            m->lost_1 =
-                arena_fmt(m->a, "%.*s: %s (%.*s)", STR_ARG(name),
-                          kind == LEDGER_DROP ? "would be lost" : "would be made up", STR_ARG(why));
-            if (!m->lost_1.p)
-                return err_nomem(e, name.n);
-        }
-        struct str line = map_line(m, kind == LEDGER_DROP ? "drop " : "synth ", name,
-                                   kind == LEDGER_DROP ? "" : " = 0");
-        plain_text(m->help, "# ", name);
-        plain_text(m->help, ": ", why);
-        buf_fmt(m->help, "\n#%.*s\n", STR_ARG(line));
-    }
-    return ST_OK;
-}
-
-void map_ask(struct mapping *m, const char *comment, struct str line)
-{
-    if (m->n_open++ == 0)
-        m->open_1 = line;
-    plain_text(m->help, "# ", str_from(comment));
-    buf_fmt(m->help, "\n%.*s\n", STR_ARG(line));
 }
 
 /* ---- what takes part ---- */
@@ -417,6 +355,8 @@ enum status map_plan(struct plan *p, const struct map_opt *o, const struct forma
                    "with --map.\n");
     size_t empty = help.n;
     enum status st = plan_it(&m, e);
+    if (st == ST_OK)
+        st = map_aside(&m, e);
     if (st == ST_OK && m.n_lost)
         st = err_set(e, ST_CANNOT, "ledger", "%zu entr%s not allowed by name, the first: %.*s",
                      m.n_lost, m.n_lost == 1 ? "y" : "ies", STR_ARG(m.lost_1));

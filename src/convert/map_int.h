@@ -119,15 +119,29 @@ struct mapping {
 /* map.c */
 /* Has --upgrade given tensors other names? The source's tree has the old ones then. */
 bool map_renamed(const struct mapping *m);
+/* Room for one more in a list of n that grows in an arena; NULL: no memory. */
+void *map_grown(struct arena *a, void *p, size_t n, size_t *cap, size_t size);
 MUSTCHECK enum status map_reason(struct mapping *m, uint32_t made, struct str text, struct err *e);
-/* A ledger line; counts it as lost unless harmless or allowed by an option. */
-MUSTCHECK enum status map_ledger(struct mapping *m, enum ledger_kind kind, struct str name,
-                                 uint64_t n_elems, bool harmless, struct str why, struct err *e);
 /* Appends a zeroed made tensor. */
 MUSTCHECK enum status map_made(struct mapping *m, size_t n_takes, struct made **out, struct err *e);
 /* A text of axes (below AXES_TEXT bytes), kept once for the takes that share it. NULL: no memory.
  */
 const char *map_axes(struct mapping *m, const char *text);
+bool glob_any(const char *const *globs, struct str name);
+/* m->sl without the tensors that do not take part. */
+void map_thin(struct mapping *m);
+
+/* map_ledger.c */
+/* A ledger line; counts it as lost unless harmless or allowed by an option. */
+MUSTCHECK enum status map_ledger(struct mapping *m, enum ledger_kind kind, struct str name,
+                                 uint64_t n_elems, bool harmless, struct str why, struct err *e);
+/* The same of something that is no tensor, with its bytes; only drops. */
+MUSTCHECK enum status map_ledger_drop(struct mapping *m, enum ledger_what what, struct str name,
+                                      uint64_t n_bytes, bool harmless, struct str why,
+                                      struct err *e);
+/* Two names that were one tensor, written in full under each: harmless, no number is lost. */
+MUSTCHECK enum status map_ledger_tie(struct mapping *m, struct str name, struct str of,
+                                     struct err *e);
 /* A question that only a rules file settles: one line of it, with a comment before. */
 void map_ask(struct mapping *m, const char *comment, struct str line);
 /* before "name" after, as a line of a rules file: '?' stands for bytes that would break the line or
@@ -138,6 +152,9 @@ bool glob_any(const char *const *globs, struct str name);
 bool map_shared(const struct model *m, size_t t);
 /* m->sl without the tensors that do not take part. */
 void map_thin(struct mapping *m);
+/* What travels along. Attachments and key-values that the target does not keep leave
+ * the plan and stand in the ledger, as harmless: no number lies in them. After everything else. */
+MUSTCHECK enum status map_aside(struct mapping *m, struct err *e);
 
 /* map_put.c: recipes of all that was made, and the ledger of what was not taken. */
 MUSTCHECK enum status map_put(struct mapping *m, struct err *e);

@@ -289,8 +289,6 @@ static enum status share(struct mapping *m, struct err *e)
 {
     struct plan *p = m->p;
     size_t n = m->src->n_tensors;
-    if (m->target && !m->target->aliases)
-        return ST_OK;
     /* made tensors that carry one whole source tensor, listed by what that tensor shares */
     int64_t *first = ARENA_ARRAY(m->tmp, int64_t, n + 1);
     int64_t *next = ARENA_ARRAY(m->tmp, int64_t, m->n_made + 1);
@@ -316,8 +314,12 @@ static enum status share(struct mapping *m, struct err *e)
                     kept_same(p->recipe[i].part->view, p->recipe[j].part->view) &&
                     str_cmp(p->dst.tensor[j].name, p->dst.tensor[least].name) < 0)
                     least = j;
-            if (least != i)
+            if (least == i)
+                continue;
+            if (!m->target || m->target->aliases)
                 p->dst.tensor[i].alias_of = least;
+            else
+                TRY(map_ledger_tie(m, p->dst.tensor[i].name, p->dst.tensor[least].name, e));
         }
     for (size_t i = 0; i < m->n_made; i++)
         if (p->dst.tensor[i].alias_of >= 0)

@@ -179,11 +179,14 @@ enum status train_value(const struct model *m, struct optim_number n, int64_t *o
     if (n.tensor < 0)
         return err_set(e, ST_CANNOT, "train-number", "there is no count");
     const struct tensor *t = &m->tensor[n.tensor];
-    uint8_t raw[16], whole[16] = {0};
+    uint8_t raw[16], whole[16] = {0}, back[16] = {0};
     TRY(train_element(m, t, raw, e));
     enum dtype_kind k = dtype_info(t->dtype)->kind;
     bool real = k == DK_FLOAT || k == DK_INT || k == DK_UINT;
-    if (!real || num_cast(t->dtype, raw, DT_I64, whole, 1) == 0) {
+    real = real && num_cast(t->dtype, raw, DT_I64, whole, 1) == 1 &&
+           num_cast(DT_I64, whole, t->dtype, back, 1) == 1 &&
+           memcmp(raw, back, num_bytes(t->dtype)) == 0;
+    if (!real) {
         (void)err_set(e, ST_CANNOT, "train-number", "a count that is no number of steps");
         err_in(e, t->name.p, t->name.n);
         return ST_CANNOT;

@@ -114,7 +114,7 @@ enum status map_tree(struct mapping *m, struct err *e)
         TRY(node_path(root, n, m->a, &path, e));
         if (n == root)
             path = STR("(the object itself)");
-        TRY(map_ledger(m, LEDGER_DROP, path, 0, harmless || asked, str_from(what), e));
+        TRY(map_ledger_drop(m, LEDGER_STRUCTURE, path, 0, harmless || asked, str_from(what), e));
     }
     return ST_OK;
 }

@@ -45,11 +45,20 @@ struct reason {
     struct str text; /* "h.0.attn.c_attn.weight: linear [O,I] -> [I,O] (name rule)" */
 };
 enum ledger_kind { LEDGER_DROP, LEDGER_SYNTH, LEDGER_RENAME /* by --upgrade: loses nothing */ };
+enum ledger_what {
+    LEDGER_TENSOR,
+    LEDGER_STRUCTURE,
+    LEDGER_TIE,
+    LEDGER_ATTACHMENT,
+    LEDGER_METADATA
+};
 struct ledger_line {
     enum ledger_kind kind;
+    enum ledger_what what;
     bool harmless;   /* a rule says so; printed, exit 0 */
-    struct str name; /* tensor or structure */
+    struct str name; /* of the tensor, the structure, the attachment; a key */
     uint64_t n_elems;
+    uint64_t n_bytes; /* of the attachment; of key and value */
     struct str why;
 };
 struct plan {

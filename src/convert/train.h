@@ -12,16 +12,16 @@ struct train {
     struct optim_state s; /* the source's */
     struct optim_state k; /* the skeleton's; style NONE without one, or where it has none */
     enum optim_style to;
-    size_t n_params;   /* made[0 .. n_params) are no train state */
-    int64_t *entry;    /* per made parameter: place in s.param, -1 = the optimizer does not know it */
-    uint64_t *number;  /* torch: ... its number in the target */
-    size_t *ordered;   /* torch: made parameters that have a number, by number */
+    size_t n_params; /* made[0 .. n_params) are no train state */
+    int64_t *entry;  /* per made parameter: place in s.param, -1 = the optimizer does not know it */
+    uint64_t *number; /* torch: ... its number in the target */
+    size_t *ordered;  /* torch: made parameters that have a number, by number */
     size_t n_ordered;
-    struct str root;   /* of the target's names: "optimizer", "opt_state" */
-    bool decays;       /* AdamW, not Adam */
+    struct str root;                 /* of the target's names: "optimizer", "opt_state" */
+    bool decays;                     /* AdamW, not Adam */
     const struct optim_chain *chain; /* optax without a skeleton */
-    bool *carried;     /* per tensor of the source: a count that stands in the target as a value */
-    bool *filled;      /* per tensor of the skeleton: state that something is made for */
+    bool *carried; /* per tensor of the source: a count that stands in the target as a value */
+    bool *filled;  /* per tensor of the skeleton: state that something is made for */
     struct optim_number step; /* the source's number of updates, of whatever has one */
     bool has_step;
     const struct node *replaced; /* the skeleton's node of the training's own count ... */

@@ -31,8 +31,8 @@ static enum status fill_number(struct train *x, int64_t t, struct optim_number n
     if (t < 0 || x->filled[t])
         return ST_OK;
     x->filled[t] = true;
-    return train_number(x, n, like->tensor[t].name, like->tensor[t].dtype,
-                        !optim_counts(x->s.kind), e);
+    return train_number(x, n, like->tensor[t].name, like->tensor[t].dtype, !optim_counts(x->s.kind),
+                        e);
 }
 
 /* Numbers without axes that nothing in the source tells: settings, counts of wrappers. */
@@ -70,14 +70,16 @@ static enum status as_like(struct train *x, struct err *e)
     if (x->k.unclear)
         return err_set(e, ST_CANNOT, "train-like", "the skeleton's optimizer: %s", x->k.unclear);
     if (x->k.slots & ~x->s.slots && x->s.slots)
-        return err_set(e, ST_CANNOT, "train-like", "the skeleton's optimizer (%s) is not the "
-                       "source's (%s)", optim_name(x->k.kind), optim_name(x->s.kind));
+        return err_set(e, ST_CANNOT, "train-like",
+                       "the skeleton's optimizer (%s) is not the "
+                       "source's (%s)",
+                       optim_name(x->k.kind), optim_name(x->s.kind));
     TRY(slots_like(x, e));
     for (size_t p = 0; p < x->k.n; p++)
         TRY(fill_number(x, x->k.param[p].n.tensor, x->step, e));
     for (size_t i = 0; i < x->k.n_schedules; i++)
-        TRY(fill_number(x, x->k.schedule[i].tensor,
-                        x->s.n_schedules ? x->s.schedule[0] : x->step, e));
+        TRY(fill_number(x, x->k.schedule[i].tensor, x->s.n_schedules ? x->s.schedule[0] : x->step,
+                        e));
     struct optim_number all = x->s.step.node || x->s.step.tensor >= 0 ? x->s.step : x->step;
     if (x->k.step.node && (all.node || all.tensor >= 0)) {
         TRY(train_value(m->src, all, &x->replaced_by, e));
@@ -123,8 +125,7 @@ static enum status field(struct train *x, size_t state, struct str word, struct 
         struct str rest;
         if (m->made[i].role != ROLE_PARAMETER || !below_params(m->made[i].name, &rest))
             continue;
-        const struct tensor *t =
-            m->made[i].n_takes ? &m->src->tensor[m->made[i].take->src] : NULL;
+        const struct tensor *t = m->made[i].n_takes ? &m->src->tensor[m->made[i].take->src] : NULL;
         if (!t || t->role != ROLE_PARAMETER)
             continue;
         struct str name = arena_fmt(m->a, "%.*s.%zu.%.*s.%.*s", STR_ARG(x->root), state,

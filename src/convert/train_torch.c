@@ -106,8 +106,7 @@ static enum status entry(struct train *x, size_t i, struct err *e)
         const char *leaf = slot_spelled(STYLE_TORCH, x->s.kind, (enum slot)s);
         if (!(x->s.slots & SLOT_BIT(s)) || !leaf)
             continue;
-        struct str name =
-            arena_fmt(m->a, "%.*s%sstate.%llu.%s", STR_ARG(x->root), dot, id, leaf);
+        struct str name = arena_fmt(m->a, "%.*s%sstate.%llu.%s", STR_ARG(x->root), dot, id, leaf);
         if (!name.p)
             return err_nomem(e, 64);
         TRY(train_slot(x, i, (enum slot)s, name, e));

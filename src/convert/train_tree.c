@@ -34,8 +34,7 @@ static int by_name(const void *a, const void *b)
 static int64_t tensor_at(const struct builder *b, struct str name)
 {
     struct named key = {.name = name};
-    const struct named *f =
-        b->n ? bsearch(&key, b->list, b->n, sizeof *b->list, by_name) : NULL;
+    const struct named *f = b->n ? bsearch(&key, b->list, b->n, sizeof *b->list, by_name) : NULL;
     return f ? (int64_t)f->at : -1;
 }
 
@@ -87,11 +86,10 @@ static enum status state(struct builder *b, struct node *state)
         uint64_t id = x->number[x->ordered[i]];
         struct node *key = number_key(b, id), *entry = NULL;
         for (int s = -1; s < SLOT_N; s++) {
-            const char *leaf =
-                s < 0 ? first : slot_spelled(STYLE_TORCH, x->s.kind, (enum slot)s);
-            struct str name = arena_fmt(x->m->tmp, "%.*s%sstate.%llu.%s", STR_ARG(x->root),
-                                        x->root.n ? "." : "", (unsigned long long)id,
-                                        leaf ? leaf : "?");
+            const char *leaf = s < 0 ? first : slot_spelled(STYLE_TORCH, x->s.kind, (enum slot)s);
+            struct str name =
+                arena_fmt(x->m->tmp, "%.*s%sstate.%llu.%s", STR_ARG(x->root), x->root.n ? "." : "",
+                          (unsigned long long)id, leaf ? leaf : "?");
             int64_t t = name.p ? tensor_at(b, name) : -1;
             if (t < 0)
                 continue;
@@ -215,9 +213,8 @@ static bool is_params_list(const struct node *n)
 static const struct node *source_setting(const struct train *x, const struct node *n)
 {
     const struct node *groups = x->k.node ? node_get(x->k.node, STR("param_groups")) : NULL;
-    const struct node *own = x->s.node && x->s.style == STYLE_TORCH
-                                 ? node_get(x->s.node, STR("param_groups"))
-                                 : NULL;
+    const struct node *own =
+        x->s.node && x->s.style == STYLE_TORCH ? node_get(x->s.node, STR("param_groups")) : NULL;
     if (!groups || !own || !n->parent || n->parent->parent != groups || !n->key ||
         n->key->kind != NODE_STR || is_params_list(n) || str_is(n->key->text, "param_names") ||
         groups->n_children != own->n_children)
@@ -334,8 +331,7 @@ static struct node *child_of(struct builder *b, struct node *parent, struct str 
     if (n && n->kind == NODE_DICT && n->key->kind == NODE_STR && str_eq(n->key->text, key))
         return n;
     for (n = parent->child; n && few-- > 0; n = n->next)
-        if (n->kind == NODE_DICT && n->key && n->key->kind == NODE_STR &&
-            str_eq(n->key->text, key))
+        if (n->kind == NODE_DICT && n->key && n->key->kind == NODE_STR && str_eq(n->key->text, key))
             return n;
     struct node *k = text_key(b, key);
     return k ? add(b, parent, NODE_DICT, k) : NULL;

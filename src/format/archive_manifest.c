@@ -117,10 +117,13 @@ static void compare(struct twin *x, struct buf *b)
 {
     if (!x || b->failed)
         return;
-    for (size_t i = 0; i < b->n && !x->differs; i++) {
-        x->differs = x->at == x->n || x->p[x->at] != b->p[i];
-        x->at += !x->differs;
-    }
+    size_t n = b->n < x->n - x->at ? b->n : x->n - x->at, i = 0;
+    if (!x->differs && n > 0 && memcmp(b->p, x->p + x->at, n) == 0)
+        i = n;
+    while (!x->differs && i < n && b->p[i] == x->p[x->at + i])
+        i++;
+    x->differs |= i < b->n;
+    x->at += i;
     buf_clear(b);
 }
 

@@ -258,7 +258,7 @@ enum status ar_begin(struct writer *w, struct err *e)
     if (!s)
         return err_nomem(e, sizeof *s);
     TRY(facts(w->m, &w->opt, &w->arena, s, e));
-    TRY(out_add(w->out, STR(""), 0, &s->file, e));
+    TRY(out_add(w->out, STR(""), OUT_GROWS, &s->file, e));
     enum status st = put_header(w, &b, 0, STR("README.txt"), strlen(text), e);
     if (st == ST_OK)
         st = stored_frames(w, &b, b.n, text, strlen(text), e);

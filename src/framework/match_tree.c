@@ -476,10 +476,9 @@ static enum status kin_of(const struct side *x, const struct seqs *s, struct kin
             ;
         if (j - i != x->n_like[k[i].item])
             continue;
-        const struct kin first = k[i];
-        for (size_t l = i; l < j; l++)
-            (*home)[k[l].item] = first.seq + 1;
-        k[(*n)++] = first;
+        for (const struct kin *l = k + i; l != k + j; l++)
+            (*home)[l->item] = l->seq + 1;
+        k[(*n)++] = k[i];
     }
     *out = k;
     return ST_OK;

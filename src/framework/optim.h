@@ -9,15 +9,7 @@
 #include "framework/framework.h"
 
 /* Which optimizer; those that keep the same slots and count alike are one (Adam and AdamW). */
-enum optim {
-    OPTIM_NONE,
-    OPTIM_SGD,
-    OPTIM_ADAM,
-    OPTIM_RMSPROP,
-    OPTIM_ADAGRAD,
-    OPTIM_LION,
-    OPTIMS
-};
+enum optim { OPTIM_NONE, OPTIM_SGD, OPTIM_ADAM, OPTIM_RMSPROP, OPTIM_ADAGRAD, OPTIM_LION, OPTIMS };
 /* What is kept for one parameter, in the parameter's shape. */
 enum slot {
     SLOT_MEAN,   /* running mean of gradients: exp_avg, mu, m */
@@ -58,7 +50,7 @@ enum optim_style optim_style_of(const struct framework *f);
 struct optim_chain {
     enum optim kind;
     unsigned slots;
-    bool decays; /* AdamW's chain is longer than Adam's */
+    bool decays;              /* AdamW's chain is longer than Adam's */
     const char *const *state; /* per state: its fields by names with blanks between; NULL ends */
 };
 const struct optim_chain *optim_chain_of(enum optim k, unsigned slots, bool decays);
@@ -67,10 +59,10 @@ const struct optim_chain *optim_chain_of(enum optim k, unsigned slots, bool deca
 enum hyper_kind { HYPER_NONE, HYPER_BOOL, HYPER_FLOAT, HYPER_PAIR };
 struct optim_hyper {
     const char *name;
-    unsigned kinds;      /* 1 << enum optim */
+    unsigned kinds; /* 1 << enum optim */
     enum hyper_kind what;
-    uint64_t bits[2];    /* torch's default: IEEE double, or 0 and 1 */
-    bool plain;          /* says how it is computed, not what */
+    uint64_t bits[2]; /* torch's default: IEEE double, or 0 and 1 */
+    bool plain;       /* says how it is computed, not what */
 };
 extern const struct optim_hyper optim_hypers[];
 extern const size_t n_optim_hypers;
@@ -83,28 +75,28 @@ struct optim_number {
     const struct node *node;
 };
 struct optim_param {
-    uint32_t param;        /* tensor of the model */
-    int64_t slot[SLOT_N];  /* tensors; -1 = none */
-    struct optim_number n; /* updates made */
-    uint64_t number;       /* torch: its id */
+    uint32_t param;           /* tensor of the model */
+    int64_t slot[SLOT_N];     /* tensors; -1 = none */
+    struct optim_number n;    /* updates made */
+    uint64_t number;          /* torch: its id */
     const struct node *group; /* torch: its param_group, or NULL */
 };
 struct optim_state {
     enum optim_style style; /* NONE: nothing found, or nothing that is one optimizer's */
     enum optim kind;
-    unsigned slots;         /* that any parameter has */
-    struct str root;        /* of the names: "optimizer", "opt_state"; may be empty */
+    unsigned slots;            /* that any parameter has */
+    struct str root;           /* of the names: "optimizer", "opt_state"; may be empty */
     struct optim_param *param; /* in the optimizer's order */
     size_t n;
     struct optim_number step;      /* of the training as a whole */
     struct optim_number *schedule; /* optax: counts that belong to no moment */
     size_t n_schedules;
-    int64_t *of;            /* per tensor of the model: its place in param, -1 = none */
-    bool *mine;             /* per tensor of the model: part of this state */
-    const struct node *node;   /* the state in the model's tree; NULL */
-    const struct node *dict;   /* torch: the state_dict its parameters stand in; NULL */
-    struct str weights;     /* torch: names of that state_dict begin so ("model"), or empty */
-    const char *unclear;    /* why there is none although there is something; or NULL */
+    int64_t *of;             /* per tensor of the model: its place in param, -1 = none */
+    bool *mine;              /* per tensor of the model: part of this state */
+    const struct node *node; /* the state in the model's tree; NULL */
+    const struct node *dict; /* torch: the state_dict its parameters stand in; NULL */
+    struct str weights;      /* torch: names of that state_dict begin so ("model"), or empty */
+    const char *unclear;     /* why there is none although there is something; or NULL */
 };
 /* Memory from the arena. */
 MUSTCHECK enum status optim_read(const struct model *m, const struct framework *f, struct arena *a,

@@ -173,31 +173,67 @@ static bool torch_name(struct str name, struct str *root, struct str *entry, str
     return entry->n > 0;
 }
 
+/* The dict that all parameters stand in, where it is called as scripts call it. */
+static struct str wrapper(const struct reader *r)
+{
+    static const char *const names[] = {"model",  "state_dict", "model_state_dict",
+                                        "module", "net",        NULL};
+    const struct optim_state *s = r->s;
+    for (const char *const *w = names; *w && s->n; w++) {
+        size_t i = 0;
+        struct str seg;
+        for (; i < s->n; i++) {
+            struct str rest = r->m->tensor[s->param[i].param].name;
+            if (!name_head(&rest, &seg) || !rest.n || !str_is(seg, *w))
+                break;
+        }
+        if (i == s->n)
+            return str_from(*w);
+    }
+    return STR("");
+}
+
 /* Without a tree (archives, state by names): the names and the readers' word for the parameters. */
 static enum status torch_by_names(struct reader *r)
 {
     const struct model *m = r->m;
     struct optim_state *s = r->s;
+    struct str *of = ARENA_ARRAY(r->a, struct str, m->n_tensors + 1); /* per place in s->param */
     bool any = false;
+    if (!of)
+        return err_nomem(r->e, m->n_tensors * sizeof *of);
     for (size_t i = 0; i < m->n_tensors; i++) {
         const struct tensor *t = &m->tensor[i];
         struct str root, entry, leaf;
         enum slot slot;
-        if (!optim_is_state(t) || t->of < 0 || !torch_name(t->name, &root, &entry, &leaf))
+        uint64_t number;
+        if (!optim_is_state(t) || t->of < 0 || !torch_name(t->name, &root, &entry, &leaf) ||
+            !slot_parse(STYLE_TORCH, leaf, &slot))
             continue;
         if (any && !str_eq(root, s->root))
             s->unclear = "there are several optimizers";
         s->root = root;
         any = true;
-        if (str_is(leaf, "step"))
-            param_at(r, (uint32_t)t->of)->n.tensor = (int64_t)i;
-        else if (slot_parse(STYLE_TORCH, leaf, &slot))
-            put_slot(r, (uint32_t)i, (uint32_t)t->of, slot);
-        uint64_t number;
-        if (str_u64(entry, &number))
-            param_at(r, (uint32_t)t->of)->number = number;
+        put_slot(r, (uint32_t)i, (uint32_t)t->of, slot);
+        of[s->of[t->of]] = entry;
+        struct optim_param *p = param_at(r, (uint32_t)t->of);
+        p->number = str_u64(entry, &number) ? number : m->tensor[t->of].order;
+    }
+    size_t at = 0; /* steps stand beside moments, in one order or another */
+    for (size_t i = 0; i < m->n_tensors && s->n; i++) {
+        struct str root, entry, leaf;
+        if (!optim_is_state(&m->tensor[i]) ||
+            !torch_name(m->tensor[i].name, &root, &entry, &leaf) || !str_is(leaf, "step") ||
+            !str_eq(root, s->root))
+            continue;
+        for (size_t k = 0; k < s->n; k++, at = (at + 1) % s->n)
+            if (str_eq(of[at], entry)) {
+                s->param[at].n.tensor = (int64_t)i;
+                break;
+            }
     }
     s->style = any ? STYLE_TORCH : STYLE_NONE;
+    s->weights = wrapper(r);
     return ST_OK;
 }
 
@@ -332,8 +368,8 @@ static enum status mark(struct reader *r)
     if (!root.p)
         return err_nomem(r->e, s->root.n);
     for (size_t i = 0; i < r->m->n_tensors; i++)
-        s->mine[i] = s->mine[i] || (optim_is_state(&r->m->tensor[i]) &&
-                                    str_starts(r->m->tensor[i].name, root));
+        s->mine[i] = s->mine[i] ||
+                     (optim_is_state(&r->m->tensor[i]) && str_starts(r->m->tensor[i].name, root));
     return ST_OK;
 }
 

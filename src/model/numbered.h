@@ -11,8 +11,8 @@
 #include "model/model.h"
 
 struct numbered {
-    uint32_t *param; /* given by the caller, room for n_tensors + 1; param[i] is number i */
-    size_t n;        /* 0: not known */
+    uint32_t *param;         /* given by the caller, room for n_tensors + 1; param[i] is number i */
+    size_t n;                /* 0: not known */
     const struct node *dict; /* the state_dict they stand in */
 };
 /* Is this {"state": {...}, "param_groups": [...]}? */

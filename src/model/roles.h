@@ -8,11 +8,11 @@
  *            *.batch_counter: counter
  * in opt_state.*, optimizer.*, optimizer_states.*, state.NUMBER.*, optim.state.*, lr_scheduler.*:
  *            a segment mu, trace, exp_avg, momentum_buffer: moment1; nu, exp_avg_sq,
- *            sum_of_squares, nu_max: moment2; count, step, iter as the last segment: counter; anything else: other.
- *            A moment's `of` is the tensor params.REST, REST being what follows that segment.
- * TensorFlow: VARIABLE.\.OPTIMIZER_SLOT.OPTIMIZER.SLOT, and VARIABLE.SLOT where VARIABLE is a
- * tensor and SLOT is Adam, Momentum, adam_m (moment1), Adam_1, RMSProp, Adagrad, adam_v (moment2),
- *            RMSProp_1 and other slots (other), ExponentialMovingAverage (ema); of: VARIABLE.
+ *            sum_of_squares, nu_max: moment2; count, step, iter as the last segment: counter;
+ * anything else: other. A moment's `of` is the tensor params.REST, REST being what follows that
+ * segment. TensorFlow: VARIABLE.\.OPTIMIZER_SLOT.OPTIMIZER.SLOT, and VARIABLE.SLOT where VARIABLE
+ * is a tensor and SLOT is Adam, Momentum, adam_m (moment1), Adam_1, RMSProp, Adagrad, adam_v
+ * (moment2), RMSProp_1 and other slots (other), ExponentialMovingAverage (ema); of: VARIABLE.
  *            global_step, save_counter at the top: counter. *.beta1_power, *.beta2_power: other.
  *            *.moving_mean, *.moving_variance: statistic
  * Keras:     optimizer_weights.*: *.iteration, *.iter: counter; OPTIMIZER.m.*, *.m, *_momentum:

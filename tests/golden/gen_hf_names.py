@@ -43,6 +43,7 @@ GPT2 = dict(vocab_size=37, n_embd=24, n_layer=1, n_head=3, n_positions=32)
 FAMILIES = {
     "bert": ("Bert", SMALL, ["ForPreTraining", "ForSequenceClassification", "ForQuestionAnswering"],
              "bert", ["bert.embeddings.position_ids 1 32",
+              "bert.embeddings.token_type_ids 1 32",
               "cls.predictions.decoder.weight 37 24 | cls.predictions.decoder.kernel 24 37 | "]),
     "roberta": ("Roberta", SMALL, ["ForMaskedLM", "ForSequenceClassification",
                                    "ForTokenClassification", "ForQuestionAnswering"], None,
@@ -63,10 +64,13 @@ FAMILIES = {
                   "gpt_neox.layers.0.attention.rotary_emb.inv_freq 4"]),
     "llama": ("Llama", LLAMA, ["ForCausalLM", "ForSequenceClassification"], "llama",
               ["model.layers.0.self_attn.rotary_emb.inv_freq 2", "model.rotary_emb.inv_freq 2"]),
-    "mistral": ("Mistral", LLAMA, ["ForCausalLM"], "llama", []),
+    "mistral": ("Mistral", LLAMA, ["ForCausalLM", "ForSequenceClassification"], "llama",
+                ["model.layers.0.self_attn.rotary_emb.inv_freq 2", "model.rotary_emb.inv_freq 2"]),
     "qwen2": ("Qwen2", LLAMA, ["ForCausalLM", "ForSequenceClassification"], "qwen2",
               ["model.layers.0.self_attn.rotary_emb.inv_freq 2", "model.rotary_emb.inv_freq 2"]),
-    "t5": ("T5", T5, ["ForConditionalGeneration"], None, []),
+    "t5": ("T5", T5, ["ForConditionalGeneration"], None,
+           ["encoder.embed_tokens.weight 37 24 | | ", "decoder.embed_tokens.weight 37 24 | | ",
+            "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight 32 3 | | "]),
     "mt5": ("MT5", {**T5, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False},
             ["ForConditionalGeneration"], None, []),
     "vit": ("ViT", VISION, ["ForImageClassification", "Model"], None,
@@ -118,9 +122,11 @@ def family(name):
             there = {}
         tied = {id(p): n for n, p in model.named_parameters()}
         for key, t in model.state_dict(keep_vars=True).items():
+            if key.endswith("num_batches_tracked") or tied.get(id(t), key) != key:
+                continue
             if config_class == "ViT" and c == "Model":
                 key = "vit." + key
-            if key in seen or key.endswith("num_batches_tracked") or tied.get(id(t), key) != key:
+            if key in seen:
                 continue
             seen.add(key)
             bare = key.removeprefix("bert.") if arch == "bert" else key
@@ -131,7 +137,7 @@ def family(name):
     for line in old:
         here, there, ggml = (*line.split("|"), "-", "-")[:3]
         key, *shape = here.split()
-        other, *turned = there.split()
+        other, *turned = there.split() or [""]
         entry(name, key, tuple(map(int, shape)), other, tuple(map(int, turned)), ggml.strip())
 
 

@@ -21,6 +21,7 @@ SUITES = (
     "selfcheck",
     "roundtrip",
     "twins",
+    "train_state",
     "formats",
     "ids",
     "random_nets",

@@ -8,6 +8,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -78,19 +79,14 @@ static bool has(const struct plan *p, const char *name, const uint64_t *dim, int
 /* By its own name a table of rows that an index looks up? */
 static bool is_table(struct str path)
 {
-    static const char *const table[] = {"*embed*", "*.wte", "*.wpe", "shared",
-                                        "*.relative_attention_bias"};
-    struct str parent, leaf = path;
     size_t dot = path.n;
     while (dot > 0 && path.p[dot - 1] != '.')
         dot--;
-    parent = str_sub(path, 0, dot);
-    leaf = str_sub(path, dot, path.n);
-    (void)parent;
-    if (str_is(leaf, "embed_out"))
-        return false;
-    return str_glob(str_from(table[0]), leaf) || str_is(leaf, "wte") || str_is(leaf, "wpe") ||
-           str_is(leaf, "shared") || str_is(leaf, "relative_attention_bias");
+    struct str leaf = str_sub(path, dot, path.n);
+    return (str_glob(STR("*embed*"), leaf) && !str_is(leaf, "embed_out") &&
+            !str_is(leaf, "patch_embedding")) ||
+           str_is(leaf, "wte") || str_is(leaf, "wpe") || str_is(leaf, "shared") ||
+           str_is(leaf, "relative_attention_bias");
 }
 
 static bool layers_fit(const struct model *m, const struct family *f)
@@ -151,8 +147,8 @@ static bool family_holds(const struct family *f, const char *type)
         struct plan p;
         struct err e;
         model_of(&m, type, heads, true);
-        ok = layers_fit(&m, f);
-        ok = ok && plan_to(&p, &m, "hf_flax", &e);
+        bool fit = layers_fit(&m, f);
+        ok = plan_to(&p, &m, "hf_flax", &e) && fit;
         for (size_t i = 0; ok && i < N_ENTRIES; i++) {
             const struct entry *x = &entries[i];
             if (strcmp(x->family, type) != 0 || !*x->flax || (!heads && head_weight(x)))

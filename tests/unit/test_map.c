@@ -449,11 +449,17 @@ static void moments_ride(void **state)
     m.tensor[v].of = w;
     m.tensor[s].role = ROLE_COUNTER;
     toy_done(&m);
-    must(map_to(&p, &m, (struct map_opt){.to = "flax", .rules = STR("heads *attn = 3")}));
-    double *k = got(&p, "optimizer.state.0.exp_avg.query", 6, 3, 2, -1);
+    static const char *const zeros[] = {"opt_state.*.attn.out.kernel", NULL};
+    must(map_to(
+        &p, &m,
+        (struct map_opt){.to = "flax", .rules = STR("heads *attn = 3"), .allow_synth = zeros}));
+    double *k = got(&p, "opt_state.0.mu.attn.query.kernel", 6, 3, 2, -1);
     assert_true(k[1] == 5006);
     free(k);
-    free(got(&p, "optimizer.state.0.step", -1));
+    k = got(&p, "opt_state.0.count", -1);
+    assert_true(k[0] == 7);
+    free(k);
+    free(got(&p, "params.attn.query.kernel", 6, 3, 2, -1));
     plan_free(&p);
     must(map_to(&p, &m, (struct map_opt){.to = "canonical"}));
     free(got(&p, "optimizer.state.0.exp_avg.q", 6, 6, -1));

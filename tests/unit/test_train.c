@@ -1,0 +1,335 @@
+/* Train state from one framework's spelling to another's: every optimizer's slots, counts, the
+ * structure around them, and what is refused by name.
+ */
+#include "convert/map.h"
+#include "framework/optim.h"
+#include "tests/lib/toy.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static struct err err;
+static const char *const all[] = {"*", NULL};
+
+static enum status map_to(struct plan *p, const struct model *m, struct map_opt o)
+{
+    struct buf asked = BUF_INIT;
+    plan_init(p, m);
+    memset(&err, 0, sizeof err);
+    enum status st = map_plan(p, &o, NULL, 0, &asked, &err);
+    if (st != ST_OK && getenv("SHOW"))
+        print_message("%s: %s (%s)\n%.*s", err.code ? err.code : "-", err.reason, err.tensor,
+                      (int)asked.n, (const char *)asked.p);
+    buf_free(&asked);
+    return st;
+}
+
+static void must(enum status st)
+{
+    if (st != ST_OK)
+        fail_msg("%d %s: %s (%s)", (int)st, err.code ? err.code : "-", err.reason, err.tensor);
+}
+
+/* First value of a target tensor. */
+static double first(const struct plan *p, const char *name)
+{
+    uint64_t n;
+    double *v = toy_values(p, (size_t)toy_find(&p->dst, name), &n);
+    double x = v[0];
+    free(v);
+    return x;
+}
+
+static bool holds(const struct model *m, const char *name)
+{
+    for (size_t i = 0; i < m->n_tensors; i++)
+        if (str_is(m->tensor[i].name, name))
+            return true;
+    return false;
+}
+
+/* The node at a path of keys and places, '.' between them; NULL. */
+static const struct node *at(const struct node *root, const char *path)
+{
+    struct str rest = str_from(path), seg;
+    while (root && str_split(&rest, '.', &seg)) {
+        const struct node *c = root->child;
+        uint64_t k = 0, want;
+        bool number = str_u64(seg, &want);
+        for (; c; c = c->next, k++)
+            if (c->key && c->key->kind == NODE_STR ? str_eq(c->key->text, seg)
+                : c->key                           ? number && (uint64_t)c->key->i == want
+                                                   : number && k == want)
+                break;
+        root = c;
+    }
+    return root;
+}
+
+static bool named(const struct plan *p, enum ledger_kind kind, const char *name, bool harmless)
+{
+    for (size_t i = 0; i < p->n_lines; i++)
+        if (p->line[i].kind == kind && p->line[i].harmless == harmless &&
+            str_is(p->line[i].name, name))
+            return true;
+    return false;
+}
+
+/* What each optimizer keeps, as torch and as optax spell it. */
+static const struct spelled {
+    const char *name;
+    struct {
+        const char *torch, *optax;
+    } slot[3];
+    bool steps;        /* torch has a step per parameter */
+    const char *count; /* optax */
+    const char *empty; /* the chain's last state */
+} optimizers[] = {
+    {"sgd", {{"momentum_buffer", "0.trace"}}, false, NULL, "1"},
+    {"adam", {{"exp_avg", "0.mu"}, {"exp_avg_sq", "0.nu"}}, true, "0.count", "1"},
+    {"rmsprop", {{"square_avg", "0.nu"}}, true, NULL, "2"},
+    {"rmsprop, momentum",
+     {{"square_avg", "0.nu"}, {"momentum_buffer", "2.trace"}},
+     true,
+     NULL,
+     "1"},
+    {"rmsprop, centered", {{"square_avg", "0.nu"}, {"grad_avg", "0.mu"}}, true, NULL, "2"},
+    {"rmsprop, both",
+     {{"square_avg", "0.nu"}, {"grad_avg", "0.mu"}, {"momentum_buffer", "2.trace"}},
+     true,
+     NULL,
+     "1"},
+    {"adagrad", {{"sum", "0.sum_of_squares"}}, true, NULL, "1"},
+    {"lion", {{"exp_avg", "0.mu"}}, false, "0.count", "2"},
+};
+
+static void put_state(struct model *m, const struct spelled *o, uint32_t w, uint32_t b)
+{
+    char name[128];
+    for (int s = 0; s < 3 && o->slot[s].torch; s++)
+        for (int p = 0; p < 2; p++) {
+            snprintf(name, sizeof name, "optimizer.state.%d.%s", p, o->slot[s].torch);
+            uint32_t t = p ? toy_add(m, name, 200 + 10 * s, 3, -1)
+                           : toy_add(m, name, 1000 + 100 * s, 3, 2, -1);
+            m->tensor[t].role = ROLE_MOMENT1;
+            m->tensor[t].of = p ? b : w;
+        }
+    for (int p = 0; p < 2 && o->steps; p++) {
+        snprintf(name, sizeof name, "optimizer.state.%d.step", p);
+        m->tensor[toy_add(m, name, 7, -1)].role = ROLE_COUNTER;
+    }
+}
+
+static void toy_torch(struct model *m, const struct spelled *o)
+{
+    model_init(m);
+    uint32_t w = toy_add(m, "model.fc.weight", 0, 3, 2, -1);
+    uint32_t b = toy_add(m, "model.fc.bias", 50, 3, -1);
+    put_state(m, o, w, b);
+    toy_done(m);
+}
+
+static void there_and_back(const struct spelled *o)
+{
+    struct model m, f;
+    struct plan p, q;
+    char name[128];
+    toy_torch(&m, o);
+    must(map_to(&p, &m, (struct map_opt){.to = "flax", .allow_synth = o->steps ? NULL : all}));
+    assert_true(holds(&p.dst, "params.fc.kernel"));
+    for (int s = 0; s < 3 && o->slot[s].torch; s++) {
+        uint64_t n;
+        snprintf(name, sizeof name, "opt_state.%s.fc.kernel", o->slot[s].optax);
+        double *v = toy_values(&p, (size_t)toy_find(&p.dst, name), &n);
+        assert_int_equal(n, 6);
+        assert_true(v[0] == 1000 + 100 * s && v[1] == 1002 + 100 * s); /* turned */
+        free(v);
+        snprintf(name, sizeof name, "opt_state.%s.fc.bias", o->slot[s].optax);
+        assert_true(first(&p, name) == 200 + 10 * s);
+    }
+    if (o->count) {
+        snprintf(name, sizeof name, "opt_state.%s", o->count);
+        assert_true(first(&p, name) == (o->steps ? 7 : 0));
+    }
+    assert_true(first(&p, "step") == (o->steps ? 7 : 0));
+    snprintf(name, sizeof name, "opt_state.%s", o->empty);
+    const struct node *empty = at(p.dst.tree, name);
+    assert_non_null(empty);
+    assert_int_equal(empty->kind, NODE_DICT);
+    assert_int_equal(empty->n_children, 0);
+
+    toy_freeze(&p, &f);
+    assert_int_equal(map_to(&q, &f, (struct map_opt){.to = "pytorch"}), ST_CANNOT);
+    assert_string_equal(err.code, "ledger");
+    plan_free(&q);
+    must(map_to(&q, &f, (struct map_opt){.to = "pytorch", .allow_synth = all}));
+    for (size_t i = 0; i < m.n_tensors; i++) {
+        char want[128];
+        snprintf(want, sizeof want, "%.*s", STR_ARG(m.tensor[i].name));
+        assert_true(holds(&q.dst, want));
+    }
+    for (int s = 0; s < 3 && o->slot[s].torch; s++) {
+        snprintf(name, sizeof name, "optimizer.state.0.%s", o->slot[s].torch);
+        uint64_t n;
+        double *v = toy_values(&q, (size_t)toy_find(&q.dst, name), &n);
+        for (uint64_t i = 0; i < n; i++)
+            assert_true(v[i] == 1000 + 100 * s + (double)i);
+        free(v);
+        snprintf(name, sizeof name, "optimizer.state.0.%s", o->slot[s].torch);
+        assert_non_null(at(q.dst.tree, name));
+    }
+    assert_true(!o->steps || first(&q, "optimizer.state.1.step") == 7);
+    assert_non_null(node_get(at(q.dst.tree, "model"), STR("fc.weight")));
+    const struct node *group = at(q.dst.tree, "optimizer.param_groups.0");
+    assert_non_null(group);
+    assert_non_null(at(group, "lr"));
+    assert_int_equal(at(group, "params")->n_children, 2);
+    assert_true(str_is(at(group, "param_names.0")->text, "fc.weight"));
+    assert_true(named(&q, LEDGER_SYNTH, "optimizer.param_groups.0.lr", false));
+    assert_true(named(&q, LEDGER_SYNTH, "optimizer.param_groups.0.params", false));
+    plan_free(&q);
+    plan_free(&p);
+    model_free(&f);
+    model_free(&m);
+}
+
+static void each_optimizer(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof optimizers / sizeof *optimizers; i++) {
+        if (getenv("SHOW"))
+            print_message("%s\n", optimizers[i].name);
+        there_and_back(&optimizers[i]);
+    }
+}
+
+/* torch counts per parameter, optax once. */
+static void counts_that_differ(void **state)
+{
+    (void)state;
+    struct model m;
+    struct plan p;
+    toy_torch(&m, &optimizers[1]);
+    struct tensor *t = &m.tensor[toy_find(&m, "optimizer.state.1.step")];
+    float *v = (float *)(uintptr_t)m.storage[t->storage].mem;
+    *v = 8;
+    assert_int_equal(map_to(&p, &m, (struct map_opt){.to = "flax", .allow_drop = all}), ST_CANNOT);
+    assert_string_equal(err.code, "train-steps");
+    plan_free(&p);
+    *v = 7.5f;
+    assert_int_equal(map_to(&p, &m, (struct map_opt){.to = "flax", .allow_drop = all}), ST_CANNOT);
+    assert_string_equal(err.code, "train-number");
+    plan_free(&p);
+    must(map_to(&p, &m, (struct map_opt){.to = "flax", .drop_train_state = true}));
+    assert_false(holds(&p.dst, "opt_state.0.count"));
+    plan_free(&p);
+    model_free(&m);
+}
+
+/* A parameter the optimizer does not know has no state to give. */
+static void frozen(void **state)
+{
+    (void)state;
+    struct model m, like;
+    struct plan p;
+    model_init(&m);
+    uint32_t w = toy_add(&m, "model.fc.weight", 0, 3, 2, -1);
+    uint32_t b = toy_add(&m, "model.fc.bias", 50, 3, -1);
+    toy_add(&m, "model.frozen_fc.weight", 60, 2, 2, -1);
+    put_state(&m, &optimizers[1], w, b);
+    toy_done(&m);
+    assert_int_equal(map_to(&p, &m, (struct map_opt){.to = "flax"}), ST_CANNOT);
+    assert_string_equal(err.code, "ledger");
+    plan_free(&p);
+    /* a skeleton that masks it is met exactly */
+    model_init(&like);
+    like.framework = STR("flax");
+    uint32_t k = toy_add(&like, "params.fc.kernel", 0, 2, 3, -1);
+    uint32_t l = toy_add(&like, "params.fc.bias", 0, 3, -1);
+    toy_add(&like, "params.frozen_fc.kernel", 0, 2, 2, -1);
+    static const char *const moment[] = {"mu", "nu"};
+    for (int s = 0; s < 2; s++) {
+        char name[64];
+        snprintf(name, sizeof name, "opt_state.inner_state.0.%s.fc.kernel", moment[s]);
+        uint32_t t = toy_add(&like, name, 0, 2, 3, -1);
+        snprintf(name, sizeof name, "opt_state.inner_state.0.%s.fc.bias", moment[s]);
+        uint32_t u = toy_add(&like, name, 0, 3, -1);
+        like.tensor[t].role = like.tensor[u].role = s ? ROLE_MOMENT2 : ROLE_MOMENT1;
+        like.tensor[t].of = k;
+        like.tensor[u].of = l;
+    }
+    like.tensor[toy_add(&like, "opt_state.inner_state.0.count", 0, -1)].role = ROLE_COUNTER;
+    like.tensor[toy_add(&like, "opt_state.1.count", 0, -1)].role = ROLE_COUNTER;
+    like.tensor[toy_add(&like, "step", 0, -1)].role = ROLE_COUNTER;
+    toy_done(&like);
+    must(map_to(&p, &m, (struct map_opt){.to = "flax", .like = &like}));
+    assert_int_equal(p.dst.n_tensors, like.n_tensors);
+    assert_true(first(&p, "opt_state.inner_state.0.nu.fc.kernel") == 1100);
+    assert_true(first(&p, "opt_state.inner_state.0.count") == 7);
+    assert_true(first(&p, "opt_state.1.count") == 7); /* of a schedule */
+    assert_true(first(&p, "step") == 7);
+    plan_free(&p);
+    model_free(&like);
+    model_free(&m);
+}
+
+/* What no table maps is lost by name. */
+static void what_does_not_map(void **state)
+{
+    (void)state;
+    static const char *const max[] = {"optimizer.state.0.max_exp_avg_sq", NULL};
+    struct model m;
+    struct plan p;
+    model_init(&m);
+    uint32_t w = toy_add(&m, "model.fc.weight", 0, 3, 2, -1);
+    uint32_t b = toy_add(&m, "model.fc.bias", 50, 3, -1);
+    put_state(&m, &optimizers[1], w, b);
+    uint32_t t = toy_add(&m, "optimizer.state.0.max_exp_avg_sq", 900, 3, 2, -1);
+    m.tensor[t].role = ROLE_MOMENT2;
+    m.tensor[t].of = w;
+    toy_done(&m);
+    assert_int_equal(map_to(&p, &m, (struct map_opt){.to = "flax"}), ST_CANNOT);
+    plan_free(&p);
+    must(map_to(&p, &m, (struct map_opt){.to = "flax", .allow_drop = max}));
+    assert_true(named(&p, LEDGER_DROP, max[0], false));
+    plan_free(&p);
+    model_free(&m);
+}
+
+static void tables(void **state)
+{
+    (void)state;
+    for (unsigned k = OPTIM_NONE + 1; k < OPTIMS; k++)
+        assert_non_null(optim_name((enum optim)k));
+    for (unsigned s = 0; s < SLOT_N; s++) {
+        enum slot back;
+        assert_non_null(slot_name((enum slot)s));
+        for (unsigned k = OPTIM_NONE + 1; k < OPTIMS; k++) {
+            const char *leaf = slot_spelled(STYLE_TORCH, (enum optim)k, (enum slot)s);
+            if (!leaf)
+                continue;
+            assert_true(slot_parse(STYLE_TORCH, str_from(leaf), &back));
+            assert_int_equal(back, s);
+        }
+    }
+    assert_int_equal(optim_of(SLOT_BIT(SLOT_MEAN)), OPTIM_LION);
+    assert_int_equal(optim_of(SLOT_BIT(SLOT_MEAN) | SLOT_BIT(SLOT_SQUARE)), OPTIM_ADAM);
+    assert_int_equal(optim_of(SLOT_BIT(SLOT_SUM) | SLOT_BIT(SLOT_MEAN)), OPTIM_NONE);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(tables),
+        cmocka_unit_test(each_optimizer),
+        cmocka_unit_test(frozen),
+        cmocka_unit_test(counts_that_differ),
+        cmocka_unit_test(what_does_not_map),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
