@@ -25,7 +25,7 @@ from nets_jax import AXES, EQUINOX, TWINS
 
 FLATTEN = {"cnn": "flatten fc1 = 6\n"}
 HEADS = {"block": "heads attn = 3\n"}
-KINDS = {"unet": "kind down = conv\n"}  # a name that does not tell, in Flax
+KINDS = {"unet": "kind down = conv\n"}  # a name that does not tell, in Flax and Equinox
 DTYPES = {"float32": (torch.float32, jnp.float32, 1e-5, 1e-6),
           "float64": (torch.float64, jnp.float64, 1e-9, 1e-12)}
 NOT_IN_TORCH = "num_batches_tracked"
@@ -172,7 +172,7 @@ def equinox(name, precision, mode):
     c.is_back(w / "back.pt", "equinox")
     # names told, one by one
     convert(w / "in.pt", w / "named.eqx", "--to", "equinox")
-    convert(w / "named.eqx", w / "nback.pt", "--to", "pytorch")
+    convert(w / "named.eqx", w / "nback.pt", "--to", "pytorch", *rules(w, KINDS, name=name))
     c.is_back(w / "nback.pt", "named equinox")
     # Haiku into the skeleton: alphabetical or not, never a wrong pair
     convert(w / "in.pt", w / "mid.pkl", "--to", "haiku", *flatten)
@@ -224,10 +224,11 @@ def eqx_leaves(path, skip_line=False):
 
 def run(tally):
     jax.config.update("jax_enable_x64", True)
+    jax.config.update("jax_disable_most_optimizations", True)  # each is run once
     for name in TWINS:
-        tally.run(f"haiku {name} float32", haiku, name, "float32", False)
         tally.run(f"haiku {name} float64 --like", haiku, name, "float64", True)
+    for name in ("cnn", "block"):
+        tally.run(f"haiku {name} float32", haiku, name, "float32", False)
     for name in TWINS:
-        for mode in ("ema", "batch") if name in AXES else ("ema",):
-            precision = "float32" if mode == "ema" else "float64"
-            tally.run(f"equinox {name} {precision} {mode}", equinox, name, precision, mode)
+        tally.run(f"equinox {name} float32", equinox, name, "float32", "ema")
+    tally.run("equinox separable float64, mode batch", equinox, "separable", "float64", "batch")

@@ -97,8 +97,8 @@ static void tables(void **state)
             char text[64], other[64];
             enum leaf part[3];
             (void)leaf_fuses(l->leaf, part);
-            const struct leaf_rule *c = rules_find(can->rules, l->kind, l->rank,
-                                                   l->variant, part[0]);
+            const struct leaf_rule *c =
+                rules_find(can->rules, l->kind, l->rank, l->variant, part[0]);
             if (l->kind == LAYER_CONV || l->kind == LAYER_CONV_TRANSPOSE)
                 assert_true(l->rank || l->leaf == LEAF_BIAS);
             assert_non_null(c);
