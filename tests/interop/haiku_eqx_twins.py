@@ -186,7 +186,7 @@ def equinox(name, precision, mode):
     skeleton = c.flax_class(c.jax_dtype).init(jax.random.PRNGKey(1), c.y)
     (w / "skeleton.msgpack").write_bytes(serialization.to_bytes(skeleton))
     convert(w / "named.eqx", w / "out.msgpack", "--to", "flax", "--like", w / "skeleton.msgpack",
-            *rules(w, FLATTEN, HEADS, name=name))
+            *rules(w, FLATTEN, HEADS, KINDS, name=name))
     variables = serialization.from_bytes(skeleton, (w / "out.msgpack").read_bytes())
     same_tensors(arrays(flat(variables)),
                  arrays(flat(layouts.nest(layouts.to_flax(c.layers, c.sd)))), "flax by equinox")
