@@ -69,3 +69,35 @@ def to_haiku(layers, sd, axes):
                              "conv_transpose": hk_conv_transpose,
                              "flat_linear": lambda w: flat_linear(w, layer["chw"])}[kind](a)
     return {"params": params} | ({"state": state} if state else {})
+
+
+def one_each(b, w):
+    """A convolution's bias as Equinox has it."""
+    return b.reshape((-1,) + (1,) * (w.ndim - 2))
+
+
+def to_equinox(layers, sd):
+    """{attribute path: array} of what is no state, and {path: (mean, var)} of the states."""
+    out, states = {}, {}
+    for layer in layers:
+        kind, path = layer["kind"], layer["torch"]
+        own = torch_leaves(layer, sd)
+        if kind == "attention":
+            for name, part in zip(("query", "key", "value", "output"), "qkvo"):
+                w, b = parts(own)[part]
+                out[f"{path}.{name}_proj.weight"] = w
+                if b is not None:
+                    out[f"{path}.{name}_proj.bias"] = b
+            continue
+        if "running_mean" in own:
+            states[path] = own["running_mean"], own["running_var"]
+        for name in ("weight", "bias"):
+            if name not in own:
+                continue
+            a = own[name]
+            if kind == "conv_transpose" and name == "weight":
+                a = flipped(a).swapaxes(0, 1)
+            elif kind in ("conv", "conv_transpose") and name == "bias":
+                a = one_each(a, own["weight"])
+            out[f"{path}.{name}"] = a
+    return out, states
