@@ -171,7 +171,7 @@ static enum status choose(struct mapping *m, struct err *e)
         const struct tensor *t = &m->src->tensor[i];
         const char *why = NULL;
         bool train = t->role == ROLE_MOMENT1 || t->role == ROLE_MOMENT2 || t->role == ROLE_RNG ||
-                     (t->role == ROLE_COUNTER && !is_weight(t));
+                     t->role == ROLE_OTHER || (t->role == ROLE_COUNTER && !is_weight(t));
         if (m->o->select && !glob_any(m->o->select, t->name))
             why = "not selected";
         else if (m->o->weights_only && !is_weight(t))
@@ -364,11 +364,11 @@ static enum status add_values(struct mapping *m, const struct take *k, struct pa
                        "its values would change (%s), which is not done to %s",
                        k->plus  ? "a sum of biases"
                        : k->neg ? "a sign"
-                                : "a number added",
+                       : k->offset ? "a number added" : "a learning rate",
                        dtype_info(t)->name);
-    q->op = ARENA_ARRAY(m->a, struct op, 6); /* three, and casts */
+    q->op = ARENA_ARRAY(m->a, struct op, 7); /* as many as there are, and casts */
     if (!q->op)
-        return err_nomem(e, 6 * sizeof *q->op);
+        return err_nomem(e, 7 * sizeof *q->op);
     if (k->neg)
         q->op[q->n_ops++].kind = OP_NEG;
     if (k->offset) {
@@ -386,6 +386,8 @@ static enum status add_values(struct mapping *m, const struct take *k, struct pa
         q->op[q->n_ops++] = (struct op){.kind = OP_ADD, .operand = k->plus->src, .view = kept};
         m->used[k->plus->src] = true;
     }
+    if (k->scale)
+        q->op[q->n_ops++] = (struct op){.kind = OP_SCALE, .scale_bits = k->scale};
     return ST_OK;
 }
 

@@ -114,6 +114,57 @@ const char *slot_name(enum slot s)
 {
     return slots[s];
 }
+int slot_rate(enum optim_style style, enum optim k, enum slot s)
+{
+    static const struct {
+        enum optim_style style;
+        enum optim kind;
+        int rate;
+    } rates[] = {
+        {STYLE_OPTAX, OPTIM_RMSPROP, -1}, /* the trace comes behind the scaling */
+        {STYLE_KERAS, OPTIM_RMSPROP, 1},
+        {STYLE_KERAS, OPTIM_SGD, -1},
+    };
+    for (size_t i = 0; i < sizeof rates / sizeof *rates; i++)
+        if (s == SLOT_TRACE && rates[i].style == style && rates[i].kind == k)
+            return rates[i].rate;
+    return 0;
+}
+
+unsigned slot_block(enum optim k, unsigned set, size_t i)
+{
+    static const unsigned blocks[] = {
+        SLOT_BIT(SLOT_MEAN) | SLOT_BIT(SLOT_SQUARE), SLOT_BIT(SLOT_MAX),    SLOT_BIT(SLOT_POWER),
+        SLOT_BIT(SLOT_TRACE),                        SLOT_BIT(SLOT_CENTER), SLOT_BIT(SLOT_SUM),
+    };
+    (void)k;
+    for (size_t b = 0; b < sizeof blocks / sizeof *blocks; b++)
+        if (blocks[b] & set && i-- == 0)
+            return blocks[b] & set;
+    return 0;
+}
+
+enum optim optim_of_keras(struct str name)
+{
+    static const struct {
+        const char *name;
+        enum optim kind;
+    } called[] = {
+        {"sgd", OPTIM_SGD},         {"adam", OPTIM_ADAM},        {"adamw", OPTIM_ADAM},
+        {"adam_w", OPTIM_ADAM},     {"rmsprop", OPTIM_RMSPROP},  {"rm_sprop", OPTIM_RMSPROP},
+        {"rms_prop", OPTIM_RMSPROP}, {"adagrad", OPTIM_ADAGRAD}, {"lion", OPTIM_LION},
+    };
+    size_t end = name.n;
+    while (end > 0 && name.p[end - 1] >= '0' && name.p[end - 1] <= '9')
+        end--;
+    if (end < name.n && end > 1 && name.p[end - 1] == '_')
+        name = str_sub(name, 0, end - 1);
+    for (size_t i = 0; i < sizeof called / sizeof *called; i++)
+        if (str_is(name, called[i].name))
+            return called[i].kind;
+    return OPTIM_NONE;
+}
+
 enum role slot_role(enum slot s)
 {
     return s == SLOT_MEAN || s == SLOT_TRACE || s == SLOT_CENTER ? ROLE_MOMENT1 : ROLE_MOMENT2;

@@ -22,6 +22,7 @@ SUITES = (
     "roundtrip",
     "twins",
     "train_state",
+    "train_keras",
     "formats",
     "ids",
     "random_nets",

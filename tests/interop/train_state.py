@@ -110,11 +110,14 @@ class Flax:
         else:
             self.state = train_state.TrainState.create(**made)
 
+    def loss(self, out, want):
+        return ((out - want) ** 2).sum()
+
     def step(self, x, want):
         def loss(params):
             variables = {"params": params,
                          "batch_stats": getattr(self.state, "batch_stats", {})}
-            return ((self.state.apply_fn(variables, jnp.asarray(x)) - want) ** 2).sum()
+            return self.loss(self.state.apply_fn(variables, jnp.asarray(x)), want)
         self.state = self.state.apply_gradients(grads=jax.grad(loss)(self.state.params))
 
     def update(self, x, want):
