@@ -259,8 +259,7 @@ static int64_t entry_of(const struct train *x, uint32_t src)
     return -1;
 }
 
-static enum status real_of(const struct model *m, struct optim_number n, double *out,
-                           struct err *e)
+static enum status real_of(const struct model *m, struct optim_number n, double *out, struct err *e)
 {
     uint8_t raw[16], wide[16] = {0};
     TRY(train_element(m, &m->tensor[n.tensor], raw, e));
@@ -431,7 +430,8 @@ enum status map_train_begin(struct mapping *m, struct err *e)
 {
     const struct map_opt *o = m->o;
     enum optim_style to = optim_style_of(m->to);
-    bool plain = m->target && !m->target->trains && to != STYLE_KERAS;
+    bool numbers = to != STYLE_TORCH && to != STYLE_OPTAX; /* tensors alone say it */
+    bool plain = m->target && !m->target->trains && !numbers;
     if (to == STYLE_NONE || plain || o->weights_only || o->drop_train_state)
         return ST_OK;
     struct train *x = ARENA_NEW(m->tmp, struct train);
@@ -446,6 +446,8 @@ enum status map_train_begin(struct mapping *m, struct err *e)
         return ST_OK;
     if (o->like)
         TRY(optim_read(o->like, m->to, m->tmp, &x->k, e));
+    if (to != STYLE_TORCH && to != STYLE_OPTAX && x->k.style != STYLE_NONE)
+        x->to = to = x->k.style; /* Keras and TensorFlow spell it in several ways */
     m->train = x;
     if (o->like)
         return ST_OK;
@@ -453,7 +455,7 @@ enum status map_train_begin(struct mapping *m, struct err *e)
         x->root = x->s.root;
         return ST_OK;
     }
-    if (to == STYLE_KERAS) /* its variables have numbers, which only a compiled model tells */
+    if (numbers) /* its variables have numbers, which only a compiled model tells */
         return ST_OK;
     m->cut = x->s.weights;
     m->put = to == STYLE_TORCH ? STR("model") : STR_NONE;
@@ -507,7 +509,7 @@ static enum status one_step(struct train *x, struct err *e)
 /* The same number, added elsewhere: no value of the file can say it. */
 static enum status keras_eps(struct train *x, struct err *e)
 {
-    bool other = (x->s.style == STYLE_KERAS) != (x->to == STYLE_KERAS);
+    bool other = (x->s.style > STYLE_OPTAX) != (x->to > STYLE_OPTAX);
     if (!other || x->s.kind != OPTIM_ADAM)
         return ST_OK;
     return map_ledger(x->m, LEDGER_DROP, STR("optimizer.epsilon"), 0, true,
@@ -615,7 +617,12 @@ static enum status left(struct train *x, const bool *used, struct err *e)
         const struct tensor *t = &m->src->tensor[i];
         if (!m->in[i] || used[i] || m->dropped[i])
             continue;
-        if (x->s.rate.tensor == (int64_t)i && x->to != STYLE_KERAS)
+        struct str parent, leaf;
+        name_tail(t->name, &parent, &leaf);
+        if (x->s.mine[i] && has(x->step) &&
+            (str_is(leaf, "beta1_power") || str_is(leaf, "beta2_power")))
+            TRY(lost(m, i, true, "follows from the number of updates", e));
+        else if (x->s.rate.tensor == (int64_t)i)
             TRY(lost(m, i, false, "the learning rate: the target has it in code or in its settings",
                      e));
         else if (x->s.mine[i] || (t->role == ROLE_OTHER && x->s.unclear) || rides(t))
@@ -707,7 +714,7 @@ enum status map_train(struct mapping *m, struct err *e)
 
 enum status map_train_tree(struct mapping *m, struct err *e)
 {
-    return m->train && !m->train->s.unclear && m->train->to != STYLE_KERAS
-               ? train_tree(m->train, e)
-               : ST_OK;
+    const struct train *x = m->train;
+    bool structured = x && (x->to == STYLE_TORCH || x->to == STYLE_OPTAX);
+    return structured && !x->s.unclear ? train_tree(m->train, e) : ST_OK;
 }

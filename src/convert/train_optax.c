@@ -1,7 +1,7 @@
-/* optax's spelling: a chain of states, each a tuple of trees like the parameters'; and Keras's, which
- * is a list of variables, as the skeleton has them. Names are the
- * skeleton's where there is one; else those of the usual chain inside a flax TrainState. A skeleton
- * that keeps no state for a parameter (masked, partitioned) gets none.
+/* optax's spelling: a chain of states, each a tuple of trees like the parameters'; and Keras's,
+ * which is a list of variables, as the skeleton has them. Names are the skeleton's where there is
+ * one; else those of the usual chain inside a flax TrainState. A skeleton that keeps no state for a
+ * parameter (masked, partitioned) gets none.
  */
 #include "convert/number.h"
 #include "convert/train.h"
@@ -54,6 +54,11 @@ static enum status own_values(struct train *x, struct err *e)
         d->n_dims = k->n_dims;
         d->dim = k->dim;
         d->why = STR("zeros: the source has nothing for it");
+        struct str parent, leaf;
+        name_tail(k->name, &parent, &leaf);
+        if (str_is(leaf, "beta1_power") || str_is(leaf, "beta2_power"))
+            return err_set(e, ST_CANNOT, "train-powers",
+                           "%.*s is beta^(t+1), and no file says beta", STR_ARG(k->name));
         if (x->k.rate.tensor == (int64_t)t && x->has_rate) {
             uint8_t wide[16] = {0};
             memcpy(wide, &x->rate, sizeof x->rate);
@@ -151,7 +156,7 @@ enum status train_to_optax(struct train *x, struct err *e)
     struct mapping *m = x->m;
     if (m->o->like)
         return as_like(x, e);
-    if (x->to == STYLE_KERAS)
+    if (x->to != STYLE_OPTAX)
         return ST_OK; /* all of it is left over */
     if (x->s.slots && !x->chain)
         return err_set(e, ST_CANNOT, "train-chain", "optax has no usual chain for this %s: --like",

@@ -28,6 +28,9 @@ enum optim_style {
     STYLE_TORCH, /* OPT.state.NUMBER.SLOT beside OPT.param_groups */
     STYLE_OPTAX, /* CHAIN.SLOT.PARAMETER, a tuple of states */
     STYLE_KERAS, /* optimizer.vars.NUMBER */
+    STYLE_NAMED, /* Keras 2: optimizer_weights.OPTIMIZER.SLOT.PARAMETER, or (TensorFlow 2)
+                    PARAMETER.\.OPTIMIZER_SLOT.OPTIMIZER.SLOT */
+    STYLE_TF1,   /* PARAMETER.SLOT, of tf.compat.v1.train */
     STYLES
 };
 const char *optim_name(enum optim k); /* "adam" */

@@ -1,6 +1,6 @@
 /* Reads what an optimizer keeps out of a model, whichever way it is spelled. See optim.h. */
-#include "framework/optim.h"
 #include "framework/keras_names.h"
+#include "framework/optim.h"
 #include "framework/recognise.h"
 #include "model/numbered.h"
 #include <stdlib.h>
@@ -51,6 +51,7 @@ static void put_slot(struct reader *r, uint32_t t, uint32_t param, enum slot slo
     if (p->slot[slot] >= 0)
         r->s->unclear = "a parameter has the same state twice";
     p->slot[slot] = t;
+    r->s->mine[t] = true;
     r->s->slots |= SLOT_BIT(slot);
 }
 
@@ -433,8 +434,7 @@ static unsigned keras_slots(enum optim k, size_t n)
         {OPTIM_ADAM, 2, SLOT_BIT(SLOT_MEAN) | SLOT_BIT(SLOT_SQUARE)},
         {OPTIM_ADAM, 3, SLOT_BIT(SLOT_MEAN) | SLOT_BIT(SLOT_SQUARE) | SLOT_BIT(SLOT_MAX)},
         {OPTIM_RMSPROP, 1, SLOT_BIT(SLOT_POWER)},
-        {OPTIM_RMSPROP, 3,
-         SLOT_BIT(SLOT_POWER) | SLOT_BIT(SLOT_TRACE) | SLOT_BIT(SLOT_CENTER)},
+        {OPTIM_RMSPROP, 3, SLOT_BIT(SLOT_POWER) | SLOT_BIT(SLOT_TRACE) | SLOT_BIT(SLOT_CENTER)},
         {OPTIM_ADAGRAD, 1, SLOT_BIT(SLOT_SUM)},
         {OPTIM_LION, 1, SLOT_BIT(SLOT_MEAN)},
     };
@@ -505,6 +505,110 @@ static enum status keras(struct reader *r)
     return ST_OK;
 }
 
+/* ---- slots by name: Keras 2, TensorFlow ---- */
+
+#define TF_SLOT ".\\.OPTIMIZER_SLOT."
+
+static struct str no_output(struct str s)
+{
+    uint64_t number;
+    size_t colon = str_find(s, ':', 0);
+    return colon < s.n && str_u64(str_sub(s, colon + 1, s.n), &number) ? str_sub(s, 0, colon) : s;
+}
+
+/* The slot of a tensor, as its place in the name says it. */
+static bool named_slot(const struct model *m, const struct tensor *t, enum optim_style *style,
+                       enum slot *slot)
+{
+    struct str parent, leaf, rest = t->name, first = STR(""), opt = STR(""), field = STR("");
+    name_tail(t->name, &parent, &leaf);
+    *style = STYLE_NAMED;
+    if (str_find_str(t->name, STR(TF_SLOT), 0) < t->name.n)
+        return slot_parse(STYLE_NAMED, leaf, slot);
+    if (name_head(&rest, &first) && str_is(first, "optimizer_weights")) {
+        bool parts = name_head(&rest, &opt) && name_head(&rest, &field) && rest.n;
+        if (!parts || !slot_parse(STYLE_NAMED, field, slot))
+            return false;
+        if (str_is(opt, "SGD") && *slot == SLOT_MEAN)
+            *slot = SLOT_TRACE; /* tf-keras's new SGD calls it m */
+        return true;
+    }
+    *style = STYLE_TF1;
+    if (!str_eq(parent, m->tensor[t->of].name))
+        return false;
+    if (slot_parse(STYLE_TF1, leaf, slot))
+        return true;
+    /* RMSProp makes rms, then mg where it is centered, then momentum */
+    struct str third = STR("RMSProp_2");
+    bool centered = false;
+    for (size_t i = 0; i < m->n_tensors && !centered; i++)
+        centered = m->tensor[i].of == t->of && str_ends(m->tensor[i].name, third);
+    if (str_is(leaf, "RMSProp_1"))
+        *slot = centered ? SLOT_CENTER : SLOT_TRACE;
+    else if (str_eq(leaf, third))
+        *slot = SLOT_TRACE;
+    else
+        return false;
+    return true;
+}
+
+static bool is_count(struct str name)
+{
+    struct str rest = name, first, parent, leaf;
+    name_tail(name, &parent, &leaf);
+    leaf = no_output(leaf);
+    return str_is(name, "global_step") ||
+           (name_head(&rest, &first) && str_starts(first, STR("optimizer")) &&
+            (str_is(leaf, "iter") || str_is(leaf, "iteration")));
+}
+
+static enum status named(struct reader *r)
+{
+    const struct model *m = r->m;
+    struct optim_state *s = r->s;
+    struct optim_number count = no_number;
+    for (size_t i = 0; i < m->n_tensors; i++) {
+        const struct tensor *t = &m->tensor[i];
+        struct str parent, leaf;
+        enum optim_style style;
+        enum slot slot;
+        if (!optim_is_state(t))
+            continue;
+        name_tail(t->name, &parent, &leaf);
+        leaf = no_output(leaf);
+        if (t->of < 0 && tensor_elems(t) == 1) {
+            if (is_count(t->name))
+                count.tensor = (int64_t)i;
+            else if (str_is(leaf, "learning_rate"))
+                s->rate.tensor = (int64_t)i;
+            else if (str_is(leaf, "beta1_power") || str_is(leaf, "beta2_power"))
+                s->mine[i] = true;
+        }
+        if (t->of < 0 || !named_slot(m, t, &style, &slot))
+            continue;
+        if (s->style != STYLE_NONE && s->style != style)
+            s->unclear = "there are several optimizers";
+        s->style = style;
+        put_slot(r, (uint32_t)i, (uint32_t)t->of, slot);
+        param_at(r, (uint32_t)t->of)->number = m->tensor[t->of].order;
+    }
+    if (s->style == STYLE_NONE)
+        return ST_OK;
+    s->step = count;
+    if (count.tensor >= 0)
+        s->mine[count.tensor] = true;
+    if (s->rate.tensor >= 0)
+        s->mine[s->rate.tensor] = true;
+    for (size_t i = 0; i < s->n; i++)
+        s->param[i].n = count;
+    s->root = STR("optimizer");
+    for (size_t i = 0; i < m->n_tensors; i++)
+        if (str_starts(m->tensor[i].name, STR("optimizer_weights.")) &&
+            optim_is_state(&m->tensor[i]))
+            s->mine[i] = true;
+    return ST_OK;
+}
+
 /* ---- */
 
 static enum status mark(struct reader *r)
@@ -545,11 +649,13 @@ enum status optim_read(const struct model *m, const struct framework *f, struct 
             TRY(optax(&r));
         if (out->style == STYLE_NONE)
             TRY(torch_by_names(&r));
+        if (out->style == STYLE_NONE)
+            TRY(named(&r));
     }
     if (out->style == STYLE_NONE || out->unclear)
         return ST_OK;
     TRY(mark(&r));
-    if (out->style != STYLE_KERAS)
+    if (out->style == STYLE_TORCH || out->style == STYLE_OPTAX)
         whole_steps(&r);
     out->kind = optim_of(out->slots);
     if (out->kind == OPTIM_NONE && out->slots)
