@@ -27,12 +27,14 @@ enum {
     NNF_MULTIPLY,
     NNF_MAX_ABS,
     NNF_COMPARE,
+    NNF_CELL,
     NNF_KERNEL_N
 };
 #define NNF_KERNEL_NAMES                                                                           \
     {                                                                                              \
         "nnf_linear", "nnf_conv", "nnf_conv_transpose", "nnf_batchnorm", "nnf_groupnorm",          \
-            "nnf_embedding", "nnf_attention", "nnf_multiply", "nnf_max_abs", "nnf_compare"         \
+            "nnf_embedding", "nnf_attention", "nnf_multiply", "nnf_max_abs", "nnf_compare",        \
+            "nnf_cell"                                                                             \
     }
 
 /* Common to all. */
@@ -98,6 +100,20 @@ enum {
 #define NNF_P_V 14
 #define NNF_P_SCALE 15
 #define NNF_P_VALUE_DIM 16
+
+/* cell: see cell.cl. */
+#define NNF_MAX_GATES 4
+#define NNF_P_CELL 8
+#define NNF_P_UNITS 9
+#define NNF_P_GATES 10
+#define NNF_P_STATE_SIDE 11
+#define NNF_P_BIASES 12
+#define NNF_P_STATE 13
+#define NNF_P_MEMORY 14
+#define NNF_CELL_LSTM 0
+#define NNF_CELL_GRU 1
+#define NNF_CELL_GRU_BEFORE 2
+#define NNF_CELL_RNN 3
 
 /* max_abs: stripes of in[X ..). compare: A at X, B at W, tolerances (rtol, atol) at TOL. */
 #define NNF_P_COUNT 8

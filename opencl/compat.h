@@ -23,6 +23,7 @@ typedef float real;
 #define NNF_PRODUCT_ERROR(a, b, p) fma((a), (b), -(p))
 #define NNF_SQRT(v) sqrt(v)
 #define NNF_EXP(v) exp(v)
+#define NNF_TANH(v) tanh(v)
 #define NNF_FABS(v) fabs(v)
 #define NNF_ID() ((i64)get_global_id(0))
 #else
@@ -36,6 +37,7 @@ typedef int64_t i64;
 typedef double real;
 #define NNF_SQRT(v) sqrt(v)
 #define NNF_EXP(v) exp(v)
+#define NNF_TANH(v) tanh(v)
 #define NNF_FABS(v) fabs(v)
 #else
 typedef float real;
@@ -43,6 +45,7 @@ typedef float real;
 #define NNF_PRODUCT_ERROR(a, b, p) ((float)((double)(a) * (double)(b) - (double)(p)))
 #define NNF_SQRT(v) sqrtf(v)
 #define NNF_EXP(v) expf(v)
+#define NNF_TANH(v) tanhf(v)
 #define NNF_FABS(v) fabsf(v)
 #endif
 static _Thread_local int64_t nnf_id;

@@ -27,11 +27,32 @@ bool buf_reserve(struct buf *b, size_t more)
     return true;
 }
 
+/* Few bytes are the rule; musl's memcpy takes its time for them. */
+static void copy(uint8_t *to, const uint8_t *p, size_t n)
+{
+    if (n > 32) {
+        memcpy(to, p, n);
+    } else if (n >= 16) {
+        memcpy(to, p, 16);
+        memcpy(to + n - 16, p + n - 16, 16);
+    } else if (n >= 8) {
+        memcpy(to, p, 8);
+        memcpy(to + n - 8, p + n - 8, 8);
+    } else if (n >= 4) {
+        memcpy(to, p, 4);
+        memcpy(to + n - 4, p + n - 4, 4);
+    } else { /* 1 to 3 */
+        to[0] = p[0];
+        to[n / 2] = p[n / 2];
+        to[n - 1] = p[n - 1];
+    }
+}
+
 void buf_bytes(struct buf *b, const void *p, size_t n)
 {
     if (n == 0 || !buf_reserve(b, n))
         return;
-    memcpy(b->p + b->n, p, n);
+    copy(b->p + b->n, p, n);
     b->n += n;
 }
 
@@ -106,13 +127,16 @@ void buf_fill(struct buf *b, uint8_t v, size_t n)
 
 void buf_fmt(struct buf *b, const char *fmt, ...)
 {
+    char few[64]; /* most texts; no text is made twice then */
     va_list ap, again;
     va_start(ap, fmt);
     va_copy(again, ap);
-    int n = vsnprintf(NULL, 0, fmt, ap);
+    int n = vsnprintf(few, sizeof few, fmt, ap);
     va_end(ap);
     if (n < 0) {
         b->failed = true;
+    } else if ((size_t)n < sizeof few) {
+        buf_bytes(b, few, (size_t)n);
     } else if (buf_reserve(b, (size_t)n + 1)) {
         vsnprintf((char *)b->p + b->n, (size_t)n + 1, fmt, again);
         b->n += (size_t)n;

@@ -4,7 +4,11 @@
 #include <stdio.h>
 #include <string.h>
 
-#define WIN_READ ((size_t)64 << 10) /* window step where files are read */
+/* Windows of a file: small where the cursor came from elsewhere, so that a header between large
+ * arrays costs a page and not what stands behind it; each the double of the last where it goes on
+ * nearby. */
+#define WIN_MIN ((size_t)4 << 10)
+#define WIN_READ ((size_t)64 << 10) /* the largest where files are read */
 #define WIN_MAP ((size_t)1 << 20)   /* ... where they are mapped */
 #define TAKE_MAX ((size_t)64 << 20)
 
@@ -68,7 +72,10 @@ static bool slide(struct cursor *c, size_t n)
         return true;
     if (!c->f)
         return false; /* memory is all visible; cannot happen for pos + n <= end */
-    size_t step = file_maps(c->f) ? WIN_MAP : WIN_READ;
+    size_t most = file_maps(c->f) ? WIN_MAP : WIN_READ, step = c->step_;
+    bool near = c->pos + step >= c->win_lo && c->pos <= c->win_hi + step;
+    step = step == 0 || !near ? WIN_MIN : step * 2 < most ? step * 2 : most;
+    c->step_ = step;
     uint64_t left = c->end - c->pos;
     size_t want = n > step ? n : left < step ? (size_t)left : step;
     window_close(&c->w);

@@ -43,6 +43,7 @@ void file_set_io(enum io_mode m)
 
 /* ---- SIGBUS ---- */
 
+#define MAP_MIN ((size_t)64 << 10) /* smaller windows are read */
 #define N_SLOTS 256
 static struct {
     _Atomic uintptr_t lo; /* 0 = free, 1 = being filled */
@@ -345,7 +346,7 @@ enum status window_open(struct file *f, uint64_t off, size_t n, struct window *w
         w->p = (const uint8_t *)"";
         return ST_OK;
     }
-    if (file_maps(f) && handler_ready()) {
+    if (n >= MAP_MIN && file_maps(f) && handler_ready()) {
         size_t head = (size_t)(off % (uint64_t)page), whole = 0;
         int slot = add_size(n, head, &whole) ? slot_take() : -1, fd;
         if (slot >= 0 && mem_charge(whole) == 0) {

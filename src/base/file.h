@@ -37,7 +37,8 @@ MUSTCHECK enum status file_check(struct file *f, struct err *e);
 void file_advise(struct file *f, uint64_t off, uint64_t len);
 
 /* A read-only view of [off, off+n). Mapped where the io mode and the host allow it (charged
- * to the memory ceiling), else read into a private buffer. */
+ * to the memory ceiling), else read into a private buffer; so is a small one, for which a mapping
+ * costs more than the copy, and a first touch draws the kernel's whole read-ahead. */
 struct window {
     const uint8_t *p; /* n bytes */
     size_t n;

@@ -23,6 +23,7 @@
 
 #define OPEN_MAX_FILES 64                /* or a quarter of what the host allows */
 #define BEHIND_BYTES ((uint64_t)8 << 20) /* write-back is started every so many bytes */
+#define AHEAD_BYTES ((uint64_t)64 << 20) /* room asked for ahead of a growing file's end */
 #ifndef RENAME_NOREPLACE
 #define RENAME_NOREPLACE 1
 #define RENAME_EXCHANGE 2
@@ -34,6 +35,8 @@ struct out_file {
     int users;
     uint64_t used;     /* tick of the last use */
     uint64_t unsynced; /* bytes written since write-back was last started */
+    uint64_t end;      /* of what was written */
+    uint64_t ahead;    /* room was asked for up to here; UINT64_MAX: no more */
     uint64_t ino;
 };
 struct out {
@@ -330,16 +333,32 @@ static enum status acquire(struct out *o, int id, int *fd, struct err *e)
     return st;
 }
 
-static void release(struct out *o, int id, uint64_t wrote)
+/* Under the lock. Where more room is due: from *lo, AHEAD_BYTES. Blocks of a growing file are
+ * cheaper taken many at a time; out_truncate gives back what was too much. */
+static bool ahead_due(const struct out *o, struct out_file *f, uint64_t *lo)
 {
-    bool behind = false;
+    if (o->network || f->end + AHEAD_BYTES / 2 < f->ahead || f->end > INT64_MAX - 2 * AHEAD_BYTES)
+        return false;
+    *lo = f->end > f->ahead ? f->end : f->ahead;
+    f->ahead = *lo + AHEAD_BYTES;
+    return true;
+}
+
+/* Bytes [off, off + wrote) have been written; none: just gives the file back. */
+static void release(struct out *o, int id, uint64_t off, uint64_t wrote)
+{
+    bool behind = false, more = false;
+    uint64_t lo = 0;
     int fd;
     pthread_mutex_lock(&o->lock);
     struct out_file *f = &o->file[id];
     f->unsynced += wrote;
+    if (wrote > 0 && off + wrote > f->end)
+        f->end = off + wrote;
     if (f->unsynced >= BEHIND_BYTES) {
         f->unsynced = 0;
         behind = true;
+        more = f->ahead != UINT64_MAX && ahead_due(o, f, &lo);
     }
     fd = f->fd;
     if (!behind)
@@ -348,8 +367,11 @@ static void release(struct out *o, int id, uint64_t wrote)
     if (!behind)
         return;
     (void)sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE); /* a hint; fsync reports errors */
+    bool none = more && fallocate(fd, FALLOC_FL_KEEP_SIZE, (off_t)lo, (off_t)AHEAD_BYTES) != 0;
     pthread_mutex_lock(&o->lock);
     o->file[id].users--;
+    if (none) /* another hint: the writes will tell */
+        o->file[id].ahead = UINT64_MAX;
     pthread_mutex_unlock(&o->lock);
 }
 
@@ -411,7 +433,7 @@ static enum status preallocate(const struct out *o, int fd, uint64_t size, struc
 
 enum status out_add(struct out *o, struct str rel, uint64_t size, int *id, struct err *e)
 {
-    struct out_file f = {.fd = -1};
+    struct out_file f = {.fd = -1, .ahead = size == OUT_GROWS ? 0 : UINT64_MAX};
     struct stat st_buf;
     bool single = rel.n == 0;
     if (single == o->opt.is_dir || (single && o->n_files > 0) || o->n_files >= INT_MAX ||
@@ -451,7 +473,7 @@ enum status out_add(struct out *o, struct str rel, uint64_t size, int *id, struc
 enum status out_pwrite(struct out *o, int id, const void *p, size_t n, uint64_t off, struct err *e)
 {
     const char *at = p;
-    uint64_t wrote = 0;
+    uint64_t wrote = 0, from = off;
     int fd;
     TRY(acquire(o, id, &fd, e));
     enum status st = ST_OK;
@@ -471,7 +493,7 @@ enum status out_pwrite(struct out *o, int id, const void *p, size_t n, uint64_t 
         off += (uint64_t)k;
         wrote += (uint64_t)k;
     }
-    release(o, id, wrote);
+    release(o, id, from, wrote);
     return st;
 }
 
@@ -488,7 +510,7 @@ enum status out_truncate(struct out *o, int id, uint64_t size, struct err *e)
         rc = ftruncate(fd, (off_t)size);
     } while (rc != 0 && errno == EINTR);
     int sys = errno;
-    release(o, id, 0);
+    release(o, id, 0, 0);
     return rc == 0 ? ST_OK : out_err(o, write_code(sys), sys, e, "cannot set the file's size");
 }
 
@@ -536,7 +558,7 @@ static enum status sync_all(struct out *o, struct err *e)
         TRY(stop_check(e)); /* many files on a slow disk take their time */
         TRY(acquire(o, (int)i, &fd, e));
         int sys = fsync(fd) == 0 ? 0 : errno;
-        release(o, (int)i, 0);
+        release(o, (int)i, 0, 0);
         if (sys != 0)
             return out_err(o, write_code(sys), sys, e, "cannot sync the file to disk");
     }

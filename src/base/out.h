@@ -22,7 +22,9 @@ MUSTCHECK enum status out_begin(const char *target, const struct out_opt *opt, s
 /* ST_INPUT "output-is-input" when f is what the target names. Call for every input. */
 MUSTCHECK enum status out_not_input(const struct out *o, const struct file *f, struct err *e);
 /* Adds a file; rel is "" for a single-file target. size is the expected size in bytes (preallocated
- * where the file system can; 0 = unknown). *id numbers files from 0. */
+ * where the file system can; 0 = unknown; OUT_GROWS = unknown, and out_truncate will tell at last:
+ * room is taken ahead of what is written). *id numbers files from 0. */
+#define OUT_GROWS UINT64_MAX
 MUSTCHECK enum status out_add(struct out *o, struct str rel, uint64_t size, int *id, struct err *e);
 /* Thread-safe. Retries EINTR and short writes. ENOSPC and the like: ST_OUTPUT with path and errno.
  */

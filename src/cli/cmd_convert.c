@@ -16,6 +16,7 @@ struct job {
     struct run_opt ro;
     struct model m, like;
     struct plan p;
+    struct upgrade up;
     struct buf rules_text, rules_out, provenance;
     const struct format *found;
 };
@@ -99,18 +100,121 @@ static enum status provenance(struct job *j, struct err *e)
     return ST_OK;
 }
 
-/* What is lost or made up, in as many lines as a reader takes; --dry-run has all. */
+static const char *ledger_word(const struct ledger_line *l)
+{
+    return l->kind == LEDGER_DROP    ? "left behind"
+           : l->kind == LEDGER_SYNTH ? "filled in"
+                                     : "renamed";
+}
+
+/* "left behind attachment config.json (694 bytes)" */
+static struct str ledger_head(const struct ledger_line *l, struct buf *b)
+{
+    static const char *const what[] = {
+        [LEDGER_TENSOR] = "",
+        [LEDGER_STRUCTURE] = "",
+        [LEDGER_TIE] = "the tie of ",
+        [LEDGER_ATTACHMENT] = "attachment ",
+        [LEDGER_METADATA] = "metadata ",
+    };
+    buf_clear(b);
+    buf_fmt(b, "%s %s%.*s", ledger_word(l), what[l->what], STR_ARG(l->name));
+    if (l->what == LEDGER_ATTACHMENT || l->what == LEDGER_METADATA)
+        buf_fmt(b, " (%llu bytes)", (unsigned long long)l->n_bytes);
+    return buf_as_str(b);
+}
+
+/* What is lost or made up, in as many lines as a reader takes; --dry-run has all. Key-values are
+ * many and small: one line for all of them. */
 #define SAY_LINES 24
+/* Layers alike have one text: said once, of the first of them. */
+static size_t alike(const struct plan *p, size_t at)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < at; i++)
+        if (str_eq(p->note[i].text, p->note[at].text))
+            return 0;
+    for (size_t i = at; i < p->n_notes; i++)
+        n += str_eq(p->note[i].text, p->note[at].text);
+    return n;
+}
+
+/* at most `most` different texts */
+static void say_notes(const struct plan *p, size_t most)
+{
+    for (size_t i = 0, n = 0; i < p->n_notes && i < 100000 && n < most; i++) {
+        size_t k = alike(p, i);
+        char more[32] = "";
+        if (k == 0)
+            continue;
+        n++;
+        if (k > 1)
+            snprintf(more, sizeof more, " and %zu more", k - 1);
+        log_note("note on %.*s%s: %.*s", STR_ARG(p->note[i].layer), more, STR_ARG(p->note[i].text));
+    }
+}
+
 static void say_ledger(const struct job *j)
 {
-    size_t n = j->p.n_lines < SAY_LINES ? j->p.n_lines : SAY_LINES;
-    for (size_t i = 0; i < n; i++) {
+    struct buf head = BUF_INIT;
+    size_t n_said = 0, n_left = 0, n_keys = 0;
+    uint64_t key_bytes = 0;
+    for (size_t i = 0; i < j->p.n_lines; i++) {
         const struct ledger_line *l = &j->p.line[i];
-        log_note("%s %.*s: %.*s", l->kind == LEDGER_DROP ? "left behind" : "filled in",
-                 STR_ARG(l->name), STR_ARG(l->why));
+        if (l->what == LEDGER_METADATA) {
+            n_keys++;
+            key_bytes += l->n_bytes;
+        } else if (n_said++ < SAY_LINES) {
+            log_note("%.*s: %.*s", STR_ARG(ledger_head(l, &head)), STR_ARG(l->why));
+        } else {
+            n_left++;
+        }
     }
-    if (j->p.n_lines > n)
-        log_note("and %zu more such lines; --dry-run lists them", j->p.n_lines - n);
+    if (n_left)
+        log_note("and %zu more such lines; --dry-run lists them", n_left);
+    if (n_keys)
+        log_note("left behind metadata, %zu key%s (%llu bytes): %s does not keep %s; --dry-run "
+                 "lists %s",
+                 n_keys, n_keys == 1 ? "" : "s", (unsigned long long)key_bytes, j->fmt->name,
+                 n_keys == 1 ? "it" : "them", n_keys == 1 ? "it" : "them");
+    buf_free(&head);
+    say_notes(&j->p, SAY_LINES);
+}
+
+static void json_ledger(const struct job *j)
+{
+    static const char *const what[] = {
+        [LEDGER_TENSOR] = "tensor",         [LEDGER_STRUCTURE] = "structure", [LEDGER_TIE] = "tie",
+        [LEDGER_ATTACHMENT] = "attachment", [LEDGER_METADATA] = "metadata",
+    };
+    struct json_w *w = print_json();
+    json_w_key(w, STR("ledger"));
+    json_w_array(w);
+    for (size_t i = 0; i < j->p.n_lines; i++) {
+        const struct ledger_line *l = &j->p.line[i];
+        w = print_json();
+        json_w_object(w);
+        json_w_key(w, STR("kind"));
+        json_w_str(w, l->kind == LEDGER_DROP    ? STR("drop")
+                      : l->kind == LEDGER_SYNTH ? STR("synthesis")
+                                                : STR("rename"));
+        json_w_key(w, STR("what"));
+        json_w_str(w, str_from(what[l->what]));
+        json_w_key(w, STR("name"));
+        json_w_str(w, l->name);
+        json_w_key(w, STR("elements"));
+        json_w_u64(w, l->n_elems);
+        if (l->what == LEDGER_ATTACHMENT || l->what == LEDGER_METADATA) {
+            json_w_key(w, STR("bytes"));
+            json_w_u64(w, l->n_bytes);
+        }
+        json_w_key(w, STR("harmless"));
+        json_w_bool(w, l->harmless);
+        json_w_key(w, STR("why"));
+        json_w_str(w, l->why);
+        json_w_object_end(w);
+    }
+    json_w_array_end(w);
 }
 
 static enum status show_plan(const struct job *j, struct err *e)
@@ -131,19 +235,16 @@ static enum status show_plan(const struct job *j, struct err *e)
             json_w_object_end(w);
         }
         json_w_array_end(w);
-        json_w_key(w, STR("ledger"));
+        json_ledger(j);
+        w = print_json();
+        json_w_key(w, STR("notes"));
         json_w_array(w);
-        for (size_t i = 0; i < j->p.n_lines; i++) {
-            const struct ledger_line *l = &j->p.line[i];
+        for (size_t i = 0; i < j->p.n_notes; i++) {
             json_w_object(w);
-            json_w_key(w, STR("kind"));
-            json_w_str(w, l->kind == LEDGER_DROP ? STR("drop") : STR("synthesis"));
-            json_w_key(w, STR("name"));
-            json_w_str(w, l->name);
-            json_w_key(w, STR("elements"));
-            json_w_u64(w, l->n_elems);
-            json_w_key(w, STR("why"));
-            json_w_str(w, l->why);
+            json_w_key(w, STR("layer"));
+            json_w_str(w, j->p.note[i].layer);
+            json_w_key(w, STR("note"));
+            json_w_str(w, j->p.note[i].text);
             json_w_object_end(w);
         }
         json_w_array_end(w);
@@ -170,12 +271,22 @@ static enum status show_plan(const struct job *j, struct err *e)
         print_name(j->p.reason[i].text);
         print_fmt("\n");
     }
+    struct buf head = BUF_INIT;
     for (size_t i = 0; i < j->p.n_lines; i++) {
         const struct ledger_line *l = &j->p.line[i];
-        print_fmt("%s: ", l->kind == LEDGER_DROP ? "left behind" : "filled in");
-        print_name(l->name);
+        print_name(ledger_head(l, &head));
         print_fmt(": ");
         print_name(l->why);
+        print_fmt("\n");
+    }
+    enum status kept = buf_ok(&head, e);
+    buf_free(&head);
+    TRY(kept);
+    for (size_t i = 0; i < j->p.n_notes; i++) {
+        print_fmt("note on ");
+        print_name(j->p.note[i].layer);
+        print_fmt(": ");
+        print_name(j->p.note[i].text);
         print_fmt("\n");
     }
     char r[32], w[32], mem[32], spool[32];
@@ -228,6 +339,11 @@ static enum status write_it(struct job *j, struct out *out, struct err *e)
     return st;
 }
 
+static bool is_folder(const struct job *j)
+{
+    return j->fmt->dir_target && (j->fmt->dir_only || j->wo.max_shard_size > 0);
+}
+
 static enum status work(struct job *j, struct err *e)
 {
     const struct args *a = j->a;
@@ -248,6 +364,11 @@ static enum status work(struct job *j, struct err *e)
         TRY(format_open(a->text[OPT_LIKE], NULL, &o, &j->like, &like_found, e));
         j->mo.like = &j->like;
     }
+    if (a->set[OPT_UPGRADE]) {
+        TRY(upgrade_names(&j->m, j->mo.like, j->mo.select, &j->up, e));
+        j->mo.upgrade = &j->up;
+    }
+    j->mo.folder = is_folder(j);
     enum status st = map_plan(&j->p, &j->mo, j->fmt, a->number[OPT_MAX_OUTPUT], &j->rules_out, e);
     run_opt_fill(a, &j->ro);
     if (st == ST_OK)
@@ -258,14 +379,13 @@ static enum status work(struct job *j, struct err *e)
     }
     if (a->set[OPT_DRY_RUN])
         return show_plan(j, e);
-    say_ledger(j);
     TRY(provenance(j, e));
-    struct out_opt oo = {.force = a->set[OPT_FORCE],
-                         .is_dir =
-                             j->fmt->dir_target && (j->fmt->dir_only || j->wo.max_shard_size > 0)};
+    struct out_opt oo = {.force = a->set[OPT_FORCE], .is_dir = is_folder(j)};
     TRY(out_begin(j->dst, &oo, &out, e));
     st = write_it(j, out, e);
     out_end(out);
+    if (st == ST_OK) /* a failure is one line */
+        say_ledger(j);
     if (st == ST_OK && a->set[OPT_JSON]) {
         struct json_w *w = print_json();
         json_w_key(w, STR("written"));
@@ -276,6 +396,7 @@ static enum status work(struct job *j, struct err *e)
         json_w_u64(w, j->p.dst.n_tensors);
         json_w_key(w, STR("elements_written"));
         json_w_u64(w, j->p.elems_written);
+        json_ledger(j);
     } else if (st == ST_OK) {
         log_detail("%s: %zu tensors written as %s", j->dst, j->p.dst.n_tensors, j->fmt->name);
     }
@@ -380,31 +501,19 @@ static enum status run(struct args *a, struct err *e)
     return several(a, dst, e);
 }
 
-static const enum opt opts[] = {OPT_OUTPUT,
-                                OPT_FORCE,
-                                OPT_FROM,
-                                OPT_TO,
-                                OPT_FORMAT,
-                                OPT_INPUT_FORMAT,
-                                OPT_LIKE,
-                                OPT_MAP,
-                                OPT_DTYPE,
-                                OPT_ALLOW_OVERFLOW,
-                                OPT_SELECT,
-                                OPT_TRAIN_STATE,
-                                OPT_WEIGHTS_ONLY,
-                                OPT_AS_IS,
-                                OPT_LAYOUT,
-                                OPT_SUMS,
-                                OPT_NO_PROVENANCE,
-                                OPT_COMPRESS,
-                                OPT_MAX_SHARD_SIZE,
-                                OPT_ALLOW_DROP,
-                                OPT_ALLOW_SYNTH,
-                                OPT_MAX_OUTPUT,
-                                OPT_DRY_RUN,
-                                OPT_KEEP_GOING,
-                                OPT_N};
+static const enum opt opts[] = {OPT_OUTPUT,       OPT_FORCE,
+                                OPT_FROM,         OPT_TO,
+                                OPT_FORMAT,       OPT_INPUT_FORMAT,
+                                OPT_LIKE,         OPT_MAP,
+                                OPT_DTYPE,        OPT_ALLOW_OVERFLOW,
+                                OPT_SELECT,       OPT_TRAIN_STATE,
+                                OPT_WEIGHTS_ONLY, OPT_UPGRADE,
+                                OPT_AS_IS,        OPT_LAYOUT,
+                                OPT_SUMS,         OPT_NO_PROVENANCE,
+                                OPT_COMPRESS,     OPT_MAX_SHARD_SIZE,
+                                OPT_ALLOW_DROP,   OPT_ALLOW_SYNTH,
+                                OPT_MAX_OUTPUT,   OPT_DRY_RUN,
+                                OPT_KEEP_GOING,   OPT_N};
 const struct command convert_command = {"convert",
                                         "SRC... -o DST",
                                         "Convert a checkpoint to another format or framework",

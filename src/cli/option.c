@@ -37,6 +37,8 @@ const struct opt_info opt_info[OPT_N] = {
                          "keep or drop optimizer state (default keep)"},
     [OPT_WEIGHTS_ONLY] = {"weights-only", 0, OPT_FLAG, NULL, NULL,
                           "leave attachments, structure and train state behind"},
+    [OPT_UPGRADE] = {"upgrade", 0, OPT_FLAG, NULL, NULL,
+                     "take wrappers' prefixes off, write old names as releases of today do"},
     [OPT_AS_IS] = {"as-is", 0, OPT_FLAG, NULL, NULL, "archive: keep names and axes as they came"},
     [OPT_LAYOUT] = {"layout", 0, OPT_CHOICE, "planes|plain", "planes|plain",
                     "archive: byte planes, or safetensors shards (default planes)"},

@@ -20,6 +20,7 @@ enum opt {
     OPT_SELECT,
     OPT_TRAIN_STATE,
     OPT_WEIGHTS_ONLY,
+    OPT_UPGRADE,
     OPT_AS_IS,
     OPT_LAYOUT,
     OPT_SUMS,

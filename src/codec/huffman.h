@@ -37,9 +37,9 @@ size_t huf_encode(struct huf_code *last, const uint8_t *p, size_t n, uint8_t *ds
 /* What is kept between a frame's blocks. code.top is 0 before the first. */
 struct huf_decoder {
     struct huf_code code;
-    uint16_t one[1 << HUF_BITS]; /* by the next bits: a symbol, its length above it */
-    uint64_t
-        many[1 << HUF_BITS]; /* up to four symbols, from bit 32 their bits, from bit 40 how many */
+    uint16_t one[1 << HUF_BITS];  /* by the next bits: a symbol, its length above it */
+    uint64_t many[1 << HUF_BITS]; /* bits used, from bit 8 how many symbols, from bit 32 those (up
+                                   * to four) */
 };
 /* The reverse of huf_encode for blocks of HUF_FOUR bytes and more: dst gets n bytes, and its
  * content is meaningless when the result is false: the block is not as huf_encode writes it, which

@@ -132,16 +132,24 @@ void huf_build(const uint32_t count[256], struct huf_code *c)
 struct bits {
     uint8_t *p;
     size_t n, cap; /* bits written; bytes there are */
+    uint64_t acc;  /* those that fill no byte yet, n % 8 of them */
 };
 static void put(struct bits *b, unsigned v, unsigned len)
 {
-    for (unsigned i = 0; i < len; i++, b->n++) {
-        if (b->n / 8 >= b->cap)
-            continue; /* too long: the caller sees it by n */
-        if (b->n % 8 == 0)
-            b->p[b->n / 8] = 0;
-        b->p[b->n / 8] |= (uint8_t)((v >> i & 1) << b->n % 8);
+    unsigned have = b->n % 8;
+    size_t at = b->n / 8;
+    b->acc |= (uint64_t)v << have;
+    b->n += len;
+    for (have += len; have >= 8; have -= 8, at++) {
+        if (at < b->cap) /* too long: the caller sees it by n */
+            b->p[at] = (uint8_t)b->acc;
+        b->acc >>= 8;
     }
+}
+static void flush(struct bits *b)
+{
+    if (b->n % 8 != 0)
+        put(b, 0, 8 - b->n % 8);
 }
 
 static unsigned log2_floor(unsigned v)
@@ -203,13 +211,13 @@ static void put_weights(struct bits *b, const uint8_t *w, unsigned n, const unsi
             cell[at] = (uint8_t)s;
             at = (at + (size >> 1) + (size >> 3) + 3) & (size - 1);
         }
-    unsigned sum = 0;
-    for (unsigned s = 0; s < WEIGHTS; s++) { /* place: the cells of each value, in order */
-        first[s] = sum;
-        for (unsigned i = 0; i < size; i++)
-            if (share[s] > 0 && cell[i] == s)
-                place[sum++] = (uint8_t)i;
+    unsigned sum = 0, next[WEIGHTS];
+    for (unsigned s = 0; s < WEIGHTS; s++) {
+        next[s] = first[s] = sum;
+        sum += share[s];
     }
+    for (unsigned i = 0; i < size; i++) /* place: the cells of each value, in order */
+        place[next[cell[i]]++] = (uint8_t)i;
     for (unsigned i = n; i-- > 0;) {
         unsigned s = w[i], *x = &state[i & 1];
         if (i + 2 >= n) { /* its first cell, which always asks for a bit: the reader sees the end */
@@ -225,6 +233,7 @@ static void put_weights(struct bits *b, const uint8_t *w, unsigned n, const unsi
     put(b, state[1] - size, log);
     put(b, state[0] - size, log);
     put(b, 1, 1);
+    flush(b);
 }
 
 /* Bytes, or 0: no description of this kind, or none below cap. */
@@ -239,9 +248,9 @@ static size_t by_fse(const uint8_t *w, unsigned n, unsigned log, uint8_t *dst, s
         return 0;
     struct bits b = {.p = dst, .cap = cap};
     put_shares(&b, share, log);
-    b.n = (b.n + 7) / 8 * 8;
+    flush(&b);
     put_weights(&b, w, n, share, log);
-    return (b.n + 7) / 8 < cap ? (b.n + 7) / 8 : 0;
+    return b.n / 8 < cap ? b.n / 8 : 0;
 }
 
 size_t huf_describe(const struct huf_code *c, uint8_t *dst)

@@ -8,53 +8,13 @@
 #define NAME(f) f##_plain
 #include "codec/huffman_read.h"
 
-#define SIZE (1u << HUF_BITS)
-
-/* one: each code at all numbers that begin with it. many: as many symbols as the bits hold, twice
- * doubled. */
-static void make_tables(struct huf_decoder *d)
-{
-    uint32_t two[SIZE];
-    for (unsigned s = 0; s < 256; s++) {
-        unsigned len = d->code.len[s];
-        if (len == 0)
-            continue;
-        unsigned first = (unsigned)(d->code.lo[s] | d->code.hi[s] << 8) << (HUF_BITS - len);
-        uint16_t v = (uint16_t)(s | len << 8);
-        for (unsigned i = 0; i < SIZE >> len; i++)
-            d->one[first + i] = v;
-    }
-    for (unsigned i = 0; i < SIZE; i++) { /* symbols, from bit 16 bits used, from bit 24 how many */
-        unsigned a = d->one[i], used = a >> 8, b = d->one[i << used & (SIZE - 1)];
-        unsigned both = used + (b >> 8);
-        two[i] = both <= HUF_BITS ? (a & 255) | (b & 255) << 8 | both << 16 | 2u << 24
-                                  : (a & 255) | used << 16 | 1u << 24;
-    }
-    for (unsigned i = 0; i < SIZE; i++) {
-        uint32_t a = two[i];
-        unsigned used = a >> 16 & 255, n = a >> 24, rest = i << used & (SIZE - 1);
-        uint32_t b = two[rest], c = d->one[rest];
-        uint64_t symbols = a & 0xffff;
-        if (used + (b >> 16 & 255) <= HUF_BITS) {
-            symbols |= (uint64_t)(b & 0xffff) << 16;
-            used += b >> 16 & 255;
-            n += b >> 24;
-        } else if (used + (c >> 8) <= HUF_BITS) {
-            symbols |= (uint64_t)(c & 255) << 16;
-            used += c >> 8;
-            n++;
-        }
-        d->many[i] = symbols | (uint64_t)used << 32 | (uint64_t)n << 40;
-    }
-}
-
-static huf_read_fn *reader(void)
+static const struct huf_reader *reader(void)
 {
 #if defined(__x86_64__)
     if (cpu_have() & CPU_AVX2)
-        return huf_read_avx2;
+        return &huf_reader_avx2;
 #endif
-    return huf_read_plain;
+    return &huf_reader_plain;
 }
 
 bool huf_decode(struct huf_decoder *d, const uint8_t *src, size_t stored, uint8_t *dst, size_t n)
@@ -77,7 +37,7 @@ bool huf_decode(struct huf_decoder *d, const uint8_t *src, size_t stored, uint8_
             d->code.top = 0;
             return false;
         }
-        make_tables(d);
+        reader()->tables(d);
         at += described;
         coded -= described;
     } else if (d->code.top == 0) {
@@ -94,5 +54,5 @@ bool huf_decode(struct huf_decoder *d, const uint8_t *src, size_t stored, uint8_
         left -= size[i];
     }
     size[3] = left;
-    return reader()(d, src + at + 6, size, dst, n);
+    return reader()->streams(d, src + at + 6, size, dst, n);
 }

@@ -19,12 +19,16 @@ void histogram_avx2(const uint8_t *p, size_t n, uint32_t count[256]);
 void histogram_avx512(const uint8_t *p, size_t n, uint32_t count[256]); /* CPU_VBMI */
 #endif
 
-/* The streams of a block with its tables made: four of them at src, of the lengths size[]. */
-typedef bool huf_read_fn(const struct huf_decoder *d, const uint8_t *src, const size_t size[4],
-                         uint8_t *dst, size_t n);
-huf_read_fn huf_read_plain;
+struct huf_reader {
+    /* From d->code to what the streams are read by. */
+    void (*tables)(struct huf_decoder *d);
+    /* The four streams of a block at src, of the lengths size[]. */
+    bool (*streams)(const struct huf_decoder *d, const uint8_t *src, const size_t size[4],
+                    uint8_t *dst, size_t n);
+};
+extern const struct huf_reader huf_reader_plain;
 #if defined(__x86_64__)
-huf_read_fn huf_read_avx2; /* for BMI2 */
+extern const struct huf_reader huf_reader_avx2; /* and BMI2 */
 #endif
 
 /* Bits, low ones first. n < 8 between calls. */

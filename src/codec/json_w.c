@@ -121,15 +121,27 @@ void json_w_str(struct json_w *w, struct str s)
     lead(w);
     quote(w->b, s);
 }
+static void digits(struct buf *b, uint64_t v)
+{
+    char text[20];
+    size_t at = sizeof text;
+    do {
+        text[--at] = (char)('0' + v % 10);
+        v /= 10;
+    } while (v > 0);
+    buf_bytes(b, text + at, sizeof text - at);
+}
 void json_w_u64(struct json_w *w, uint64_t v)
 {
     lead(w);
-    buf_fmt(w->b, "%llu", (unsigned long long)v);
+    digits(w->b, v);
 }
 void json_w_i64(struct json_w *w, int64_t v)
 {
     lead(w);
-    buf_fmt(w->b, "%lld", (long long)v);
+    if (v < 0)
+        buf_u8(w->b, '-');
+    digits(w->b, v < 0 ? 0 - (uint64_t)v : (uint64_t)v);
 }
 void json_w_double(struct json_w *w, double v)
 {

@@ -19,12 +19,12 @@ const struct planes_info *planes_info(enum planes_kind k)
 }
 
 struct mover {
-    void (*split2)(const uint8_t *restrict, size_t, uint8_t *restrict, unsigned);
-    void (*merge2)(const uint8_t *restrict, size_t, uint8_t *restrict, unsigned);
-    void (*split4)(const uint8_t *restrict, size_t, uint8_t *restrict);
-    void (*merge4)(const uint8_t *restrict, size_t, uint8_t *restrict);
-    void (*split8)(const uint8_t *restrict, size_t, uint8_t *restrict);
-    void (*merge8)(const uint8_t *restrict, size_t, uint8_t *restrict);
+    void (*split2)(const uint8_t *restrict, size_t, uint8_t *const *, unsigned);
+    void (*merge2)(const uint8_t *const *, size_t, uint8_t *restrict, unsigned);
+    void (*split4)(const uint8_t *restrict, size_t, uint8_t *const *);
+    void (*merge4)(const uint8_t *const *, size_t, uint8_t *restrict);
+    void (*split8)(const uint8_t *restrict, size_t, uint8_t *const *);
+    void (*merge8)(const uint8_t *const *, size_t, uint8_t *restrict);
 };
 #define NAME(f) f##_plain
 #define TARGET
@@ -54,7 +54,8 @@ static const struct mover *mover(void)
     return &mover_plain;
 }
 
-void planes_split(enum planes_kind k, const void *src, size_t n_words, uint8_t *dst)
+/* Word by word, plane i at dst[i] or src[i]. */
+static void split(enum planes_kind k, const uint8_t *src, size_t n_words, uint8_t *const *dst)
 {
     const struct mover *m = mover();
     switch (info[k].width) {
@@ -68,11 +69,11 @@ void planes_split(enum planes_kind k, const void *src, size_t n_words, uint8_t *
         m->split8(src, n_words, dst);
         break;
     default:
-        memcpy(dst, src, n_words);
+        memcpy(dst[0], src, n_words);
     }
 }
 
-void planes_merge(enum planes_kind k, const uint8_t *src, size_t n_words, void *dst)
+static void merge(enum planes_kind k, const uint8_t *const *src, size_t n_words, uint8_t *dst)
 {
     const struct mover *m = mover();
     switch (info[k].width) {
@@ -86,8 +87,24 @@ void planes_merge(enum planes_kind k, const uint8_t *src, size_t n_words, void *
         m->merge8(src, n_words, dst);
         break;
     default:
-        memcpy(dst, src, n_words);
+        memcpy(dst, src[0], n_words);
     }
+}
+
+void planes_split(enum planes_kind k, const void *src, size_t n_words, uint8_t *dst)
+{
+    uint8_t *plane[PLANES_MAX];
+    for (unsigned i = 0; i < info[k].width; i++)
+        plane[i] = dst + i * n_words;
+    split(k, src, n_words, plane);
+}
+
+void planes_merge(enum planes_kind k, const uint8_t *src, size_t n_words, void *dst)
+{
+    const uint8_t *plane[PLANES_MAX];
+    for (unsigned i = 0; i < info[k].width; i++)
+        plane[i] = src + i * n_words;
+    merge(k, plane, n_words, dst);
 }
 
 /* log2(v) with 12 fractional bits, rounded down; v >= 1. Integer only, so the same everywhere. */
@@ -108,23 +125,10 @@ static uint32_t log2_fixed(uint32_t v)
 #define LINE 64u
 #define SAMPLE (128 * LINE)
 
-/* Whether a plane is worth coding, by its order-0 entropy: of 128 lines of 64 bytes at scattered
- * places (one in each 128th, so that rows of a matrix do not beat against them), of everything when
- * the plane is small. What is noise in the sample may miss a part that is not; the coder itself
- * decides block by block with exact counts. */
+/* Whether bytes are not worth coding, by their order-0 entropy. */
 static bool noise(const uint8_t *p, size_t n)
 {
-    uint8_t sample[SAMPLE];
     uint32_t h[256];
-    if (n > 2 * SAMPLE) {
-        size_t lines = n / SAMPLE; /* in a 128th of the plane */
-        for (uint32_t i = 0; i < SAMPLE / LINE; i++)
-            memcpy(sample + i * LINE,
-                   p + (i * lines + (uint64_t)(i * 2654435761u) * lines / (1ull << 32)) * LINE,
-                   LINE);
-        p = sample;
-        n = SAMPLE;
-    }
     histogram(p, n, h);
     uint64_t sum = 0;
     for (int s = 0; s < 256; s++)
@@ -134,13 +138,29 @@ static bool noise(const uint8_t *p, size_t n)
     return bits * 100 >= n * 4096 * 8 * 98;
 }
 
-static enum zs_how how_to(const uint8_t *p, size_t n, enum zs_how usual)
+/* How each plane of n_words bytes is coded: by a sample of 128 lines of 64 bytes at scattered
+ * places (one in each 128th, so that rows of a matrix do not beat against them), by everything when
+ * the plane is small. What is noise in the sample may miss a part that is not; the coder itself
+ * decides block by block with exact counts, and finds blocks of equal bytes. room: w planes of
+ * 2 * SAMPLE bytes. */
+static void choose(enum planes_kind k, const uint8_t *raw, size_t n_words, uint8_t *room,
+                   enum zs_how how[PLANES_MAX])
 {
-    if (n < 2)
-        return ZS_RAW;
-    if (memcmp(p, p + 1, n - 1) == 0)
-        return ZS_RLE;
-    return usual == ZS_HUFFMAN && noise(p, n) ? ZS_RAW : usual;
+    size_t w = info[k].width, n = n_words > 2 * SAMPLE ? SAMPLE : n_words;
+    uint8_t *plane[PLANES_MAX];
+    for (size_t i = 0; i < w; i++)
+        plane[i] = room + i * n;
+    size_t lines = n_words / SAMPLE; /* in a 128th of a plane */
+    if (n_words <= 2 * SAMPLE)
+        split(k, raw, n, plane);
+    for (uint32_t i = 0; n_words > 2 * SAMPLE && i < SAMPLE / LINE; i++) {
+        size_t at = (i * lines + (uint64_t)(i * 2654435761u) * lines / (1ull << 32)) * LINE;
+        split(k, raw + at * w, LINE, plane);
+        for (size_t x = 0; x < w; x++)
+            plane[x] += LINE;
+    }
+    for (size_t i = 0; i < w; i++)
+        how[i] = n_words < 2 || noise(room + i * n, n) ? ZS_RAW : ZS_HUFFMAN;
 }
 
 size_t planes_bound(size_t n)
@@ -153,36 +173,122 @@ size_t planes_encode_scratch(void)
 }
 size_t planes_decode_scratch(void)
 {
-    return PLANES_CHUNK + zs_decode_scratch();
+    size_t a = zs_decode_scratch(), b = PLANES_MAX * sizeof(struct huf_decoder);
+    return PLANES_CHUNK + (a > b ? a : b);
+}
+
+/* The planes up to the first that is coded go where they belong while they are split, a block at a
+ * time: a stored frame's size is known. Those behind it wait in scratch until its size is known
+ * too. */
+static enum status encode(enum planes_kind k, const uint8_t *raw, size_t n_words, uint8_t *out,
+                          size_t cap, uint8_t *scratch, size_t size[PLANES_MAX], struct err *e)
+{
+    unsigned w = info[k].width, now = 0;
+    enum zs_how how[PLANES_MAX];
+    struct zs_put put[PLANES_MAX];
+    struct xxh64_runs sum;
+    uint8_t *at[PLANES_MAX], *wait = scratch + ZS_BLOCK;
+    const uint8_t *from[PLANES_MAX];
+    uint64_t xxh[PLANES_MAX];
+    if (cap < w * zs_bound(n_words))
+        return err_set(e, ST_BUG, "planes", "no room for the frames");
+    choose(k, raw, n_words, scratch, how);
+    while (now + 1 < w && how[now] == ZS_RAW)
+        now++;
+    for (unsigned i = 0; i <= now; i++)
+        zs_put_begin(&put[i], n_words, out + i * zs_raw_size(n_words));
+    xxh64_runs_begin(&sum, w);
+    size_t lo = 0;
+    do {
+        size_t m = n_words - lo < ZS_BLOCK ? n_words - lo : ZS_BLOCK;
+        from[0] = raw + lo;
+        for (unsigned i = 0; i < w && w > 1; i++) {
+            at[i] = i > now            ? wait + (i - now - 1) * n_words + lo
+                    : how[i] == ZS_RAW ? zs_put_room(&put[i])
+                                       : scratch;
+            from[i] = at[i];
+        }
+        if (w > 1)
+            split(k, raw + lo * w, m, at);
+        xxh64_runs_add(&sum, from, m);
+        for (unsigned i = 0; i <= now; i++)
+            zs_put_block(&put[i], how[i], from[i]);
+        lo += m;
+    } while (lo < n_words);
+    xxh64_runs_end(&sum, xxh);
+    for (unsigned i = 0; i < w; i++) {
+        size[i] = i <= now
+                      ? zs_put_end(&put[i], xxh[i])
+                      : zs_by_hand(how[i], wait + (i - now - 1) * n_words, n_words, xxh[i], out);
+        out += size[i];
+    }
+    return ST_OK;
 }
 
 enum status planes_encode(enum planes_kind k, const void *raw, size_t n, void *dst, size_t cap,
                           void *scratch, size_t size[PLANES_MAX], struct err *e)
 {
     unsigned w = info[k].width;
-    uint8_t *planes = scratch, *ws = planes + PLANES_CHUNK, *out = dst;
     if (n > PLANES_CHUNK || n % w != 0)
         return err_set(e, ST_BUG, "planes", "a chunk of %zu bytes in words of %u", n, w);
-    const uint8_t *p = raw;
-    if (w > 1) {
-        planes_split(k, raw, n / w, planes);
-        p = planes;
-    }
-    uint64_t xxh[PLANES_MAX] = {0};
     if (k != PLANES_NONE)
-        xxh64_runs(p, w, n / w, xxh);
+        return encode(k, raw, n / w, dst, cap, scratch, size, e);
+    bool same = n > 1 && memcmp(raw, (const uint8_t *)raw + 1, n - 1) == 0;
+    enum zs_how how = n < 2 ? ZS_RAW : same ? ZS_RLE : ZS_USUAL;
+    return zs_encode(how, raw, n, dst, cap, (uint8_t *)scratch + PLANES_CHUNK, &size[0], e);
+}
+
+/* Frames of our own: block by block, stored ones where they lie. False where anything is not as it
+ * should be; planes_decode_all says what. */
+static bool decode(enum planes_kind k, const uint8_t *src, const size_t size[PLANES_MAX],
+                   uint8_t *raw, size_t n_words, uint8_t *scratch)
+{
+    unsigned w = info[k].width;
+    struct zs_take take[PLANES_MAX];
+    struct huf_decoder *d = (void *)(scratch + PLANES_CHUNK);
+    struct xxh64_runs sum;
+    uint64_t xxh[PLANES_MAX];
     for (unsigned i = 0; i < w; i++) {
-        enum zs_how how = how_to(p, n / w, k == PLANES_NONE ? ZS_USUAL : ZS_HUFFMAN);
-        if (cap < zs_bound(n / w))
-            return err_set(e, ST_BUG, "planes", "no room for a frame");
-        if (k == PLANES_NONE)
-            TRY(zs_encode(how, p, n / w, out, cap, ws, &size[i], e));
-        else
-            size[i] = zs_by_hand(how, p, n / w, xxh[i], out);
-        p += n / w;
-        out += size[i];
-        cap -= size[i];
+        if (!zs_take_begin(&take[i], src, size[i], n_words))
+            return false;
+        d[i].code.top = 0;
+        src += size[i];
     }
+    xxh64_runs_begin(&sum, w);
+    for (size_t lo = 0; lo < n_words; lo += ZS_BLOCK) {
+        size_t m = n_words - lo < ZS_BLOCK ? n_words - lo : ZS_BLOCK;
+        const uint8_t *at[PLANES_MAX];
+        for (unsigned i = 0; i < w; i++) {
+            at[i] = zs_take_block(&take[i], &d[i], scratch + i * m);
+            if (!at[i])
+                return false;
+        }
+        xxh64_runs_add(&sum, at, m);
+        merge(k, at, m, raw + lo * w);
+    }
+    xxh64_runs_end(&sum, xxh);
+    for (unsigned i = 0; i < w; i++) {
+        uint32_t want;
+        if (!zs_take_end(&take[i], &want) || !zs_same_xxh(want, xxh[i]))
+            return false;
+    }
+    return true;
+}
+
+enum status planes_decode_all(enum planes_kind k, const void *src, const size_t size[PLANES_MAX],
+                              void *raw, size_t n, void *scratch, struct err *e)
+{
+    unsigned w = info[k].width;
+    uint8_t *planes = scratch, *ws = planes + PLANES_CHUNK, *to = w > 1 ? planes : raw;
+    const uint8_t *p = src;
+    if (n > PLANES_CHUNK || n % w != 0)
+        return err_set(e, ST_BUG, "planes", "a chunk of %zu bytes in words of %u", n, w);
+    for (unsigned i = 0; i < w; i++) {
+        TRY(zs_decode(p, size[i], to + i * (n / w), n / w, ws, e));
+        p += size[i];
+    }
+    if (w > 1)
+        planes_merge(k, planes, n / w, raw);
     return ST_OK;
 }
 
@@ -190,30 +296,8 @@ enum status planes_decode(enum planes_kind k, const void *src, const size_t size
                           void *raw, size_t n, void *scratch, struct err *e)
 {
     unsigned w = info[k].width;
-    uint8_t *planes = scratch, *ws = planes + PLANES_CHUNK;
-    const uint8_t *p = src;
-    if (n > PLANES_CHUNK || n % w != 0)
-        return err_set(e, ST_BUG, "planes", "a chunk of %zu bytes in words of %u", n, w);
-    uint8_t *to = w > 1 ? planes : raw;
-    bool check[PLANES_MAX], any = false;
-    uint32_t want[PLANES_MAX];
-    uint64_t xxh[PLANES_MAX] = {0};
-    for (unsigned i = 0; i < w; i++) {
-        check[i] = zs_read_by_hand(p, size[i], to + i * (n / w), n / w, ws, &want[i]);
-        any |= check[i];
-        if (!check[i])
-            TRY(zs_decode(p, size[i], to + i * (n / w), n / w, ws, e));
-        p += size[i];
-    }
-    if (any)
-        xxh64_runs(to, w, n / w, xxh);
-    p = src;
-    for (unsigned i = 0; i < w; i++) {
-        if (check[i] && !zs_same_xxh(want[i], xxh[i])) /* says what is wrong */
-            TRY(zs_decode(p, size[i], to + i * (n / w), n / w, ws, e));
-        p += size[i];
-    }
-    if (w > 1)
-        planes_merge(k, planes, n / w, raw);
-    return ST_OK;
+    if (k != PLANES_NONE && n <= PLANES_CHUNK && n % w == 0 && n > 0 &&
+        decode(k, src, size, raw, n / w, scratch))
+        return ST_OK;
+    return planes_decode_all(k, src, size, raw, n, scratch, e);
 }

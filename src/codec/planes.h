@@ -44,10 +44,15 @@ size_t planes_encode_scratch(void);
 MUSTCHECK enum status planes_encode(enum planes_kind k, const void *raw, size_t n, void *dst,
                                     size_t cap, void *scratch, size_t size[PLANES_MAX],
                                     struct err *e);
-size_t planes_decode_scratch(void); /* besides the stored bytes; begins with the planes after a call
-                                     * where the width is over 1 */
-/* size[i]: stored bytes of the chunk's frames, which lie one after another at src. */
+size_t planes_decode_scratch(void); /* besides the stored bytes */
+/* size[i]: stored bytes of the chunk's frames, which lie one after another at src. scratch 64-byte
+ * aligned. */
 MUSTCHECK enum status planes_decode(enum planes_kind k, const void *src,
                                     const size_t size[PLANES_MAX], void *raw, size_t n,
                                     void *scratch, struct err *e);
+/* The same for who wants the planes too: scratch begins with them afterwards where the width is
+ * over 1. */
+MUSTCHECK enum status planes_decode_all(enum planes_kind k, const void *src,
+                                        const size_t size[PLANES_MAX], void *raw, size_t n,
+                                        void *scratch, struct err *e);
 #endif

@@ -3,10 +3,10 @@
  * one is the scalar twin.
  */
 
-TARGET static void NAME(split2)(const uint8_t *restrict src, size_t n, uint8_t *restrict dst,
+TARGET static void NAME(split2)(const uint8_t *restrict src, size_t n, uint8_t *const *dst,
                                 unsigned rot)
 {
-    uint8_t *restrict lo = dst, *restrict hi = dst + n;
+    uint8_t *restrict lo = dst[0], *restrict hi = dst[1];
     for (size_t i = 0; i < n; i++) {
         uint16_t v;
         memcpy(&v, src + 2 * i, 2);
@@ -17,10 +17,10 @@ TARGET static void NAME(split2)(const uint8_t *restrict src, size_t n, uint8_t *
     }
 }
 
-TARGET static void NAME(merge2)(const uint8_t *restrict src, size_t n, uint8_t *restrict dst,
+TARGET static void NAME(merge2)(const uint8_t *const *src, size_t n, uint8_t *restrict dst,
                                 unsigned rot)
 {
-    const uint8_t *restrict lo = src, *restrict hi = src + n;
+    const uint8_t *restrict lo = src[0], *restrict hi = src[1];
     for (size_t i = 0; i < n; i++) {
         uint16_t v = (uint16_t)(lo[i] | hi[i] << 8);
         if (rot)
@@ -29,9 +29,9 @@ TARGET static void NAME(merge2)(const uint8_t *restrict src, size_t n, uint8_t *
     }
 }
 
-TARGET static void NAME(split4)(const uint8_t *restrict src, size_t n, uint8_t *restrict dst)
+TARGET static void NAME(split4)(const uint8_t *restrict src, size_t n, uint8_t *const *dst)
 {
-    uint8_t *restrict a = dst, *restrict b = dst + n, *restrict c = b + n, *restrict d = c + n;
+    uint8_t *restrict a = dst[0], *restrict b = dst[1], *restrict c = dst[2], *restrict d = dst[3];
     for (size_t i = 0; i < n; i++) {
         uint32_t v;
         memcpy(&v, src + 4 * i, 4);
@@ -43,10 +43,10 @@ TARGET static void NAME(split4)(const uint8_t *restrict src, size_t n, uint8_t *
     }
 }
 
-TARGET static void NAME(merge4)(const uint8_t *restrict src, size_t n, uint8_t *restrict dst)
+TARGET static void NAME(merge4)(const uint8_t *const *src, size_t n, uint8_t *restrict dst)
 {
-    const uint8_t *restrict a = src, *restrict b = src + n, *restrict c = b + n,
-                            *restrict d = c + n;
+    const uint8_t *restrict a = src[0], *restrict b = src[1], *restrict c = src[2],
+                            *restrict d = src[3];
     for (size_t i = 0; i < n; i++) {
         uint32_t v =
             (uint32_t)a[i] | (uint32_t)b[i] << 8 | (uint32_t)c[i] << 16 | (uint32_t)d[i] << 24;
@@ -55,23 +55,23 @@ TARGET static void NAME(merge4)(const uint8_t *restrict src, size_t n, uint8_t *
     }
 }
 
-TARGET static void NAME(split8)(const uint8_t *restrict src, size_t n, uint8_t *restrict dst)
+TARGET static void NAME(split8)(const uint8_t *restrict src, size_t n, uint8_t *const *dst)
 {
     for (size_t i = 0; i < n; i++) {
         uint64_t v;
         memcpy(&v, src + 8 * i, 8);
         v = v << 1 | v >> 63;
         for (unsigned k = 0; k < 8; k++)
-            dst[k * n + i] = (uint8_t)(v >> 8 * k);
+            dst[k][i] = (uint8_t)(v >> 8 * k);
     }
 }
 
-TARGET static void NAME(merge8)(const uint8_t *restrict src, size_t n, uint8_t *restrict dst)
+TARGET static void NAME(merge8)(const uint8_t *const *src, size_t n, uint8_t *restrict dst)
 {
     for (size_t i = 0; i < n; i++) {
         uint64_t v = 0;
         for (unsigned k = 0; k < 8; k++)
-            v |= (uint64_t)src[k * n + i] << 8 * k;
+            v |= (uint64_t)src[k][i] << 8 * k;
         v = v >> 1 | v << 63;
         memcpy(dst + 8 * i, &v, 8);
     }

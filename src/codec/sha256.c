@@ -186,22 +186,38 @@ static size_t leaves8(const uint8_t *p, size_t n_leaves, size_t leaf, uint8_t (*
     return done;
 }
 
-static size_t leaves2(const uint8_t *p, size_t n_leaves, size_t leaf, uint8_t (*out)[32])
+typedef void ni_fn(uint32_t (*h)[8], const uint8_t *p, size_t stride, size_t n);
+static size_t leaves_ni(ni_fn *fn, size_t n_lanes, const uint8_t *p, size_t n_leaves, size_t leaf,
+                        uint8_t (*out)[32])
 {
     uint8_t last[64];
     size_t done = 0;
     (void)pad(last, 0, leaf);
-    for (; n_leaves - done >= 2; done += 2) {
-        uint32_t h[2][8];
-        memcpy(h[0], sha256_h0, sizeof h[0]);
-        memcpy(h[1], sha256_h0, sizeof h[1]);
-        sha256_lanes2_shani(h, p + done * leaf, leaf, leaf / 64);
-        sha256_lanes2_shani(h, last, 0, 1);
-        for (int l = 0; l < 2; l++)
+    for (; n_leaves - done >= n_lanes; done += n_lanes) {
+        uint32_t h[4][8];
+        for (size_t l = 0; l < n_lanes; l++)
+            memcpy(h[l], sha256_h0, sizeof h[l]);
+        fn(h, p + done * leaf, leaf, leaf / 64);
+        fn(h, last, 0, 1);
+        for (size_t l = 0; l < n_lanes; l++)
             for (int i = 0; i < 8; i++)
-                store_be(out[done + (size_t)l] + 4 * i, h[l][i]);
+                store_be(out[done + l] + 4 * i, h[l][i]);
     }
     return done;
+}
+
+/* Streams of SHA instructions beat any lanes measured so far. A leaf alone takes as long as three
+ * together, hence threes and fours. */
+static size_t leaves_sha(unsigned have, const uint8_t *p, size_t n, size_t leaf, uint8_t (*out)[32])
+{
+    size_t i = 0;
+    if (have & CPU_AVX512) {
+        size_t fours = n % 3; /* as many leave a multiple of three */
+        if (n >= 4 * fours)
+            i = leaves_ni(sha256_lanes4_shani, 4, p, 4 * fours, leaf, out);
+        i += leaves_ni(sha256_lanes3_shani, 3, p + i * leaf, n - i, leaf, out + i);
+    }
+    return i + leaves_ni(sha256_lanes2_shani, 2, p + i * leaf, n - i, leaf, out + i);
 }
 #endif
 
@@ -211,9 +227,8 @@ void sha256_leaves(const uint8_t *p, size_t n_leaves, size_t leaf_bytes, uint8_t
 #if defined(__x86_64__)
     unsigned have = cpu_have();
     if (leaf_bytes > 0 && leaf_bytes % 64 == 0) {
-        /* two streams of SHA instructions beat any lanes measured so far */
         if (have & CPU_SHA)
-            i = leaves2(p, n_leaves, leaf_bytes, out);
+            i = leaves_sha(have, p, n_leaves, leaf_bytes, out);
         else if (have & CPU_AVX512)
             i = leaves16(p, n_leaves, leaf_bytes, out);
         if (!(have & CPU_SHA) && (have & CPU_AVX2))

@@ -14,6 +14,8 @@ void sha256_blocks_shani(uint32_t h[8], const uint8_t *p, size_t n);
 /* Lanes: streams of equal length, leaf i at p + i * stride, n blocks each; h[word][lane]. The
  * states come in and go out, so padding is a further call. */
 void sha256_lanes2_shani(uint32_t h[2][8], const uint8_t *p, size_t stride, size_t n);
+void sha256_lanes3_shani(uint32_t h[3][8], const uint8_t *p, size_t stride, size_t n); /* AVX512 */
+void sha256_lanes4_shani(uint32_t h[4][8], const uint8_t *p, size_t stride, size_t n); /* AVX512 */
 void sha256_lanes8_avx2(uint32_t h[8][8], const uint8_t *p, size_t stride, size_t n);
 void sha256_lanes16_avx512(uint32_t h[8][16], const uint8_t *p, size_t stride, size_t n);
 #elif defined(__aarch64__)

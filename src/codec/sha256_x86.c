@@ -1,5 +1,5 @@
-/* SHA-256 on x86-64: SHA extensions with one stream and with two interleaved (the rounds of one
- * stream wait on each other), AVX2 with eight lanes, AVX-512 with sixteen. Lanes hash as many
+/* SHA-256 on x86-64: SHA extensions with one stream and with two to four interleaved (the rounds of
+ * one stream wait on each other), AVX2 with eight lanes, AVX-512 with sixteen. Lanes hash as many
  * leaves at once: word i of every lane sits in one register.
  */
 #include "codec/sha256_impl.h"
@@ -64,33 +64,52 @@ SHA_TARGET void sha256_blocks_shani(uint32_t h[8], const uint8_t *p, size_t n)
     ni_store(h, s);
 }
 
-SHA_TARGET void sha256_lanes2_shani(uint32_t h[2][8], const uint8_t *p, size_t stride, size_t n)
+/* n_lanes streams in turn; w is a ring of each stream's last sixteen words. */
+SHA_TARGET static inline __attribute__((always_inline)) void
+ni_lanes(uint32_t (*h)[8], const unsigned n_lanes, const uint8_t *p, size_t stride, size_t n)
 {
-    struct ni s = ni_load(h[0]), t = ni_load(h[1]);
-    const uint8_t *q = p + stride;
-    for (; n > 0; n--, p += 64, q += 64) {
-        struct ni s_in = s, t_in = t;
-        __m128i w[4], x[4];
-        for (int i = 0; i < 4; i++) {
-            w[i] = ni_word(p + 16 * i);
-            x[i] = ni_word(q + 16 * i);
+    struct ni s[4];
+    for (unsigned l = 0; l < n_lanes; l++)
+        s[l] = ni_load(h[l]);
+    for (; n > 0; n--, p += 64) {
+        struct ni in[4];
+        __m128i w[4][4];
+        for (unsigned l = 0; l < n_lanes; l++) {
+            in[l] = s[l];
+            for (unsigned i = 0; i < 4; i++)
+                w[l][i] = ni_word(p + l * stride + 16 * i);
         }
 #pragma GCC unroll 16
-        for (int i = 0; i < 16; i++) {
-            ni_rounds(&s, w[i % 4], 4 * i);
-            ni_rounds(&t, x[i % 4], 4 * i);
-            if (i < 12) {
-                w[i % 4] = ni_next(w[i % 4], w[(i + 1) % 4], w[(i + 2) % 4], w[(i + 3) % 4]);
-                x[i % 4] = ni_next(x[i % 4], x[(i + 1) % 4], x[(i + 2) % 4], x[(i + 3) % 4]);
-            }
+        for (unsigned i = 0; i < 16; i++) {
+            for (unsigned l = 0; l < n_lanes; l++)
+                ni_rounds(&s[l], w[l][i % 4], (int)(4 * i));
+            for (unsigned l = 0; l < n_lanes && i < 12; l++)
+                w[l][i % 4] =
+                    ni_next(w[l][i % 4], w[l][(i + 1) % 4], w[l][(i + 2) % 4], w[l][(i + 3) % 4]);
         }
-        s.s0 = _mm_add_epi32(s.s0, s_in.s0);
-        s.s1 = _mm_add_epi32(s.s1, s_in.s1);
-        t.s0 = _mm_add_epi32(t.s0, t_in.s0);
-        t.s1 = _mm_add_epi32(t.s1, t_in.s1);
+        for (unsigned l = 0; l < n_lanes; l++) {
+            s[l].s0 = _mm_add_epi32(s[l].s0, in[l].s0);
+            s[l].s1 = _mm_add_epi32(s[l].s1, in[l].s1);
+        }
     }
-    ni_store(h[0], s);
-    ni_store(h[1], t);
+    for (unsigned l = 0; l < n_lanes; l++)
+        ni_store(h[l], s[l]);
+}
+
+SHA_TARGET void sha256_lanes2_shani(uint32_t h[2][8], const uint8_t *p, size_t stride, size_t n)
+{
+    ni_lanes(h, 2, p, stride, n);
+}
+
+/* Three or four streams keep the unit busier than two, where there are registers for them. */
+#define SHA_TARGET_512 __attribute__((target("sha,avx512f,avx512bw,avx512vl")))
+SHA_TARGET_512 void sha256_lanes3_shani(uint32_t h[3][8], const uint8_t *p, size_t stride, size_t n)
+{
+    ni_lanes(h, 3, p, stride, n);
+}
+SHA_TARGET_512 void sha256_lanes4_shani(uint32_t h[4][8], const uint8_t *p, size_t stride, size_t n)
+{
+    ni_lanes(h, 4, p, stride, n);
 }
 
 /* The 64 rounds over lanes, for a vector type given by its operations. w[16] is a ring. */

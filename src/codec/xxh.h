@@ -9,8 +9,19 @@
 
 void xxh128(const void *p, size_t n, uint8_t out[16]);
 uint64_t xxh64(const void *p, size_t n);
-/* The same of each of n_runs (at most 8) runs of n bytes, which lie one after another. */
-void xxh64_runs(const void *p, unsigned n_runs, size_t n, uint64_t *out);
+
+/* XXH64 of up to XXH64_RUNS runs of equal length side by side, piece by piece. */
+#define XXH64_RUNS 8
+struct xxh64_runs {
+    uint64_t acc[XXH64_RUNS][4];
+    uint64_t n; /* bytes of each run so far */
+    unsigned n_runs;
+    uint8_t tail[XXH64_RUNS][32];
+};
+void xxh64_runs_begin(struct xxh64_runs *x, unsigned n_runs);
+/* The next n bytes of run i at p[i]; but for the last call n is a multiple of 32. */
+void xxh64_runs_add(struct xxh64_runs *x, const uint8_t *const *p, size_t n);
+void xxh64_runs_end(const struct xxh64_runs *x, uint64_t *out);
 
 /* Incremental XXH3-128. */
 struct xxh128 {

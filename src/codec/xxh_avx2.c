@@ -15,3 +15,8 @@ void xxh128_avx2(const void *p, size_t n, uint8_t out[16])
     XXH128_canonicalFromHash(&c, XXH3_128bits(p, n));
     memcpy(out, c.digest, 16);
 }
+
+void xxh128_add_avx2(void *state, const void *p, size_t n)
+{
+    (void)XXH3_128bits_update(state, p, n);
+}

@@ -8,7 +8,8 @@
 #include <zstd.h>
 #include <zstd_errors.h>
 
-#define BLOCK HUF_BLOCK
+#define BLOCK ZS_BLOCK
+_Static_assert(ZS_BLOCK <= HUF_BLOCK, "blocks fit");
 #define MAGIC 0xfd2fb528u
 
 static void put32(uint8_t *p, uint32_t v)
@@ -73,31 +74,55 @@ static bool all_equal(const uint8_t *p, size_t n)
     return memcmp(p, p + 1, n - 1) == 0;
 }
 
-size_t zs_by_hand(enum zs_how how, const void *from, size_t n, uint64_t xxh, void *to)
+void zs_put_begin(struct zs_put *w, size_t n, void *dst)
 {
-    const uint8_t *src = from;
-    uint8_t *dst = to;
-    struct huf_code code = {.top = 0};
-    size_t out = frame_head(dst, n), lo = 0;
+    w->dst = dst;
+    w->out = frame_head(dst, n);
+    w->left = n;
+    w->code.top = 0;
+}
+
+void zs_put_block(struct zs_put *w, enum zs_how how, const uint8_t *p)
+{
+    size_t m = w->left < BLOCK ? w->left : BLOCK, coded = 0;
+    bool last = m == w->left;
+    uint8_t *head = w->dst + w->out, *body = head + 3;
+    w->left -= m;
+    if (m > 0 && (how == ZS_RLE || (how == ZS_HUFFMAN && all_equal(p, m)))) {
+        w->out += block_head(head, RLE, m, last) + 1;
+        *body = p[0];
+        return;
+    }
+    if (how == ZS_HUFFMAN)
+        coded = huf_encode(&w->code, p, m, body);
+    if (coded == 0 && m > 0 && p != body)
+        memcpy(body, p, m);
+    w->out += block_head(head, coded > 0 ? CODED : RAW, coded > 0 ? coded : m, last);
+    w->out += coded > 0 ? coded : m;
+}
+
+size_t zs_put_end(struct zs_put *w, uint64_t xxh)
+{
+    put32(w->dst + w->out, (uint32_t)xxh);
+    return w->out + 4;
+}
+
+size_t zs_raw_size(size_t n)
+{
+    uint8_t head[16];
+    return frame_head(head, n) + n + 3 * (n == 0 ? 1 : (n - 1) / BLOCK + 1) + 4;
+}
+
+size_t zs_by_hand(enum zs_how how, const void *src, size_t n, uint64_t xxh, void *dst)
+{
+    struct zs_put w;
+    zs_put_begin(&w, n, dst);
+    size_t lo = 0;
     do {
-        size_t m = n - lo < BLOCK ? n - lo : BLOCK, coded = 0;
-        bool last = lo + m == n;
-        const uint8_t *p = src + lo;
-        if (m > 0 && (how == ZS_RLE || (how == ZS_HUFFMAN && all_equal(p, m)))) {
-            out += block_head(dst + out, RLE, m, last);
-            dst[out++] = p[0];
-        } else {
-            if (how == ZS_HUFFMAN)
-                coded = huf_encode(&code, p, m, dst + out + 3);
-            out += block_head(dst + out, coded > 0 ? CODED : RAW, coded > 0 ? coded : m, last);
-            if (coded == 0 && m > 0)
-                memcpy(dst + out, p, m);
-            out += coded > 0 ? coded : m;
-        }
-        lo += m;
+        zs_put_block(&w, how, (const uint8_t *)src + lo);
+        lo += BLOCK;
     } while (lo < n);
-    put32(dst + out, (uint32_t)xxh);
-    return out + 4;
+    return zs_put_end(&w, xxh);
 }
 
 static enum status guest_failed(struct err *e, const char *what, size_t code)
@@ -177,50 +202,68 @@ static bool plain_frame(const uint8_t *src, size_t stored, size_t head, uint8_t 
     return out == n && stored - at == 4 && get32(src + at) == (uint32_t)xxh64(dst, n);
 }
 
-/* As zs_read_by_hand, the frame's header known to be as it should be and to have `head` bytes. */
-static bool read_blocks(const uint8_t *src, size_t stored, size_t head, uint8_t *dst, size_t n,
-                        struct huf_decoder *d, uint32_t *xxh)
-{
-    size_t at = head, lo = 0;
-    d->code.top = 0;
-    do {
-        size_t m = n - lo < BLOCK ? n - lo : BLOCK;
-        if (m == 0 || stored - at < 3)
-            return false;
-        uint32_t v = src[at] | (uint32_t)src[at + 1] << 8 | (uint32_t)src[at + 2] << 16;
-        size_t size = v >> 3;
-        unsigned type = v >> 1 & 3;
-        at += 3;
-        if ((v & 1) != (lo + m == n) || stored - at < (type == RLE ? 1 : size))
-            return false;
-        if (type == CODED) {
-            if (size >= m || !huf_decode(d, src + at, size, dst + lo, m))
-                return false;
-        } else if (size != m || type > CODED) {
-            return false;
-        } else if (type == RLE) {
-            memset(dst + lo, src[at], m);
-            size = 1;
-        } else {
-            memcpy(dst + lo, src + at, m);
-        }
-        at += size;
-        lo += m;
-    } while (lo < n);
-    if (stored - at != 4)
-        return false;
-    *xxh = src[at] | (uint32_t)src[at + 1] << 8 | (uint32_t)src[at + 2] << 16 |
-           (uint32_t)src[at + 3] << 24;
-    return true;
-}
-
-bool zs_read_by_hand(const void *src, size_t stored, void *dst, size_t n, void *scratch,
-                     uint32_t *xxh)
+bool zs_take_begin(struct zs_take *t, const void *src, size_t stored, size_t n)
 {
     uint64_t content;
     size_t head;
-    return zs_frame_head(src, stored, &content, &head) && content == n &&
-           read_blocks(src, stored, head, dst, n, scratch, xxh);
+    if (n == 0 || !zs_frame_head(src, stored, &content, &head) || content != n)
+        return false;
+    *t = (struct zs_take){src, head, stored, n};
+    return true;
+}
+
+const uint8_t *zs_take_block(struct zs_take *t, struct huf_decoder *d, uint8_t *room)
+{
+    const uint8_t *p = t->src + t->at + 3;
+    size_t m = t->left < BLOCK ? t->left : BLOCK;
+    if (m == 0 || t->stored - t->at < 3)
+        return NULL;
+    uint32_t v = p[-3] | (uint32_t)p[-2] << 8 | (uint32_t)p[-1] << 16;
+    size_t size = v >> 3, here = (v >> 1 & 3) == RLE ? 1 : size;
+    if ((v & 1) != (m == t->left) || t->stored - t->at - 3 < here)
+        return NULL;
+    t->at += 3 + here;
+    t->left -= m;
+    switch (v >> 1 & 3) {
+    case RAW:
+        return size == m ? p : NULL;
+    case RLE:
+        memset(room, p[0], m);
+        return size == m ? room : NULL;
+    case CODED:
+        return size < m && huf_decode(d, p, size, room, m) ? room : NULL;
+    default:
+        return NULL;
+    }
+}
+
+bool zs_take_end(const struct zs_take *t, uint32_t *xxh)
+{
+    if (t->left != 0 || t->stored - t->at != 4)
+        return false;
+    *xxh = get32(t->src + t->at);
+    return true;
+}
+
+/* A frame that is ours, checksum and all. */
+static bool take_all(const uint8_t *src, size_t stored, uint8_t *dst, size_t n,
+                     struct huf_decoder *d)
+{
+    struct zs_take t;
+    uint32_t xxh;
+    d->code.top = 0;
+    if (!zs_take_begin(&t, src, stored, n))
+        return false;
+    for (uint8_t *to = dst; t.left > 0;) {
+        size_t left = t.left;
+        const uint8_t *p = zs_take_block(&t, d, to);
+        if (!p)
+            return false;
+        if (p != to)
+            memcpy(to, p, left - t.left);
+        to += left - t.left;
+    }
+    return zs_take_end(&t, &xxh) && zs_same_xxh(xxh, xxh64(dst, n));
 }
 
 bool zs_same_xxh(uint32_t frame, uint64_t data)
@@ -247,8 +290,7 @@ enum status zs_decode(const void *src, size_t stored, void *dst, size_t n, void 
                        (unsigned long long)content, n);
     if (plain_frame(src, stored, head, dst, n))
         return ST_OK;
-    uint32_t xxh;
-    if (read_blocks(src, stored, head, dst, n, scratch, &xxh) && zs_same_xxh(xxh, xxh64(dst, n)))
+    if (take_all(src, stored, dst, n, scratch))
         return ST_OK;
     ZSTD_DCtx *d = ZSTD_initStaticDCtx(scratch, zs_decode_scratch());
     if (!d)

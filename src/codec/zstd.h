@@ -9,6 +9,7 @@
 #ifndef CODEC_ZSTD_H
 #define CODEC_ZSTD_H
 #include "base/err.h"
+#include "codec/huffman.h"
 
 #define ZS_FRAME_MAX (1u << 20) /* raw bytes in a frame */
 
@@ -28,17 +29,41 @@ MUSTCHECK enum status zs_encode(enum zs_how how, const void *src, size_t n, void
                                 void *scratch, size_t *stored, struct err *e);
 /* The same for ZS_RAW, ZS_RLE and ZS_HUFFMAN where XXH64 of src is known. Returns the bytes. */
 size_t zs_by_hand(enum zs_how how, const void *src, size_t n, uint64_t xxh, void *dst);
+/* The same block by block, for content that is still being made: begin, then a block for every
+ * ZS_BLOCK bytes and for the rest (of no bytes: one block), then end. */
+#define ZS_BLOCK (128u << 10)
+struct zs_put {
+    uint8_t *dst;
+    size_t out, left; /* bytes written; raw bytes to come */
+    struct huf_code code;
+};
+void zs_put_begin(struct zs_put *w, size_t n, void *dst);
+/* Where the next block's raw bytes stand if it is stored: made there they are not copied. */
+static inline uint8_t *zs_put_room(const struct zs_put *w)
+{
+    return w->dst + w->out + 3;
+}
+void zs_put_block(struct zs_put *w, enum zs_how how, const uint8_t *p);
+size_t zs_put_end(struct zs_put *w, uint64_t xxh);
+size_t zs_raw_size(size_t n); /* of a ZS_RAW frame */
 
 size_t zs_decode_scratch(void);
 /* Decodes one frame of exactly `stored` bytes into exactly n bytes. ST_INPUT zstd-frame (not such a
  * frame, trailing bytes, wrong size, damaged). */
 MUSTCHECK enum status zs_decode(const void *src, size_t stored, void *dst, size_t n, void *scratch,
                                 struct err *e);
-/* The same for the frames that zs_by_hand writes, with the checksum left to the caller: dst holds n
- * bytes if theirs is the one in *xxh (zs_same_xxh says so). False for any other frame, damaged or
- * not: zs_decode judges those. */
-bool zs_read_by_hand(const void *src, size_t stored, void *dst, size_t n, void *scratch,
-                     uint32_t *xxh);
+/* The same block by block for the frames that zs_by_hand writes, with the checksum left to the
+ * caller (zs_same_xxh). False or NULL for any other frame, damaged or not: zs_decode judges those.
+ */
+struct zs_take {
+    const uint8_t *src;
+    size_t at, stored, left; /* left: raw bytes to come */
+};
+bool zs_take_begin(struct zs_take *t, const void *src, size_t stored, size_t n);
+/* The next ZS_BLOCK bytes or the rest: in the frame itself, or in room. d is the frame's own from
+ * its first block (d->code.top is 0 then) to its last. */
+const uint8_t *zs_take_block(struct zs_take *t, struct huf_decoder *d, uint8_t *room);
+bool zs_take_end(const struct zs_take *t, uint32_t *xxh);
 bool zs_same_xxh(uint32_t frame, uint64_t data); /* data: its XXH64; always true when fuzzing */
 /* Whether p[0..n) starts with a frame as above; *content its raw size, *head the header's bytes. */
 bool zs_frame_head(const void *p, size_t n, uint64_t *content, size_t *head);

@@ -17,7 +17,7 @@
 
 #define SLOTS_A_THREAD 8
 #define SLOTS_BYTES ((uint64_t)48 << 20) /* more than one a thread only up to here */
-#define BATCH_BYTES ((uint64_t)512 << 20)
+#define BATCH_BYTES ((uint64_t)4 << 30)
 #define BATCH_JOBS 4096
 #define BATCH_WINDOWS 128
 #define AHEAD_BYTES ((uint64_t)16 << 20) /* of a stream, decoded at a time */

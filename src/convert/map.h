@@ -5,6 +5,7 @@
 #define CONVERT_MAP_H
 #include "convert/plan.h"
 #include "format/format.h"
+#include "framework/upgrade.h"
 
 struct map_opt {
     const char *from; /* framework of the source; NULL = recognise */
@@ -17,10 +18,12 @@ struct map_opt {
     const char *const *select;      /* globs; NULL = all */
     const char *const *allow_drop;  /* globs */
     const char *const *allow_synth; /* globs */
+    const struct upgrade *upgrade; /* what --upgrade did to the source's names; NULL = not asked */
     bool allow_overflow;
     bool drop_train_state;
     bool weights_only;
     bool as_is;
+    bool folder; /* the target is a folder: attachments become files in it */
 };
 /* Fills *p (plan_init done by the caller). ST_CANNOT: what is ambiguous, lost or not expressible;
  * then *rules_out (a buf the caller frees) holds a rules file to complete, with the candidates as

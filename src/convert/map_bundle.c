@@ -22,8 +22,9 @@ struct half {
 static const struct leaf_rule *dense_rule(const struct framework *f, const struct layer *l,
                                           enum leaf lf)
 {
-    (void)l;
-    return rules_find(f->rules, LAYER_LINEAR, 0, 0, lf);
+    struct layer as = *l;
+    as.kind = LAYER_LINEAR;
+    return rules_find(f->rules, LAYER_LINEAR, 0, rules_variant(&as), lf);
 }
 
 /* ---- attention as dense layers ---- */
@@ -208,7 +209,8 @@ static enum status dense_layers(struct half *x, struct dense **out, size_t *n, s
         return err_nomem(e, x->layers->n * sizeof **out);
     for (size_t i = 0; i < x->layers->n; i++) {
         const struct layer *l = &x->layers->layer[i];
-        if (!(l->kinds & KIND_BIT(LAYER_LINEAR)) || l->tensor[LEAF_WEIGHT] < 0)
+        if (!(l->kinds & KIND_BIT(LAYER_LINEAR)) || l->tensor[LEAF_WEIGHT] < 0 ||
+            l->form == FORM_HEADS_QKV) /* rows head by head are no parts one after the other */
             continue;
         const struct leaf_rule *r = dense_rule(x->f, l, LEAF_WEIGHT);
         const struct tensor *w = &x->seen->model.tensor[l->tensor[LEAF_WEIGHT]];
@@ -393,6 +395,86 @@ static enum status see_joined(struct half *x, struct half *y, enum joined what, 
     return ST_OK;
 }
 
+/* ---- tables and scales that one side has as parameters of their own ---- */
+
+struct shaped {
+    uint64_t shape;
+    struct layer *layer;
+    bool target, bare;
+};
+static int by_shape(const void *px, const void *py)
+{
+    const struct shaped *x = px, *y = py;
+    if (x->shape != y->shape)
+        return x->shape < y->shape ? -1 : 1;
+    if (x->target != y->target)
+        return x->target ? 1 : -1;
+    return (x->layer > y->layer) - (x->layer < y->layer);
+}
+
+/* A layer of one tensor that is stored as canonical has it, or a bare parameter. */
+static bool one_tensor(const struct half *x, const struct layer *l, bool *bare)
+{
+    const struct spelling_rules *can = framework_find(STR("canonical"))->rules;
+    *bare = l->kind == LAYER_PARAM;
+    if (*bare)
+        return l->tensor[LEAF_VALUE] >= 0;
+    if (l->kind != LAYER_EMBEDDING && l->kind != LAYER_LAYERNORM)
+        return false;
+    for (int i = 0; i < LEAF_N; i++)
+        if ((l->tensor[i] >= 0) != (i == LEAF_WEIGHT))
+            return false;
+    const struct leaf_rule *a = rules_find(x->f->rules, l->kind, l->rank, 0, LEAF_WEIGHT),
+                           *b = rules_find(can, l->kind, l->rank, 0, LEAF_WEIGHT);
+    return a && b && strcmp(a->axes, b->axes) == 0;
+}
+
+static void shapes_of(struct half *x, bool target, struct shaped *out, size_t *n)
+{
+    for (size_t i = 0; i < x->layers->n; i++) {
+        struct layer *l = &x->layers->layer[i];
+        bool bare;
+        if (!one_tensor(x, l, &bare))
+            continue;
+        int64_t at = l->tensor[bare ? LEAF_VALUE : LEAF_WEIGHT];
+        out[(*n)++] = (struct shaped){map_bare_shape(&x->seen->model.tensor[at]), l, target, bare};
+    }
+}
+
+/* A position table is an embedding here and a parameter there: where both sides have as many of a
+ * shape, and not as many of either sort, all of them are parameters. */
+static enum status see_bare(struct half *s, struct half *t, struct err *e)
+{
+    size_t n = 0;
+    struct shaped *l = ARENA_ARRAY(s->m->tmp, struct shaped, s->layers->n + t->layers->n + 1);
+    if (!l)
+        return err_nomem(e, (s->layers->n + t->layers->n) * sizeof *l);
+    shapes_of(s, false, l, &n);
+    shapes_of(t, true, l, &n);
+    if (n)
+        qsort(l, n, sizeof *l, by_shape);
+    for (size_t i = 0, k; i < n; i = k) {
+        size_t all[2] = {0}, bare[2] = {0};
+        for (k = i; k < n && l[k].shape == l[i].shape; k++) {
+            all[l[k].target]++;
+            bare[l[k].target] += l[k].bare;
+        }
+        if (all[0] != all[1] || bare[0] == bare[1])
+            continue;
+        for (size_t j = i; j < k; j++) {
+            struct layer *y = l[j].layer;
+            if (l[j].bare)
+                continue;
+            y->tensor[LEAF_VALUE] = y->tensor[LEAF_WEIGHT];
+            y->tensor[LEAF_WEIGHT] = -1;
+            y->kind = LAYER_PARAM;
+            y->kinds = KIND_BIT(LAYER_PARAM);
+            y->reason = STR("a parameter of its own on the other side");
+        }
+    }
+    return ST_OK;
+}
+
 /* ---- both sides ---- */
 
 static enum status again(struct mapping *m, struct skeleton *sk, struct seen *s, struct seen *t,
@@ -438,5 +520,5 @@ enum status see_bundles(struct mapping *m, struct skeleton *sk, struct seen *s, 
         if (did)
             TRY(again(m, sk, s, t, e));
     }
-    return ST_OK;
+    return see_bare(&x, &y, e);
 }

@@ -5,6 +5,7 @@
  */
 #include "base/checked.h"
 #include "convert/map_int.h"
+#include "convert/run.h"
 #include "framework/recognise.h"
 #include <string.h>
 
@@ -382,6 +383,47 @@ static bool has_bias(const struct cell *c)
 
 /* ---- the layer ---- */
 
+#define LOOK_MAX 65536
+/* A bias that is zero everywhere adds nothing, and may be left behind. These few numbers are the
+ * only ones that mapping looks at. */
+static enum status is_zero(const struct cell *c, const struct atom *a, bool *zero, struct err *e)
+{
+    struct plan one;
+    struct view v;
+    struct tensor *t;
+    double *value = NULL;
+    *zero = false;
+    plan_init(&one, c->m->src);
+    view_load(&v, c->m->src->tensor[a->src].view);
+    enum status st = ST_OK;
+    for (size_t i = 0; i < a->n_cuts && st == ST_OK; i++)
+        st = view_slice(&v, a->cut[i].axis, a->cut[i].lo, a->cut[i].hi, e);
+    uint64_t n = st == ST_OK ? view_elems(&v) : 0;
+    if (n > 0 && n <= LOOK_MAX && dtype_info(c->m->src->tensor[a->src].dtype)->kind == DK_FLOAT) {
+        st = model_tensor_add(&one.dst, &t, e);
+        struct part *q = ARENA_NEW(&one.dst.arena, struct part);
+        one.recipe = ARENA_NEW(&one.dst.arena, struct recipe);
+        value = ARENA_ARRAY(&one.dst.arena, double, n);
+        if (st == ST_OK && (!q || !one.recipe || !value))
+            st = err_nomem(e, n * sizeof *value);
+        if (st == ST_OK) {
+            t->dtype = c->m->src->tensor[a->src].dtype;
+            q->src = a->src;
+            *one.recipe = (struct recipe){q, 1};
+            st = part_set_view(q, &one.dst.arena, &v, e);
+        }
+        if (st == ST_OK)
+            st = plan_shape(&one, t, q->view, e);
+        if (st == ST_OK)
+            st = run_read(&one, 0, 0, n, DT_F64, value, e);
+        *zero = st == ST_OK;
+        for (uint64_t i = 0; i < n && *zero; i++)
+            *zero = value[i] == 0;
+    }
+    plan_free(&one);
+    return st;
+}
+
 /* What no tensor of the target took. */
 static enum status left_over(struct cell *c, struct err *e)
 {
@@ -392,17 +434,21 @@ static enum status left_over(struct cell *c, struct err *e)
                 continue;
             const char *side = s == LEAF_HH_BIAS - LEAF_IH_WEIGHT   ? "recurrent bias of gate"
                                : s == LEAF_IH_BIAS - LEAF_IH_WEIGHT ? "bias of gate"
-                               : s == LEAF_HR_WEIGHT - LEAF_IH_WEIGHT
-                                   ? "projection of the state, gate"
-                                   : "weight of gate";
+                                                                    : "weight of gate";
+            const char *to = c->m->to->name, *kind = layer_kind_name(c->l->kind);
             struct str why =
-                arena_fmt(c->m->a, "%s's %s has no %s %c", c->m->to->name,
-                          layer_kind_name(c->l->kind), side, g < c->n_gates ? c->gates[g] : '-');
+                s == LEAF_HR_WEIGHT - LEAF_IH_WEIGHT
+                    ? arena_fmt(c->m->a, "%s's %s does not project its state", to, kind)
+                    : arena_fmt(c->m->a, "%s's %s has no %s %c", to, kind, side, c->gates[g]);
             if (!why.p)
                 return err_nomem(e, 128);
+            bool bias = s == LEAF_HH_BIAS - LEAF_IH_WEIGHT || s == LEAF_IH_BIAS - LEAF_IH_WEIGHT;
+            bool zero = false;
+            if (bias && !a->number)
+                TRY(is_zero(c, a, &zero, e));
             if (a->number)
                 return err_set(e, ST_CANNOT, "value-missing", "%.*s", STR_ARG(why));
-            TRY(map_left(c->m, a->src, why.p, false, e));
+            TRY(map_left(c->m, a->src, zero ? "zeros: they add nothing" : why.p, zero, e));
         }
     return ST_OK;
 }
@@ -463,12 +509,13 @@ enum status map_cell(struct mapping *m, const struct layer *l, struct skeleton *
         if (!value && side[0] != LEAF_IH_BIAS && side[0] != LEAF_HH_BIAS)
             return err_set(e, ST_CANNOT, "leaf-missing", "the source has nothing for %s of %.*s",
                            r->name, STR_ARG(path));
-        struct str name = t ? sk->m->tensor[t->tensor[r->leaf]].name
-                            : rules_name(m->a, r->collection, path, r->name);
-        if (!name.p)
-            return err_nomem(e, path.n);
-        if (t)
+        struct str name;
+        if (t) {
+            name = sk->m->tensor[t->tensor[r->leaf]].name;
             sk->filled[t->tensor[r->leaf]] = true;
+        } else {
+            TRY(rules_spell(m->a, m->to->rules, r->collection, path, r->name, &name, e));
+        }
         TRY(emit(c, r, name, e));
     }
     return left_over(c, e);

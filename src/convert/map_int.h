@@ -23,7 +23,7 @@ struct take {
     uint8_t part, n_parts; /* rows [part, part+1) of n_parts equal runs of axis 0; 0 = all */
     /* layouts: source's, canonical's, target's; empty = the tensor as it is */
     const char *src_axes, *can_axes, *dst_axes;
-    const char *out_axes; /* canonical's as dst_axes meets it; NULL: can_axes */
+    const char *out_axes;         /* canonical's as dst_axes meets it; NULL: can_axes */
     uint64_t heads, flat_c;       /* extents that shapes do not tell; 0 = not known */
     const struct axes_size *size; /* ... from a rules file; may be NULL */
     bool zero; /* zeros of that shape: what it stands for is missing in the source */
@@ -62,7 +62,7 @@ struct made {
     bool has_order;
 };
 
-enum rule_what { RULE_PAIR, RULE_KIND, RULE_FLATTEN, RULE_HEADS, RULE_RANK, RULE_DROP, RULE_SYNTH };
+enum rule_what { RULE_PAIR, RULE_KIND, RULE_FLATTEN, RULE_HEADS, RULE_RANK, RULE_LEAF, RULE_DROP, RULE_SYNTH };
 struct map_rule {
     enum rule_what what;
     struct str src, dst; /* patterns; src of DROP, KIND ..., dst of SYNTH */
@@ -100,12 +100,13 @@ struct mapping {
         const char *why;
         bool harmless;
     } * left;
-    size_t cap_reasons, cap_lines;
+    size_t cap_reasons, cap_lines, cap_notes;
     const char *axes[AXES_KEPT]; /* texts that takes share, the last ones met */
     size_t n_axes;
     struct train *train;  /* map_train.c: of one optimizer, spelled anew; NULL */
     struct str cut, put;  /* a layer's path loses cut where it begins so, then gets put before */
     struct offer *offer;  /* map_layer.c: of one layer at a time */
+    bool leaves_named;    /* src is a copy of a source whose leaves had numbers */
     bool keep_tree;       /* the target carries the source's tree as it is */
     struct node *tree;    /* restored from the spelling */
     struct str framework; /* ... its framework */
@@ -117,23 +118,51 @@ struct mapping {
 };
 
 /* map.c */
+/* Has --upgrade given tensors other names? The source's tree has the old ones then. */
+bool map_renamed(const struct mapping *m);
+/* Room for one more in a list of n that grows in an arena; NULL: no memory. */
+void *map_grown(struct arena *a, void *p, size_t n, size_t *cap, size_t size);
 MUSTCHECK enum status map_reason(struct mapping *m, uint32_t made, struct str text, struct err *e);
-/* A ledger line; counts it as lost unless harmless or allowed by an option. */
-MUSTCHECK enum status map_ledger(struct mapping *m, enum ledger_kind kind, struct str name,
-                                 uint64_t n_elems, bool harmless, struct str why, struct err *e);
+/* A note on a layer; text lives as long as the plan. */
+MUSTCHECK enum status map_note(struct mapping *m, struct str layer, struct str text, struct err *e);
 /* Appends a zeroed made tensor. */
 MUSTCHECK enum status map_made(struct mapping *m, size_t n_takes, struct made **out, struct err *e);
 /* A text of axes (below AXES_TEXT bytes), kept once for the takes that share it. NULL: no memory.
  */
 const char *map_axes(struct mapping *m, const char *text);
+bool glob_any(const char *const *globs, struct str name);
+/* m->sl without the tensors that do not take part. */
+void map_thin(struct mapping *m);
+
+/* map_ledger.c */
+/* A ledger line; counts it as lost unless harmless or allowed by an option. */
+MUSTCHECK enum status map_ledger(struct mapping *m, enum ledger_kind kind, struct str name,
+                                 uint64_t n_elems, bool harmless, struct str why, struct err *e);
+/* The same of something that is no tensor, with its bytes; only drops. */
+MUSTCHECK enum status map_ledger_drop(struct mapping *m, enum ledger_what what, struct str name,
+                                      uint64_t n_bytes, bool harmless, struct str why,
+                                      struct err *e);
+/* Two names that were one tensor, written in full under each: harmless, no number is lost. */
+MUSTCHECK enum status map_ledger_tie(struct mapping *m, struct str name, struct str of,
+                                     struct err *e);
 /* A question that only a rules file settles: one line of it, with a comment before. */
 void map_ask(struct mapping *m, const char *comment, struct str line);
 /* before "name" after, as a line of a rules file: '?' stands for bytes that would break the line or
  * are patterns. .p == NULL: no memory. */
 struct str map_line(struct mapping *m, const char *before, struct str name, const char *after);
 bool glob_any(const char *const *globs, struct str name);
+/* Does a tensor share all it has with another one of the model (a tied head)? */
+bool map_shared(const struct model *m, size_t t);
 /* m->sl without the tensors that do not take part. */
 void map_thin(struct mapping *m);
+/* What travels along. Attachments and key-values that the target does not keep leave
+ * the plan and stand in the ledger, as harmless: no number lies in them. After everything else. */
+MUSTCHECK enum status map_aside(struct mapping *m, struct err *e);
+
+/* map_put.c: recipes of all that was made, and the ledger of what was not taken. */
+MUSTCHECK enum status map_put(struct mapping *m, struct err *e);
+/* ST_CANNOT name-taken. */
+MUSTCHECK enum status map_not_twice(struct mapping *m, struct err *e);
 
 /* map_rules.c */
 MUSTCHECK enum status map_rules_parse(struct mapping *m, struct err *e);
@@ -177,6 +206,10 @@ bool take_is_plain(const struct take *k);
 void take_ride(struct take *k, enum role role);
 /* The value 1 in a dtype, little-endian. */
 MUSTCHECK enum status map_one(enum dtype t, uint8_t out[16], struct err *e);
+/* An average that has been updated so often is not debiased any more: an int32, little-endian. */
+void map_many(uint8_t out[16]);
+/* The value of a small integer, or boolean, without axes; false where it cannot be read as one. */
+bool map_scalar(const struct model *md, const struct tensor *t, uint64_t *out);
 /* Does a take carry its source tensor as it lies? */
 bool take_is_whole(const struct take *k);
 /* The view of a take on source tensor t (take->src, or a moment of it). */
@@ -216,6 +249,8 @@ struct meeting {
 /* Hash of a layer's canonical leaves and shapes under one kind; false when they do not fit it. */
 bool map_signature(const struct model *md, const struct spelling_rules *r, const struct layer *l,
                    enum layer_kind kind, uint64_t *out);
+/* Hash of a bare parameter's shape; axes of extent 1 do not count. */
+uint64_t map_bare_shape(const struct tensor *t);
 /* Fills the items and matches them. may: layers that options allow to miss and that fit nothing
  * stay outside. */
 MUSTCHECK enum status map_meet(struct meeting *w, bool may, struct err *e);
@@ -230,6 +265,16 @@ MUSTCHECK enum status map_like(struct mapping *m, struct err *e);
  * map-ambiguous with the candidates asked about; map-pair, like-dtype, like-value. */
 bool map_is_leaves(const struct model *like);
 MUSTCHECK enum status map_leaves(struct mapping *m, const struct model *like, struct err *e);
+/* Names for leaves without any, per leaf of `leaves`; those that are given stay. `spelled` is a
+ * model that Equinox spells, made from `origin`, whose order counts. What stays open is asked
+ * about. */
+MUSTCHECK enum status map_leaf_names(struct mapping *m, const struct model *spelled,
+                                     const struct model *origin, const struct model *leaves,
+                                     struct str *name, struct err *e);
+
+/* map_names.c: a source of Equinox's leaves gets their names, from lines `leaf N = NAME` and from
+ * the skeleton; m->src is then a copy that has them. */
+MUSTCHECK enum status map_names(struct mapping *m, struct err *e);
 
 /* map_train.c: what an optimizer keeps is spelled as the target's framework does, its moments by
  * their parameters' recipes; other train state keeps its names. begin: before layers are mapped. */

@@ -214,6 +214,31 @@ static const struct cell_rule *cell_rule_at(const struct mapping *m, const struc
     return NULL;
 }
 
+/* A bare parameter whose shape differs from the skeleton's by axes of extent 1. */
+static const char *letters_of(struct mapping *m, const struct tensor *t)
+{
+    char text[AXES_TEXT] = "";
+    size_t k = 0;
+    char next = 'a';
+    for (size_t d = 0; d < t->n_dims && k + 3 < sizeof text; d++) {
+        if (d)
+            text[k++] = ' ';
+        text[k++] = t->dim[d] == 1 ? '1' : next++;
+    }
+    text[k] = 0;
+    return map_axes(m, text);
+}
+
+static enum status same_but_ones(struct mapping *m, const struct tensor *x, const struct tensor *t,
+                                 struct take *k, struct err *e)
+{
+    if (x->n_dims == t->n_dims && memcmp(x->dim, t->dim, x->n_dims * sizeof *x->dim) == 0)
+        return ST_OK;
+    k->src_axes = letters_of(m, x);
+    k->can_axes = k->dst_axes = letters_of(m, t);
+    return k->src_axes && k->dst_axes ? ST_OK : err_nomem(e, AXES_TEXT);
+}
+
 /* Every tensor of a layer without a rule, and bare parameters: own name below the target's
  * collection, own axes. */
 static enum status keep_tensors(struct mapping *m, const struct layer *l, struct skeleton *sk,
@@ -246,6 +271,7 @@ static enum status keep_tensors(struct mapping *m, const struct layer *l, struct
         if (t) {
             d->name = sk->m->tensor[t->tensor[i]].name;
             sk->filled[t->tensor[i]] = true;
+            TRY(same_but_ones(m, x, &sk->m->tensor[t->tensor[i]], d->take, e));
         } else if (!path.p && path.n) {
             return err_nomem(e, x->name.n);
         } else if (keep_name && !renamed) {
@@ -336,14 +362,19 @@ static enum status attention_fits(struct mapping *m, const struct offer *of, boo
 }
 
 static const enum leaf order[] = {
-    LEAF_WEIGHT,      LEAF_BIAS,       LEAF_MEAN,       LEAF_VAR,       LEAF_COUNT,
-    LEAF_MEAN_HIDDEN, LEAF_VAR_HIDDEN, LEAF_MEAN_COUNT, LEAF_VAR_COUNT, LEAF_QKV_WEIGHT,
-    LEAF_QKV_BIAS,    LEAF_Q_WEIGHT,   LEAF_Q_BIAS,     LEAF_K_WEIGHT,  LEAF_K_BIAS,
-    LEAF_V_WEIGHT,    LEAF_V_BIAS,     LEAF_O_WEIGHT,   LEAF_O_BIAS,
+    LEAF_WEIGHT,     LEAF_BIAS,       LEAF_MEAN,      LEAF_VAR,      LEAF_COUNT,   LEAF_MEAN_HIDDEN,
+    LEAF_VAR_HIDDEN, LEAF_MEAN_COUNT, LEAF_VAR_COUNT, LEAF_FIRST,    LEAF_UPDATES, LEAF_QKV_WEIGHT,
+    LEAF_QKV_BIAS,   LEAF_Q_WEIGHT,   LEAF_Q_BIAS,    LEAF_K_WEIGHT, LEAF_K_BIAS,  LEAF_V_WEIGHT,
+    LEAF_V_BIAS,     LEAF_O_WEIGHT,   LEAF_O_BIAS,
 };
 
 /* Updates after which no decay below 0.99999999 debiases an average any more; fits an int32. */
 #define UPDATES_MANY (1u << 30)
+
+void map_many(uint8_t out[16])
+{
+    out[3] = UPDATES_MANY >> 24;
+}
 
 static enum status counter(struct mapping *m, struct str name, const struct layer *l, enum leaf lf,
                            struct err *e)
@@ -356,8 +387,11 @@ static enum status counter(struct mapping *m, struct str name, const struct laye
     d->harmless = true;
     d->order = l->tensor[LEAF_VAR] >= 0 ? m->src->tensor[l->tensor[LEAF_VAR]].order : 0;
     d->why = STR("0: the source has no counter; it matters only to a cumulative average");
-    if (lf != LEAF_COUNT) {
-        d->fill[3] = UPDATES_MANY >> 24;
+    if (lf == LEAF_FIRST) {
+        d->dtype = DT_BOOL;
+        d->why = STR("false: the statistics are there, and are gone on with");
+    } else if (lf != LEAF_COUNT) {
+        map_many(d->fill);
         d->why = STR("1073741824: the source's average is not debiased, and goes on as it is");
     }
     return ST_OK;
@@ -368,6 +402,8 @@ static enum status counter(struct mapping *m, struct str name, const struct laye
 static bool both_given(const struct offer *of, enum leaf lf)
 {
     bool var = lf == LEAF_VAR_HIDDEN || lf == LEAF_VAR_COUNT;
+    if (lf == LEAF_FIRST || lf == LEAF_UPDATES)
+        return of[lf].have;
     return of[var ? LEAF_VAR_HIDDEN : LEAF_MEAN_HIDDEN].have &&
            of[var ? LEAF_VAR_COUNT : LEAF_MEAN_COUNT].have;
 }
@@ -377,7 +413,7 @@ static enum status averaged(struct mapping *m, const struct layer *l, const stru
                             const struct leaf_rule *rule, struct str name, struct err *e)
 {
     enum leaf lf = rule->leaf;
-    if (lf == LEAF_MEAN_COUNT || lf == LEAF_VAR_COUNT)
+    if (lf != LEAF_MEAN_HIDDEN && lf != LEAF_VAR_HIDDEN)
         return counter(m, name, l, lf, e);
     struct leaf_rule as = *rule;
     as.leaf = lf == LEAF_MEAN_HIDDEN ? LEAF_MEAN : LEAF_VAR;
@@ -389,14 +425,53 @@ static enum status averaged(struct mapping *m, const struct layer *l, const stru
     return ST_OK;
 }
 
+/* Statistics that are not debiased are what a target without their count would read only after many
+ * updates, or before the first: then they are taken as they are. The momentum that says more is in
+ * no file. */
+static enum status debiased(struct mapping *m, const struct layer *l, bool kept, struct err *e)
+{
+    int64_t t = l->tensor[LEAF_UPDATES];
+    uint64_t n = 0;
+    if (t < 0 || kept)
+        return ST_OK;
+    bool read = map_scalar(m->src, &m->src->tensor[t], &n);
+    if (read && (n == 0 || n >= UPDATES_MANY))
+        return ST_OK;
+    enum status st = err_set(e, ST_CANNOT, "not-debiased",
+                             "the statistics after %llu updates are to be divided by 1 - momentum^"
+                             "updates, and the momentum is not in the file",
+                             (unsigned long long)n);
+    err_in(e, l->path.p, l->path.n);
+    return st;
+}
+
 /* Does one side have the layer's rows in another order, by heads? */
 static bool turns_rows(const struct mapping *m, const struct layer *l)
 {
-    const struct leaf_rule *a =
-        rules_find(m->from->rules, l->kind, l->rank, l->form, LEAF_WEIGHT);
+    const struct leaf_rule *a = rules_find(m->from->rules, l->kind, l->rank, l->form, LEAF_WEIGHT);
     const struct leaf_rule *b = rules_find(m->to->rules, l->kind, l->rank, l->form, LEAF_WEIGHT);
     bool rows = l->form == FORM_ROTARY || l->form == FORM_HEADS_QKV;
     return rows && a && b && (a->variant == l->form) != (b->variant == l->form);
+}
+
+/* Both sides carry a norm's vectors alike; what each adds to the variance may differ. */
+static enum status note_eps(struct mapping *m, const struct layer *l, const struct layer *t,
+                            struct err *e)
+{
+    double from = l->eps > 0 ? l->eps : m->from->rules->eps[l->kind];
+    bool said = t && t->eps > 0;
+    double to = said ? t->eps : m->to->rules->eps[l->kind];
+    if (from <= 0 || to <= 0 || (from >= to && from <= to))
+        return ST_OK;
+    struct str text = arena_fmt(
+        m->a, "epsilon is %g in %s%s, %g in %s%s: it must be the same in both", from, m->from->name,
+        l->eps > 0 ? "" : " by default", to, m->to->name, said ? "" : " by default");
+    struct plan *p = m->p;
+    if (!text.p)
+        return err_nomem(e, 64);
+    if (p->n_notes && str_eq(p->note[p->n_notes - 1].text, text))
+        text = p->note[p->n_notes - 1].text;
+    return map_note(m, t ? t->path : l->path, text, e);
 }
 
 enum status map_layer(struct mapping *m, const struct layer *l0, struct skeleton *sk,
@@ -410,6 +485,7 @@ enum status map_layer(struct mapping *m, const struct layer *l0, struct skeleton
     if (kind_is_cell(l.kind))
         return map_cell(m, &l, sk, t, e);
     const struct spelling_rules *r = m->to->rules;
+    TRY(note_eps(m, &l, t, e));
     if (!m->offer)
         m->offer = ARENA_ARRAY(m->tmp, struct offer, LEAF_N);
     struct offer *of = m->offer;
@@ -434,10 +510,11 @@ enum status map_layer(struct mapping *m, const struct layer *l0, struct skeleton
             return ST_OK;
         }
         struct map_rule *k = map_rule_for(m, RULE_KIND, l.path);
-        variant = l.depth_c                         ? VARIANT_DEPTH
-                  : l.kind == LAYER_CONV_TRANSPOSE ? (k && k->kept_kernel ? VARIANT_KEPT : 0)
-                                                   : l.form;
+        variant = l.kind == LAYER_CONV_TRANSPOSE ? (k && k->kept_kernel ? VARIANT_KEPT : 0)
+                                                 : rules_variant(&l);
     }
+    if (l.kind == LAYER_BATCHNORM)
+        TRY(debiased(m, &l, rules_find(r, l.kind, 0, variant, LEAF_UPDATES) != NULL, e));
     uint8_t rank = t ? t->rank : l.rank;
     if (l.kind == LAYER_BATCHNORM && rank == 0 && map_needs_rank(r)) {
         struct str q = map_line(m, "rank ", l.path, " = ?");
@@ -462,14 +539,13 @@ enum status map_layer(struct mapping *m, const struct layer *l0, struct skeleton
     for (size_t i = 0; i < sizeof order / sizeof *order; i++) {
         enum leaf lf = order[i], part[3];
         const struct leaf_rule *rule = rules_find(r, l.kind, rank, variant, lf);
-        if (t ? t->tensor[lf] < 0 : !rule)
+        if (t ? t->tensor[lf] < 0 : !rule || (lf == LEAF_FIRST && variant))
             continue;
         if (!rule)
             return err_set(e, ST_BUG, "no-rule", "no spelling of %s.%s in %s",
                            layer_kind_name(l.kind), leaf_name(lf), m->to->name);
         if (!t && lf == LEAF_WEIGHT && l.tied && r->no_tied) {
-            TRY(leave(m, &l, lf, true, STR("the embedding's own weight, which the model uses"),
-                      e));
+            TRY(leave(m, &l, lf, true, STR("the embedding's own weight, which the model uses"), e));
             continue;
         }
         size_t n = leaf_fuses(lf, part);

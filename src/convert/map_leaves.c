@@ -1,15 +1,20 @@
-/* --like with a skeleton that has no names (Equinox): its leaves have an order, shapes and types.
- * The source is spelled in the target's axes first; then each tensor is given the leaf it must be:
+/* Equinox files have no names, only an order of leaves. Here their leaves meet tensors that have
+ * names, spelled as Equinox does and in its axes: those of a source that goes into a skeleton's
+ * leaves, or those of a skeleton that gives a source's leaves their names (map_names.c). Each
+ * tensor is given the leaf it must be:
  *  1. by a line "name" -> "number" of the rules file;
- *  2. as the only tensor and the only leaf of a shape;
- *  3. by order, where the source stands in the order of its definition and the shapes of all
- * tensors are, one by one, those of all leaves;
- *  4. by number, where all tensors of a shape have names that differ in numbers alone, and the
- *     skeleton has as many leaves of it: n-th goes to n-th.
+ *  2. by order, where the tensors stand in the order of a definition and the shapes of all are, one
+ *     by one, those of all leaves; a state stands inside its module or behind all modules;
+ *  3. as the only tensor and the only leaf of a shape, or those of the only layer;
+ *  4. by number, where all of a shape stand in layers whose names differ in numbers alone, and
+ *     there are as many leaves of it: n-th goes to n-th;
+ *  5. beside its fellow: a bias follows its weight, a variance its mean, and the flag or counter of
+ *     a state stands directly before it.
  * What stays open is asked about. Leaves without axes that nothing fits (Python's numbers: flags,
  * rates) are the skeleton's own values.
  */
 #include "convert/map_int.h"
+#include "framework/recognise.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,13 +24,18 @@ struct item {
     struct str name;
     uint64_t key; /* hash of shape and kind: equal keys may be partners */
     uint64_t order;
-    uint32_t index; /* of the tensor or the leaf */
-    int64_t pair;   /* place in the other list, -1 = open */
+    uint32_t index;        /* of the tensor or the leaf */
+    int64_t pair;          /* place in the other list, -1 = open */
+    struct str path, leaf; /* of a tensor: its layer, and what it is there */
+    bool state;            /* of a tensor: part of a state */
 };
 struct table {
     struct mapping *m;
-    const struct model *like;
-    struct item *s, *t; /* tensors in order; leaves in order */
+    const struct model *d;      /* the tensors, as Equinox spells them */
+    const struct model *origin; /* ... what they come from: its order counts */
+    const struct layers *order; /* ... its layers; may be NULL */
+    const struct model *like;   /* the leaves */
+    struct item *s, *t;         /* tensors in order; leaves in order */
     size_t n_s, n_t;
     const char **why; /* per tensor */
 };
@@ -115,11 +125,26 @@ static void join(struct table *x, size_t s, size_t t, const char *why)
     x->why[s] = why;
 }
 
+/* Takes a name apart: "bn.ema_state_index.0" is part of bn's state. */
+static struct item item_of(const struct tensor *t, size_t index)
+{
+    struct item it = {t->name, key_of(t), t->order, (uint32_t)index, -1, {0}, {0}, false};
+    struct str up, seg;
+    name_tail(t->name, &it.path, &it.leaf);
+    name_tail(it.path, &up, &seg);
+    if (str_is(seg, "ema_state_index") || str_is(seg, "batch_state_index")) {
+        it.path = up;
+        it.state = true;
+    } else if (str_is(it.leaf, "ema_first_time_index") || str_is(it.leaf, "batch_counter")) {
+        it.state = true;
+    }
+    return it;
+}
+
 static enum status fill(struct table *x, struct err *e)
 {
     struct arena *a = x->m->tmp;
-    const struct model *d = &x->m->p->dst;
-    x->n_s = d->n_tensors;
+    x->n_s = x->d->n_tensors;
     x->n_t = x->like->n_tensors;
     x->s = ARENA_ARRAY(a, struct item, x->n_s + 1);
     x->t = ARENA_ARRAY(a, struct item, x->n_t + 1);
@@ -127,11 +152,12 @@ static enum status fill(struct table *x, struct err *e)
     if (!x->s || !x->t || !x->why)
         return err_nomem(e, (x->n_s + x->n_t) * sizeof *x->s);
     for (size_t i = 0; i < x->n_s; i++)
-        x->s[i] = (struct item){d->tensor[i].name, key_of(&d->tensor[i]), d->tensor[i].order,
-                                (uint32_t)i, -1};
-    for (size_t i = 0; i < x->n_t; i++)
-        x->t[i] =
-            (struct item){x->like->tensor[i].name, key_of(&x->like->tensor[i]), i, (uint32_t)i, -1};
+        x->s[i] = item_of(&x->d->tensor[i], i);
+    for (size_t i = 0; i < x->n_t; i++) {
+        const struct tensor *leaf = &x->like->tensor[i];
+        x->t[i] = (struct item){
+            .name = leaf->name, .key = key_of(leaf), .order = i, .index = (uint32_t)i, .pair = -1};
+    }
     if (x->n_s)
         qsort(x->s, x->n_s, sizeof *x->s, by_order);
     return ST_OK;
@@ -162,13 +188,36 @@ static enum status by_rules(struct table *x, struct err *e)
     return ST_OK;
 }
 
+/* The name by which a layer stands in its file: of its first tensor. */
+static struct str first_name(const struct model *md, const struct layer *l)
+{
+    int64_t first = -1;
+    for (int i = 0; i < LEAF_N; i++)
+        if (l->tensor[i] >= 0 &&
+            (first < 0 || md->tensor[l->tensor[i]].order < md->tensor[first].order))
+            first = l->tensor[i];
+    return first < 0 ? STR_NONE : md->tensor[first].name;
+}
+
+/* Does b stand before a, below the same collection? */
+static bool inverted(struct str a, struct str b)
+{
+    struct str seg_a, seg_b;
+    return name_head(&a, &seg_a) && name_head(&b, &seg_b) && str_eq(seg_a, seg_b) &&
+           str_cmp(a, b) > 0;
+}
+
 /* A definition's order is no accident of the names' alphabet. */
 static bool defined_order(const struct table *x)
 {
-    const char *format = x->m->src->format;
+    const char *format = x->origin->format ? x->origin->format : "";
     if (strcmp(format, "pytorch") == 0 || strcmp(format, "equinox") == 0)
         return true;
-    for (size_t i = 1; i < x->n_s; i++)
+    const struct layers *l = x->order;
+    for (size_t i = 1; l && l->n && i < l->n; i++)
+        if (inverted(first_name(x->origin, &l->layer[i - 1]), first_name(x->origin, &l->layer[i])))
+            return true;
+    for (size_t i = 1; !(l && l->n) && i < x->n_s; i++)
         if (str_cmp(x->s[i - 1].name, x->s[i].name) > 0)
             return true;
     return false;
@@ -179,23 +228,56 @@ static bool in_play(const struct item *it, const struct model *m)
     return it->pair < 0 && m->tensor[it->index].n_dims > 0;
 }
 
-/* Goes through the open items with axes of both lists side by side; joins them when asked to. */
-static bool side_by_side(struct table *x, bool really)
+/* Goes through the open items with axes of both lists side by side, states behind all else or where
+ * they stand; joins them when asked to. */
+static bool side_by_side(struct table *x, bool states_last, bool really)
 {
-    const struct model *d = &x->m->p->dst;
     size_t i = 0, k = 0;
+    int pass = states_last ? 0 : 2; /* 0: all but states, 1: states, 2: both */
     for (;; i++, k++) {
-        while (i < x->n_s && !in_play(&x->s[i], d))
-            i++;
+        for (;;) {
+            while (i < x->n_s &&
+                   (!in_play(&x->s[i], x->d) || (pass != 2 && x->s[i].state != (pass == 1))))
+                i++;
+            if (i < x->n_s || pass != 0)
+                break;
+            pass = 1;
+            i = 0;
+        }
         while (k < x->n_t && !in_play(&x->t[k], x->like))
             k++;
         if (i == x->n_s || k == x->n_t)
             return i == x->n_s && k == x->n_t;
         if (x->s[i].key != x->t[k].key)
             return false;
-        if (really)
+        if (really) /* joined ones are out of play for the pass that follows */
             join(x, i, k, "by the order of both and equal shapes");
     }
+}
+
+/* Both places of the states fit, and give the same only where all states stand last anyway. */
+static bool states_matter(const struct table *x)
+{
+    bool seen = false;
+    for (size_t i = 0; i < x->n_s; i++) {
+        if (!in_play(&x->s[i], x->d))
+            continue;
+        if (seen && !x->s[i].state)
+            return true;
+        seen = seen || x->s[i].state;
+    }
+    return false;
+}
+
+static void by_definition(struct table *x)
+{
+    if (!defined_order(x))
+        return;
+    bool last = side_by_side(x, true, false), inside = side_by_side(x, false, false);
+    if (last && inside && states_matter(x))
+        return;
+    if (last || inside)
+        (void)side_by_side(x, last, true);
 }
 
 static int by_key(const void *pa, const void *pb)
@@ -224,7 +306,23 @@ static size_t run_of(struct item *const *list, size_t n, size_t at)
     return k - at;
 }
 
-/* Groups of one key that have as many tensors as leaves: one of each, or told apart by numbers. */
+static int by_numbers_first(const void *pa, const void *pb)
+{
+    const struct item *a = *(const struct item *const *)pa, *b = *(const struct item *const *)pb;
+    if (a->state != b->state)
+        return a->state - b->state;
+    int c = by_numbers(pa, pb);
+    return c ? c : by_order(a, b);
+}
+
+/* A weight, its bias, or a part of a state: what has its place in a layer. */
+static bool is_known(const struct item *it)
+{
+    return it->state || str_is(it->leaf, "weight") || str_is(it->leaf, "bias");
+}
+
+/* Groups of one key that have as many tensors as leaves: one of each, those of one layer, or of
+ * layers that numbers tell apart. */
 static enum status by_group(struct table *x, bool numbers, struct err *e)
 {
     struct item **s = ARENA_ARRAY(x->m->tmp, struct item *, x->n_s + 1);
@@ -233,20 +331,93 @@ static enum status by_group(struct table *x, bool numbers, struct err *e)
         return err_nomem(e, (x->n_s + x->n_t) * sizeof *s);
     size_t n_s = open_items(x->s, x->n_s, s), n_t = open_items(x->t, x->n_t, t), k = 0;
     for (size_t i = 0, n; i < n_s; i += n) {
-        bool alike = true;
+        bool alike = true, one = true, layers = true;
         n = run_of(s, n_s, i);
-        for (size_t j = 1; j < n; j++)
+        for (size_t j = 0; j < n; j++) {
             alike = alike && same_words(s[i]->name, s[i + j]->name);
+            one = one && str_eq(s[i]->path, s[i + j]->path) && is_known(s[i + j]);
+            layers = layers && same_words(s[i]->path, s[i + j]->path) && is_known(s[i + j]) &&
+                     !s[i + j]->state;
+        }
         while (k < n_t && t[k]->key < s[i]->key)
             k++;
         if (k == n_t || t[k]->key != s[i]->key || run_of(t, n_t, k) != n ||
-            !(numbers ? alike : n == 1))
+            !(numbers ? alike || layers : n == 1 || one) || x->d->tensor[s[i]->index].n_dims == 0)
             continue;
-        qsort(s + i, n, sizeof *s, by_numbers);
+        if (numbers || one)
+            qsort(s + i, n, sizeof *s, by_numbers_first);
         for (size_t j = 0; j < n; j++)
             join(x, (size_t)(s[i + j] - x->s), (size_t)(t[k + j] - x->t),
-                 numbers ? "by the numbers in the names" : "the only one of its shape");
+                 numbers  ? "by the numbers in the names"
+                 : n == 1 ? "the only one of its shape"
+                          : "the only layer of its shape");
     }
+    return ST_OK;
+}
+
+/* Item i stands at leaf k when its fellow f stands beside that. */
+static bool beside(struct table *x, size_t i, size_t f, int64_t step)
+{
+    int64_t k = x->s[f].pair < 0 ? -1 : x->s[f].pair + step;
+    if (x->s[i].pair >= 0 || k < 0 || (size_t)k >= x->n_t || x->t[k].pair >= 0 ||
+        x->t[k].key != x->s[i].key)
+        return false;
+    join(x, i, (size_t)k, "beside its fellow in the same layer");
+    return true;
+}
+
+/* Fellows follow each other in the list as in a file. */
+static bool is_fellow(const struct item *a, const struct item *b)
+{
+    return str_eq(a->path, b->path) && a->state == b->state &&
+           (a->state ? str_is(a->leaf, "0") && str_is(b->leaf, "1")
+                     : str_is(a->leaf, "weight") && str_is(b->leaf, "bias"));
+}
+
+static bool by_fellows(struct table *x)
+{
+    bool any = false;
+    for (size_t i = 0; i + 1 < x->n_s; i++) {
+        if (!is_fellow(&x->s[i], &x->s[i + 1]))
+            continue;
+        any = beside(x, i + 1, i, 1) || any;
+        any = beside(x, i, i + 1, -1) || any;
+    }
+    return any;
+}
+
+static bool is_flag(const struct item *it)
+{
+    return str_is(it->leaf, "ema_first_time_index") || str_is(it->leaf, "batch_counter");
+}
+
+/* The flag or counter of a state stands directly before its mean, whatever its type. */
+static void flags(struct table *x)
+{
+    for (size_t i = 0; i < x->n_s; i++) {
+        if (!is_flag(&x->s[i]) || x->s[i].pair >= 0)
+            continue;
+        for (size_t j = 0; j < x->n_s; j++) {
+            const struct item *mean = &x->s[j];
+            if (!mean->state || !str_is(mean->leaf, "0") || !str_eq(mean->path, x->s[i].path) ||
+                mean->pair < 1 || x->t[mean->pair - 1].pair >= 0)
+                continue;
+            const struct tensor *leaf = &x->like->tensor[mean->pair - 1];
+            enum dtype_kind kind = dtype_info(leaf->dtype)->kind;
+            if (leaf->n_dims == 0 && (kind == DK_BOOL || kind == DK_INT || kind == DK_UINT))
+                join(x, i, (size_t)mean->pair - 1, "directly before its state");
+        }
+    }
+}
+
+static enum status match_all(struct table *x, struct err *e)
+{
+    by_definition(x);
+    do {
+        TRY(by_group(x, false, e));
+        TRY(by_group(x, true, e));
+    } while (by_fellows(x));
+    flags(x);
     return ST_OK;
 }
 
@@ -272,7 +443,7 @@ static enum status ask(struct table *x, struct buf *b, struct str line, struct e
 
 static enum status report(struct table *x, struct buf *b, struct err *e)
 {
-    const struct model *d = &x->m->p->dst;
+    const struct model *d = x->d;
     for (size_t i = 0; i < x->n_s; i++) {
         size_t n = 0;
         if (x->s[i].pair >= 0)
@@ -305,12 +476,33 @@ static enum status report(struct table *x, struct buf *b, struct err *e)
 
 /* ---- the plan ---- */
 
+/* What a state's flag is where the skeleton counts updates, or the other way round: the statistics
+ * are there, and are read as they are. */
+static enum status count_as(struct table *x, struct tensor *t, uint32_t index, enum dtype type,
+                            struct err *e)
+{
+    struct recipe *r = &x->m->p->recipe[index];
+    enum dtype_kind kind = dtype_info(type)->kind;
+    if (r->n_parts != 1 || r->part->src >= 0 || (kind != DK_BOOL && dtype_bytes(type) < 4))
+        return ST_OK; /* a value of the source: refused by its type */
+    memset(r->part->fill, 0, sizeof r->part->fill);
+    if (kind != DK_BOOL)
+        map_many(r->part->fill);
+    t->dtype = type;
+    return map_reason(x->m, index,
+                      kind == DK_BOOL ? STR("false: the statistics are there")
+                                      : STR("1073741824 updates: no average is debiased any more"),
+                      e);
+}
+
 static enum status take(struct table *x, struct err *e)
 {
     struct model *d = &x->m->p->dst;
     for (size_t i = 0; i < x->n_s; i++) {
         struct tensor *t = &d->tensor[x->s[i].index];
         const struct tensor *leaf = &x->like->tensor[x->s[i].pair];
+        if (t->dtype != leaf->dtype && is_flag(&x->s[i]))
+            TRY(count_as(x, t, x->s[i].index, leaf->dtype, e));
         if (t->dtype != leaf->dtype) {
             (void)err_set(e, ST_CANNOT, "like-dtype",
                           "leaf %.*s of the skeleton is %s, the tensor %s: --dtype says so",
@@ -321,10 +513,14 @@ static enum status take(struct table *x, struct err *e)
         }
         struct str why = arena_fmt(x->m->a, "leaf %.*s <- %.*s: %s", STR_ARG(leaf->name),
                                    STR_ARG(t->name), x->why[i]);
-        t->name = arena_str(x->m->a, leaf->name.p, leaf->name.n);
-        t->order = (uint64_t)x->s[i].pair;
-        if (!why.p || !t->name.p)
+        struct str name = arena_str(x->m->a, leaf->name.p, leaf->name.n);
+        if (!why.p || !name.p)
             return err_nomem(e, 64);
+        for (size_t k = 0; k < x->m->p->n_lines; k++) /* what is made up is listed by its name */
+            if (x->m->p->line[k].kind == LEDGER_SYNTH && str_eq(x->m->p->line[k].name, t->name))
+                x->m->p->line[k].name = name;
+        t->name = name;
+        t->order = (uint64_t)x->s[i].pair;
         TRY(map_reason(x->m, x->s[i].index, why, e));
     }
     return ST_OK;
@@ -337,13 +533,32 @@ static enum status value_of(const struct model *like, const struct tensor *t, ui
     const struct storage *s = &like->storage[t->storage];
     size_t n = dtype_bytes(t->dtype), unit = dtype_info(t->dtype)->swap_bytes;
     uint8_t raw[16] = {0};
-    if (n == 0 || n > sizeof raw || s->kind != STORAGE_FLAT || s->raw_bytes != n)
+    bool flat = s->kind == STORAGE_FLAT || s->kind == STORAGE_MEMORY;
+    if (n == 0 || n > sizeof raw || !flat || s->raw_bytes != n)
         return err_set(e, ST_CANNOT, "like-value", "leaf %.*s of the skeleton cannot be taken over",
                        STR_ARG(t->name));
-    TRY(file_pread(s->file, raw, n, s->offset, e));
+    if (s->kind == STORAGE_MEMORY)
+        memcpy(raw, s->mem, n);
+    else
+        TRY(file_pread(s->file, raw, n, s->offset, e));
     for (size_t i = 0; i < n; i++)
         out[i] = s->big_endian && unit > 1 ? raw[i / unit * unit + (unit - 1 - i % unit)] : raw[i];
     return ST_OK;
+}
+
+bool map_scalar(const struct model *md, const struct tensor *t, uint64_t *out)
+{
+    uint8_t raw[16] = {0};
+    struct err quiet;
+    enum dtype_kind k = dtype_info(t->dtype)->kind;
+    size_t n = dtype_bytes(t->dtype);
+    if (t->n_dims != 0 || (k != DK_INT && k != DK_UINT && k != DK_BOOL) || n > 8 ||
+        value_of(md, t, raw, &quiet) != ST_OK)
+        return false;
+    *out = 0;
+    for (size_t i = 0; i < n; i++)
+        *out |= (uint64_t)raw[i] << (8 * i);
+    return true;
 }
 
 static enum status make_up(struct table *x, struct err *e)
@@ -400,16 +615,77 @@ static enum status line_of(struct table *x, struct err *e)
     return ST_OK;
 }
 
+/* A state that counts its updates is not debiased, one with a flag is: the leaf before it tells,
+ * whatever the skeleton was spelled as. */
+static struct str state_name(struct table *x, size_t i)
+{
+    const struct item *it = &x->s[i];
+    const struct tensor *flag = NULL;
+    if (!it->state)
+        return arena_str(x->m->a, it->name.p, it->name.n);
+    for (size_t j = 0; j < x->n_s; j++)
+        if (is_flag(&x->s[j]) && x->s[j].pair >= 0 && str_eq(x->s[j].path, it->path))
+            flag = &x->like->tensor[x->s[j].pair];
+    bool counted = flag && dtype_info(flag->dtype)->kind != DK_BOOL;
+    const char *dot = it->path.n ? "." : "";
+    if (is_flag(it))
+        return arena_fmt(x->m->a, "%.*s%s%s", STR_ARG(it->path), dot,
+                         counted ? "batch_counter" : "ema_first_time_index");
+    return arena_fmt(x->m->a, "%.*s%s%s.%.*s", STR_ARG(it->path), dot,
+                     counted ? "batch_state_index" : "ema_state_index", STR_ARG(it->leaf));
+}
+
+enum status map_leaf_names(struct mapping *m, const struct model *spelled,
+                           const struct model *origin, const struct model *leaves, struct str *name,
+                           struct err *e)
+{
+    struct table x = {.m = m, .d = spelled, .origin = origin, .like = leaves};
+    struct layers order = {0};
+    const struct framework *f =
+        m->o->to ? framework_find(str_from(m->o->to)) : framework_of(origin);
+    if (f)
+        TRY(f->layers(origin, m->tmp, &order, e));
+    x.order = &order;
+    TRY(fill(&x, e));
+    for (size_t k = 0; k < x.n_t; k++) /* told already */
+        for (size_t i = 0; i < x.n_s && name[k].n; i++)
+            if (str_eq(x.s[i].name, name[k]) && x.s[i].key == x.t[k].key)
+                join(&x, i, k, "");
+    TRY(match_all(&x, e));
+    struct buf b = BUF_INIT;
+    enum status st = ST_OK;
+    for (size_t k = 0; k < x.n_t && st == ST_OK; k++) {
+        if (name[k].n)
+            continue;
+        if (x.t[k].pair >= 0) {
+            name[k] = state_name(&x, (size_t)x.t[k].pair);
+            st = name[k].p ? ST_OK : err_nomem(e, 64);
+            continue;
+        }
+        if (leaves->tensor[k].n_dims == 0)
+            continue; /* Python's numbers */
+        size_t n = 0;
+        buf_clear(&b);
+        buf_fmt(&b, "leaf %zu: ", k);
+        shape_text(&b, &leaves->tensor[k]);
+        for (size_t i = 0; i < x.n_s; i++)
+            if (x.s[i].pair < 0 && x.s[i].key == x.t[k].key && n++ < 16)
+                buf_fmt(&b, "%s %.*s", n == 1 ? "; one of" : ",", STR_ARG(x.s[i].name));
+        if (n == 0)
+            buf_z(&b, "; nothing in the skeleton fits");
+        st = ask(&x, &b, arena_fmt(m->a, "leaf %zu = ?", k), e);
+    }
+    buf_free(&b);
+    return st;
+}
+
 enum status map_leaves(struct mapping *m, const struct model *like, struct err *e)
 {
-    struct table x = {.m = m, .like = like};
+    struct table x = {.m = m, .d = &m->p->dst, .origin = m->src, .order = &m->sl, .like = like};
     struct buf b = BUF_INIT;
     TRY(fill(&x, e));
     TRY(by_rules(&x, e));
-    if (defined_order(&x) && side_by_side(&x, false))
-        (void)side_by_side(&x, true);
-    TRY(by_group(&x, false, e));
-    TRY(by_group(&x, true, e));
+    TRY(match_all(&x, e));
     enum status st = report(&x, &b, e);
     buf_free(&b);
     TRY(st);

@@ -15,6 +15,16 @@ static uint64_t fnv(uint64_t h, uint64_t v)
     return h;
 }
 
+/* Of sums of plain FNV hashes, bits of the widths can cancel. */
+static uint64_t stirred(uint64_t h)
+{
+    h ^= h >> 33;
+    h *= 0xff51afd7ed558ccdu;
+    h ^= h >> 33;
+    h *= 0xc4ceb9fe1a85ec53u;
+    return h ^ (h >> 33);
+}
+
 bool map_signature(const struct model *md, const struct spelling_rules *r, const struct layer *l,
                    enum layer_kind kind, uint64_t *out)
 {
@@ -42,8 +52,7 @@ bool map_signature(const struct model *md, const struct spelling_rules *r, const
         struct layer y = *l;
         y.kind = kind;
         y.flat_c = 0;
-        const struct leaf_rule *a =
-            rules_find(r, kind, l->rank, rules_variant(&y), (enum leaf)i);
+        const struct leaf_rule *a = rules_find(r, kind, l->rank, rules_variant(&y), (enum leaf)i);
         const struct leaf_rule *b = rules_find(can, kind, l->rank, 0, part[0]);
         struct axes xa, xb;
         struct axes_size size = {0};
@@ -65,11 +74,20 @@ bool map_signature(const struct model *md, const struct spelling_rules *r, const
             uint64_t one = fnv(0xcbf29ce484222325u, (uint64_t)part[j] + 1);
             for (size_t d = 0; d < n_dims; d++)
                 one = fnv(one, dim[d]);
-            sum += one; /* leaves in any order, fused or not */
+            sum += stirred(one); /* leaves in any order, fused or not */
         }
     }
     *out = fnv(h, sum);
     return true;
+}
+
+uint64_t map_bare_shape(const struct tensor *t)
+{
+    uint64_t h = fnv(0xcbf29ce484222325u, LAYER_PARAM);
+    for (size_t d = 0; d < t->n_dims; d++)
+        if (t->dim[d] != 1)
+            h = fnv(h, t->dim[d]);
+    return h;
 }
 
 static bool kept_signature(const struct model *md, const struct layer *l, uint64_t *out)
@@ -79,6 +97,10 @@ static bool kept_signature(const struct model *md, const struct layer *l, uint64
         if (l->tensor[i] >= 0) {
             const struct tensor *t = &md->tensor[l->tensor[i]];
             h = fnv(h, (uint64_t)i + 1);
+            if (l->kind == LAYER_PARAM) {
+                h = fnv(h, map_bare_shape(t));
+                continue;
+            }
             for (size_t d = 0; d < t->n_dims; d++)
                 h = fnv(h, t->dim[d]);
         }
@@ -151,7 +173,8 @@ static bool may_miss(struct mapping *m, const struct model *md, const struct lay
         if (l->tensor[i] < 0)
             continue;
         struct str name = md->tensor[l->tensor[i]].name;
-        if (drop ? !rules_harmless_drop(name) && !glob_any(m->o->allow_drop, name)
+        if (drop ? !rules_harmless_drop(name) && !glob_any(m->o->allow_drop, name) &&
+                       !map_shared(md, (size_t)l->tensor[i])
                  : !glob_any(m->o->allow_synth, name) && !map_rule_for(m, RULE_SYNTH, name))
             return false;
     }

@@ -153,6 +153,10 @@ static enum status directive(struct line *l, struct map_rule *r, struct err *e)
         return ok && str_u64(v, &r->number) && r->number >= 2 && r->number <= 5
                    ? ST_OK
                    : bad(l, e, "map-syntax", "rank NAME = 2 to 5");
+    case RULE_LEAF:
+        r->dst = v;
+        return ok && str_u64(r->src, &r->number) ? ST_OK
+                                                 : bad(l, e, "map-syntax", "leaf NUMBER = NAME");
     case RULE_SYNTH:
         return ok && synth_value(v, r) ? ST_OK : bad(l, e, "map-syntax", "synth NAME = 0, or = 1");
     case RULE_DROP:
@@ -167,11 +171,8 @@ static enum status one_line(struct mapping *m, struct line *l, struct err *e)
     static const struct {
         const char *word;
         enum rule_what what;
-    } verb[] = {{"kind", RULE_KIND},
-                {"flatten", RULE_FLATTEN},
-                {"heads", RULE_HEADS},
-                {"rank", RULE_RANK},
-                {"drop", RULE_DROP},
+    } verb[] = {{"kind", RULE_KIND},  {"flatten", RULE_FLATTEN}, {"heads", RULE_HEADS},
+                {"rank", RULE_RANK},  {"leaf", RULE_LEAF},       {"drop", RULE_DROP},
                 {"synth", RULE_SYNTH}};
     struct map_rule *r = &m->rules.rule[m->rules.n];
     *r = (struct map_rule){.line = l->number};
@@ -194,7 +195,7 @@ static enum status one_line(struct mapping *m, struct line *l, struct err *e)
             return ST_OK;
         }
     return bad(l, e, "map-syntax",
-               "expected SOURCE -> TARGET, or kind, flatten, heads, rank, drop, synth");
+               "expected SOURCE -> TARGET, or kind, flatten, heads, rank, leaf, drop, synth");
 }
 
 enum status map_rules_parse(struct mapping *m, struct err *e)

@@ -225,6 +225,8 @@ static enum status spell_out(struct mapping *m, struct take *k, size_t n_dims, s
 static enum status part_heads(struct mapping *m, struct take *k, const char **own, size_t d,
                               uint64_t heads, const struct made *y, struct err *e)
 {
+    if (k->out_axes && strcmp(k->out_axes, k->can_axes) != 0)
+        return too_much(y, e); /* rows that are turned by heads already */
     if (k->heads && k->heads != heads)
         return err_set(e, ST_CANNOT, "heads-differ", "%.*s: %llu heads in the source, %llu here",
                        STR_ARG(y->name), (unsigned long long)k->heads, (unsigned long long)heads);
@@ -235,8 +237,9 @@ static enum status part_heads(struct mapping *m, struct take *k, const char **ow
         return *own ? ST_OK : too_much(y, e);
     }
     const char **text[] = {&k->src_axes, &k->can_axes, &k->dst_axes};
+    k->out_axes = NULL;
     for (size_t i = 0; i < sizeof text / sizeof *text; i++) {
-        if (text[i] == own || !*text[i])
+        if (text[i] == own)
             continue;
         *text[i] = two_for(m, *text[i], c, false);
         if (!*text[i])

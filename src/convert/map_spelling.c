@@ -227,7 +227,7 @@ static enum status write_nodes(struct json_w *w, const struct mapping *m, const 
                                struct err *e)
 {
     struct node *root = m->src->tree;
-    if (!root)
+    if (!root || map_renamed(m))
         return ST_OK;
     struct numbered_node {
         const struct node *n;

@@ -44,13 +44,27 @@ struct reason {
     uint32_t dst;
     struct str text; /* "h.0.attn.c_attn.weight: linear [O,I] -> [I,O] (name rule)" */
 };
-enum ledger_kind { LEDGER_DROP, LEDGER_SYNTH };
+enum ledger_kind { LEDGER_DROP, LEDGER_SYNTH, LEDGER_RENAME /* by --upgrade: loses nothing */ };
+enum ledger_what {
+    LEDGER_TENSOR,
+    LEDGER_STRUCTURE,
+    LEDGER_TIE,
+    LEDGER_ATTACHMENT,
+    LEDGER_METADATA
+};
 struct ledger_line {
     enum ledger_kind kind;
+    enum ledger_what what;
     bool harmless;   /* a rule says so; printed, exit 0 */
-    struct str name; /* tensor or structure */
+    struct str name; /* of the tensor, the structure, the attachment; a key */
     uint64_t n_elems;
+    uint64_t n_bytes; /* of the attachment; of key and value */
     struct str why;
+};
+/* What the target's own default would change in a layer whose weights are carried as they are: the
+ * epsilon of a norm. For people; nothing in the plan depends on it. */
+struct plan_note {
+    struct str layer, text;
 };
 struct plan {
     const struct model *src;
@@ -60,6 +74,8 @@ struct plan {
     size_t n_reasons;
     struct ledger_line *line;
     size_t n_lines;
+    struct plan_note *note; /* one a layer; layers alike have one text */
+    size_t n_notes;
     struct buf spelling; /* what dst.spelling is, where the mapping wrote it */
     uint64_t elems_read, elems_dropped, elems_written, elems_synth;
 };

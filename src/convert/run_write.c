@@ -14,6 +14,8 @@
 #include "convert/op.h"
 #include <string.h>
 
+#define BITE ((size_t)6 * SHA256_LEAF) /* hashed while it is near */
+
 struct slot {
     uint8_t *stored; /* APPEND: encoded bytes; sub-byte: packed bytes */
     uint8_t *packed;
@@ -142,6 +144,21 @@ static void free_slots(struct write *x)
     mem_free(x->slot);
 }
 
+/* What is kept of the raw bytes, and the leaves of their tree. */
+static void digest(struct slot *s, const uint8_t *p, size_t n, bool tree, uint8_t sum[16])
+{
+    struct xxh128 x;
+    s->n_leaves = tree ? sha256_tree_n_leaves(n) : 0;
+    xxh128_begin(&x);
+    for (size_t lo = 0; lo < n; lo += BITE) {
+        size_t m = n - lo < BITE ? n - lo : BITE;
+        if (tree)
+            sha256_tree_leaves(p + lo, m, s->leaf + lo / SHA256_LEAF);
+        xxh128_add(&x, p + lo, m);
+    }
+    xxh128_end(&x, sum);
+}
+
 static enum status body(void *ctx, const struct slab *b, int slot, struct err *e)
 {
     struct write *x = ctx;
@@ -151,13 +168,9 @@ static enum status body(void *ctx, const struct slab *b, int slot, struct err *e
     size_t bytes = b->n * num_bytes(dt);
     if (b->n == 0)
         return ST_OK;
-    xxh128(b->data[0], bytes, x->kept->tensor[b->t].xxh[b->index]);
+    digest(s, b->data[0], bytes, pl->want & WANT_TREE, x->kept->tensor[b->t].xxh[b->index]);
     s->raw = b->data[0];
     s->raw_bytes = bytes;
-    if (pl->want & WANT_TREE) {
-        s->n_leaves = sha256_tree_n_leaves(bytes);
-        sha256_tree_leaves(b->data[0], bytes, s->leaf);
-    }
     if (is_packed(x, b->t)) {
         op_pack(dt, b->data[0], s->packed, b->n);
         s->raw = s->packed;

@@ -31,6 +31,8 @@ const struct format archive_format = {
     .tree = false,
     .aliases = true,
     .trains = true,
+    .keeps = {"*"},
+    .keeps_meta = {"*"},
     .refuses = "anything but what nnferry writes: damaged frames, members not listed in the "
                "manifest, unknown manifest keys",
     .bid = ar_bid,

@@ -14,6 +14,7 @@
 struct ar_tensor {
     enum planes_kind kind;
     uint64_t bytes;
+    bool unpacked;   /* one value a byte, see ar_span */
     uint32_t member; /* planes: the number in weights/NNNNNN.PPP; plain: the shard */
     uint64_t at;     /* plain: where the tensor starts in its member */
     uint8_t digest[32];
@@ -26,6 +27,10 @@ struct ar {
     uint32_t n_shards;
 };
 
+/* Bytes of n elements as stored, before planes. Values below a byte are packed, lowest bits first;
+ * *unpacked where they lie one a byte: 6-bit floats, and tensors whose elements fill no whole byte.
+ * false: too large, or the plain layout, where all are packed, cannot hold them. */
+bool ar_span(enum dtype t, uint64_t n_elems, bool plain, uint64_t *bytes, bool *unpacked);
 /* How a tensor's bytes are cut into planes; a function of dtype and size alone. */
 enum planes_kind ar_kind(enum dtype t, uint64_t bytes, bool plain);
 uint32_t ar_parts(uint64_t bytes);

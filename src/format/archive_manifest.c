@@ -117,10 +117,13 @@ static void compare(struct twin *x, struct buf *b)
 {
     if (!x || b->failed)
         return;
-    for (size_t i = 0; i < b->n && !x->differs; i++) {
-        x->differs = x->at == x->n || x->p[x->at] != b->p[i];
-        x->at += !x->differs;
-    }
+    size_t n = b->n < x->n - x->at ? b->n : x->n - x->at, i = 0;
+    if (!x->differs && n > 0 && memcmp(b->p, x->p + x->at, n) == 0)
+        i = n;
+    while (!x->differs && i < n && b->p[i] == x->p[x->at + i])
+        i++;
+    x->differs |= i < b->n;
+    x->at += i;
     buf_clear(b);
 }
 
@@ -425,7 +428,7 @@ static enum status get_tensor(struct reader *r, struct ar_tensor *x, struct err 
     TRY(key(r, "dtype"));
     TRY(json_expect(&r->j, JSON_STRING, "dtype", e));
     t->dtype = dtype_parse(r->j.text);
-    if (t->dtype == DT_NONE || t->dtype == DT_F6_E2M3FN || t->dtype == DT_F6_E3M2FN)
+    if (t->dtype == DT_NONE)
         return json_fail(&r->j, e, "unknown-dtype", "no such dtype");
     TRY(key(r, "member"));
     TRY(json_expect(&r->j, JSON_STRING, "member", e));
@@ -452,8 +455,8 @@ static enum status get_tensor(struct reader *r, struct ar_tensor *x, struct err 
         return bad(r, "no such role");
     TRY(get_shape(r, t));
     t->offset = at;
-    if (!dtype_span(t->dtype, tensor_elems(t), &span) || span != x->bytes ||
-        x->kind != ar_kind(t->dtype, x->bytes, r->ar->plain)) {
+    if (!ar_span(t->dtype, tensor_elems(t), r->ar->plain, &span, &t->unpacked) ||
+        span != x->bytes || x->kind != ar_kind(t->dtype, x->bytes, r->ar->plain)) {
         (void)json_fail(&r->j, e, "manifest-value",
                         "dtype, shape, bytes and planes do not fit each other");
         err_in(e, t->name.p, t->name.n);

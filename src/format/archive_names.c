@@ -4,6 +4,19 @@
 
 #define SMALL 2048u /* below this, planes cost more in frames than they gain */
 
+bool ar_span(enum dtype t, uint64_t n_elems, bool plain, uint64_t *bytes, bool *unpacked)
+{
+    bool six = t == DT_F6_E2M3FN || t == DT_F6_E3M2FN;
+    *unpacked = false;
+    if (!six && dtype_span(t, n_elems, bytes))
+        return true;
+    if (plain || dtype_info(t)->bits >= 8)
+        return false;
+    *unpacked = true;
+    *bytes = n_elems;
+    return true;
+}
+
 enum planes_kind ar_kind(enum dtype t, uint64_t bytes, bool plain)
 {
     if (plain || bytes < SMALL)
@@ -24,6 +37,8 @@ enum planes_kind ar_kind(enum dtype t, uint64_t bytes, bool plain)
     case DT_F8_E5M2:
     case DT_F8_E4M3FNUZ:
     case DT_F8_E5M2FNUZ:
+    case DT_F6_E2M3FN:
+    case DT_F6_E3M2FN:
         return PLANES_BYTE;
     default:
         return PLANES_NONE;
@@ -93,8 +108,8 @@ struct str ar_attach_name(struct arena *a, struct str name, size_t number)
     "    sha256sum -c SHA256SUMS\n"                                                                \
     "\n"                                                                                           \
     "manifest.json lists every tensor: name, dtype, shape, role, the member that holds it, and\n"  \
-    "the digest of its bytes (little-endian, C order; values below a byte one a byte, signed\n"    \
-    "ones extended). The digest of bytes b is a SHA-256 tree, in Python:\n"                        \
+    "the digest of its bytes (little-endian, C order; values below a byte one a byte, in its\n"    \
+    "lowest bits). The digest of bytes b is a SHA-256 tree, in Python:\n"                          \
     "\n"                                                                                           \
     "    from hashlib import sha256\n"                                                             \
     "    leaves = [sha256(b[i:i+65536]).digest() for i in range(0, len(b), 65536)]\n"              \

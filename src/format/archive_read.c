@@ -54,7 +54,8 @@ enum status ar_chunk_read(const struct ar_map *x, enum planes_kind k, uint64_t f
     TRY(frames_fetch(fr, f, f + width, stored, e));
     for (unsigned i = 0; i < width; i++)
         size[i] = frame_stored(fr, f + i);
-    enum status st = planes_decode(k, stored, size, dst, n, work, e);
+    enum status st = stream ? planes_decode_all(k, stored, size, dst, n, work, e)
+                            : planes_decode(k, stored, size, dst, n, work, e);
     if (st != ST_OK)
         err_at(e, file_path(fr->f), fr->off[f]);
     if (stream)

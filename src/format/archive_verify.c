@@ -104,12 +104,11 @@ static void name_it(const struct job *j, const struct run *r, struct err *e)
     err_in(e, name.p, name.n);
 }
 
-/* Digests count values below a byte as one a byte, signed ones extended. */
-static size_t unpacked_leaves(enum dtype t, const uint8_t *p, size_t n, uint8_t (*out)[32])
+/* Digests count values below a byte one a byte, in its lowest bits; `each`: so do they lie in p. */
+static size_t unpacked_leaves(enum dtype t, bool each, const uint8_t *p, size_t n,
+                              uint8_t (*out)[32])
 {
-    const struct dtype_info *d = dtype_info(t);
-    unsigned mask = (1u << d->bits) - 1, sign = d->kind == DK_INT ? 1u << (d->bits - 1) : 0;
-    unsigned per_byte = 8u / d->bits;
+    unsigned bits = dtype_info(t)->bits, mask = (1u << bits) - 1, per_byte = each ? 1 : 8u / bits;
     size_t leaf = SHA256_LEAF / per_byte, n_leaves = 0;
     uint8_t wide[4096];
     for (size_t lo = 0; lo < n; lo += leaf, n_leaves++) {
@@ -119,10 +118,8 @@ static size_t unpacked_leaves(enum dtype t, const uint8_t *p, size_t n, uint8_t 
         for (size_t i = lo; i < hi;) {
             size_t w = 0;
             for (; i < hi && w + per_byte <= sizeof wide; i++)
-                for (unsigned k = 0; k < per_byte; k++) {
-                    unsigned v = (unsigned)p[i] >> k * d->bits & mask;
-                    wide[w++] = (uint8_t)(v & sign ? v | ~mask : v);
-                }
+                for (unsigned k = 0; k < per_byte; k++)
+                    wide[w++] = (uint8_t)((unsigned)p[i] >> k * bits & mask);
             sha256_add(&s, wide, w);
         }
         sha256_end(&s, out[n_leaves]);
@@ -148,7 +145,7 @@ static enum status body(void *ctx, uint64_t item, int slot, struct err *e)
     enum dtype t = j->m->tensor[r->tensor].dtype;
     s->n_leaves = (size_t)sha256_tree_n_leaves(n);
     if (dtype_info(t)->bits < 8)
-        s->n_leaves = unpacked_leaves(t, s->raw, n, s->leaf);
+        s->n_leaves = unpacked_leaves(t, j->m->tensor[r->tensor].unpacked, s->raw, n, s->leaf);
     else
         sha256_tree_leaves(s->raw, n, s->leaf);
     return ST_OK;

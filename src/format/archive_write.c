@@ -163,15 +163,10 @@ static enum status facts(const struct model *m, const struct write_opt *opt, str
     for (uint32_t i = 0; i < m->n_tensors; i++) {
         const struct tensor *t = &m->tensor[i];
         struct ar_tensor *x = &ar->tensor[i];
-        if (t->dtype == DT_F6_E2M3FN || t->dtype == DT_F6_E3M2FN) {
-            (void)err_set(e, ST_CANNOT, "dtype", "archives do not hold %s",
-                          dtype_info(t->dtype)->name);
-            err_in(e, t->name.p, t->name.n);
-            return ST_CANNOT;
-        }
-        if (!dtype_span(t->dtype, tensor_elems(t), &x->bytes)) {
+        if (!ar_span(t->dtype, tensor_elems(t), ar->plain, &x->bytes, &x->unpacked)) {
             (void)err_set(e, ST_CANNOT, "part-byte",
-                          "the tensor's elements do not fill whole bytes");
+                          "the plain layout packs values below a byte and cannot hold this tensor, "
+                          "--layout planes can");
             err_in(e, t->name.p, t->name.n);
             return ST_CANNOT;
         }
@@ -233,6 +228,7 @@ static void set_places(struct writer *w, struct state *s)
                                      .file = s->file,
                                      .want = WANT_TREE,
                                      .enc = &s->encoder[s->ar.tensor[t].kind],
+                                     .unpacked = s->ar.tensor[t].unpacked,
                                      .part_bytes = s->ar.plain ? 0 : AR_PART_BYTES};
     }
     for (uint32_t t = 0; t < w->m->n_tensors; t++)
@@ -258,7 +254,7 @@ enum status ar_begin(struct writer *w, struct err *e)
     if (!s)
         return err_nomem(e, sizeof *s);
     TRY(facts(w->m, &w->opt, &w->arena, s, e));
-    TRY(out_add(w->out, STR(""), 0, &s->file, e));
+    TRY(out_add(w->out, STR(""), OUT_GROWS, &s->file, e));
     enum status st = put_header(w, &b, 0, STR("README.txt"), strlen(text), e);
     if (st == ST_OK)
         st = stored_frames(w, &b, b.n, text, strlen(text), e);

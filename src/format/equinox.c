@@ -273,6 +273,7 @@ const struct format equinox_format = {
     .suffix = {".eqx", NULL},
     .reads = true,
     .writes = true,
+    .keeps_meta = {EQX_META},
     .framework = "equinox",
     .refuses = "what npy refuses; leaves cut short or with other bytes between them; a first line "
                "that does not end, and lists of leaves of another length",

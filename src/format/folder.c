@@ -8,6 +8,7 @@
 #include <string.h>
 
 #define BID_SET 50                       /* a file this sure is a weight set, not an attachment */
+#define BID_LAST 49                      /* ... and this sure, where there is no other */
 #define BID_WHOLE 98                     /* a folder this sure has no weight sets but itself */
 #define KEEP_BYTES ((uint64_t)256 << 10) /* smaller attachments are read at once, and closed */
 
@@ -23,6 +24,8 @@ struct folder {
     size_t n_sets;   /* that count */
     size_t at;       /* the entry of the one file set */
     bool dir_level;  /* the one set is the folder itself */
+    size_t last;     /* the entry with BID_LAST, and who bid so; NULL: none */
+    const struct format *last_taker;
     struct model *m;
 };
 
@@ -93,6 +96,16 @@ static bool may_have_company(struct str name)
     return false;
 }
 
+static void add_set(struct folder *d, size_t i, const struct format *f)
+{
+    d->use[i] = USE_SET;
+    d->taker[i] = f;
+    if (!d->force || d->force == f)
+        d->at = i;
+    list_set(d, f, d->s.entry[i].name);
+    mark_company(d, (int64_t)i, f);
+}
+
 static enum status look_at(struct folder *d, size_t i, struct err *e)
 {
     struct source s = {.path = NULL};
@@ -110,14 +123,12 @@ static enum status look_at(struct folder *d, size_t i, struct err *e)
         f = d->force;
     file_close(s.file);
     TRY(st);
-    if (bid < BID_SET)
-        return ST_OK;
-    d->use[i] = USE_SET;
-    d->taker[i] = f;
-    if (!d->force || d->force == f)
-        d->at = i;
-    list_set(d, f, d->s.entry[i].name);
-    mark_company(d, (int64_t)i, f);
+    if (bid == BID_LAST) {
+        d->last = i;
+        d->last_taker = f;
+    }
+    if (bid >= BID_SET)
+        add_set(d, i, f);
     return ST_OK;
 }
 
@@ -149,6 +160,8 @@ static enum status find_sets(struct folder *d, struct err *e)
             if (!s->entry[i].is_dir && d->use[i] == USE_OTHER && s->entry[i].name.p[0] != '.' &&
                 !is_leftover(s->entry[i].name) && (!company || may_have_company(s->entry[i].name)))
                 TRY(look_at(d, i, e));
+    if (d->n_sets == 0 && d->last_taker)
+        add_set(d, d->last, d->last_taker);
     return ST_OK;
 }
 
@@ -211,12 +224,12 @@ static void mark_read(struct folder *d)
     }
 }
 
-static enum status attach_others(struct folder *d, struct err *e)
+static enum status attach_others(struct folder *d, bool by_index, struct err *e)
 {
     mark_read(d);
     for (size_t i = 0; i < d->s.n_entries; i++) {
         struct str name = d->s.entry[i].name;
-        if (d->use[i] == USE_MEMBER)
+        if (d->use[i] == USE_MEMBER || (d->s.entry[i].is_dir && d->dir_level && !by_index))
             continue;
         if (d->s.entry[i].is_dir || name.p[0] == '.' || d->use[i] == USE_SET)
             log_note("%s: '%.*s' is left aside", d->s.path, STR_ARG(name));
@@ -293,9 +306,9 @@ static enum status open_listed(struct folder *d, struct str index, const struct 
     TRY(read_set(d, opt, found, e));
     for (size_t i = 0; i < s->n_entries; i++)
         by_index = by_index || d->use[i] == USE_INDEX;
-    /* a format that is a folder of its own kind keeps its own company */
-    if (!opt->weights_only && !index.n && (!d->dir_level || by_index))
-        TRY(attach_others(d, e));
+    /* of a format that is a folder of its own kind: where it knows its own files */
+    if (!opt->weights_only && !index.n && (!d->dir_level || by_index || d->whole->companion))
+        TRY(attach_others(d, by_index, e));
     return ST_OK;
 }
 

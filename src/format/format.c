@@ -47,6 +47,24 @@ const struct format *format_by_suffix(struct str path)
     return best;
 }
 
+static bool fits(const char *const *glob, size_t n, struct str name)
+{
+    for (size_t i = 0; i < n && glob[i]; i++)
+        if (str_glob(str_from(glob[i] + (*glob[i] == '!')), name))
+            return *glob[i] != '!';
+    return false;
+}
+
+bool format_keeps(const struct format *f, bool folder, struct str name)
+{
+    return folder || fits(f->keeps, sizeof f->keeps / sizeof *f->keeps, name);
+}
+
+bool format_keeps_meta(const struct format *f, struct str key)
+{
+    return fits(f->keeps_meta, sizeof f->keeps_meta / sizeof *f->keeps_meta, key);
+}
+
 enum status source_open(struct source *s, struct err *e)
 {
     uint64_t size = file_size(s->file);

@@ -121,12 +121,16 @@ struct format {
     const char *title;     /* one line for `nnferry formats` */
     const char *suffix[6]; /* of target names, first is the usual one; NULL ends */
     bool reads, writes;
-    bool dir_source;       /* takes folders */
-    bool dir_target;       /* writes a folder (always, or when sharded) */
-    bool dir_only;         /* ... always */
-    bool tree;             /* nested names; flat otherwise */
-    bool aliases;          /* can say that two tensors are one */
-    bool trains;           /* can carry optimizer state and typed scalars (model.tree) */
+    bool dir_source; /* takes folders */
+    bool dir_target; /* writes a folder (always, or when sharded) */
+    bool dir_only;   /* ... always */
+    bool tree;       /* nested names; flat otherwise */
+    bool aliases;    /* can say that two tensors are one */
+    bool trains;     /* can carry optimizer state and typed scalars (model.tree) */
+    /* What of a model's attachments and key-values a target keeps: globs of names and of keys, NULL
+     * ends; the first that fits decides, and one behind a '!' says no. A target that is a folder
+     * keeps every attachment, as a file of its own. The rest is named in the ledger. */
+    const char *keeps[4], *keeps_meta[4];
     const char *framework; /* the framework whose usual format it is, or NULL */
     const char *refuses;   /* for nnferry-formats.7: what is refused, one sentence */
 
@@ -165,6 +169,10 @@ extern const size_t n_formats;
 const struct format *format_find(struct str name);
 /* By the target's suffix; the longest that fits; NULL when none. */
 const struct format *format_by_suffix(struct str path);
+
+/* Does a target of this format keep the attachment, the key-value? */
+bool format_keeps(const struct format *f, bool folder, struct str name);
+bool format_keeps_meta(const struct format *f, struct str key);
 
 /* Opens path, recognises it by content (or takes `force` when not NULL), reads it into *m (which
  * the caller frees with model_free, also after a failure). Names what was found instead: ST_INPUT

@@ -37,6 +37,11 @@ static int bid(const struct source *s)
     return gguf_part_name(str_from(s->path), &part, &n, &stem) && n > 1 ? 45 : 90;
 }
 
+static bool companion(struct str set, struct str name)
+{
+    return set.n == 0 && str_ends(name, STR(".gguf"));
+}
+
 const struct format gguf_format = {
     .name = "gguf",
     .title = "GGUF of ggml and llama.cpp, with quantised tensors",
@@ -44,9 +49,12 @@ const struct format gguf_format = {
     .reads = true,
     .writes = true,
     .dir_source = true,
+    .keeps = {GGUF_ATTACHMENT},
+    .keeps_meta = {"*"},
     .refuses = "version 1; offsets that overlap, leave a hole or are not aligned; arrays of "
                "arrays; doubled keys or names; parts that are missing or do not fit their names",
     .bid = bid,
+    .companion = companion,
     .read = gguf_read,
     .check = gguf_check,
     .begin = gguf_begin_file,

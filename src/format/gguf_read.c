@@ -188,13 +188,15 @@ static enum status check_part(const struct file *f, const struct gguf_keys *k, u
     return ST_OK;
 }
 
-/* All parts of stem, from the folder they lie in. */
-static enum status read_parts(struct dir *d, struct str stem, uint32_t n,
-                              const struct read_opt *opt, struct model *m, struct err *e)
+/* Parts lo to n of stem, from the folder they lie in; head: what the first says of itself, filled
+ * here where it is among them. */
+static enum status read_parts(struct dir *d, struct str stem, uint32_t lo, uint32_t n,
+                              struct gguf_keys *head, const struct read_opt *opt, struct model *m,
+                              struct err *e)
 {
-    struct gguf_keys k, head = {0};
+    struct gguf_keys k;
     struct file *f = NULL;
-    for (uint32_t i = 0; i < n; i++) {
+    for (uint32_t i = lo; i < n; i++) {
         char tail[32];
         (void)snprintf(tail, sizeof tail, "-%05u-of-%05u.gguf", i + 1, n);
         struct str name = arena_fmt(&m->arena, "%.*s%s", STR_ARG(stem), tail);
@@ -205,9 +207,9 @@ static enum status read_parts(struct dir *d, struct str stem, uint32_t n,
         TRY(read_part(m, f, opt, i == 0, &k, e));
         TRY(check_part(f, &k, i, n, e));
         if (i == 0)
-            head = k;
+            *head = k;
     }
-    if (head.split_tensors != UINT64_MAX && head.split_tensors != m->n_tensors)
+    if (head->split_tensors != UINT64_MAX && head->split_tensors != m->n_tensors)
         return bad_split(m->file[0], "split.tensors.count is not the number of tensors", e);
     return ST_OK;
 }
@@ -215,39 +217,40 @@ static enum status read_parts(struct dir *d, struct str stem, uint32_t n,
 static enum status from_dir(struct source *s, const struct read_opt *opt, struct model *m,
                             struct err *e)
 {
+    struct gguf_keys head;
     for (size_t i = 0; i < s->n_entries; i++) {
         struct str name = s->entry[i].name;
         uint32_t part, n;
         size_t stem;
         if (!s->entry[i].is_dir && gguf_part_name(name, &part, &n, &stem) && part == 1 && n > 1)
-            return read_parts(s->dir, str_sub(name, 0, stem), n, opt, m, e);
+            return read_parts(s->dir, str_sub(name, 0, stem), 0, n, &head, opt, m, e);
     }
     return err_set(e, ST_BUG, "gguf-dir", "no first part");
 }
 
-/* A part of a file: the others lie beside it. */
-static enum status from_part(struct source *s, const struct read_opt *opt, struct model *m,
-                             struct err *e)
+/* Parts lo and up, which lie beside the one that was named. */
+static enum status beside(const char *path, uint32_t lo, struct gguf_keys *head,
+                          const struct read_opt *opt, struct model *m, struct err *e)
 {
-    const char *slash = strrchr(s->path, '/');
-    struct str name = str_from(slash ? slash + 1 : s->path), dir = STR(".");
+    const char *slash = strrchr(path, '/');
+    struct str name = str_from(slash ? slash + 1 : path), dir = STR(".");
     uint32_t part, n;
     size_t stem;
     struct dir *d;
     if (!gguf_part_name(name, &part, &n, &stem))
-        return bad_split(s->file, "a part of a model, but the name does not say which", e);
+        return err_set(e, ST_BUG, "gguf-part", "no part's name");
     if (slash)
-        dir = slash == s->path ? STR("/") : (struct str){s->path, (size_t)(slash - s->path)};
+        dir = slash == path ? STR("/") : (struct str){path, (size_t)(slash - path)};
     dir = arena_str(&m->arena, dir.p, dir.n);
     if (!dir.p)
         return err_nomem(e, 1);
     TRY(dir_open(dir.p, &d, e));
-    enum status st = read_parts(d, str_sub(name, 0, stem), n, opt, m, e);
+    enum status st = read_parts(d, str_sub(name, 0, stem), lo, n, head, opt, m, e);
     dir_close(d);
     return st;
 }
 
-/* Is the file one of several? Looked up first, since the parts are read in their order. */
+/* Do the keys say that it is one of several? */
 static enum status is_part(struct file *f, bool *out, struct err *e)
 {
     struct model m;
@@ -266,24 +269,35 @@ static enum status is_part(struct file *f, bool *out, struct err *e)
     return st;
 }
 
+static enum status from_file(struct source *s, const struct read_opt *opt, struct model *m,
+                             struct err *e)
+{
+    const char *slash = strrchr(s->path, '/');
+    uint32_t part = 0, n = 0;
+    size_t stem;
+    struct gguf_keys k = {0};
+    bool named = gguf_part_name(str_from(slash ? slash + 1 : s->path), &part, &n, &stem) && n > 1;
+    bool later = false;
+    if (named && part > 1) /* the parts are read in their order; the keys of later ones are few */
+        TRY(is_part(s->file, &later, e));
+    if (later)
+        return beside(s->path, 0, &k, opt, m, e);
+    struct file *f = s->file;
+    s->file = NULL;
+    TRY(model_own_file(m, f, e));
+    TRY(read_part(m, f, opt, true, &k, e));
+    if (!k.has_split || k.split_count <= 1)
+        return ST_OK;
+    if (!named)
+        return bad_split(f, "a part of a model, but the name does not say which", e);
+    TRY(check_part(f, &k, part - 1, n, e));
+    return beside(s->path, 1, &k, opt, m, e);
+}
+
 enum status gguf_read(struct source *s, const struct read_opt *opt, struct model *m, struct err *e)
 {
-    struct gguf_keys k;
-    bool part;
     m->format = "gguf";
-    if (s->dir) {
-        TRY(from_dir(s, opt, m, e));
-    } else {
-        TRY(is_part(s->file, &part, e));
-        if (part) {
-            TRY(from_part(s, opt, m, e));
-        } else {
-            struct file *f = s->file;
-            s->file = NULL;
-            TRY(model_own_file(m, f, e));
-            TRY(read_part(m, f, opt, true, &k, e));
-        }
-    }
+    TRY(s->dir ? from_dir(s, opt, m, e) : from_file(s, opt, m, e));
     TRY(model_finish(m, e));
     return roles_by_name(m, e);
 }

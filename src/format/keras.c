@@ -308,6 +308,8 @@ const struct format keras_format = {
     .writes = true,
     .tree = true,
     .aliases = true,
+    .keeps = {KERAS_CONFIG, KERAS_METADATA, "assets/*"},
+    .keeps_meta = {"!layer_names*", "*"}, /* those are of keras-h5 */
     .framework = "keras",
     .refuses = "what keras-weights and the strict zip reader refuse; an archive without "
                "model.weights.h5; in writing, a source without a config.json",

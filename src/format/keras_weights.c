@@ -473,6 +473,7 @@ const struct format keras_weights_format = {
     .dir_target = true,
     .tree = true,
     .aliases = true,
+    .keeps_meta = {"!layer_names*", "*"}, /* those are of keras-h5 */
     .refuses = "soft and external links, data in other files, datasets of text or records, filters "
                "other than deflate, shuffle, fletcher32 and lzf",
     .bid = bid,

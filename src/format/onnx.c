@@ -87,6 +87,8 @@ const struct format onnx_format = {
     .reads = true,
     .writes = true,
     .dir_target = true,
+    .keeps = {ONNX_GRAPH},
+    .keeps_meta = {"*"},
     .refuses = "external data outside the model's folder or of another length, numbers in two "
                "places or of another size than the shape, messages nested more than 96 deep, "
                "doubled names, tensors in segments, sparse indices outside the shape or out of "

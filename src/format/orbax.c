@@ -202,6 +202,13 @@ static enum status read_folder(struct source *s, const struct read_opt *opt, str
     return st;
 }
 
+static bool companion(struct str set, struct str name)
+{
+    return set.n == 0 && (str_glob(STR("_*"), name) || str_is(name, "manifest.ocdbt") ||
+                          str_is(name, "checkpoint") || str_is(name, "zarr.json") ||
+                          str_is(name, "commit_success.txt"));
+}
+
 const struct format orbax_format = {
     .name = "orbax",
     .title = "Orbax checkpoint: zarr arrays, OCDBT (folder)",
@@ -218,6 +225,7 @@ const struct format orbax_format = {
                "filters it does not know, stores whose sums, keys or heights are wrong, names "
                "that lead out of the folder",
     .bid = bid,
+    .companion = companion,
     .read = read_folder,
     .check = orbax_check,
     .begin = orbax_begin,

@@ -52,6 +52,7 @@ const struct format safetensors_format = {
     .dir_source = true,
     .dir_target = true,
     .aliases = true,
+    .keeps_meta = {"*"},
     .framework = "hf",
     .refuses = "ranges that overlap, leave a hole or a rest; doubled or unknown keys' values; "
                "names with NUL or of 64 KiB; shards outside the folder",

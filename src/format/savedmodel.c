@@ -26,6 +26,19 @@
 #define PB "saved_model.pb"
 #define STEM "variables/variables"
 
+/* Do variables stand beside the graph? Without them it is a set of weights only where there is no
+ * other: it may have come along with one. */
+static bool has_variables(struct str path)
+{
+    struct arena a = ARENA_INIT;
+    while (path.n > 0 && path.p[path.n - 1] != '/')
+        path.n--;
+    struct str beside = arena_fmt(&a, "%.*svariables", STR_ARG(path));
+    bool there = beside.p && path_kind(beside.p) == PATH_DIR;
+    arena_free(&a);
+    return there;
+}
+
 static int bid(const struct source *s)
 {
     if (s->dir)
@@ -39,7 +52,7 @@ static int bid(const struct source *s)
         at++;
     bool info = version && at + 1 < s->head_n && s->head[at + 1] == 0x0a;
     bool other = s->head_n >= 4 && s->head[0] == 0x08; /* another version, or damaged */
-    return info ? (named ? 95 : 45) : named ? (other ? 60 : 25) : 0;
+    return info ? (!named ? 45 : has_variables(path) ? 95 : 49) : named ? (other ? 60 : 25) : 0;
 }
 
 static bool companion(struct str set, struct str name)
@@ -225,8 +238,7 @@ static enum status read_file(struct source *s, const struct read_opt *opt, struc
 
 static bool is_file(struct str name)
 {
-    return !str_starts(name, STR(TF_STRINGS)) && !str_is(name, TF_GRAPH_NAME) &&
-           !str_is(name, "fingerprint.pb");
+    return !str_starts(name, STR(TF_STRINGS)) && !str_is(name, TF_GRAPH_NAME);
 }
 
 static const struct attachment *find(const struct model *m, const char *name)
@@ -366,13 +378,14 @@ static enum status check_graph(const struct model *m, const struct attachment *p
 
 static enum status check(const struct model *m, const struct write_opt *opt, struct err *e)
 {
-    static const struct str taken[] = {{STEM ".index", sizeof STEM ".index" - 1}};
+    static const struct str taken[] = {{STEM ".index", sizeof STEM ".index" - 1},
+                                       {"fingerprint.pb", sizeof "fingerprint.pb" - 1}};
     const struct attachment *pb = find(m, PB);
     struct arena a = ARENA_INIT;
     if (!pb)
         return err_set(e, ST_CANNOT, "no-graph",
                        "a SavedModel is written only where its graph (" PB ") came along");
-    TRY(attach_check_some(m, is_file, taken, 1, e));
+    TRY(attach_check_some(m, is_file, taken, sizeof taken / sizeof *taken, e));
     enum status st = check_graph(m, pb, &a, e);
     arena_free(&a);
     if (st == ST_INPUT)
@@ -399,6 +412,7 @@ const struct format savedmodel_format = {
     .writes = true,
     .dir_target = true,
     .dir_only = true,
+    .keeps_meta = {"tags", "tensorflow_version", "signature.*"},
     .refuses = "what tensor bundles refuse, assets whose names leave the folder, newer versions",
     .bid = bid,
     .companion = companion,

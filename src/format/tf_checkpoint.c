@@ -131,12 +131,9 @@ static enum status read_file(struct source *s, const struct read_opt *opt, struc
 
 /* ---- writing ---- */
 
-/* A file that may be weights of its own (a SavedModel's graph, a pickle of TorchScript) would make
- * the folder two sets in one. */
 static bool is_file(struct str name)
 {
-    return !str_starts(name, STR(TF_STRINGS)) && !str_is(name, TF_GRAPH_NAME) &&
-           !format_by_suffix(name);
+    return !str_starts(name, STR(TF_STRINGS)) && !str_is(name, TF_GRAPH_NAME);
 }
 
 static enum status check(const struct model *m, const struct write_opt *opt, struct err *e)

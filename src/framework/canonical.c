@@ -35,6 +35,8 @@ static const struct leaf_rule leaves[] = {
     L(BATCHNORM, 0, VAR_HIDDEN, "var_hidden", "F"),
     L(BATCHNORM, 0, MEAN_COUNT, "mean_count", ""),
     L(BATCHNORM, 0, VAR_COUNT, "var_count", ""),
+    L(BATCHNORM, 0, FIRST, "first_time", ""),
+    L(BATCHNORM, 0, UPDATES, "updates", ""),
     L(LAYERNORM, 0, WEIGHT, "weight", "F"),
     L(LAYERNORM, 0, BIAS, "bias", "F"),
     L(GROUPNORM, 0, WEIGHT, "weight", "F"),
@@ -54,7 +56,7 @@ static const struct leaf_rule leaves[] = {
  * before has a recurrent weight of another name, since it means another thing. */
 #define C(k, l, n, x)                                                                              \
     {                                                                                              \
-        LAYER_##k, 0, CELL_IF_HELD, LEAF_##l, n, "", x, GATES_##k, NULL, NULL, NULL                \
+        LAYER_##k, 0, CELL_IF_HELD, LEAF_##l, n, "", x, GATES_##k, NULL, NULL, NULL, NULL          \
     }
 #define GATES_LSTM "ifgo"
 #define GATES_GRU "rzn"
@@ -65,7 +67,8 @@ static const struct cell_rule cells[] = {
     C(LSTM, HH_WEIGHT, "weight_hh", "(G O) R"),
     C(LSTM, IH_BIAS, "bias_ih", "(G O)"),
     C(LSTM, HH_BIAS, "bias_hh", "(G O)"),
-    {LAYER_LSTM, 0, CELL_IF_HELD, LEAF_HR_WEIGHT, "weight_hr", "", "R O", "", NULL, NULL, NULL},
+    {LAYER_LSTM, 0, CELL_IF_HELD, LEAF_HR_WEIGHT, "weight_hr", "", "R O", "", NULL, NULL, NULL,
+     NULL},
     C(GRU, IH_WEIGHT, "weight_ih", "(G O) I"),
     C(GRU, HH_WEIGHT, "weight_hh", "(G O) R"),
     C(GRU, IH_BIAS, "bias_ih", "(G O)"),
@@ -95,7 +98,8 @@ static int bid(const struct model *m)
 
 static enum status layers(const struct model *m, struct arena *a, struct layers *out, struct err *e)
 {
-    static const struct torch_style style = {"canonical", true, false, &rules};
+    static const struct torch_style style = {
+        .framework = "canonical", .split_attention = true, .rules = &rules};
     TRY(torch_layers(&style, m, a, out, e));
     TRY(family_settle(m, torch_cut, &rules, a, out, e));
     return spelling_decide(m, a, out, e);

@@ -146,6 +146,21 @@ static bool has_other(const struct ctx *c, const struct cell_rule *of, const str
     return false;
 }
 
+/* Has the layer's own segment the word? Of a stack's layer, the module's. */
+static bool has_word(struct str path, const char *word)
+{
+    struct str up, seg;
+    struct words w;
+    name_tail(path, &up, &seg);
+    if (path_in_stack(path) && up.n)
+        name_tail(up, &up, &seg);
+    words_of(seg, &w);
+    for (size_t i = 0; i < w.n; i++)
+        if (strcmp(w.word[i], word) == 0)
+            return true;
+    return false;
+}
+
 /* Fills l->tensor by one group; false when it is not this one. */
 static enum status group(const struct ctx *c, enum layer_kind kind, uint8_t variant,
                          struct str base, struct layer *l, bool *fits, struct err *e)
@@ -161,6 +176,8 @@ static enum status group(const struct ctx *c, enum layer_kind kind, uint8_t vari
             struct str name = rules_name(c->list->a, "", base, rule->name);
             if (!name.p)
                 return err_nomem(e, base.n);
+            if (rule->word && !has_word(base, rule->word))
+                return ST_OK;
             if (pass == 1) {
                 if (has_other(c, rule, l, name))
                     return ST_OK;

@@ -2,37 +2,51 @@
 #include "framework/config.h"
 #include "codec/json.h"
 
-static enum status one(struct json *j, struct arena *a, struct config *c, struct str key,
-                       struct err *e)
+static enum status keep(struct json *j, struct arena *a, struct config *c, struct str key,
+                        struct err *e)
 {
-    TRY(json_next(j, e));
-    bool scalar = j->kind == JSON_STRING || j->kind == JSON_NUMBER || j->kind == JSON_BOOL ||
-                  j->kind == JSON_NULL;
-    if (scalar && c->n < CONFIG_MAX) {
-        struct config_item *it = &c->item[c->n];
-        it->key = key;
-        it->is_text = j->kind == JSON_STRING;
-        it->text = j->kind == JSON_BOOL   ? j->truth ? STR("true") : STR("false")
-                   : j->kind == JSON_NULL ? STR("null")
-                                          : arena_str(a, j->text.p, j->text.n);
-        if (!it->text.p)
-            return err_nomem(e, j->text.n);
-        c->n++;
-    }
-    return json_skip(j, e);
+    if (c->n == CONFIG_MAX)
+        return ST_OK;
+    struct config_item *it = &c->item[c->n];
+    it->key = key;
+    it->is_text = j->kind == JSON_STRING;
+    it->text = j->kind == JSON_BOOL   ? j->truth ? STR("true") : STR("false")
+               : j->kind == JSON_NULL ? STR("null")
+                                      : arena_str(a, j->text.p, j->text.n);
+    c->n += it->text.p != NULL;
+    return it->text.p ? ST_OK : err_nomem(e, j->text.n);
 }
 
+static bool scalar(const struct json *j)
+{
+    return j->kind == JSON_STRING || j->kind == JSON_NUMBER || j->kind == JSON_BOOL ||
+           j->kind == JSON_NULL;
+}
+
+/* Scalars of an object, and of the objects in it: "rope_parameters.rope_theta". */
 static enum status object(struct json *j, struct arena *a, struct config *c, struct err *e)
 {
+    struct str outer = STR_NONE;
     TRY(json_expect(j, JSON_OBJECT, "the config", e));
     for (;;) {
         TRY(json_next(j, e));
-        if (j->kind == JSON_OBJECT_END)
-            return ST_OK;
-        struct str key = arena_str(a, j->text.p, j->text.n);
+        if (j->kind == JSON_OBJECT_END) {
+            if (!outer.p)
+                return ST_OK;
+            outer = STR_NONE;
+            continue;
+        }
+        struct str key = outer.p ? arena_fmt(a, "%.*s.%.*s", STR_ARG(outer), STR_ARG(j->text))
+                                 : arena_str(a, j->text.p, j->text.n);
         if (!key.p)
             return err_nomem(e, j->text.n);
-        TRY(one(j, a, c, key, e));
+        TRY(json_next(j, e));
+        if (scalar(j))
+            TRY(keep(j, a, c, key, e));
+        else if (j->kind == JSON_OBJECT && !outer.p)
+            outer = key;
+        else
+            TRY(json_skip(j, e));
     }
 }
 

@@ -1,4 +1,5 @@
-/* The config.json that travels with a model of Hugging Face: its top-level scalars, as text. What
+/* The config.json that travels with a model of Hugging Face: its scalars, as text (those of
+ * objects in it under "outer.inner"). What
  * the weights do not say (heads, model type) is read from it, never guessed.
  */
 #ifndef FRAMEWORK_CONFIG_H

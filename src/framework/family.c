@@ -2,7 +2,66 @@
  * shapes bear it out.
  */
 #include "framework/family.h"
+#include <stdio.h>
 #include <string.h>
+
+#ifdef NNFERRY_MUTATE
+static const struct family_row *mutate_from;
+static struct family_row mutate_to;
+static char mutate_text[96];
+
+bool family_mutate(const struct family *f, int i, enum family_change what)
+{
+    mutate_from = NULL;
+    if (i < 0)
+        return true;
+    if ((size_t)i >= f->n)
+        return false;
+    const struct family_row *r = &f->row[i];
+    bool weight = r->kind != LAYER_NONE && r->kind != LAYER_PARAM;
+    const char *text = what == FAMILY_PATH ? r->path : what == FAMILY_GGUF ? r->gguf : NULL;
+    mutate_to = *r;
+    if (text)
+        snprintf(mutate_text, sizeof mutate_text, "%s_", text);
+    switch (what) {
+    case FAMILY_PATH:
+        mutate_to.path = mutate_text;
+        break;
+    case FAMILY_KIND:
+        mutate_to.kind = r->kind == LAYER_NONE    ? LAYER_PARAM
+                         : r->kind == LAYER_PARAM ? LAYER_NONE
+                         : r->kind == LAYER_LINEAR ? LAYER_EMBEDDING
+                                                   : LAYER_LINEAR;
+        break;
+    case FAMILY_FORM:
+        mutate_to.form = FORM_USUAL;
+        break;
+    case FAMILY_KV:
+        mutate_to.kv = !r->kv;
+        break;
+    case FAMILY_GGUF:
+        mutate_to.gguf = mutate_text;
+        break;
+    case FAMILY_CHANGES:
+        return false;
+    }
+    if ((what == FAMILY_FORM && r->form == FORM_USUAL) ||
+        (what == FAMILY_KV && (!weight || r->form != FORM_ROTARY)) ||
+        (what == FAMILY_GGUF && (!r->gguf || !f->arch)))
+        return false;
+    mutate_from = r;
+    return true;
+}
+#endif
+
+static const struct family_row *row_at(const struct family *f, size_t i)
+{
+#ifdef NNFERRY_MUTATE
+    if (&f->row[i] == mutate_from)
+        return &mutate_to;
+#endif
+    return &f->row[i];
+}
 
 static bool digits(struct str s)
 {
@@ -45,9 +104,9 @@ struct family_place family_at(const struct family *f, struct str path)
     bool inside;
     struct str rest = below(f, path, &inside);
     for (size_t i = 0; i < f->n; i++) {
-        struct family_place at = {.row = &f->row[i]};
-        bool beside = f->row[i].path[0] == '/';
-        if (fits(f->row[i].path + beside, beside ? path : rest, &at))
+        struct family_place at = {.row = row_at(f, i)};
+        bool beside = at.row->path[0] == '/';
+        if (fits(at.row->path + beside, beside ? path : rest, &at))
             return at;
     }
     return (struct family_place){0};
@@ -56,8 +115,8 @@ struct family_place family_at(const struct family *f, struct str path)
 struct family_place family_at_gguf(const struct family *f, struct str path)
 {
     for (size_t i = 0; i < f->n; i++) {
-        struct family_place at = {.row = &f->row[i]};
-        if (f->row[i].gguf && fits(f->row[i].gguf, path, &at))
+        struct family_place at = {.row = row_at(f, i)};
+        if (at.row->gguf && fits(at.row->gguf, path, &at))
             return at;
     }
     return (struct family_place){0};
@@ -165,7 +224,7 @@ static bool shapes_fit(const struct model *m, const struct spelling_rules *rules
         const struct leaf_rule *r = rules_find(rules, kind, l->rank, form, (enum leaf)k);
         struct axes x;
         char text[64];
-        if (!r || rules_axes(rules, r, 0, &x, text, &quiet) != ST_OK)
+        if (!r || rules_axes(rules, r, NULL, &x, text, &quiet) != ST_OK)
             return false;
         if (*r->axes && axes_learn(&x, t->dim, t->n_dims, &size, &quiet) != ST_OK)
             return false;
@@ -190,6 +249,12 @@ static struct family_place named_weight(const struct model *m, const struct fami
     return at;
 }
 
+void family_heads(const struct family_row *row, struct layer *l, uint64_t heads, uint64_t kv_heads)
+{
+    if (row->form == FORM_ROTARY || row->form == FORM_HEADS_QKV)
+        l->heads = row->kv && kv_heads ? kv_heads : heads;
+}
+
 static enum status one(const struct model *m, const struct family *f,
                        const struct spelling_rules *rules, const struct config *c,
                        struct arena *a, struct layer *l, struct err *e)
@@ -206,11 +271,8 @@ static enum status one(const struct model *m, const struct family *f,
     if (at.row->kind == LAYER_PARAM)
         return ST_OK;
     enum layer_form form = at.row->form;
-    if (form == FORM_ROTARY || form == FORM_HEADS_QKV) {
-        l->heads = config_u64(c, "num_attention_heads");
-        if (at.row->kv && config_u64(c, "num_key_value_heads"))
-            l->heads = config_u64(c, "num_key_value_heads");
-    }
+    family_heads(at.row, l, config_u64(c, "num_attention_heads"),
+                 config_u64(c, "num_key_value_heads"));
     if (form == FORM_INPUT_FIRST && !shapes_fit(m, rules, l, at.row->kind, form))
         form = FORM_USUAL; /* the same names over plain dense layers: later ports */
     if (!shapes_fit(m, rules, l, at.row->kind, (uint8_t)form))

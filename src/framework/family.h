@@ -31,6 +31,13 @@ struct family {
 extern const struct family *const families[];
 extern const size_t n_families;
 
+#ifdef NNFERRY_MUTATE
+/* Alters row i of a family in one way; -1 restores. False where there is no such row, or nothing of
+ * that sort in it. */
+enum family_change { FAMILY_PATH, FAMILY_KIND, FAMILY_FORM, FAMILY_KV, FAMILY_GGUF, FAMILY_CHANGES };
+bool family_mutate(const struct family *f, int i, enum family_change what);
+#endif
+
 #define FAMILY_NUMBERS 4
 struct family_place {
     const struct family_row *row; /* NULL: none fits */
@@ -51,6 +58,8 @@ const struct family *family_of(const struct model *m, name_cut *cut, const struc
                                bool *sure);
 /* Reads the config, finds the family, and settles kinds, forms, heads and what is computed or tied
  * in recognised layers, where their shapes fit. rules: of the framework that recognised them. */
+/* Heads of a layer that stands there, of all and of keys and values; 0 = not known. */
+void family_heads(const struct family_row *row, struct layer *l, uint64_t heads, uint64_t kv_heads);
 MUSTCHECK enum status family_settle(const struct model *m, name_cut *cut,
                                     const struct spelling_rules *rules, struct arena *a,
                                     struct layers *l, struct err *e);

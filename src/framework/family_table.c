@@ -105,28 +105,28 @@ static const struct family_row gpt_neox_rows[] = {
     ROW("final_layer_norm", LAYERNORM, "output_norm"),
     ROW("/embed_out", LINEAR, "output"),
 };
-#define LLAMA_LAYERS                                                                               \
+#define LLAMA_LAYERS(norm)                                                                             \
     ROW("embed_tokens", EMBEDDING, "token_embd"),                                                  \
-        FORM("layers.{}.input_layernorm", LAYERNORM, RMS, "blk.{}.attn_norm"),                     \
-        FORM("layers.{}.post_attention_layernorm", LAYERNORM, RMS, "blk.{}.ffn_norm"),             \
+        FORM("layers.{}.input_layernorm", LAYERNORM, norm, "blk.{}.attn_norm"),                     \
+        FORM("layers.{}.post_attention_layernorm", LAYERNORM, norm, "blk.{}.ffn_norm"),             \
         ROW("layers.{}.self_attn.v_proj", LINEAR, "blk.{}.attn_v"),                                \
         ROW("layers.{}.self_attn.o_proj", LINEAR, "blk.{}.attn_output"),                           \
         ROW("layers.{}.mlp.gate_proj", LINEAR, "blk.{}.ffn_gate"),                                 \
         ROW("layers.{}.mlp.up_proj", LINEAR, "blk.{}.ffn_up"),                                     \
         ROW("layers.{}.mlp.down_proj", LINEAR, "blk.{}.ffn_down"),                                 \
         BUFFER("layers.{}.self_attn.rotary_emb.inv_freq"), BUFFER("rotary_emb.inv_freq"),          \
-        FORM("norm", LAYERNORM, RMS, "output_norm"), ROW("/lm_head", LINEAR, "output"),            \
+        FORM("norm", LAYERNORM, norm, "output_norm"), ROW("/lm_head", LINEAR, "output"),            \
         ROW("/score", LINEAR, NULL)
 /* GGUF's rows of q and k take the pairs of a rotary embedding side by side */
 static const struct family_row llama_rows[] = {
     {"layers.{}.self_attn.q_proj", LAYER_LINEAR, FORM_ROTARY, false, "blk.{}.attn_q"},
     {"layers.{}.self_attn.k_proj", LAYER_LINEAR, FORM_ROTARY, true, "blk.{}.attn_k"},
-    LLAMA_LAYERS,
+    LLAMA_LAYERS(RMS),
 };
 static const struct family_row qwen2_rows[] = {
     ROW("layers.{}.self_attn.q_proj", LINEAR, "blk.{}.attn_q"),
     ROW("layers.{}.self_attn.k_proj", LINEAR, "blk.{}.attn_k"),
-    LLAMA_LAYERS,
+    LLAMA_LAYERS(USUAL), /* no such model in Flax, whose norms could be named otherwise */
 };
 #define T5_ATTENTION(path)                                                                         \
     ROW(path ".q", LINEAR, NULL), ROW(path ".k", LINEAR, NULL), ROW(path ".v", LINEAR, NULL),      \

@@ -5,9 +5,9 @@
  */
 // clang-format off
 #define C(k, l, n, x, g)                                                                           \
-    {LAYER_##k, 0, CELL_ALWAYS, LEAF_##l, n, FLAX_PARAMS, x, g, NULL, NULL, NULL}
+    {LAYER_##k, 0, CELL_ALWAYS, LEAF_##l, n, FLAX_PARAMS, x, g, NULL, NULL, NULL, NULL}
 #define B(k, l, n, g, s)                                                                           \
-    {LAYER_##k, 0, CELL_ALWAYS, LEAF_##l, n, FLAX_PARAMS, "O", g, s, NULL, NULL}
+    {LAYER_##k, 0, CELL_ALWAYS, LEAF_##l, n, FLAX_PARAMS, "O", g, s, NULL, NULL, NULL}
 C(LSTM, IH_WEIGHT_0, "ii.kernel", "I O", "i"),
 C(LSTM, IH_WEIGHT_0 + 1, FLAX_IF ".kernel", "I O", "f"),
 C(LSTM, IH_WEIGHT_0 + 2, "ig.kernel", "I O", "g"),

@@ -19,6 +19,14 @@ struct framework {
      * where nothing is known). Memory from the arena. */
     enum status (*layers)(const struct model *m, struct arena *a, struct layers *out,
                           struct err *e);
+    /* What travels along and means the same elsewhere, said anew (config.json from key-values, or
+     * the other way): *give adds to dst what any other framework understands, *take what this one
+     * does, from what src has. *why: what was missing, empty where nothing was. Either may be NULL.
+     */
+    enum status (*give)(const struct model *src, const struct layers *l, struct model *dst,
+                        struct str *why, struct err *e);
+    enum status (*take)(const struct model *src, const struct layers *l, struct model *dst,
+                        struct str *why, struct err *e);
     /* Tables for spelling (axis letters, leaf names, tree conventions) follow here: see rules.h. */
     const struct spelling_rules *rules;
 };

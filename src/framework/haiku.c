@@ -59,9 +59,32 @@ static const struct leaf_rule leaves[] = {
 #undef P
 #undef S
 #undef NORM
+/* An LSTM is one linear layer of inputs and state together, and adds 1 to its forget gate; a GRU
+ * resets the state before its weights, and z says how much is new, not how much is kept; a vanilla
+ * RNN is two linear layers, with relu. Linear layers are told by the name of what holds them.
+ * Source: haiku/_src/recurrent.py. */
+#define C(k, l, n, x, g, s, minus, plus, word)                                                     \
+    {                                                                                              \
+        LAYER_##k, 0, CELL_ALWAYS, LEAF_##l, n, "params", x, g, s, minus, plus, word               \
+    }
+static const struct cell_rule cells[] = {
+    C(LSTM, XH_WEIGHT, "linear.w", "J (G O)", "igfo", NULL, NULL, NULL, "lstm"),
+    C(LSTM, IH_BIAS, "linear.b", "(G O)", "igfo", "ifgo", NULL, "f", "lstm"),
+    C(GRU_BEFORE, IH_WEIGHT, "w_i", "I (G O)", "zrn", NULL, "z", NULL, NULL),
+    C(GRU_BEFORE, HH_WEIGHT, "w_h", "R (G O)", "zrn", NULL, "z", NULL, NULL),
+    C(GRU_BEFORE, IH_BIAS, "b", "(G O)", "zrn", NULL, "z", NULL, NULL),
+    C(RNN, IH_WEIGHT, "linear.w", "I (G O)", "h", NULL, NULL, NULL, "rnn"),
+    C(RNN, HH_WEIGHT, "linear_1.w", "R (G O)", "h", NULL, NULL, NULL, "rnn"),
+    C(RNN, IH_BIAS, "linear.b", "(G O)", "h", NULL, NULL, NULL, "rnn"),
+    C(RNN, HH_BIAS, "linear_1.b", "(G O)", "h", NULL, NULL, NULL, "rnn"),
+};
+#undef C
 static const struct spelling_rules rules = {
     .leaf = leaves,
     .n = sizeof leaves / sizeof *leaves,
+    .eps = {[LAYER_BATCHNORM] = 1e-5, [LAYER_LAYERNORM] = 1e-5, [LAYER_GROUPNORM] = 1e-5},
+    .cell = cells,
+    .n_cells = sizeof cells / sizeof *cells,
     .flat = "(S C)",
     .param = "params",
     .averages = true,
@@ -378,6 +401,7 @@ static enum status layers(const struct model *m, struct arena *a, struct layers 
     if (clash)
         TRY(rename_all(&c.ms, a, tuple, true, &clash, e));
     c.list.most = c.ms.n;
+    TRY(cells_recognise(&rules, &c.ms, &c.list, e));
     for (size_t i = 0; i < c.ms.n; i++)
         TRY(averaged(&c, &c.ms.module[i], e));
     for (size_t i = 0; i < c.ms.n; i++)

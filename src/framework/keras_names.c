@@ -1,6 +1,6 @@
-/* See keras_names.h. The config is JSON: {"class_name", "config": {"name", "layers": [...]}}, layers
- * nested in one another; Keras 1's Sequential has the list itself as its config.
- * Sources: keras/src/saving/{serialization_lib,saving_lib}.py, keras/src/utils/naming.py.
+/* See keras_names.h. The config is JSON: {"class_name", "config": {"name", "layers": [...]}},
+ * layers nested in one another; Keras 1's Sequential has the list itself as its config. Sources:
+ * keras/src/saving/{serialization_lib,saving_lib}.py, keras/src/utils/naming.py.
  */
 #include "framework/keras_names.h"
 #include "base/checked.h"
@@ -182,11 +182,24 @@ static enum status in_layer(struct walk *w, uint32_t at, struct err *e)
     return json_skip(&w->j, e);
 }
 
+/* A number as the config has it; 0 where it is none that a norm could add. */
+static double positive(struct str text)
+{
+    char z[40];
+    if (text.n >= sizeof z)
+        return 0;
+    memcpy(z, text.p, text.n);
+    z[text.n] = 0;
+    double v = strtod(z, NULL);
+    return v > 0 && v < 1e9 ? v : 0;
+}
+
 static enum status in_config(struct walk *w, uint32_t at, struct err *e)
 {
     struct str key = w->j.text;
     bool name = str_is(key, "name"), list = str_is(key, "layers"), scale = str_is(key, "scale"),
-         center = str_is(key, "center"), groups = str_is(key, "groups");
+         center = str_is(key, "center"), groups = str_is(key, "groups"),
+         eps = str_is(key, "epsilon");
     TRY(json_next(&w->j, e));
     struct keras_layer *l = &w->x->layer[at];
     if (name)
@@ -197,6 +210,8 @@ static enum status in_config(struct walk *w, uint32_t at, struct err *e)
         l->center = w->j.truth;
     if (groups && w->j.kind == JSON_NUMBER && !json_u64(&w->j, &l->groups))
         l->groups = 0;
+    if (eps && w->j.kind == JSON_NUMBER)
+        l->eps = positive(w->j.text);
     if (list && w->j.kind == JSON_ARRAY)
         return push(w, IN_LIST, at, e);
     return json_skip(&w->j, e);
@@ -297,10 +312,10 @@ static enum status paths(struct keras_names *x, struct arena *a, uint64_t budget
         }
         const struct keras_layer *up = &x->layer[l->parent];
         const char *dot = up->by_class.n ? "." : "";
-        l->by_class = nth[i] ? arena_fmt(a, "%.*s%slayers.%.*s#%llu", STR_ARG(up->by_class), dot,
-                                         STR_ARG(l->cls), (unsigned long long)nth[i])
-                             : arena_fmt(a, "%.*s%slayers.%.*s", STR_ARG(up->by_class), dot,
-                                         STR_ARG(l->cls));
+        l->by_class =
+            nth[i] ? arena_fmt(a, "%.*s%slayers.%.*s#%llu", STR_ARG(up->by_class), dot,
+                               STR_ARG(l->cls), (unsigned long long)nth[i])
+                   : arena_fmt(a, "%.*s%slayers.%.*s", STR_ARG(up->by_class), dot, STR_ARG(l->cls));
         if (!l->by_class.p)
             return err_nomem(e, 64);
         TRY(path_join(up->by_name, l->name, a, &l->by_name, e));

@@ -24,12 +24,13 @@ enum keras_class {
 /* Of "Conv2DTranspose", "conv2d_transpose", "conv2d_transpose_3"; KERAS_UNKNOWN for other words. */
 enum keras_class keras_class_of(struct str name);
 
-struct keras_layer { /* one layer of the config */
-    struct str cls;  /* class, lower case without '_' */
-    struct str name; /* the user's or Keras's own */
-    int64_t parent;  /* -1: the model itself */
+struct keras_layer {     /* one layer of the config */
+    struct str cls;      /* class, lower case without '_' */
+    struct str name;     /* the user's or Keras's own */
+    int64_t parent;      /* -1: the model itself */
     struct str by_class; /* "layers.sequential.layers.conv2d#1", see keras_class_path */
     struct str by_name;  /* "inner.conv_1" */
+    double eps;          /* norms: epsilon; 0 = not said */
     int scale, center;   /* norms: 1, 0; -1 = not said */
     uint64_t groups;     /* 0 = not said */
 };
@@ -39,7 +40,7 @@ struct keras_names {
     size_t n;
     struct keras_group {
         struct str key, name; /* "layers/dense" */
-    } *group;                 /* sorted by key */
+    } * group;                /* sorted by key */
     size_t n_groups;
 };
 /* Memory from the arena; the texts live as long as the model. */

@@ -100,8 +100,8 @@ static bool is_list(struct str seg)
     return str_is(seg, "layers") || str_is(seg, "_layer_checkpoint_dependencies");
 }
 
-/* The user's name for the layer at a path of a weights file; empty when there is none, or when it is
- * Keras's own. */
+/* The user's name for the layer at a path of a weights file; empty when there is none, or when it
+ * is Keras's own. */
 static enum status given(struct ctx *c, struct str path, struct str seg, struct str *out,
                          struct err *e)
 {
@@ -132,6 +132,8 @@ static enum status walk_names(struct ctx *c, struct str path, struct str *out, s
             continue;
         if (list || keras_class_of(seg) != KERAS_UNKNOWN)
             TRY(given(c, before, seg, &name, e));
+        if (!list && keras_class_of(name) != KERAS_UNKNOWN)
+            name = STR_NONE; /* Keras's own, of an attribute that looks like a class */
         if (name.n) {
             TRY(path_join(*out, name, c->list.a, out, e));
         } else {
@@ -153,39 +155,56 @@ static enum status walk_legacy(struct ctx *c, struct str path, struct str *out, 
         return ST_OK;
     for (int k = 0; k < 2 && name_head(&rest, &seg); k++)
         if (str_eq(seg, group)) {
-            *out = rest.n ? arena_fmt(c->list.a, "%.*s.%.*s", STR_ARG(group), STR_ARG(rest))
-                          : group;
+            *out =
+                rest.n ? arena_fmt(c->list.a, "%.*s.%.*s", STR_ARG(group), STR_ARG(rest)) : group;
             return out->p ? ST_OK : err_nomem(e, path.n);
         }
     return ST_OK;
 }
 
-/* The directory of the variable's own name, which a checkpoint's graph keeps; its last segment. */
-static struct str variable_of(const struct ctx *c, const struct module *mod)
+/* A segment of the variable's own name, which a checkpoint's graph keeps: the one `up` above the
+ * variable, 1 for its layer's. */
+static struct str variable_of(const struct ctx *c, const struct module *mod, int up)
 {
     const struct member *b = &c->ms.member[mod->first];
-    struct str note = c->ms.m->tensor[b->tensor].note;
-    size_t end = note.n, at;
-    while (end > 0 && note.p[end - 1] != '/')
-        end--;
-    if (end < 2 || !str_eq(str_sub(note, end, note.n), b->leaf))
-        return STR_NONE;
-    for (at = end - 1; at > 0 && note.p[at - 1] != '/'; at--)
-        ;
-    return str_sub(note, at, end - 1);
+    struct str note = c->ms.m->tensor[b->tensor].note, seg = STR_NONE;
+    size_t end = note.n;
+    for (int k = 0; k <= up; k++) {
+        size_t at = end;
+        while (at > 0 && note.p[at - 1] != '/')
+            at--;
+        seg = str_sub(note, at, end);
+        if (k == 0 && !str_eq(seg, b->leaf))
+            return STR_NONE;
+        if (at == 0)
+            return k == up ? seg : STR_NONE;
+        end = at - 1;
+    }
+    return seg;
 }
 
-/* A segment that only counts layers gives way to the layer's name. */
+static bool counts(struct str seg)
+{
+    return str_starts(seg, STR("layer_with_weights-")) || str_starts(seg, STR("layer-"));
+}
+
+/* A segment that only counts layers gives way to the layer's name; of an attention, the segment
+ * above its projections'. */
 static enum status walk_counted(struct ctx *c, const struct module *mod, struct str *out,
                                 struct err *e)
 {
-    struct str parent, last, name = variable_of(c, mod);
+    struct str parent, last, up, above;
     *out = mod->path;
     name_tail(mod->path, &parent, &last);
-    if (!name.n || (!str_starts(last, STR("layer_with_weights-")) &&
-                    !str_starts(last, STR("layer-"))))
+    name_tail(parent, &up, &above);
+    struct str name = variable_of(c, mod, 1), outer = variable_of(c, mod, 2);
+    if (counts(last) && name.n)
+        return path_join(parent, name, c->list.a, out, e);
+    if (!counts(above) || !outer.n)
         return ST_OK;
-    return path_join(parent, name, c->list.a, out, e);
+    TRY(path_join(up, outer, c->list.a, out, e));
+    *out = arena_fmt(c->list.a, "%.*s.%.*s", STR_ARG(*out), STR_ARG(last));
+    return out->p ? ST_OK : err_nomem(e, mod->path.n);
 }
 
 struct called {
@@ -236,16 +255,18 @@ static enum status class_of(struct ctx *c, struct mod *x, struct err *e)
     if (x->config)
         x->cls = keras_class_of(x->config->cls);
     name_tail(x->of->path, &parent, &seg);
-    if (!x->cls)
-        x->cls = keras_class_of(seg);
-    if (!x->cls)
-        x->cls = keras_class_of(keras_group_name(&c->names, x->of->path, a));
-    if (!x->cls)
-        x->cls = keras_class_of(variable_of(c, x->of));
-    if (!x->cls) {
-        name_tail(x->path, &parent, &seg);
-        x->cls = keras_class_of(seg);
-    }
+    /* Below "layers" a segment is a class; an attribute only looks like one, and may be called so
+     * against what Keras called the object. */
+    struct str up, list;
+    name_tail(parent, &up, &list);
+    enum keras_class own = keras_class_of(keras_group_name(&c->names, x->of->path, a)),
+                     said = keras_class_of(seg);
+    if (!own)
+        own = keras_class_of(variable_of(c, x->of, 1));
+    if (!x->cls && (is_list(list) || !own || own == said))
+        x->cls = said;
+    if (!x->cls && !said)
+        x->cls = own;
     return ST_OK;
 }
 
@@ -311,8 +332,7 @@ static enum keras_class by_shapes(const struct ctx *c, const struct mod *x, cons
 
 static bool number_vars(const struct ctx *c, struct mod *x, const int64_t *t)
 {
-    static const enum var kernel[] = {V_KERNEL, V_BIAS},
-                          depthwise[] = {V_DEPTHWISE, V_BIAS},
+    static const enum var kernel[] = {V_KERNEL, V_BIAS}, depthwise[] = {V_DEPTHWISE, V_BIAS},
                           separable[] = {V_DEPTHWISE, V_POINTWISE, V_BIAS},
                           embeddings[] = {V_EMBEDDINGS}, scale[] = {V_SCALE};
     if (x->cls == KERAS_UNKNOWN && x->n_vars == 4 && rank_of(c, t[0]) == 1 &&
@@ -591,6 +611,8 @@ static enum status plain(struct ctx *c, struct mod *x, struct err *e)
         claim(c, l, LEAF_BIAS, x, V_BETA);
         claim(c, l, LEAF_MEAN, x, V_MEAN);
         claim(c, l, LEAF_VAR, x, V_VAR);
+        if (x->config)
+            l->eps = x->config->eps;
     } else if (emb && emb->n_dims == 2) {
         l = put(c, LAYER_EMBEDDING, x->path, "variable named embeddings");
         if (!l)
@@ -647,8 +669,8 @@ static enum status attention(struct ctx *c, size_t at, struct err *e)
         w[0]->dim[2] != w[1]->dim[2] || w[2]->dim[2] != w[3]->dim[1])
         return ST_OK;
     name_tail(c->mod[at].path, &called, &seg);
-    struct layer *l = put(c, LAYER_ATTENTION, called,
-                          "query, key, value and output with kernels of three axes");
+    struct layer *l =
+        put(c, LAYER_ATTENTION, called, "query, key, value and output with kernels of three axes");
     if (!l)
         return err_nomem(e, sizeof *l);
     l->by_name = true;
@@ -705,6 +727,16 @@ static enum status call_rest(struct ctx *c, struct err *e)
     return ST_OK;
 }
 
+static enum status cells(struct ctx *c, struct err *e)
+{
+    struct str *called = ARENA_ARRAY(c->list.a, struct str, c->ms.n + 1);
+    if (!called)
+        return err_nomem(e, c->ms.n * sizeof *called);
+    for (size_t i = 0; i < c->ms.n; i++)
+        called[i] = c->mod[i].path;
+    return keras_cells(c->style->rules, &c->ms, called, &c->list, e);
+}
+
 enum status keras_layers(const struct keras_style *style, const struct model *m, struct arena *a,
                          struct layers *out, struct err *e)
 {
@@ -713,6 +745,7 @@ enum status keras_layers(const struct keras_style *style, const struct model *m,
     TRY(modules_build(m, cut, a, &c.ms, e));
     c.list.most = c.ms.n;
     TRY(modules(&c, e));
+    TRY(cells(&c, e));
     for (size_t i = 0; i < c.ms.n; i++)
         TRY(attention(&c, i, e));
     for (size_t i = 0; i < c.ms.n; i++) {

@@ -8,9 +8,13 @@
 struct keras_style {
     const char *framework;
     bool legacy; /* names of legacy HDF5: a layer's group, then the variable's own path */
+    const struct spelling_rules *rules; /* for its cells */
 };
 MUSTCHECK enum status keras_layers(const struct keras_style *style, const struct model *m,
                                    struct arena *a, struct layers *out, struct err *e);
+/* Recurrent cells (keras_cells.c). called: what each module is called. */
+MUSTCHECK enum status keras_cells(const struct spelling_rules *r, struct modules *ms,
+                                  const struct str *called, struct layer_list *list, struct err *e);
 /* How sure the names alone are Keras's: 0 .. 85. */
 int keras_words(const struct model *m);
 #endif

@@ -1,8 +1,10 @@
 /* The frameworks: one line each. Order never means anything. */
 X(canonical)
 X(pytorch)
+X(equinox)
 X(hf)
 X(hf_flax)
+X(gguf)
 X(flax)
 X(haiku)
 X(nnx)

@@ -449,6 +449,7 @@ enum evidence {
     BY_OWN,
     BY_RANK,
     BY_NUMBER,
+    BY_PLACE,
     BY_ORDER,
     EVIDENCES
 };
@@ -521,12 +522,15 @@ static enum status look_at(struct game *g, enum evidence v, bool *changed, struc
     } else if (v == BY_NUMBER) {
         st = keys_of_numbers(g, &tmp, e);
         why = "n-th of its kind on both sides";
+    } else if (v == BY_PLACE) {
+        st = keys_of_places(g, &tmp, e);
+        why = "n-th of its kind on both sides";
     } else {
         st = keys_of_order(g, &tmp, e);
         why = "at the same place in the order of both";
     }
     if (st == ST_OK)
-        st = split(g, v == BY_RANK, why, changed, e);
+        st = split(g, false, why, changed, e);
     arena_free(&tmp);
     return st;
 }

@@ -67,5 +67,8 @@ void keys_of_parents(struct side *x, unsigned up);
 void keys_of_ranks(struct side *x);
 MUSTCHECK enum status keys_of_blocks(struct game *g, bool inner, struct arena *a, struct err *e);
 MUSTCHECK enum status keys_of_numbers(struct game *g, struct arena *a, struct err *e);
+/* Those that keys_of_numbers leaves: where the layers of one sort on one side are a part of a longer
+ * sequence (conv1, conv2 and a shortcut's conv), what both sequences have says the same. */
+MUSTCHECK enum status keys_of_places(struct game *g, struct arena *a, struct err *e);
 MUSTCHECK enum status keys_of_order(struct game *g, struct arena *a, struct err *e);
 #endif

@@ -436,6 +436,177 @@ enum status keys_of_numbers(struct game *g, struct arena *a, struct err *e)
     return ST_OK;
 }
 
+/* ---- numbers in parts of sequences ---- */
+
+struct kin { /* an open item, and the sequence it lies in */
+    uint64_t color;
+    uint32_t seq, item;
+};
+static int by_kin(const void *px, const void *py)
+{
+    const struct kin *x = px, *y = py;
+    if (x->color != y->color)
+        return x->color < y->color ? -1 : 1;
+    if (x->seq != y->seq)
+        return x->seq < y->seq ? -1 : 1;
+    return (x->item > y->item) - (x->item < y->item);
+}
+
+/* One of each colour whose open items, two and more, all lie in one sequence; in home[], per item,
+ * that sequence + 1. */
+static enum status kin_of(const struct side *x, const struct seqs *s, struct kin **out, size_t *n,
+                          uint32_t **home, struct arena *a, struct err *e)
+{
+    struct kin *k = ARENA_ARRAY(a, struct kin, x->n + 1);
+    size_t n_k = 0;
+    *home = ARENA_ARRAY(a, uint32_t, x->n + 1);
+    if (!k || !*home)
+        return err_nomem(e, x->n * sizeof *k);
+    for (size_t q = 0; q < s->n; q++)
+        for (size_t i = 0; i < s->q[q].n; i++) {
+            uint32_t item = s->m[s->q[q].first + i].index;
+            if (x->it[item].pair < 0 && x->n_like[item] > 1)
+                k[n_k++] = (struct kin){x->it[item].color, (uint32_t)q, item};
+        }
+    if (n_k)
+        qsort(k, n_k, sizeof *k, by_kin);
+    *n = 0;
+    for (size_t i = 0, j; i < n_k; i = j) {
+        for (j = i; j < n_k && k[j].color == k[i].color && k[j].seq == k[i].seq; j++)
+            ;
+        if (j - i != x->n_like[k[i].item])
+            continue;
+        struct kin one = k[i];
+        for (; i < j; i++)
+            (*home)[k[i].item] = one.seq + 1;
+        k[(*n)++] = one;
+    }
+    *out = k;
+    return ST_OK;
+}
+
+struct couple { /* two sequences that share colours */
+    uint32_t s, t;
+};
+static int by_couple(const void *px, const void *py)
+{
+    const struct couple *x = px, *y = py;
+    if (x->s != y->s)
+        return x->s < y->s ? -1 : 1;
+    return (x->t > y->t) - (x->t < y->t);
+}
+
+static int by_u64_of(const uint64_t *list, size_t n, uint64_t v)
+{
+    return n && bsearch(&v, list, n, sizeof v, by_u64) != NULL;
+}
+
+/* What both sequences have equally often, in the order of one of them. */
+static size_t shared(const struct side *x, const struct seqs *s, const struct seq *q,
+                     const uint64_t *both, size_t n_both, uint32_t *out)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < q->n; i++) {
+        uint32_t item = s->m[q->first + i].index;
+        if (by_u64_of(both, n_both, x->known[item]))
+            out[n++] = item;
+    }
+    return n;
+}
+
+static size_t sorted_known(const struct side *x, const struct seqs *s, const struct seq *q,
+                           uint64_t *out)
+{
+    for (size_t i = 0; i < q->n; i++)
+        out[i] = x->known[s->m[q->first + i].index];
+    qsort(out, q->n, sizeof *out, by_u64);
+    return q->n;
+}
+
+static size_t run_of(const uint64_t *v, size_t n, size_t at)
+{
+    size_t k = at;
+    while (k < n && v[k] == v[at])
+        k++;
+    return k - at;
+}
+
+/* Values that both lists hold equally often. */
+static size_t common(const uint64_t *a, size_t n_a, const uint64_t *b, size_t n_b, uint64_t *out)
+{
+    size_t n = 0;
+    for (size_t i = 0, j = 0; i < n_a && j < n_b;) {
+        size_t ra = run_of(a, n_a, i), rb = run_of(b, n_b, j);
+        if (a[i] == b[j] && ra == rb)
+            out[n++] = a[i];
+        uint64_t x = a[i], y = b[j];
+        i += x <= y ? ra : 0;
+        j += y <= x ? rb : 0;
+    }
+    return n;
+}
+
+struct room {
+    uint64_t *a, *b, *both;
+    uint32_t *ls, *lt, *home_s, *home_t;
+};
+
+static void key_couple(struct game *g, const struct seqs *s, const struct seqs *t,
+                       const struct couple *c, const struct room *r)
+{
+    const struct seq *qs = &s->q[c->s], *qt = &t->q[c->t];
+    size_t n_a = sorted_known(&g->s, s, qs, r->a), n_b = sorted_known(&g->t, t, qt, r->b);
+    size_t n_both = common(r->a, n_a, r->b, n_b, r->both);
+    size_t n = shared(&g->s, s, qs, r->both, n_both, r->ls);
+    bool same = shared(&g->t, t, qt, r->both, n_both, r->lt) == n;
+    for (size_t i = 0; same && i < n; i++)
+        same = g->s.known[r->ls[i]] == g->t.known[r->lt[i]] &&
+               (i == 0 || (g->s.at[r->ls[i]] != g->s.at[r->ls[i - 1]] &&
+                           g->t.at[r->lt[i]] != g->t.at[r->lt[i - 1]]));
+    for (size_t i = 0; same && i < n; i++) {
+        uint32_t x = r->ls[i], y = r->lt[i];
+        if (r->home_s[x] == c->s + 1 && r->home_t[y] == c->t + 1)
+            g->s.key[x] = g->t.key[y] = match_mix(match_mix(qs->hash, qt->hash), i + 1);
+    }
+}
+
+#define WORK_MOST 64 /* times the number of items: beyond, sequences stay as they are */
+enum status keys_of_places(struct game *g, struct arena *a, struct err *e)
+{
+    struct seqs s, t;
+    struct kin *ks, *kt;
+    size_t n_ks, n_kt, n = 0, work = 0, most = g->s.n + g->t.n;
+    struct room r = {ARENA_ARRAY(a, uint64_t, most + 1), ARENA_ARRAY(a, uint64_t, most + 1),
+                     ARENA_ARRAY(a, uint64_t, most + 1), ARENA_ARRAY(a, uint32_t, most + 1),
+                     ARENA_ARRAY(a, uint32_t, most + 1), NULL, NULL};
+    no_keys(g);
+    TRY(numbers_of(&g->s, &s, a, e));
+    TRY(numbers_of(&g->t, &t, a, e));
+    TRY(kin_of(&g->s, &s, &ks, &n_ks, &r.home_s, a, e));
+    TRY(kin_of(&g->t, &t, &kt, &n_kt, &r.home_t, a, e));
+    struct couple *c = ARENA_ARRAY(a, struct couple, n_ks + 1);
+    if (!c || !r.a || !r.b || !r.both || !r.ls || !r.lt)
+        return err_nomem(e, most * sizeof *r.a);
+    for (size_t i = 0, j = 0; i < n_ks && j < n_kt;) {
+        uint64_t x = ks[i].color, y = kt[j].color;
+        if (x == y && g->s.n_like[ks[i].item] == g->t.n_like[kt[j].item])
+            c[n++] = (struct couple){ks[i].seq, kt[j].seq};
+        i += x <= y;
+        j += y <= x;
+    }
+    if (n)
+        qsort(c, n, sizeof *c, by_couple);
+    for (size_t i = 0; i < n; i++) {
+        if (i && c[i].s == c[i - 1].s && c[i].t == c[i - 1].t)
+            continue;
+        work += s.q[c[i].s].n + t.q[c[i].t].n;
+        if (work > WORK_MOST * most)
+            break;
+        key_couple(g, &s, &t, &c[i], &r);
+    }
+    return ST_OK;
+}
+
 /* ---- the order of definition ---- */
 
 struct listed {

@@ -282,18 +282,22 @@ static void plain_words(struct str seg, struct words *out)
             memcpy(out->word[out->n++], w.word[i], sizeof w.word[i]);
 }
 
-/* The segment as it is: what tells places apart is its letters, not its meaning. */
+/* The segment as it is: what tells places apart is its letters, not its meaning. A number parts it:
+ * "block_1_expand" is expand in the first block. */
 static void steps_of(const struct words *w, struct spoken *out)
 {
     uint64_t text = 0;
-    for (size_t i = 0; i < w->n; i++)
-        if (!is_digits(w->word[i]))
-            text = match_mix(text, str_hash(str_from(w->word[i]), 2));
-    if (text && out->n < STEPS_MAX)
-        out->step[out->n++] = (struct step){false, text};
-    for (size_t i = 0; i < w->n && out->n < STEPS_MAX; i++)
-        if (is_digits(w->word[i])) /* 0 is left for places that have no number beside others */
+    for (size_t i = 0; i <= w->n; i++) {
+        bool number = i < w->n && is_digits(w->word[i]);
+        if (text && (number || i == w->n) && out->n < STEPS_MAX) {
+            out->step[out->n++] = (struct step){false, text};
+            text = 0;
+        }
+        if (number && out->n < STEPS_MAX) /* 0 is for places that have no number beside others */
             out->step[out->n++] = (struct step){true, number_of(w->word[i]) + 1};
+        else if (!number && i < w->n)
+            text = match_mix(text, str_hash(str_from(w->word[i]), 2));
+    }
 }
 
 static unsigned tower_of(const struct words *w)

@@ -16,11 +16,11 @@ static const struct leaf_rule leaves[] = {
 /* ... or one Dense for the input side and one for the state. A GRU has no bias beside its state. */
 #define N(k, v, l, n, x, g)                                                                        \
     {                                                                                              \
-        LAYER_##k, v, CELL_ALWAYS, LEAF_##l, n, "", x, g, NULL, NULL, NULL                         \
+        LAYER_##k, v, CELL_ALWAYS, LEAF_##l, n, "", x, g, NULL, NULL, NULL, NULL                   \
     }
 #define NB(k, v, n, g, s)                                                                          \
     {                                                                                              \
-        LAYER_##k, v, CELL_ALWAYS, LEAF_IH_BIAS, n, "", "(G O)", g, s, NULL, NULL                  \
+        LAYER_##k, v, CELL_ALWAYS, LEAF_IH_BIAS, n, "", "(G O)", g, s, NULL, NULL, NULL            \
     }
 static const struct cell_rule cells[] = {
 #include "framework/flax_cells.h"
@@ -41,6 +41,7 @@ static const struct spelling_rules rules = {
     .n = sizeof leaves / sizeof *leaves,
     .cell = cells,
     .n_cells = sizeof cells / sizeof *cells,
+    .eps = {[LAYER_BATCHNORM] = 1e-5, [LAYER_LAYERNORM] = 1e-6, [LAYER_GROUPNORM] = 1e-6},
     .flat = "(S C)",
     .param = "",
 };

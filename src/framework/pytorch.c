@@ -43,7 +43,7 @@ static const struct leaf_rule leaves[] = {
 /* Modules name layer and direction in the leaf, cells have none. */
 #define C(k, v, w, l, n, x)                                                                        \
     {                                                                                              \
-        LAYER_##k, v, CELL_##w, LEAF_##l, n, "", x, GATES_##k, NULL, NULL, NULL                    \
+        LAYER_##k, v, CELL_##w, LEAF_##l, n, "", x, GATES_##k, NULL, NULL, NULL, NULL              \
     }
 #define GATES_LSTM "ifgo"
 #define GATES_GRU "rzn"
@@ -53,7 +53,8 @@ static const struct cell_rule cells[] = {
     C(LSTM, 0, ALWAYS, HH_WEIGHT, "weight_hh_{l}", "(G O) R"),
     C(LSTM, 0, IF_BIASED, IH_BIAS, "bias_ih_{l}", "(G O)"),
     C(LSTM, 0, IF_BIASED, HH_BIAS, "bias_hh_{l}", "(G O)"),
-    {LAYER_LSTM, 0, CELL_IF_HELD, LEAF_HR_WEIGHT, "weight_hr_{l}", "", "R O", "", NULL, NULL, NULL},
+    {LAYER_LSTM, 0, CELL_IF_HELD, LEAF_HR_WEIGHT, "weight_hr_{l}", "", "R O", "", NULL, NULL, NULL,
+     NULL},
     C(GRU, 0, ALWAYS, IH_WEIGHT, "weight_ih_{l}", "(G O) I"),
     C(GRU, 0, ALWAYS, HH_WEIGHT, "weight_hh_{l}", "(G O) R"),
     C(GRU, 0, IF_BIASED, IH_BIAS, "bias_ih_{l}", "(G O)"),
@@ -81,6 +82,7 @@ static const struct spelling_rules rules = {
     .n = sizeof leaves / sizeof *leaves,
     .cell = cells,
     .n_cells = sizeof cells / sizeof *cells,
+    .eps = {[LAYER_BATCHNORM] = 1e-5, [LAYER_LAYERNORM] = 1e-5, [LAYER_GROUPNORM] = 1e-5},
     .flat = "(C S)",
     .param = "",
     .fuses_qkv = true,
@@ -108,7 +110,8 @@ static int bid(const struct model *m)
 
 static enum status layers(const struct model *m, struct arena *a, struct layers *out, struct err *e)
 {
-    static const struct torch_style style = {"pytorch", false, true, &rules};
+    static const struct torch_style style = {
+        .framework = "pytorch", .conv1d = true, .rules = &rules};
     return torch_layers(&style, m, a, out, e);
 }
 

@@ -88,6 +88,9 @@ struct torch_style {
     bool split_attention; /* children q, k, v, o are one attention layer */
     bool conv1d;          /* GPT-2's Conv1D may stand there as it is, [in,out] */
     const struct spelling_rules *rules; /* for its cells */
+    name_cut *cut;                      /* NULL: state_dict names */
+    /* What is recognised before the rest; NULL = nothing. */
+    enum status (*first)(struct modules *ms, struct layer_list *list, struct err *e);
 };
 bool torch_cut(const struct model *m, size_t t, struct member *out); /* a name_cut */
 MUSTCHECK enum status torch_layers(const struct torch_style *style, const struct model *m,

@@ -114,6 +114,8 @@ uint8_t rules_variant(const struct layer *l)
 {
     if (l->kind == LAYER_CONV_TRANSPOSE && !l->flip)
         return VARIANT_KEPT;
+    if (l->kind == LAYER_BATCHNORM && l->tensor[LEAF_UPDATES] >= 0)
+        return VARIANT_UPDATES;
     return l->kind == LAYER_CONV && l->depth_c ? VARIANT_DEPTH : l->form;
 }
 
@@ -275,6 +277,10 @@ static const char *const harmless[] = {
     "*mean_count",
     "*var_hidden",
     "*var_count",
+    "*.ema_first_time_index",
+    "*.batch_counter",
+    "*.first_time",
+    "*.updates",
     "*position_ids",
     "*.attn.masked_bias",
     "*rotary_emb.inv_freq",

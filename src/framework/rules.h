@@ -11,8 +11,10 @@
 #define RULES_VERSION 1u /* changes when any rule changes what a mapping gives */
 
 enum {
-    VARIANT_KEPT = 1, /* transposed convolution that is not stored flipped (transpose_kernel=True) */
-    VARIANT_DEPTH = 2 /* depthwise convolution by channels, kernel [k.., C, m] */
+    VARIANT_KEPT =
+        1, /* transposed convolution that is not stored flipped (transpose_kernel=True) */
+    VARIANT_DEPTH = 2,  /* depthwise convolution by channels, kernel [k.., C, m] */
+    VARIANT_UPDATES = 3 /* batch norm whose statistics are not debiased, and counted */
 };
 struct leaf_rule {
     enum layer_kind kind;
@@ -47,6 +49,8 @@ struct cell_rule {
     const char *axes;
     const char *gates; /* letters of cell_gates, in stored order; "" where there is no G */
     const char *sums, *minus, *plus;
+    const char
+        *word; /* the layer's name must have it: its tensors look like other layers'; or NULL */
 };
 struct spelling_rules {
     const struct leaf_rule *leaf;
@@ -65,9 +69,10 @@ struct spelling_rules {
     const char *top;
     bool shell; /* what stands around a skeleton's weights (configs, lists of layers, states of
                    random generators) belongs to what is written into it */
-    bool bare;         /* no collections where the model has no statistics */
-    bool no_computed;  /* buffers that are computed again have no place */
-    bool no_tied;      /* a head that shares its weight has none of its own */
+    double eps[LAYER_KINDS]; /* what its norms add to the variance unless told; 0 = no one value */
+    bool bare;               /* no collections where the model has no statistics */
+    bool no_computed;        /* buffers that are computed again have no place */
+    bool no_tied;            /* a head that shares its weight has none of its own */
     /* A layer's path from its canonical one; NULL: they are the same. out->p == NULL: the framework
      * has no such layer. */
     enum status (*path)(const struct layers *l, struct str canonical, struct arena *a,

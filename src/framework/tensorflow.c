@@ -8,9 +8,15 @@
 static const struct leaf_rule leaves[] = {
 #include "framework/keras_leaves.h"
 };
+static const struct cell_rule cells[] = {
+#include "framework/keras_cells.h"
+};
 static const struct spelling_rules rules = {
     .leaf = leaves,
     .n = sizeof leaves / sizeof *leaves,
+    .eps = {[LAYER_BATCHNORM] = 1e-3, [LAYER_LAYERNORM] = 1e-3, [LAYER_GROUPNORM] = 1e-3},
+    .cell = cells,
+    .n_cells = sizeof cells / sizeof *cells,
     .flat = "(S C)",
     .param = "",
     .shell = true,
@@ -28,7 +34,7 @@ static int bid(const struct model *m)
 
 static enum status layers(const struct model *m, struct arena *a, struct layers *out, struct err *e)
 {
-    static const struct keras_style style = {"tensorflow", false};
+    static const struct keras_style style = {"tensorflow", false, &rules};
     return keras_layers(&style, m, a, out, e);
 }
 

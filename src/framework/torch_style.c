@@ -24,7 +24,8 @@ bool torch_cut(const struct model *m, size_t t, struct member *out)
         return true;
     case ROLE_COUNTER:
         return str_is(out->leaf, "num_batches_tracked") || str_is(out->leaf, "mean_count") ||
-               str_is(out->leaf, "var_count");
+               str_is(out->leaf, "var_count") || str_is(out->leaf, "first_time") ||
+               str_is(out->leaf, "updates");
     default:
         return false;
     }
@@ -339,6 +340,8 @@ static enum status batchnorm(struct ctx *c, struct module *mod, const struct ten
     if (n > 4) {
         claim(c, l, LEAF_MEAN_COUNT, mod, "mean_count");
         claim(c, l, LEAF_VAR_COUNT, mod, "var_count");
+        claim(c, l, LEAF_FIRST, mod, "first_time");
+        claim(c, l, LEAF_UPDATES, mod, "updates");
     }
     return ST_OK;
 }
@@ -378,8 +381,10 @@ enum status torch_layers(const struct torch_style *style, const struct model *m,
                          struct layers *out, struct err *e)
 {
     struct ctx c = {.style = style, .list = {.a = a}};
-    TRY(modules_build(m, torch_cut, a, &c.ms, e));
+    TRY(modules_build(m, style->cut ? style->cut : torch_cut, a, &c.ms, e));
     c.list.most = c.ms.n;
+    if (style->first)
+        TRY(style->first(&c.ms, &c.list, e));
     TRY(cells_recognise(style->rules, &c.ms, &c.list, e));
     for (size_t i = 0; i < c.ms.n; i++)
         TRY(style->split_attention ? split_attention(&c, &c.ms.module[i], e)

@@ -61,6 +61,8 @@ static const char *const leaf_names[LEAF_N] = {
     [LEAF_VAR_HIDDEN] = "var_hidden",
     [LEAF_MEAN_COUNT] = "mean_count",
     [LEAF_VAR_COUNT] = "var_count",
+    [LEAF_FIRST] = "first",
+    [LEAF_UPDATES] = "updates",
 };
 
 const char *cell_gates(enum layer_kind k)

@@ -49,6 +49,8 @@ enum leaf {
     LEAF_VAR_HIDDEN,
     LEAF_MEAN_COUNT,
     LEAF_VAR_COUNT,
+    LEAF_FIRST,   /* true until statistics are there */
+    LEAF_UPDATES, /* MEAN and VAR are such hidden values themselves, after so many updates */
     LEAF_QKV_WEIGHT,
     LEAF_QKV_BIAS, /* fused, rows q then k then v */
     LEAF_Q_WEIGHT,
@@ -90,7 +92,7 @@ bool leaf_parse(struct str s, enum leaf *out);
 /* Bookkeeping of running statistics: computes nothing. */
 static inline bool leaf_is_count(enum leaf l)
 {
-    return l >= LEAF_COUNT && l <= LEAF_VAR_COUNT;
+    return l >= LEAF_COUNT && l <= LEAF_UPDATES;
 }
 
 struct layer {
@@ -111,6 +113,7 @@ struct layer {
     /* Depthwise convolution whose kernel stands by channels, [k.., C, m]: C. 0 = any other. */
     uint64_t depth_c;
     uint8_t form;      /* enum layer_form */
+    double eps;        /* norms: what is added to the variance; 0 = not said beside the weights */
     bool computed;     /* buffer that its own framework computes again: others have no place */
     bool tied;         /* its weight is another layer's too, and frameworks may leave it out */
     bool flip;         /* transposed convolution whose kernel is stored flipped against torch */

@@ -263,6 +263,14 @@ static bool haiku_average(struct str module)
     return str_ends(module, STR("/mean_ema")) || str_ends(module, STR("/var_ema"));
 }
 
+/* Equinox's states of a batch norm: NORM.ema_state_index.N, NORM.batch_state_index.N */
+static bool equinox_state(struct str module, struct str last)
+{
+    uint64_t n;
+    return str_u64(last, &n) &&
+           (str_is(module, "ema_state_index") || str_is(module, "batch_state_index"));
+}
+
 static enum status one(struct model *m, struct tensor *t, struct err *e)
 {
     struct str rest = t->name, first = STR_NONE, last = STR_NONE, before = STR_NONE, part;
@@ -299,6 +307,10 @@ static enum status one(struct model *m, struct tensor *t, struct err *e)
     } else if (haiku_average(before) &&
                (str_is(last, "average") || str_is(last, "hidden") || str_is(last, "counter"))) {
         t->role = str_is(last, "counter") ? ROLE_COUNTER : ROLE_STATISTIC;
+    } else if (equinox_state(before, last)) {
+        t->role = ROLE_STATISTIC;
+    } else if (str_is(last, "ema_first_time_index") || str_is(last, "batch_counter")) {
+        t->role = ROLE_COUNTER;
     } else if ((rest.p && among(first, random_state)) ||
                str_find_str(t->name, STR(".rngs."), 0) < t->name.n) {
         t->role = ROLE_RNG;

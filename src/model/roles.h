@@ -3,7 +3,9 @@
  *
  * counter    *.num_batches_tracked; step, n_averaged at the top
  * statistic  *.running_mean, *.running_var, batch_stats.*; in a module mean_ema or var_ema (Haiku's
- *            averages), average and hidden: statistic, counter: counter
+ *            averages), average and hidden: statistic, counter: counter; below ema_state_index and
+ *            batch_state_index (Equinox's states) statistic, *.ema_first_time_index and
+ *            *.batch_counter: counter
  * in opt_state.*, optimizer.*, optimizer_states.*, state.NUMBER.*, optim.state.*, lr_scheduler.*:
  *            a segment mu, trace, exp_avg, momentum_buffer: moment1; nu, exp_avg_sq,
  *            sum_of_squares, nu_max: moment2; count, step, iter as the last segment: counter;

@@ -64,7 +64,7 @@ static bool holds_leaf(const struct layer *l, enum leaf slot)
 
 static bool shared_letter(char c)
 {
-    return c == 'H' || c == 'C' || c == 'S';
+    return c == 'H' || c == 'C' || c == 'S' || c == 'G' || c == 'B';
 }
 
 /* Gives the letters ax[lo, hi), which make up one stored axis of this extent, their extents. */
@@ -102,24 +102,15 @@ static enum status solve_group(struct operand *o, size_t lo, size_t hi, uint64_t
     return ST_OK;
 }
 
-enum status convention_operand(const struct convention *c, const struct layer *l,
-                               const struct plan *p, enum leaf slot, struct facts *f,
-                               struct operand *o, char *open, struct err *e)
+/* Reads a tensor's shape as the letters say. */
+static enum status read_axes(const char *axes, enum leaf from, const struct layer *l,
+                             const struct plan *p, struct facts *f, struct operand *o, char *open,
+                             struct err *e)
 {
-    memset(o, 0, sizeof *o);
-    o->tensor = -1;
-    *open = 0;
-    const struct form *form = find_form(c, l, slot);
-    if (!form) {
-        if (holds_leaf(l, slot))
-            return err_set(e, ST_CANNOT, "layer-form", "no convention of %s for %s of a %s layer",
-                           c->name, leaf_name(slot), layer_kind_name(l->kind));
-        return ST_OK;
-    }
-    const struct tensor *t = &p->dst.tensor[l->tensor[form->from]];
+    const struct tensor *t = &p->dst.tensor[l->tensor[from]];
     size_t dim = 0, lo = 0;
     bool inside = false, flip = false, alone = false;
-    for (const char *s = form->axes; *s; s++) {
+    for (const char *s = axes; *s; s++) {
         if (*s == ' ')
             continue;
         if (*s == '-') {
@@ -143,20 +134,19 @@ enum status convention_operand(const struct convention *c, const struct layer *l
         }
         inside = false;
         /* A norm over several axes holds them all as one. */
-        alone = form->axes[0] == '(' && form->axes[strlen(form->axes) - 1] == ')' &&
-                strchr(form->axes + 1, '(') == NULL;
+        alone = axes[0] == '(' && axes[strlen(axes) - 1] == ')' && strchr(axes + 1, '(') == NULL;
         uint64_t extent = dim < t->n_dims ? t->dim[dim] : 1;
         if (alone && t->n_dims > 1 && l->kind == LAYER_LAYERNORM) {
             extent = tensor_elems(t);
             dim = t->n_dims - 1u;
         } else if (dim >= t->n_dims)
             return err_set(e, ST_CANNOT, "layer-shape", "%s has %u axes, \"%s\" has more",
-                           leaf_name(form->from), t->n_dims, form->axes);
+                           leaf_name(from), t->n_dims, axes);
         dim++;
         if (s[0] != ')' && s[1] == '*') { /* and the next stored axis */
             if (dim == t->n_dims || __builtin_mul_overflow(extent, t->dim[dim], &extent))
                 return err_set(e, ST_CANNOT, "layer-shape", "%s has %u axes, \"%s\" has more",
-                               leaf_name(form->from), t->n_dims, form->axes);
+                               leaf_name(from), t->n_dims, axes);
             dim++;
             s++;
         }
@@ -164,7 +154,25 @@ enum status convention_operand(const struct convention *c, const struct layer *l
     }
     if (dim != t->n_dims)
         return err_set(e, ST_CANNOT, "layer-shape", "%s has %u axes, \"%s\" has %zu",
-                       leaf_name(form->from), t->n_dims, form->axes, dim);
+                       leaf_name(from), t->n_dims, axes, dim);
+    return ST_OK;
+}
+
+enum status convention_operand(const struct convention *c, const struct layer *l,
+                               const struct plan *p, enum leaf slot, struct facts *f,
+                               struct operand *o, char *open, struct err *e)
+{
+    memset(o, 0, sizeof *o);
+    o->tensor = -1;
+    *open = 0;
+    const struct form *form = find_form(c, l, slot);
+    if (!form) {
+        if (holds_leaf(l, slot))
+            return err_set(e, ST_CANNOT, "layer-form", "no convention of %s for %s of a %s layer",
+                           c->name, leaf_name(slot), layer_kind_name(l->kind));
+        return ST_OK;
+    }
+    TRY(read_axes(form->axes, form->from, l, p, f, o, open, e));
     for (size_t i = 0; i < o->n; i++)
         if (o->ax[i].letter == 'H' && f->of['H'] == 0)
             f->of['H'] = o->ax[i].extent;
@@ -179,4 +187,27 @@ enum status convention_operand(const struct convention *c, const struct layer *l
     }
     o->tensor = l->tensor[form->from];
     return ST_OK;
+}
+
+enum status convention_cell(const struct convention *c, const struct layer *l, const struct plan *p,
+                            enum leaf from, struct operand *o, const char **gates, struct err *e)
+{
+    struct facts f = {{0}};
+    char open = 0;
+    memset(o, 0, sizeof *o);
+    o->tensor = -1;
+    for (size_t i = 0; i < c->n_cells; i++) {
+        const struct cell_form *x = &c->cell[i];
+        if (x->kind != l->kind || x->from != from)
+            continue;
+        for (const char *g = x->gates; *g; g++)
+            f.of['G'] += *g != '-' && *g != '+';
+        f.of['B'] = 2;
+        *gates = x->gates;
+        TRY(read_axes(x->axes, from, l, p, &f, o, &open, e));
+        o->tensor = l->tensor[from];
+        return ST_OK;
+    }
+    return err_set(e, ST_CANNOT, "layer-form", "no convention of %s for %s of a %s layer", c->name,
+                   leaf_name(from), layer_kind_name(l->kind));
 }

@@ -31,10 +31,21 @@ struct form {
     uint8_t part; /* which of P */
     const char *axes;
 };
+/* How one tensor of a recurrent cell enters its sums. Letters: G gates, O units, I inputs, R the
+ * state that comes back, X inputs followed by state, B the two biases. gates, in stored order: i f
+ * g o, r z n, h; '-' before one that enters with the other sign, '+' before one that 1 is added to.
+ */
+struct cell_form {
+    enum layer_kind kind;
+    enum leaf from;
+    const char *axes, *gates;
+};
 struct convention {
     const char *name; /* the framework's */
     const struct form *form;
     size_t n;
+    const struct cell_form *cell;
+    size_t n_cells;
 };
 /* NULL when there is none of that name. */
 const struct convention *convention_find(const char *framework);
@@ -63,4 +74,8 @@ uint64_t operand_extent(const struct operand *o, char letter); /* 1 when it has 
 MUSTCHECK enum status convention_operand(const struct convention *c, const struct layer *l,
                                          const struct plan *p, enum leaf slot, struct facts *f,
                                          struct operand *o, char *open, struct err *e);
+/* The same for a tensor of a cell, under the leaf it stands at. *gates is its form's. */
+MUSTCHECK enum status convention_cell(const struct convention *c, const struct layer *l,
+                                      const struct plan *p, enum leaf from, struct operand *o,
+                                      const char **gates, struct err *e);
 #endif

@@ -41,4 +41,28 @@ static const struct form forms[] = {
     SAME(ATTENTION, V_BIAS, "(H D)"),
     SAME(ATTENTION, O_BIAS, "E"),
 };
-const struct convention canonical_convention = {"canonical", forms, sizeof forms / sizeof forms[0]};
+static const struct cell_form cells[] = {
+    {LAYER_LSTM, LEAF_IH_WEIGHT, "(G O) I", "ifgo"},
+    {LAYER_LSTM, LEAF_HH_WEIGHT, "(G O) R", "ifgo"},
+    {LAYER_LSTM, LEAF_IH_BIAS, "(G O)", "ifgo"},
+    {LAYER_LSTM, LEAF_HH_BIAS, "(G O)", "ifgo"},
+    {LAYER_LSTM, LEAF_HR_WEIGHT, "R O", ""},
+    {LAYER_GRU, LEAF_IH_WEIGHT, "(G O) I", "rzn"},
+    {LAYER_GRU, LEAF_HH_WEIGHT, "(G O) R", "rzn"},
+    {LAYER_GRU, LEAF_IH_BIAS, "(G O)", "rzn"},
+    {LAYER_GRU, LEAF_HH_BIAS, "(G O)", "rzn"},
+    {LAYER_GRU_BEFORE, LEAF_IH_WEIGHT, "(G O) I", "rzn"},
+    {LAYER_GRU_BEFORE, LEAF_HH_WEIGHT, "(G O) R", "rzn"},
+    {LAYER_GRU_BEFORE, LEAF_IH_BIAS, "(G O)", "rzn"},
+    {LAYER_RNN, LEAF_IH_WEIGHT, "(G O) I", "h"},
+    {LAYER_RNN, LEAF_HH_WEIGHT, "(G O) R", "h"},
+    {LAYER_RNN, LEAF_IH_BIAS, "(G O)", "h"},
+    {LAYER_RNN, LEAF_HH_BIAS, "(G O)", "h"},
+};
+const struct convention canonical_convention = {
+    .name = "canonical",
+    .form = forms,
+    .n = sizeof forms / sizeof forms[0],
+    .cell = cells,
+    .n_cells = sizeof cells / sizeof cells[0],
+};

@@ -49,4 +49,24 @@ static const struct form forms[] = {
     SAME(ATTENTION, V_BIAS, "(H D)"),
     SAME(ATTENTION, O_BIAS, "E"),
 };
-const struct convention haiku_convention = {"haiku", forms, sizeof forms / sizeof forms[0]};
+/* An LSTM's one matrix reads inputs and state, gates i g f o, and sigmoid(f + 1) forgets. A GRU
+ * resets the state first, and h' = (1 - z) h + z a: z as torch has it is that of the negated sum.
+ */
+static const struct cell_form cells[] = {
+    {LAYER_LSTM, LEAF_XH_WEIGHT, "X (G O)", "igfo"},
+    {LAYER_LSTM, LEAF_IH_BIAS, "(G O)", "ig+fo"},
+    {LAYER_GRU_BEFORE, LEAF_IH_WEIGHT, "I (G O)", "-zrn"},
+    {LAYER_GRU_BEFORE, LEAF_HH_WEIGHT, "R (G O)", "-zrn"},
+    {LAYER_GRU_BEFORE, LEAF_IH_BIAS, "(G O)", "-zrn"},
+    {LAYER_RNN, LEAF_IH_WEIGHT, "I (G O)", "h"},
+    {LAYER_RNN, LEAF_HH_WEIGHT, "R (G O)", "h"},
+    {LAYER_RNN, LEAF_IH_BIAS, "(G O)", "h"},
+    {LAYER_RNN, LEAF_HH_BIAS, "(G O)", "h"},
+};
+const struct convention haiku_convention = {
+    .name = "haiku",
+    .form = forms,
+    .n = sizeof forms / sizeof forms[0],
+    .cell = cells,
+    .n_cells = sizeof cells / sizeof cells[0],
+};

@@ -53,4 +53,5 @@ static const struct form forms[] = {
     FUSED(K_BIAS, QKV_BIAS, 1, "(P H D)"),
     FUSED(V_BIAS, QKV_BIAS, 2, "(P H D)"),
 };
-const struct convention hf_convention = {"hf", forms, sizeof forms / sizeof forms[0]};
+const struct convention hf_convention = {
+    .name = "hf", .form = forms, .n = sizeof forms / sizeof forms[0]};

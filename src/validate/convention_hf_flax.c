@@ -7,4 +7,5 @@ static const struct form forms[] = {
     {LAYER_LINEAR, LEAF_WEIGHT, LEAF_WEIGHT, 0, WHEN_FORM + FORM_INPUT_FIRST, 0, "O (S C)"},
 #include "validate/flax_forms.h"
 };
-const struct convention hf_flax_convention = {"hf_flax", forms, sizeof forms / sizeof forms[0]};
+const struct convention hf_flax_convention = {
+    .name = "hf_flax", .form = forms, .n = sizeof forms / sizeof forms[0]};

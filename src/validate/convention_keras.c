@@ -4,4 +4,13 @@
 static const struct form forms[] = {
 #include "validate/keras_forms.h"
 };
-const struct convention keras_convention = {"keras", forms, sizeof forms / sizeof forms[0]};
+static const struct cell_form cells[] = {
+#include "validate/keras_cell_forms.h"
+};
+const struct convention keras_convention = {
+    .name = "keras",
+    .form = forms,
+    .n = sizeof forms / sizeof forms[0],
+    .cell = cells,
+    .n_cells = sizeof cells / sizeof cells[0],
+};

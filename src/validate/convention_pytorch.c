@@ -54,4 +54,26 @@ static const struct form forms[] = {
     FUSED(K_BIAS, QKV_BIAS, 1, "(P H D)"),
     FUSED(V_BIAS, QKV_BIAS, 2, "(P H D)"),
 };
-const struct convention pytorch_convention = {"pytorch", forms, sizeof forms / sizeof forms[0]};
+/* h' as torch/nn/modules/rnn.py documents it: both sides have a bias, gates i f g o, r z n. */
+static const struct cell_form cells[] = {
+    {LAYER_LSTM, LEAF_IH_WEIGHT, "(G O) I", "ifgo"},
+    {LAYER_LSTM, LEAF_HH_WEIGHT, "(G O) R", "ifgo"},
+    {LAYER_LSTM, LEAF_IH_BIAS, "(G O)", "ifgo"},
+    {LAYER_LSTM, LEAF_HH_BIAS, "(G O)", "ifgo"},
+    {LAYER_LSTM, LEAF_HR_WEIGHT, "R O", ""},
+    {LAYER_GRU, LEAF_IH_WEIGHT, "(G O) I", "rzn"},
+    {LAYER_GRU, LEAF_HH_WEIGHT, "(G O) R", "rzn"},
+    {LAYER_GRU, LEAF_IH_BIAS, "(G O)", "rzn"},
+    {LAYER_GRU, LEAF_HH_BIAS, "(G O)", "rzn"},
+    {LAYER_RNN, LEAF_IH_WEIGHT, "(G O) I", "h"},
+    {LAYER_RNN, LEAF_HH_WEIGHT, "(G O) R", "h"},
+    {LAYER_RNN, LEAF_IH_BIAS, "(G O)", "h"},
+    {LAYER_RNN, LEAF_HH_BIAS, "(G O)", "h"},
+};
+const struct convention pytorch_convention = {
+    .name = "pytorch",
+    .form = forms,
+    .n = sizeof forms / sizeof forms[0],
+    .cell = cells,
+    .n_cells = sizeof cells / sizeof cells[0],
+};

@@ -2,8 +2,8 @@
  * kernels address them by strides, a reversed axis by a negative one, so no element is ever moved
  * into another layout. Vectors are small and are put into canonical order here.
  */
-#include "validate/evaluate.h"
 #include "base/mem.h"
+#include "validate/evaluate_int.h"
 
 #include <math.h>
 #include <string.h>
@@ -18,14 +18,7 @@ double random_value(uint64_t seed, uint64_t stream, uint64_t i)
     return (double)((int64_t)(v >> 40) - (1 << 23)) / (1 << 23);
 }
 
-struct job {
-    const struct setting *s;
-    const struct side *side;
-    struct executor *x;
-    uint64_t block_elems;
-};
-
-static void put(const struct job *j, void *p, uint64_t i, double v)
+void job_put(const struct job *j, void *p, uint64_t i, double v)
 {
     if (j->x->fp64)
         ((double *)p)[i] = v;
@@ -33,15 +26,20 @@ static void put(const struct job *j, void *p, uint64_t i, double v)
         ((float *)p)[i] = (float)v;
 }
 
-static void *place(const struct job *j, void *p, uint64_t i)
+double job_get(const struct job *j, const void *p, uint64_t i)
+{
+    return j->x->fp64 ? ((const double *)p)[i] : (double)((const float *)p)[i];
+}
+
+void *job_place(const struct job *j, void *p, uint64_t i)
 {
     return (char *)p + i * exec_real_bytes(j->x);
 }
 
-static void fill_random(const struct job *j, void *p, uint64_t n, uint64_t part, uint64_t from)
+void job_random(const struct job *j, void *p, uint64_t n, uint64_t part, uint64_t from)
 {
     for (uint64_t i = 0; i < n; i++)
-        put(j, p, i, random_value(j->s->seed, j->s->stream * 16 + part, from + i));
+        job_put(j, p, i, random_value(j->s->seed, j->s->stream * 16 + part, from + i));
 }
 
 static enum status read_values(const struct job *j, int64_t tensor, uint64_t lo, uint64_t n,
@@ -51,25 +49,25 @@ static enum status read_values(const struct job *j, int64_t tensor, uint64_t lo,
                     e);
 }
 
-static enum status alloc(const struct job *j, uint64_t n, void **out, struct err *e)
+enum status job_alloc(const struct job *j, uint64_t n, void **out, struct err *e)
 {
     *out = mem_alloc((size_t)(n ? n : 1) * exec_real_bytes(j->x));
     return *out ? ST_OK : err_nomem(e, n * exec_real_bytes(j->x));
 }
 
 /* n values of a vector in the order of letters, or absent everywhere where the layer has none. */
-static enum status read_vector(const struct job *j, enum leaf slot, const char *letters, uint64_t n,
-                               double absent, void *dst, struct err *e)
+enum status job_vector(const struct job *j, enum leaf slot, const char *letters, uint64_t n,
+                       double absent, void *dst, struct err *e)
 {
     const struct operand *o = &j->side->op[slot];
     if (o->tensor < 0) {
         for (uint64_t i = 0; i < n; i++)
-            put(j, dst, i, absent);
+            job_put(j, dst, i, absent);
         return ST_OK;
     }
     void *raw;
     size_t real = exec_real_bytes(j->x);
-    TRY(alloc(j, n, &raw, e));
+    TRY(job_alloc(j, n, &raw, e));
     enum status st = read_values(j, o->tensor, o->base, n, raw, e);
     for (uint64_t i = 0; st == ST_OK && i < n; i++) {
         /* i counts in the letters' order: find where that is stored. */
@@ -174,12 +172,12 @@ static enum status run_matrix(const struct job *j, enum leaf slot, const char *l
         total *= o->ax[i].extent;
     if (most > total)
         most = total;
-    TRY(alloc(j, n_x + most, &in, e));
+    TRY(job_alloc(j, n_x + most, &in, e));
     memcpy(in, x, n_x * real);
     c->in = in;
     enum status st = ST_OK;
     for (uint64_t q = 0; st == ST_OK && block_at(o, most, q, &b); q++) {
-        st = read_values(j, o->tensor, o->base + b.first, b.n, place(j, in, n_x), e);
+        st = read_values(j, o->tensor, o->base + b.first, b.n, job_place(j, in, n_x), e);
         if (st != ST_OK)
             break;
         set_axes(o, &b, letters, (int64_t)n_x, c->p);
@@ -202,9 +200,19 @@ static enum status run_linear(const struct job *j, enum leaf slot, enum leaf bia
     struct exec_call c = {.kernel = NNF_LINEAR, .out = out, .n_out = n * outputs};
     c.p[NNF_P_ITEMS] = (int64_t)c.n_out;
     c.p[NNF_P_WIDTH] = 1;
-    TRY(read_vector(j, bias, bias_letters, outputs, 0, out, e));
+    TRY(job_vector(j, bias, bias_letters, outputs, 0, out, e));
     for (uint64_t r = 1; r < n; r++)
-        memcpy(place(j, out, r * outputs), out, outputs * exec_real_bytes(j->x));
+        memcpy(job_place(j, out, r * outputs), out, outputs * exec_real_bytes(j->x));
+    return run_matrix(j, slot, letters, &c, x, n * inputs, e);
+}
+
+enum status job_product(const struct job *j, enum leaf slot, const char *letters, const void *x,
+                        uint64_t n, uint64_t inputs, uint64_t outputs, void *out, struct err *e)
+{
+    struct exec_call c = {.kernel = NNF_LINEAR, .out = out, .n_out = n * outputs};
+    c.p[NNF_P_ITEMS] = (int64_t)c.n_out;
+    c.p[NNF_P_WIDTH] = 1;
+    memset(out, 0, (size_t)c.n_out * exec_real_bytes(j->x));
     return run_matrix(j, slot, letters, &c, x, n * inputs, e);
 }
 
@@ -212,8 +220,8 @@ static enum status eval_linear(const struct job *j, void *const *out, struct err
 {
     const struct setting *s = j->s;
     void *x;
-    TRY(alloc(j, s->rows * s->channels_in, &x, e));
-    fill_random(j, x, s->rows * s->channels_in, 0, 0);
+    TRY(job_alloc(j, s->rows * s->channels_in, &x, e));
+    job_random(j, x, s->rows * s->channels_in, 0, 0);
     enum status st = run_linear(j, LEAF_WEIGHT, LEAF_BIAS, "O1CS11", "O", x, s->rows,
                                 s->channels_in, s->channels_out, out[0], e);
     mem_free(x);
@@ -242,12 +250,12 @@ static enum status eval_conv(const struct job *j, void *const *out, struct err *
     }
     void *x, *bias;
     size_t real = exec_real_bytes(j->x);
-    TRY(alloc(j, n_x + s->channels_out, &x, e));
-    bias = place(j, x, n_x);
-    fill_random(j, x, n_x, 0, 0);
-    enum status st = read_vector(j, LEAF_BIAS, "O", s->channels_out, 0, bias, e);
+    TRY(job_alloc(j, n_x + s->channels_out, &x, e));
+    bias = job_place(j, x, n_x);
+    job_random(j, x, n_x, 0, 0);
+    enum status st = job_vector(j, LEAF_BIAS, "O", s->channels_out, 0, bias, e);
     for (uint64_t i = 0; st == ST_OK && i < c.n_out; i++)
-        memcpy(place(j, out[0], i), place(j, bias, i / positions % s->channels_out), real);
+        memcpy(job_place(j, out[0], i), job_place(j, bias, i / positions % s->channels_out), real);
     if (st == ST_OK)
         st = run_matrix(j, LEAF_WEIGHT, transposed ? "IOxyz" : "OIxyz", &c, x, n_x, e);
     mem_free(x);
@@ -274,16 +282,16 @@ static enum status eval_norm(const struct job *j, void *const *out, struct err *
     p[NNF_P_BETA] = (int64_t)(n + 3 * c);
     p[NNF_P_EPS] = (int64_t)(n + 4 * c);
     p[NNF_P_PER_ELEMENT] = s->kind == LAYER_LAYERNORM;
-    TRY(alloc(j, call.n_in, &in, e));
-    fill_random(j, in, n, 0, 0);
-    put(j, in, n + 4 * c, s->eps);
-    enum status st = read_vector(j, LEAF_MEAN, "CS", c, 0, place(j, in, n), e);
+    TRY(job_alloc(j, call.n_in, &in, e));
+    job_random(j, in, n, 0, 0);
+    job_put(j, in, n + 4 * c, s->eps);
+    enum status st = job_vector(j, LEAF_MEAN, "CS", c, 0, job_place(j, in, n), e);
     if (st == ST_OK)
-        st = read_vector(j, LEAF_VAR, "CS", c, 1, place(j, in, n + c), e);
+        st = job_vector(j, LEAF_VAR, "CS", c, 1, job_place(j, in, n + c), e);
     if (st == ST_OK)
-        st = read_vector(j, LEAF_WEIGHT, "CS", c, 1, place(j, in, n + 2 * c), e);
+        st = job_vector(j, LEAF_WEIGHT, "CS", c, 1, job_place(j, in, n + 2 * c), e);
     if (st == ST_OK)
-        st = read_vector(j, LEAF_BIAS, "CS", c, 0, place(j, in, n + 3 * c), e);
+        st = job_vector(j, LEAF_BIAS, "CS", c, 0, job_place(j, in, n + 3 * c), e);
     call.in = in;
     for (int64_t stage = 0; stage < 2 && st == ST_OK; stage++) {
         p[NNF_P_STAGE] = stage;
@@ -331,11 +339,11 @@ static enum status eval_table(const struct job *j, uint64_t pass, void *const *o
         c.p[NNF_P_SHIFT] = (int64_t)(s->seed % rows);
     } else
         c.p[NNF_P_X] = (int64_t)n;
-    TRY(alloc(j, c.n_in, &in, e));
+    TRY(job_alloc(j, c.n_in, &in, e));
     c.in = in;
     enum status st = read_values(j, o->tensor, o->base + lo * per, n, in, e);
     if (!table)
-        fill_random(j, place(j, in, n), n, 0, lo);
+        job_random(j, job_place(j, in, n), n, 0, lo);
     memset(c.out, 0, n * exec_real_bytes(j->x));
     if (st == ST_OK)
         st = j->x->run(j->x, &c, e);
@@ -362,11 +370,11 @@ static enum status eval_context(const struct job *j, void *const *out, struct er
     c.p[NNF_P_K] = (int64_t)nq;
     c.p[NNF_P_V] = (int64_t)(nq + nk);
     c.p[NNF_P_SCALE] = (int64_t)(nq + nk + nv);
-    TRY(alloc(j, c.n_in, &in, e));
+    TRY(job_alloc(j, c.n_in, &in, e));
     memcpy(in, out[0], nq * real);
-    memcpy(place(j, in, nq), out[1], nk * real);
-    memcpy(place(j, in, nq + nk), out[2], nv * real);
-    put(j, in, nq + nk + nv, 1 / sqrt((double)s->head_dim));
+    memcpy(job_place(j, in, nq), out[1], nk * real);
+    memcpy(job_place(j, in, nq + nk), out[2], nv * real);
+    job_put(j, in, nq + nk + nv, 1 / sqrt((double)s->head_dim));
     memset(out[3], 0, c.n_out * real);
     c.in = in;
     enum status st = j->x->run(j->x, &c, e);
@@ -381,8 +389,8 @@ static enum status eval_attention(const struct job *j, void *const *out, struct 
     for (uint64_t k = 0; k < 3; k++) { /* query, key, value, each from its own input */
         uint64_t n = s->rows * (k == 0 ? s->t : s->keys);
         void *x;
-        TRY(alloc(j, n * s->width[k], &x, e));
-        fill_random(j, x, n * s->width[k], k, 0);
+        TRY(job_alloc(j, n * s->width[k], &x, e));
+        job_random(j, x, n * s->width[k], k, 0);
         enum status st = run_linear(j, (enum leaf)(LEAF_Q_WEIGHT + k), (enum leaf)(LEAF_Q_BIAS + k),
                                     "HDE111", "HD", x, n, s->width[k], k == 2 ? hv : hd, out[k], e);
         mem_free(x);
@@ -409,6 +417,11 @@ enum status evaluate(const struct setting *s, const struct side *side, struct ex
         return eval_norm(&j, out, e);
     case LAYER_ATTENTION:
         return eval_attention(&j, out, e);
+    case LAYER_LSTM:
+    case LAYER_GRU:
+    case LAYER_GRU_BEFORE:
+    case LAYER_RNN:
+        return evaluate_cell(&j, out, e);
     case LAYER_EMBEDDING:
     case LAYER_PARAM:
         return eval_table(&j, pass, out, e);

@@ -13,7 +13,9 @@ struct side {
     const struct convention *convention;
     const struct layer *layer;
     const struct plan *plan;
-    struct operand op[LEAF_N]; /* canonical slots; tensor -1 = absent */
+    struct operand
+        op[LEAF_N]; /* canonical slots; tensor -1 = absent. Cells: by the tensor's leaf */
+    const char *gates[LEAF_N]; /* cells: cell_form.gates */
 };
 /* What both sides share: sizes, assumed attributes, the generator. */
 struct setting {
@@ -27,6 +29,7 @@ struct setting {
     uint64_t t, keys;                              /* attention */
     uint64_t heads, head_dim, value_dim, width[4]; /* E of q, k, v; output width */
     uint64_t channels_in, channels_out;
+    uint64_t units, state; /* cells; channels_in are the inputs */
     double eps;
     uint64_t n_elems;    /* norms, tables, parameters: elements of the operand */
     uint64_t dim;        /* tables: width of a row */

@@ -2,10 +2,10 @@
  * body of a table of forms. Dense y = x K + b with K [I,O]; convolutions cross-correlate kernels
  * [k,I/g,O] over channels last, so a flattened map is positions first. DepthwiseConv's kernel is
  * [k,C,m]: channel c gives the outputs c*m .. c*m+m-1, so its last two axes count the outputs.
- * ConvTranspose is the gradient of a convolution with kernel [k,O,I] as stored. MultiHeadAttention's
- * projections are [E,H,D] and [H,D,E]. Sources: keras/src/layers/{core/dense,convolutional/base_*,
- * attention/multi_head_attention}.py, keras/src/backend/tensorflow/nn.py (conv, depthwise_conv,
- * conv_transpose).
+ * ConvTranspose is the gradient of a convolution with kernel [k,O,I] as stored.
+ * MultiHeadAttention's projections are [E,H,D] and [H,D,E]. Sources:
+ * keras/src/layers/{core/dense,convolutional/base_*, attention/multi_head_attention}.py,
+ * keras/src/backend/tensorflow/nn.py (conv, depthwise_conv, conv_transpose).
  */
 // clang-format off
 #define SAME(kind, leaf, axes)                                                                     \

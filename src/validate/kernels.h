@@ -8,6 +8,7 @@
 #pragma STDC FP_CONTRACT OFF
 #endif
 #include "opencl/attention.cl"
+#include "opencl/cell.cl"
 #include "opencl/conv.cl"
 #include "opencl/elementwise.cl"
 #include "opencl/embedding.cl"
@@ -27,7 +28,8 @@ void NNF_RUN(int kernel, const int64_t *p, const void *in, void *out, int64_t lo
                                                [NNF_ATTENTION] = nnf_attention,
                                                [NNF_MULTIPLY] = nnf_multiply,
                                                [NNF_MAX_ABS] = nnf_max_abs,
-                                               [NNF_COMPARE] = nnf_compare};
+                                               [NNF_COMPARE] = nnf_compare,
+                                               [NNF_CELL] = nnf_cell};
     for (nnf_id = lo; nnf_id < hi; nnf_id++)
         fn[kernel](p, in, out);
 }

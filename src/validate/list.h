@@ -2,6 +2,7 @@
  * means anything.
  */
 CONVENTION(canonical)
+CONVENTION(equinox)
 CONVENTION(flax)
 CONVENTION(haiku)
 CONVENTION(hf)

@@ -1,7 +1,7 @@
 /* What both sides of a layer share: their operands' extents must agree, attributes that the
  * weights do not hold get one value, and the input gets its sizes.
  */
-#include "validate/evaluate.h"
+#include "validate/evaluate_int.h"
 
 #include <string.h>
 
@@ -423,6 +423,8 @@ enum status setting_make(struct setting *s, struct side *a, struct side *b, uint
         s->facts.of['S'] = 1;
     s->n_passes = 1;
     s->rows = 3;
+    if (kind_is_cell(s->kind))
+        return cell_setting(s, a, b, arena, why, assumed, input, e);
     TRY(operands(s, a, b, &assumed_heads, arena, why, e));
     const struct operand *w = &a->op[LEAF_WEIGHT];
     switch (s->kind) {

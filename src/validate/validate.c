@@ -283,16 +283,23 @@ static enum status do_open(struct work *w, size_t i, const struct layer *y,
                     e);
 }
 
+/* Paths outlive the layers: kept with the report. */
+static enum status path_kept(struct arena *a, struct str path, struct str *out, struct err *e)
+{
+    *out = arena_str(a, path.p ? path.p : "", path.n);
+    return out->p ? ST_OK : err_nomem(e, path.n);
+}
+
 static enum status do_layer(struct work *w, size_t i, int64_t partner, struct validate_layer *l,
                             struct err *e)
 {
     const struct layer *x = &w->la->layer[i];
-    l->path_a = x->path;
+    TRY(path_kept(&w->out->arena, x->path, &l->path_a, e));
     l->kind = x->kind;
     if (partner < 0)
         return unproven(w, l, VERDICT_UNPROVEN, STR("no partner"), e);
     const struct layer *y = &w->lb->layer[partner];
-    l->path_b = y->path;
+    TRY(path_kept(&w->out->arena, y->path, &l->path_b, e));
     if (x->kind == LAYER_NONE && y->kind == LAYER_NONE)
         return transport(w, x, y, l, e);
     if (x->kind == LAYER_NONE || y->kind == LAYER_NONE)
@@ -358,7 +365,7 @@ static enum status do_layers(struct work *w, const int64_t *pair, struct err *e)
         if (met[k] || n == 0)
             continue;
         struct validate_layer *l = &out->layer[out->n++];
-        l->path_b = w->lb->layer[k].path;
+        st = path_kept(&out->arena, w->lb->layer[k].path, &l->path_b, e);
         l->kind = w->lb->layer[k].kind;
         l->verdict = VERDICT_UNPROVEN;
         l->why = STR("no partner");

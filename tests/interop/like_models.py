@@ -7,15 +7,24 @@ outputs of both models must agree, which no wrong pair survives, since every wei
 takes part.
 """
 
+import json
+import os
+import pickle
 import re
 
+os.environ["KERAS_BACKEND"] = "jax"  # its usual one does not share a process with torch's compiler
+
+import equinox as eqx
 import jax
 import jax.numpy as jnp
+import keras
 import numpy as np
 import torch
 from flax import serialization
 from timm.models.convnext import ConvNeXt
+from timm.models.vision_transformer import VisionTransformer as TimmViT
 from torchvision.models.vision_transformer import VisionTransformer
+from transformers import GPT2Config, GPT2LMHeadModel, ViTConfig, ViTForImageClassification
 
 import like_nets
 from common import fresh, need, nnferry
@@ -120,10 +129,99 @@ def vit(how, back):
     return enough(share)
 
 
+def vit_timm(back):
+    """q, k and v joined in timm, apart in transformers"""
+    where = fresh("like")
+    ours = TimmViT(img_size=24, patch_size=8, embed_dim=32, depth=3, num_heads=4, mlp_ratio=2.5,
+                   num_classes=7)
+    theirs = ViTForImageClassification(ViTConfig(
+        image_size=24, patch_size=8, hidden_size=32, num_hidden_layers=3, num_attention_heads=4,
+        intermediate_size=80, num_labels=7, layer_norm_eps=1e-6))
+    a, b = (theirs, ours) if back else (ours, theirs)
+    torch.save(randomise(a, 8).state_dict(), where / "in.pt")
+    torch.save(randomise(b, 9).state_dict(), where / "skeleton.pt")
+    share = carry(where / "in.pt", where / "skeleton.pt", where / "out.pt",
+                  layers_of(a.state_dict()), {}, "--from", "pytorch", "--to", "pytorch")
+    b.load_state_dict(torch.load(where / "out.pt", weights_only=True))
+    x = torch.randn(2, 3, 24, 24, generator=torch.Generator().manual_seed(10))
+    with torch.no_grad():
+        outputs = [getattr(y, "logits", y) for y in (a(x), b(x))]
+    close(outputs[1], outputs[0], "ViT")
+    return enough(share)
+
+
+def gpt():
+    """Hugging Face's GPT-2 into a GPT of Haiku's that was written by another hand"""
+    where = fresh("like")
+    net = randomise(GPT2LMHeadModel(GPT2Config(vocab_size=50, n_positions=16, n_embd=24, n_layer=3,
+                                               n_head=4)), 11)
+    run_it = like_nets.haiku_gpt(50, 16, 24, 4, 3)
+    ids = np.random.default_rng(12).integers(0, 50, (2, 9))
+    params = run_it.init(jax.random.PRNGKey(13), jnp.asarray(ids))
+    torch.save(net.state_dict(), where / "in.pt")
+    with open(where / "skeleton.pkl", "wb") as f:
+        pickle.dump(jax.tree.map(np.asarray, params), f)
+    share = carry(where / "in.pt", where / "skeleton.pkl", where / "out.pkl",
+                  layers_of(net.state_dict()), {}, "--to", "haiku", "--format", "haiku")
+    with open(where / "out.pkl", "rb") as f:
+        params = pickle.load(f)
+    with torch.no_grad():
+        want = net(torch.from_numpy(ids)).logits
+    close(run_it.apply(params, jnp.asarray(ids)), want, "GPT")
+    return enough(share)
+
+
+def leaf_names(model):
+    """Of (model, state): attributes' paths, in the order in which Equinox writes the leaves."""
+    def is_index(x):
+        return isinstance(x, eqx.nn.StateIndex)
+
+    def text(path):
+        return ".".join(str(getattr(k, "name", getattr(k, "idx", None))) for k in path)
+    own, states = [], []
+    for path, leaf in jax.tree_util.tree_flatten_with_path(model, is_leaf=is_index)[0]:
+        if is_index(leaf):
+            n = len(jax.tree.leaves(leaf.init))
+            states += [text(path)] if n == 1 else [f"{text(path)}.{i}" for i in range(n)]
+        elif eqx.is_array(leaf) or isinstance(leaf, (bool, int, float, complex)):
+            own.append(text(path))
+    return own + states
+
+
+def keras_equinox():
+    """An application of Keras into the same network of Equinox's"""
+    where = fresh("like")
+    net = keras.applications.MobileNetV2(weights=None, input_shape=(32, 32, 3), classes=10,
+                                         alpha=0.35, classifier_activation=None)
+    rng = np.random.default_rng(14)
+    net.set_weights([np.abs(rng.normal(size=w.shape, scale=0.4)).astype(np.float32) + 0.2
+                     if "variance" in w.path else
+                     rng.normal(size=w.shape, scale=0.4).astype(np.float32) for w in net.weights])
+    net.save(where / "in.keras")
+    model, state = eqx.nn.make_with_state(like_nets.MobileNet)(10, key=jax.random.PRNGKey(15))
+    with open(where / "skeleton.eqx", "wb") as f:
+        f.write(json.dumps({"nnferry.leaves": leaf_names(like_nets.MobileNet(
+            10, key=jax.random.PRNGKey(15)))}).encode() + b"\n")
+        eqx.tree_serialise_leaves(f, (model, state))
+    share = carry(where / "in.keras", where / "skeleton.eqx", where / "out.eqx",
+                  len(net.layers), {}, "--to", "equinox")
+    with open(where / "out.eqx", "rb") as f:
+        f.readline()
+        model, state = eqx.tree_deserialise_leaves(f, (model, state))
+    x = rng.normal(size=(2, 32, 32, 3)).astype(np.float32)
+    run_it = jax.vmap(eqx.nn.inference_mode(model), axis_name="batch", in_axes=(0, None),
+                      out_axes=(0, None))
+    close(run_it(jnp.asarray(x.transpose(0, 3, 1, 2)), state)[0], np.asarray(net(x)), "MobileNet")
+    return enough(share)
+
+
 def run(tally):
     torch.manual_seed(0)
+    tally.run("GPT-2 Hugging Face Haiku", gpt)
+    tally.run("MobileNetV2 Keras Equinox", keras_equinox)
     for back in (False, True):
         arrow = "back" if back else "there"
         tally.run(f"ConvNeXt timm original {arrow}", convnext, back)
+        tally.run(f"ViT timm Hugging Face {arrow}", vit_timm, back)
         for how in ("attention", "joined", "scan"):
             tally.run(f"ViT torchvision flax {how} {arrow}", vit, how, back)

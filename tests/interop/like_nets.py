@@ -5,7 +5,9 @@ Haiku. Each computes what the library's model computes, and none was named after
 
 import functools
 
+import equinox as eqx
 import flax.linen as fnn
+import haiku as hk
 import jax
 import jax.numpy as jnp
 import torch
@@ -128,3 +130,100 @@ class FlaxViT(fnn.Module):
                 x, _ = make(name=f"block_{i}")(x)
         x = fnn.LayerNorm(epsilon=1e-6, name="norm_out")(x)
         return fnn.Dense(self.classes, name="classify")(x[:, 0])
+
+
+# ---- GPT in Haiku: one linear for q, k and v, the position table a parameter of its own ----
+
+class HaikuBlock(hk.Module):
+    def __init__(self, heads, name):
+        super().__init__(name=name)
+        self.heads = heads
+
+    def __call__(self, x):
+        t, w = x.shape[-2:]
+        y = hk.LayerNorm(-1, True, True, name="ln1")(x)
+        q, k, v = (z.reshape(-1, t, self.heads, w // self.heads) for z in
+                   jnp.split(hk.Linear(3 * w, name="attn_in")(y), 3, -1))
+        scores = jnp.einsum("nqhd,nkhd->nhqk", q, k) / jnp.sqrt(w // self.heads)
+        scores = jnp.where(jnp.tril(jnp.ones((t, t), bool)), scores, -1e30)
+        y = jnp.einsum("nhqk,nkhd->nqhd", jax.nn.softmax(scores), v).reshape(x.shape)
+        x = x + hk.Linear(w, name="attn_out")(y)
+        y = hk.Linear(4 * w, name="widen")(hk.LayerNorm(-1, True, True, name="ln2")(x))
+        return x + hk.Linear(w, name="narrow")(jax.nn.gelu(y, approximate=True))
+
+
+def haiku_gpt(vocabulary, context, width, heads, depth):
+    def run(ids):
+        table = hk.Embed(vocabulary, width, name="words")
+        x = table(ids) + hk.get_parameter("places", (context, width),
+                                          init=hk.initializers.RandomNormal())[:ids.shape[1]]
+        for i in range(depth):
+            x = HaikuBlock(heads, f"block{i}")(x)
+        return hk.LayerNorm(-1, True, True, name="ln_out")(x) @ table.embeddings.T
+    return hk.without_apply_rng(hk.transform(run))
+
+
+# ---- MobileNetV2 in Equinox, as one would write it from the paper ----
+
+class ConvNorm(eqx.Module):
+    conv: eqx.nn.Conv2d
+    norm: eqx.nn.BatchNorm
+
+    def __init__(self, i, o, size, stride=1, groups=1, *, key):
+        pad = ((0, 1), (0, 1)) if stride == 2 else (size - 1) // 2
+        self.conv = eqx.nn.Conv2d(i, o, size, stride, pad, groups=groups, use_bias=False, key=key)
+        self.norm = eqx.nn.BatchNorm(o, "batch", eps=1e-3, momentum=0.999, mode="ema")
+
+    def __call__(self, x, state):
+        return self.norm(self.conv(x), state)
+
+
+class Inverted(eqx.Module):
+    expand: ConvNorm | None
+    depthwise: ConvNorm
+    project: ConvNorm
+    residual: bool = eqx.field(static=True)
+
+    def __init__(self, i, o, stride, factor, *, key):
+        keys = jax.random.split(key, 3)
+        wide = i * factor
+        self.expand = ConvNorm(i, wide, 1, key=keys[0]) if factor > 1 else None
+        self.depthwise = ConvNorm(wide, wide, 3, stride, wide, key=keys[1])
+        self.project = ConvNorm(wide, o, 1, key=keys[2])
+        self.residual = i == o and stride == 1
+
+    def __call__(self, x, state):
+        y = x
+        if self.expand is not None:
+            y, state = self.expand(y, state)
+            y = jax.nn.relu6(y)
+        y, state = self.depthwise(y, state)
+        y, state = self.project(jax.nn.relu6(y), state)
+        return x + y if self.residual else y, state
+
+
+class MobileNet(eqx.Module):
+    stem: ConvNorm
+    trunk: list
+    last: ConvNorm
+    classify: eqx.nn.Linear
+
+    def __init__(self, classes, *, key):
+        keys = iter(jax.random.split(key, 32))
+        self.stem = ConvNorm(3, 16, 3, 2, key=next(keys))
+        self.trunk, i = [], 16
+        for factor, o, n, stride in ((1, 8, 1, 1), (6, 8, 2, 2), (6, 16, 3, 2), (6, 24, 4, 2),
+                                     (6, 32, 3, 1), (6, 56, 3, 2), (6, 112, 1, 1)):
+            for k in range(n):
+                self.trunk.append(Inverted(i, o, stride if k == 0 else 1, factor, key=next(keys)))
+                i = o
+        self.last = ConvNorm(i, 1280, 1, key=next(keys))
+        self.classify = eqx.nn.Linear(1280, classes, key=next(keys))
+
+    def __call__(self, x, state):  # [3,H,W]
+        x, state = self.stem(x, state)
+        x = jax.nn.relu6(x)
+        for block in self.trunk:
+            x, state = block(x, state)
+        x, state = self.last(x, state)
+        return self.classify(jax.nn.relu6(x).mean((1, 2))), state

@@ -31,9 +31,12 @@ SUITES = (
     "pypi",
     "tf_checkpoints",
     "haiku_eqx",
+    "haiku_eqx_twins",
     "keras_files",
+    "keras_twins",
     "orbax_files",
     "gguf_package",
+    "hf_models",
     "torch_files",
 )
 PACKAGES = (

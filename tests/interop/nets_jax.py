@@ -110,22 +110,22 @@ def hk_norm(name):
     return hk.BatchNorm(True, True, 0.9, name=name)
 
 
-def hk_cnn(x):
+def hk_cnn(x, training=False):
     x = hk.Conv2D(8, 3, padding=(1, 1), name="conv1")(x)
-    x = jax.nn.relu(hk_norm("bn1")(x, False))
+    x = jax.nn.relu(hk_norm("bn1")(x, training))
     x = hk.Conv2D(6, (3, 2), padding="VALID", feature_group_count=2, with_bias=False,
                   name="conv2")(x)
-    x = jax.nn.relu(hk_norm("bn2")(x, False))
+    x = jax.nn.relu(hk_norm("bn2")(x, training))
     x = hk.Linear(10, name="fc1")(x.reshape(x.shape[0], -1))
     return hk.Linear(4, name="fc2")(jnp.tanh(x))
 
 
-def hk_mlp(x):
+def hk_mlp(x, training=False):
     x = hk.LayerNorm(-1, True, True, name="ln1")(hk.Linear(6, name="fc1")(x))
     return hk.Linear(5, name="fc2")(jax.nn.relu(x))
 
 
-def hk_block(ids, dtype):
+def hk_block(ids, training=False, dtype=jnp.float32):
     table = hk.Embed(11, 12, name="embed", w_init=lambda s, d: jnp.zeros(s, dtype))
     x = table(ids)
     y = hk.LayerNorm(-1, True, True, name="ln1")(x)
@@ -135,7 +135,7 @@ def hk_block(ids, dtype):
     return x + hk.Linear(12, name="down")(jnp.tanh(hk.Linear(20, name="up")(y)))
 
 
-def hk_unet(x):
+def hk_unet(x, training=False):
     a = jnp.tanh(hk.Conv2D(4, 3, padding=(1, 1), name="conv1")(x))
     b = hk.Conv2D(6, 2, stride=2, padding="VALID", name="down")(a)
     b = jnp.tanh(hk.GroupNorm(2, name="gn1")(b))
@@ -144,9 +144,9 @@ def hk_unet(x):
     return hk.Conv2D(2, 1, name="conv2")(jnp.concatenate([a, d[:, 1:-1, 1:-1]], -1))
 
 
-def hk_separable(x):
+def hk_separable(x, training=False):
     x = hk.Conv1D(8, 3, padding="VALID", feature_group_count=4, name="conv1")(x)
-    x = hk.Conv1D(5, 1, padding="VALID", name="conv2")(jax.nn.relu(hk_norm("bn1")(x, False)))
+    x = hk.Conv1D(5, 1, padding="VALID", name="conv2")(jax.nn.relu(hk_norm("bn1")(x, training)))
     return hk.Conv3D(5, (1, 2, 1), padding="VALID", feature_group_count=5, name="conv3")(
         x[:, None, :, None, :])
 
@@ -159,3 +159,117 @@ TWINS = {
     "unet": (TorchUNet, FlaxUNet, hk_unet, UNET_LAYERS, image47),
     "separable": (TorchSeparable, FlaxSeparable, hk_separable, SEPARABLE_LAYERS, sequence),
 }
+# axes of what each batch norm reads
+AXES = {"cnn": {"bn1": 4, "bn2": 4}, "separable": {"bn1": 3}}
+
+
+# ---- Equinox: one sample, channels first ----
+
+class EqxCNN(eqx.Module):
+    conv1: eqx.nn.Conv2d
+    bn1: eqx.nn.BatchNorm
+    conv2: eqx.nn.Conv2d
+    bn2: eqx.nn.BatchNorm
+    fc1: eqx.nn.Linear
+    fc2: eqx.nn.Linear
+
+    def __init__(self, dtype, mode, key):
+        kw = {"dtype": dtype, "key": key}
+        bn = {"axis_name": "batch", "mode": mode, "dtype": dtype, "inference": True}
+        self.conv1 = eqx.nn.Conv2d(3, 8, 3, padding=1, **kw)
+        self.bn1 = eqx.nn.BatchNorm(8, **bn)
+        self.conv2 = eqx.nn.Conv2d(8, 6, (3, 2), groups=2, use_bias=False, **kw)
+        self.bn2 = eqx.nn.BatchNorm(6, **bn)
+        self.fc1 = eqx.nn.Linear(6 * 3 * 6, 10, **kw)
+        self.fc2 = eqx.nn.Linear(10, 4, **kw)
+
+    def __call__(self, x, state):
+        x, state = self.bn1(self.conv1(x), state)
+        x, state = self.bn2(self.conv2(jax.nn.relu(x)), state)
+        return self.fc2(jnp.tanh(self.fc1(jax.nn.relu(x).reshape(-1)))), state
+
+
+class EqxMLP(eqx.Module):
+    fc1: eqx.nn.Linear
+    ln1: eqx.nn.LayerNorm
+    fc2: eqx.nn.Linear
+
+    def __init__(self, dtype, mode, key):
+        self.fc1 = eqx.nn.Linear(6, 6, dtype=dtype, key=key)
+        self.ln1 = eqx.nn.LayerNorm(6, dtype=dtype)
+        self.fc2 = eqx.nn.Linear(6, 5, dtype=dtype, key=key)
+
+    def __call__(self, x, state):
+        return self.fc2(jax.nn.relu(self.ln1(self.fc1(x)))), state
+
+
+class EqxBlock(eqx.Module):
+    embed: eqx.nn.Embedding
+    ln1: eqx.nn.LayerNorm
+    attn: eqx.nn.MultiheadAttention
+    ln2: eqx.nn.LayerNorm
+    up: eqx.nn.Linear
+    down: eqx.nn.Linear
+
+    def __init__(self, dtype, mode, key):
+        kw = {"dtype": dtype, "key": key}
+        self.embed = eqx.nn.Embedding(11, 12, **kw)
+        self.ln1 = eqx.nn.LayerNorm(12, dtype=dtype)
+        self.attn = eqx.nn.MultiheadAttention(
+            3, 12, use_query_bias=True, use_key_bias=True, use_value_bias=True,
+            use_output_bias=True, **kw)
+        self.ln2 = eqx.nn.LayerNorm(12, dtype=dtype)
+        self.up = eqx.nn.Linear(12, 20, **kw)
+        self.down = eqx.nn.Linear(20, 12, **kw)
+
+    def __call__(self, ids, state):
+        x = jax.vmap(self.embed)(ids)
+        y = jax.vmap(self.ln1)(x)
+        x = x + self.attn(y, y, y)
+        y = jax.vmap(self.up)(jax.vmap(self.ln2)(x))
+        return x + jax.vmap(self.down)(jnp.tanh(y)), state
+
+
+class EqxUNet(eqx.Module):
+    conv1: eqx.nn.Conv2d
+    down: eqx.nn.Conv2d
+    gn1: eqx.nn.GroupNorm
+    deconv1: eqx.nn.ConvTranspose2d
+    deconv2: eqx.nn.ConvTranspose2d
+    conv2: eqx.nn.Conv2d
+
+    def __init__(self, dtype, mode, key):
+        kw = {"dtype": dtype, "key": key}
+        self.conv1 = eqx.nn.Conv2d(3, 4, 3, padding=1, **kw)
+        self.down = eqx.nn.Conv2d(4, 6, 2, stride=2, **kw)
+        self.gn1 = eqx.nn.GroupNorm(2, 6, dtype=dtype)
+        self.deconv1 = eqx.nn.ConvTranspose2d(6, 4, (2, 3), stride=2, **kw)
+        self.deconv2 = eqx.nn.ConvTranspose2d(4, 4, 3, use_bias=False, **kw)
+        self.conv2 = eqx.nn.Conv2d(8, 2, 1, **kw)
+
+    def __call__(self, x, state):
+        a = jnp.tanh(self.conv1(x))
+        d = self.deconv2(self.deconv1(jnp.tanh(self.gn1(self.down(a)))))
+        return self.conv2(jnp.concatenate([a, d[:, 1:-1, 1:-1]])), state
+
+
+class EqxSeparable(eqx.Module):
+    conv1: eqx.nn.Conv1d
+    bn1: eqx.nn.BatchNorm
+    conv2: eqx.nn.Conv1d
+    conv3: eqx.nn.Conv3d
+
+    def __init__(self, dtype, mode, key):
+        kw = {"dtype": dtype, "key": key}
+        self.conv1 = eqx.nn.Conv1d(4, 8, 3, groups=4, **kw)
+        self.bn1 = eqx.nn.BatchNorm(8, axis_name="batch", mode=mode, dtype=dtype, inference=True)
+        self.conv2 = eqx.nn.Conv1d(8, 5, 1, **kw)
+        self.conv3 = eqx.nn.Conv3d(5, 5, (1, 2, 1), groups=5, **kw)
+
+    def __call__(self, x, state):
+        x, state = self.bn1(self.conv1(x), state)
+        return self.conv3(self.conv2(jax.nn.relu(x))[:, None, :, None]), state
+
+
+EQUINOX = {"cnn": EqxCNN, "mlp": EqxMLP, "block": EqxBlock, "unet": EqxUNet,
+           "separable": EqxSeparable}

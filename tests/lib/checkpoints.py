@@ -88,6 +88,8 @@ def role_of(path):
     if first == "optimizer_weights" and "." in path or leaf == "seed_generator_state" \
             or ".seed_generator.vars." in "." + path:
         return "train"
+    if first == "metrics" and ".vars." in path:
+        return "train"
     if "\\.OPTIMIZER_SLOT" in path or last in ("beta1_power", "beta2_power"):
         return "train"
     if "." in path and last in ("Adam", "Adam_1", "adam_m", "adam_v"):  # of a tensor before it

@@ -53,7 +53,7 @@ static enum status append(const struct format *f, struct writer *w, uint32_t t, 
     return st;
 }
 
-/* The digest of canonical bytes: values below a byte one a byte, signed ones extended. */
+/* The digest of canonical bytes: values below a byte one a byte, in its lowest bits. */
 static void digest(const struct tensor *t, const uint8_t *p, uint64_t n, uint8_t out[32])
 {
     const struct dtype_info *d = dtype_info(t->dtype);
@@ -65,10 +65,7 @@ static void digest(const struct tensor *t, const uint8_t *p, uint64_t n, uint8_t
     uint8_t *wide = malloc(elems + 1);
     for (size_t i = 0; i < elems; i++) {
         size_t bit = i * d->bits;
-        int v = p[bit / 8] >> bit % 8 & ((1 << d->bits) - 1);
-        if (d->kind == DK_INT && v >> (d->bits - 1))
-            v -= 1 << d->bits;
-        wide[i] = (uint8_t)v;
+        wide[i] = (uint8_t)(p[bit / 8] >> bit % 8 & ((1 << d->bits) - 1));
     }
     sha256_tree(wide, elems, out);
     free(wide);
@@ -84,9 +81,10 @@ static enum status put_all(const struct format *f, struct writer *w, const uint8
         uint64_t n;
         if (w->place[t].kind == PLACE_NONE)
             continue;
-        if (w->place[t].unpacked) /* one value a byte, in data too */
+        if (w->place[t].unpacked) { /* one value a byte, in data too */
             n = tensor_elems(&w->m->tensor[t]);
-        else if (!dtype_span(w->m->tensor[t].dtype, tensor_elems(&w->m->tensor[t]), &n))
+            sha256_tree(data[t], (size_t)n, w->placed[t].tree);
+        } else if (!dtype_span(w->m->tensor[t].dtype, tensor_elems(&w->m->tensor[t]), &n))
             return ST_BUG;
         else
             digest(&w->m->tensor[t], data[t], n, w->placed[t].tree);

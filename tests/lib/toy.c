@@ -98,6 +98,41 @@ static double value(const uint8_t *p, enum dtype t, int64_t at)
     }
 }
 
+/* Where element i of a view lies. */
+static int64_t lies(const struct view_kept *v, uint64_t i)
+{
+    int64_t from = v->offset;
+    for (size_t x = v->n_axes; x-- > 0;) {
+        from += (int64_t)(i % v->axis[x].extent) * v->axis[x].stride;
+        i /= v->axis[x].extent;
+    }
+    return from;
+}
+
+/* Element i of a part, its ops done: signs, sums and numbers added, in the source's type. */
+static double element(const struct plan *p, const struct part *q, uint64_t i)
+{
+    const struct tensor *s = &p->src->tensor[q->src];
+    double v = value(p->src->storage[s->storage].mem, s->dtype, lies(q->view, i));
+    for (size_t k = 0; k < q->n_ops; k++) {
+        const struct op *op = &q->op[k];
+        double more = 0;
+        if (op->kind == OP_NEG) {
+            v = -v;
+        } else if (op->kind == OP_OFFSET) {
+            memcpy(&more, &op->scale_bits, sizeof more);
+        } else if (op->kind == OP_ADD) {
+            const struct tensor *o = &p->src->tensor[op->operand];
+            more = value(p->src->storage[o->storage].mem, o->dtype, lies(op->view, i));
+        }
+        if (s->dtype == DT_F32)
+            v = (double)(float)(v + more);
+        else
+            v += more;
+    }
+    return v;
+}
+
 double *toy_values(const struct plan *p, size_t index, uint64_t *n)
 {
     const struct tensor *t = &p->dst.tensor[index];
@@ -123,21 +158,9 @@ double *toy_values(const struct plan *p, size_t index, uint64_t *n)
                 rest /= size[d];
                 stride *= t->dim[d];
             }
-            /* where it lies */
-            int64_t from = v->offset;
-            rest = i;
-            for (size_t x = v->n_axes; x-- > 0;) {
-                from += (int64_t)(rest % v->axis[x].extent) * v->axis[x].stride;
-                rest /= v->axis[x].extent;
-            }
             assert_true(to < *n && !seen[to]);
             seen[to] = 1;
-            if (q->src < 0) {
-                out[to] = value(q->fill, t->dtype, 0);
-            } else {
-                const struct tensor *s = &p->src->tensor[q->src];
-                out[to] = value(p->src->storage[s->storage].mem, s->dtype, from);
-            }
+            out[to] = q->src < 0 ? value(q->fill, t->dtype, 0) : element(p, q, i);
         }
     }
     for (uint64_t i = 0; i < *n; i++)

@@ -40,7 +40,7 @@ MAY_REFUSE = {
     "npy": FLAT | {"dtype", "name", "one-tensor"},
     "msgpack": TREE | {"dtype", "tree-top"},
     "pytorch": TREE | {"dtype"},
-    "archive": TREE | {"dtype", "part-byte"},
+    "archive": TREE,
     "onnx": FLAT | {"dtype", "name"},
     "equinox": FLAT | {"dtype", "eqx-line", "no-tensors"},
     "haiku": TREE | {"dtype", "name"},

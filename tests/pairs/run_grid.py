@@ -5,7 +5,9 @@ What each format can hold is asked of it first, one tensor at a time: every elem
 and kind of name either converts, or is exit 4 with a code and leaves nothing behind. Then, for
 each ordered pair F, G: a set of tensors that both can hold is written as F, converted to G and
 back to F, and every one of the three has the `nnf1` that nnid.py computes from the bytes
-themselves. Standard library only.
+themselves. The same for two tensors that are one, and for empty containers and None around a
+tensor: each stands in the target or in the ledger, and comes back where both formats hold it.
+Standard library only.
 
     run_grid.py [-b BINARY] [FORMAT...]      prints `# cases N passed, N failed`
 """
@@ -24,8 +26,9 @@ import types
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-sys.path.insert(0, str(HERE.parent / "lib"))
+sys.path[:0] = [str(HERE.parent / "lib"), str(HERE.parent / "hostile")]
 import nnid  # noqa: E402
+import zips  # noqa: E402
 
 # safetensors' name of a type, ours, bits
 TYPES = [("BOOL", "bool", 8), ("U8", "uint8", 8), ("I8", "int8", 8), ("U16", "uint16", 16),
@@ -43,6 +46,11 @@ NAMES = ["arr_0", "dense.w", "block.0.w", "block.1.w", "größe.w", "重み.w", 
 CODE = re.compile(r"^nnferry: (?:.*?: )??(?:byte \d+: )?([a-z0-9]+(?:-[a-z0-9]+)*): ", re.M)
 # Formats that cannot be written from bare tensors, and the code they say so with.
 NOT_FROM_TENSORS = {"savedmodel": "no-graph", "keras": "keras-config"}
+
+
+# These can say that two tensors are one; these hold nothing but tensors.
+TIES = {"safetensors", "pytorch", "archive", "haiku", "keras-h5", "keras-weights"}
+NO_TREE = {"safetensors", "npz", "npy", "onnx", "gguf", "equinox", "tf-checkpoint"}
 
 
 class Wrong(Exception):
@@ -75,16 +83,24 @@ def safetensors(tensors):
     return len(text).to_bytes(8, "little") + text + body
 
 
-def expected_id(tensors):
-    return nnid.model_digest([types.SimpleNamespace(path=n, dtype=d, shape=s, data=b, view=None,
+def expected_id(tensors, view=None):
+    """view: what all of them are a view of, where they are one."""
+    return nnid.model_digest([types.SimpleNamespace(path=n, dtype=d, shape=s, data=b, view=view,
                                                     role="parameter")
                               for n, _, d, s, b in tensors])[0]
+
+
+# Two names of one tensor; and what a tree holds beside one, of no number.
+TIED = [tensor(9, n, TYPES[11], (2,)) for n in ("block.w", "dense.w", "tied.w")]
+HOLLOW = {"none": b"N", "dict": b"}", "list": b"]", "tuple": b")", "ordered": zips.ORDERED}
 
 
 class Grid:
     def __init__(self, binary, folder):
         self.binary, self.folder, self.count = binary, folder, itertools.count()
         self.passed = self.failed = 0
+        self.ledger = []     # of the last conversion
+        self.ties = set()    # formats that were seen to hold ties
 
     def run(self, *argv):
         return subprocess.run([self.binary, *map(str, argv)], capture_output=True, text=True,
@@ -98,8 +114,10 @@ class Grid:
     def write(self, source, fmt):
         """The path written, or the code of a refusal."""
         made = self.place(fmt)
-        got = self.run("convert", source, "-o", made, "--format", fmt["name"], "--as-is")
+        got = self.run("convert", source, "-o", made, "--format", fmt["name"], "--as-is",
+                       "--json")
         if got.returncode == 0:
+            self.ledger = json.loads(got.stdout)["ledger"]
             return made
         if got.returncode != 4:
             raise Wrong(f"to {fmt['name']}: exit {got.returncode}: {got.stderr.strip()[-300:]}")
@@ -182,6 +200,59 @@ class Grid:
             at = made
 
 
+    def tied(self, f, g, cap):
+        """Three names of one tensor through F, G, F."""
+        if not (cap[f["name"]]["many"] and cap[g["name"]]["many"]):
+            return
+        whole = expected_id(TIED, "one")
+        apart = expected_id(TIED)
+        pickled = zips.state_dict(*[(t[0], zips.tensor()) for t in TIED])
+        at = self.folder / f"{next(self.count)}.pt"
+        at.write_bytes(zips.torch_zip(pickled, data=TIED[0][4]))
+        together = True
+        for step in (f, g, f):
+            made = self.write(at, step)
+            if isinstance(made, str):
+                raise Wrong(f"{step['name']}: {made}")
+            told = sorted(line["name"] for line in self.ledger if line["what"] == "tie")
+            have = self.id_of(made, step)
+            if together and have == apart:
+                if told != ["dense.w", "tied.w"] or step["name"] in self.ties:
+                    raise Wrong(f"{step['name']} unties, and says {told}")
+                together = False
+            elif told or have != (whole if together else apart):
+                raise Wrong(f"another id after {step['name']}, which says {told}")
+            at = made
+        self.ties.update(s["name"] for s in (f, g) if together)
+
+    def hollow(self, f, g, cap):
+        """Empty containers and None beside a tensor through F, G, F."""
+        if not (cap[f["name"]]["many"] and cap[g["name"]]["many"]):
+            return
+        w = tensor(9, "dense.w", TYPES[11], (2,))
+        inner = b"}(" + zips.text("w") + zips.tensor() + b"".join(
+            zips.text(k) + v for k, v in HOLLOW.items()) + b"u"
+        at = self.folder / f"{next(self.count)}.pt"
+        at.write_bytes(zips.torch_zip(zips.state_dict(("dense", inner)), data=w[4]))
+        left, want = set(HOLLOW), expected_id([w])
+        for step in (f, g, f):
+            made = self.write(at, step)
+            if isinstance(made, str):
+                raise Wrong(f"{step['name']}: {made}")
+            if self.id_of(made, step) != want:
+                raise Wrong(f"another id after {step['name']}")
+            shown = self.run("inspect", "--tree", "--input-format", step["name"], made).stdout
+            there = {k for k in HOLLOW if re.search(rf"^ +{k}: ", shown, re.M)}
+            lost = {line["name"] for line in self.ledger if line["what"] == "structure"}
+            if {f"dense.{k}" for k in left - there} != lost or there - left:
+                raise Wrong(f"{step['name']} keeps {sorted(there)} of {sorted(left)}, says {sorted(lost)}")
+            if there and step["name"] in NO_TREE:
+                raise Wrong(f"{step['name']} holds a tree after all")
+            if not there and step["name"] not in NO_TREE and at.suffix == ".pt":
+                raise Wrong(f"{step['name']} keeps nothing")
+            left, at = there, made
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("-b", default=os.environ.get("NNFERRY", str(ROOT / "build" / "nnferry")))
@@ -205,9 +276,16 @@ def main():
         for f in formats:
             for g in formats:
                 if not args.format or f["name"] in args.format or g["name"] in args.format:
-                    grid.case(f"{f['name']} -> {g['name']} -> {f['name']}", grid.pair, f, g, cap)
+                    for test in (grid.pair, grid.tied, grid.hollow):
+                        grid.case(f"{f['name']} -> {g['name']} -> {f['name']}, {test.__name__}",
+                                  test, f, g, cap)
             for old in pathlib.Path(folder).iterdir():
                 shutil.rmtree(old) if old.is_dir() else old.unlink()
+        for f in formats:
+            if not args.format and cap[f["name"]]["many"] and (f["name"] in grid.ties) != (
+                    f["name"] in TIES):
+                grid.failed += 1
+                print(f"FAIL {f['name']}: ties kept: {f['name'] in grid.ties}")
         print(f"# cases {grid.passed} passed, {grid.failed} failed")
         return 1 if grid.failed or not grid.passed else 0
 

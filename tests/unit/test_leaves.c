@@ -170,6 +170,118 @@ static void types(void **state)
     done(&j);
 }
 
+/* ---- leaves as the source ---- */
+
+static enum status give(struct job *j, const char *rules, const struct model *like)
+{
+    struct map_opt o = {
+        .to = "flax", .like = like, .rules = str_from(rules), .rules_path = "rules"};
+    plan_init(&j->p, &j->like);
+    memset(&j->e, 0, sizeof j->e);
+    buf_free(&j->rules);
+    return map_plan(&j->p, &o, NULL, 0, &j->rules, &j->e);
+}
+
+static void asks(const struct job *j, const char *line)
+{
+    struct str said = buf_as_str(&j->rules);
+    if (str_find_str(said, str_from(line), 0) == said.n)
+        fail_msg("not asked: %s\n%.*s", line, STR_ARG(said));
+}
+
+static void names_told(void **state)
+{
+    (void)state;
+    struct job j = {0};
+    skeleton(&j.like);
+    assert_int_equal(give(&j, "", NULL), ST_CANNOT);
+    assert_string_equal(j.e.code, "leaves-unnamed");
+    plan_free(&j.p);
+    assert_int_equal(give(&j,
+                          "leaf 0 = a.weight\nleaf 1 = a.bias\nleaf 3 = b.weight\n"
+                          "leaf 4 = b.bias\nleaf 6 = c.bias\n",
+                          NULL),
+                     ST_CANNOT);
+    assert_string_equal(j.e.code, "map-ambiguous");
+    asks(&j, "leaf 5 = ?");
+    plan_free(&j.p);
+    assert_int_equal(give(&j,
+                          "leaf 0 = a.weight\nleaf 1 = a.weight\nleaf 3 = b\nleaf 4 = c\n"
+                          "leaf 5 = d\nleaf 6 = e\n",
+                          NULL),
+                     ST_CANNOT);
+    assert_string_equal(j.e.code, "map-leaf");
+    plan_free(&j.p);
+    assert_int_equal(give(&j, "leaf 7 = a\n", NULL), ST_CANNOT);
+    assert_string_equal(j.e.code, "map-leaf");
+    plan_free(&j.p);
+    assert_int_equal(give(&j,
+                          "leaf 0 = a.weight\nleaf 1 = a.bias\nleaf 3 = b.weight\n"
+                          "leaf 4 = b.bias\nleaf 5 = c.weight\nleaf 6 = c.bias\n",
+                          NULL),
+                     ST_OK);
+    assert_int_equal(j.p.dst.n_tensors, 6);
+    assert_int_equal(j.p.n_lines, 1); /* the rate: harmless */
+    assert_true(j.p.line[0].harmless);
+    int64_t t = toy_find(&j.p.dst, "params.a.kernel");
+    assert_int_equal(j.p.dst.tensor[t].dim[0], 2);
+    toy_find(&j.p.dst, "params.c.bias");
+    plan_free(&j.p);
+    model_free(&j.like);
+    buf_free(&j.rules);
+}
+
+static void flax_net(struct model *out, const char *const *layer, const char *format)
+{
+    static const int in[3] = {2, 3, 3};
+    model_init(out);
+    for (size_t i = 0; i < 3; i++) {
+        char name[64];
+        snprintf(name, sizeof name, "params.%s.kernel", layer[i]);
+        toy_add(out, name, 0, in[i], 3, -1);
+        snprintf(name, sizeof name, "params.%s.bias", layer[i]);
+        toy_add(out, name, 0, 3, -1);
+    }
+    toy_done(out);
+    out->format = format;
+}
+
+/* The skeleton's names, in the order of its definition, by numbers, or not at all. */
+static void names_from_skeleton(void **state)
+{
+    (void)state;
+    static const char *const defined[] = {"z", "m", "a"}, *const sorted[] = {"a", "b", "c"},
+                             *const numbered[] = {"fc_0", "fc_1", "fc_2"};
+    struct model like;
+    struct job j = {0};
+    skeleton(&j.like);
+    flax_net(&like, defined, "msgpack");
+    assert_int_equal(give(&j, "", &like), ST_OK);
+    assert_int_equal(j.p.recipe[toy_find(&j.p.dst, "params.z.kernel")].part->src, 0);
+    assert_int_equal(j.p.recipe[toy_find(&j.p.dst, "params.m.kernel")].part->src, 3);
+    assert_int_equal(j.p.recipe[toy_find(&j.p.dst, "params.a.bias")].part->src, 6);
+    plan_free(&j.p);
+    model_free(&like);
+    flax_net(&like, numbered, "msgpack");
+    assert_int_equal(give(&j, "", &like), ST_OK);
+    assert_int_equal(j.p.recipe[toy_find(&j.p.dst, "params.fc_2.kernel")].part->src, 5);
+    plan_free(&j.p);
+    model_free(&like);
+    flax_net(&like, sorted, "msgpack"); /* only a stands out; b and c may be either */
+    assert_int_equal(give(&j, "", &like), ST_CANNOT);
+    assert_string_equal(j.e.code, "map-ambiguous");
+    asks(&j, "leaf 3: [3,3] float32; one of b.weight, c.weight");
+    plan_free(&j.p);
+    assert_int_equal(give(&j, "leaf 3 = c.weight\n", &like), ST_OK);
+    assert_int_equal(j.p.recipe[toy_find(&j.p.dst, "params.c.kernel")].part->src, 3);
+    assert_int_equal(j.p.recipe[toy_find(&j.p.dst, "params.c.bias")].part->src, 4);
+    assert_int_equal(j.p.recipe[toy_find(&j.p.dst, "params.b.kernel")].part->src, 5);
+    plan_free(&j.p);
+    model_free(&like);
+    model_free(&j.like);
+    buf_free(&j.rules);
+}
+
 static int setup(void **state)
 {
     (void)state;
@@ -186,10 +298,9 @@ static int teardown(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(in_order),
-        cmocka_unit_test(by_numbers),
-        cmocka_unit_test(asked),
-        cmocka_unit_test(types),
+        cmocka_unit_test(in_order),   cmocka_unit_test(by_numbers),
+        cmocka_unit_test(asked),      cmocka_unit_test(types),
+        cmocka_unit_test(names_told), cmocka_unit_test(names_from_skeleton),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -339,7 +339,7 @@ static void open_kind_is_asked(void **state)
     model_free(&m);
 }
 
-static void gpt2_is_not_transposed(void **state)
+static void gpt2_is_a_dense_layer(void **state)
 {
     (void)state;
     struct model m;
@@ -350,9 +350,26 @@ static void gpt2_is_not_transposed(void **state)
     toy_add(&m, "h.0.attn.c_proj.weight", 0, 4, 4, -1);
     toy_add(&m, "h.0.attn.c_proj.bias", 0, 4, -1);
     toy_done(&m);
-    must(map_to(&p, &m, (struct map_opt){.to = "flax"}));
-    free(got(&p, "params.h.0.attn.c_attn.weight", 4, 12, -1)); /* kept, under its own name */
-    free(got(&p, "params.h.0.attn.c_proj.weight", 4, 4, -1));
+    must(map_to(&p, &m, (struct map_opt){.to = "flax"})); /* [in,out] both times */
+    double *w = got(&p, "params.h.0.attn.c_attn.kernel", 4, 12, -1);
+    assert_true(w[1] == 1 && w[12] == 12);
+    free(w);
+    w = got(&p, "params.h.0.attn.c_proj.kernel", 4, 4, -1); /* square: as its sibling */
+    assert_true(w[1] == 1 && w[4] == 4);
+    free(w);
+    plan_free(&p);
+    must(map_to(&p, &m, (struct map_opt){.to = "canonical"}));
+    w = got(&p, "h.0.attn.c_attn.weight", 12, 4, -1);
+    assert_true(w[1] == 12 && w[4] == 1);
+    free(w);
+    w = got(&p, "h.0.attn.c_proj.weight", 4, 4, -1);
+    assert_true(w[1] == 4 && w[4] == 1);
+    free(w);
+    plan_free(&p);
+    must(map_to(&p, &m, (struct map_opt){.to = "hf_flax"})); /* FlaxConv1D keeps [out,in] */
+    w = got(&p, "h.0.attn.c_attn.kernel", 12, 4, -1);
+    assert_true(w[1] == 12 && w[4] == 1);
+    free(w);
     plan_free(&p);
     model_free(&m);
 }
@@ -768,7 +785,7 @@ int main(void)
         cmocka_unit_test(transposed_conv_flips),  cmocka_unit_test(batchnorm_and_back),
         cmocka_unit_test(norms_and_embedding),    cmocka_unit_test(attention_and_back),
         cmocka_unit_test(flatten_is_asked),       cmocka_unit_test(open_kind_is_asked),
-        cmocka_unit_test(gpt2_is_not_transposed), cmocka_unit_test(canonical_inverts),
+        cmocka_unit_test(gpt2_is_a_dense_layer),  cmocka_unit_test(canonical_inverts),
         cmocka_unit_test(canonical_of_flax),      cmocka_unit_test(moments_ride),
         cmocka_unit_test(ties_are_kept),          cmocka_unit_test(like_by_shape),
         cmocka_unit_test(like_ambiguous),         cmocka_unit_test(like_by_number),

@@ -180,7 +180,8 @@ static void layers(void **state)
     for (int k = 0; k < LEAF_N; k++)
         assert_int_equal(bn->tensor[k] >= 0, k == LEAF_WEIGHT || k == LEAF_BIAS || k == LEAF_MEAN ||
                                                  k == LEAF_VAR ||
-                                                 (leaf_is_count((enum leaf)k) && k != LEAF_COUNT));
+                                                 (leaf_is_count((enum leaf)k) && k > LEAF_COUNT &&
+                                                  k <= LEAF_VAR_COUNT));
 }
 
 /* The names of a dict, of a tuple, and bare; a list of two models is no tuple. */

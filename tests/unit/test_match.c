@@ -1,15 +1,17 @@
 /* The matcher by itself: what each kind of evidence settles, and what it must leave open. */
 #include "framework/match.h"
+#include "framework/words.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <cmocka.h>
 
-#define MANY 64
+#define MANY 512
 static struct match_item s[MANY], t[MANY];
 static size_t n_s, n_t;
 
@@ -193,6 +195,270 @@ static void given_pairs_stay(void **state)
     pairs("bar", "one");
 }
 
+/* ---- the evidence beyond names ---- */
+
+static char text[4096][64];
+static size_t n_text;
+static const char *fmt(const char *f, int a, int b)
+{
+    char *out = text[n_text++ % 4096];
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+#pragma GCC diagnostic ignored "-Wformat-extra-args"
+    snprintf(out, 64, f, a, b);
+#pragma GCC diagnostic pop
+    return out;
+}
+
+/* Every layer of one width: only words and blocks tell. */
+static void transformer_blocks(void **state)
+{
+    (void)state;
+    static const char *const from[] = {"enc.layers.%d.ln_1",         "enc.layers.%d.attn.q_proj",
+                                       "enc.layers.%d.attn.k_proj",  "enc.layers.%d.attn.v_proj",
+                                       "enc.layers.%d.attn.out_proj", "enc.layers.%d.ln_2"};
+    static const char *const to[] = {"Block_%d.norm_before", "Block_%d.attention.query",
+                                     "Block_%d.attention.key", "Block_%d.attention.value",
+                                     "Block_%d.attention.dense", "Block_%d.norm_after"};
+    for (int b = 11; b >= 0; b--) /* in no order */
+        for (int k = 0; k < 6; k++) {
+            src(fmt(from[k], b, 0), k == 0 || k == 5 ? 20 : 10);
+            dst(fmt(to[5 - k], b, 0), k == 0 || k == 5 ? 20 : 10);
+        }
+    go();
+    for (int b = 0; b < 12; b++)
+        for (int k = 0; k < 6; k++)
+            pairs(fmt(from[k], b, 0), fmt(to[k], b, 0));
+}
+
+/* stages.0.blocks.1 against stages.0.1, and against one flat list of all blocks */
+static void nested_lists(void **state)
+{
+    (void)state;
+    for (int way = 0; way < 2; way++) {
+        n_s = n_t = 0;
+        for (int i = 0; i < 3; i++)
+            for (int j = 0; j < 2; j++) {
+                src(fmt("stages.%d.blocks.%d.conv", i, j), 10);
+                src(fmt("stages.%d.blocks.%d.norm", i, j), 20);
+                dst(way ? fmt("Block_%d.Conv_0", 2 * i + j, 0) : fmt("s_%d.%d.a", i, j), 10);
+                dst(way ? fmt("Block_%d.Norm_0", 2 * i + j, 0) : fmt("s_%d.%d.b", i, j), 20);
+            }
+        go();
+        pairs("stages.1.blocks.1.conv", way ? "Block_3.Conv_0" : "s_1.1.a");
+        pairs("stages.2.blocks.0.norm", way ? "Block_4.Norm_0" : "s_2.0.b");
+    }
+}
+
+/* Two towers of equal blocks under names that say nothing: either could be either. */
+static void two_towers(void **state)
+{
+    (void)state;
+    for (int b = 0; b < 3; b++) {
+        src(fmt("foo.%d.fc", b, 0), 10), src(fmt("foo.%d.norm", b, 0), 20);
+        src(fmt("bar.%d.fc", b, 0), 10), src(fmt("bar.%d.norm", b, 0), 20);
+        dst(fmt("one.%d.fc", b, 0), 10), dst(fmt("one.%d.norm", b, 0), 20);
+        dst(fmt("two.%d.fc", b, 0), 10), dst(fmt("two.%d.norm", b, 0), 20);
+    }
+    go();
+    for (size_t i = 0; i < n_s; i++)
+        assert_true(s[i].pair < 0);
+}
+
+static void towers_with_names(void **state)
+{
+    (void)state;
+    for (int b = 0; b < 3; b++) {
+        src(fmt("text_model.layers.%d.fc", b, 0), 10), src(fmt("text_model.layers.%d.n", b, 0), 20);
+        src(fmt("vision_model.layers.%d.fc", b, 0), 10),
+            src(fmt("vision_model.layers.%d.n", b, 0), 20);
+        dst(fmt("visual.blocks.%d.up", b, 0), 10), dst(fmt("visual.blocks.%d.m", b, 0), 20);
+        dst(fmt("text.blocks.%d.up", b, 0), 10), dst(fmt("text.blocks.%d.m", b, 0), 20);
+    }
+    go();
+    pairs("text_model.layers.2.fc", "text.blocks.2.up");
+    pairs("vision_model.layers.0.n", "visual.blocks.0.m");
+}
+
+/* A wrapper on one side only. */
+static void wrappers(void **state)
+{
+    (void)state;
+    src("module.model.layers.0.fc", 10), src("module.model.layers.1.fc", 10);
+    src("module.lm_head", 10);
+    dst("layers.1.fc", 10), dst("layers.0.fc", 10), dst("lm_head", 10);
+    go();
+    pairs("module.model.layers.0.fc", "layers.0.fc");
+    pairs("module.lm_head", "lm_head");
+}
+
+/* "linear" is the one before "linear_1". */
+static void first_without_number(void **state)
+{
+    (void)state;
+    src("fc1", 10), src("fc2", 10), src("fc3", 10);
+    dst("linear", 10), dst("linear_2", 10), dst("linear_1", 10);
+    go();
+    pairs("fc1", "linear");
+    pairs("fc2", "linear_1");
+    pairs("fc3", "linear_2");
+}
+
+/* Words of position are no numbers: "norm" beside "norm_pre" is not the one before it. */
+static void norm_and_norm_pre(void **state)
+{
+    (void)state;
+    src("ln_pre", 20), src("ln_post", 20);
+    dst("norm", 20), dst("norm_pre", 20);
+    go();
+    pairs("ln_pre", "norm_pre");
+    pairs("ln_post", "norm");
+}
+
+/* Shapes and counts would do, but a key is no query. */
+static void contradiction(void **state)
+{
+    (void)state;
+    src("x.query", 10), src("y", 11);
+    dst("z.key", 10), dst("w", 11);
+    go();
+    pairs("x.query", NULL);
+    pairs("y", "w");
+}
+
+/* One side's generic words mean something else: nothing may be read from them. */
+static void generic_words(void **state)
+{
+    (void)state;
+    src("a.proj", 10), src("b.fc", 10);
+    dst("x.dense", 10), dst("y.projection", 10);
+    go();
+    pairs("a.proj", NULL);
+    pairs("b.fc", NULL);
+}
+
+static void in_order(bool s_too)
+{
+    for (size_t i = 0; i < n_s; i++)
+        s[i].order = s_too ? i : 0;
+    for (size_t i = 0; i < n_t; i++)
+        t[i].order = i;
+}
+
+/* a, b, a: what stands between the two that look alike tells them apart, in defined orders. */
+static void order_of_definition(void **state)
+{
+    (void)state;
+    for (int known = 0; known < 2; known++) {
+        n_s = n_t = 0;
+        src("foo", 10), src("mid", 20), src("bar", 10);
+        dst("one", 10), dst("centre", 20), dst("two", 10);
+        in_order(known);
+        go();
+        pairs("foo", known ? "one" : NULL);
+        pairs("bar", known ? "two" : NULL);
+    }
+}
+
+/* Side by side: their order alone is no evidence. */
+static void order_of_neighbours(void **state)
+{
+    (void)state;
+    src("foo", 10), src("bar", 10), src("end", 20);
+    dst("one", 10), dst("two", 10), dst("last", 20);
+    in_order(true);
+    go();
+    pairs("foo", NULL);
+}
+
+static void said(void **state)
+{
+    (void)state;
+    assert_int_equal(joined_said(STR("h.0.attn.c_attn")), JOINED_QKV);
+    assert_int_equal(joined_said(STR("blocks.3.attn.qkv")), JOINED_QKV);
+    assert_int_equal(joined_said(STR("to_kv")), JOINED_KV);
+    assert_int_equal(joined_said(STR("mlp.gate_up_proj")), JOINED_GATE_UP);
+    assert_int_equal(joined_said(STR("attention.query_key_value")), JOINED_NONE);
+    assert_int_equal(joined_said(STR("fc")), JOINED_NONE);
+    assert_int_equal(part_said(STR("attn.q_proj")), PART_Q);
+    assert_int_equal(part_said(STR("attention.self.key")), PART_K);
+    assert_int_equal(part_said(STR("to_v.0")), PART_V);
+    assert_int_equal(part_said(STR("mlp.gate_proj")), PART_GATE);
+    assert_int_equal(part_said(STR("mlp.c_proj")), PART_NONE);
+}
+
+/* The same network renamed at random and shuffled: what is paired is right. */
+static void renamed(void **state)
+{
+    (void)state;
+    uint64_t seed = 88172645463325252ull;
+    for (int net = 0; net < 300; net++) {
+        n_s = n_t = 0;
+        int blocks = 2 + net % 5, same = net % 3;
+        for (int b = 0; b < blocks; b++)
+            for (int k = 0; k < 4; k++) {
+                uint64_t sig = 10 * (uint64_t)(1 + (same == 2 ? 0 : k / 2)) + (same ? 0u : (unsigned)k);
+                src(fmt(net % 2 ? "trunk.%d.p%d" : "body.block%d.layer%d", b, k), sig);
+                dst(fmt(net % 7 < 4 ? "net.seq.%d.%d" : "Unit_%d.Sub_%d", b, k), sig);
+            }
+        size_t truth[MANY];
+        for (size_t i = 0; i < n_t; i++)
+            truth[i] = i;
+        for (size_t i = n_t; i > 1; i--) {
+            seed ^= seed << 13, seed ^= seed >> 7, seed ^= seed << 17;
+            size_t j = seed % i;
+            struct match_item x = t[i - 1];
+            t[i - 1] = t[j];
+            t[j] = x;
+            size_t y = truth[i - 1];
+            truth[i - 1] = truth[j];
+            truth[j] = y;
+        }
+        go();
+        size_t n = 0;
+        for (size_t i = 0; i < n_s; i++) {
+            if (s[i].pair >= 0 && truth[s[i].pair] != i)
+                fail_msg("net %d: %.*s -> %.*s (%s)", net, STR_ARG(s[i].path),
+                         STR_ARG(t[s[i].pair].path), s[i].why);
+            n += s[i].pair >= 0;
+        }
+        assert_int_equal(n, n_s);
+    }
+}
+
+/* 10^5 layers of one shape: time and memory grow as n log n. The bound is some ten times what a
+ * sanitised build needs on a slow machine; all pairs would be 10^10 steps. */
+static void many_layers(void **state)
+{
+    (void)state;
+    enum { BLOCKS = 20000, EACH = 5, N = BLOCKS * EACH };
+    static const char *const part[2][EACH] = {{"q", "k", "v", "o", "norm"},
+                                              {"query", "key", "value", "out", "ln"}};
+    struct match_item *a = calloc(N, sizeof *a), *b = calloc(N, sizeof *b);
+    char(*name)[2][48] = calloc(N, sizeof *name);
+    assert_true(a && b && name);
+    for (size_t i = 0; i < N; i++) {
+        size_t k = i % EACH, j = (i * 7919) % N; /* shuffled: 7919 and N share no divisor */
+        snprintf(name[i][0], 48, "layers.%zu.attn.%s", i / EACH, part[0][k]);
+        snprintf(name[i][1], 48, "Block_%zu.%s", i / EACH, part[1][k]);
+        a[i] = item(name[i][0], k == 4 ? 20 : 10);
+        b[j] = item(name[i][1], k == 4 ? 20 : 10);
+    }
+    struct arena m = ARENA_INIT;
+    struct err e = {0};
+    clock_t t0 = clock();
+    assert_int_equal(match(a, N, b, N, &m, &e), ST_OK);
+    double took = (double)(clock() - t0) / CLOCKS_PER_SEC;
+    arena_free(&m);
+    print_message("100000 layers on either side: %.1f s\n", took);
+    for (size_t i = 0; i < N; i++)
+        assert_int_equal(a[i].pair, (i * 7919) % N);
+    assert_true(took < 120);
+    free(a);
+    free(b);
+    free(name);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -207,6 +473,20 @@ int main(void)
         cmocka_unit_test_setup(two_lists, clear),
         cmocka_unit_test_setup(blocks, clear),
         cmocka_unit_test_setup(given_pairs_stay, clear),
+        cmocka_unit_test_setup(transformer_blocks, clear),
+        cmocka_unit_test_setup(nested_lists, clear),
+        cmocka_unit_test_setup(two_towers, clear),
+        cmocka_unit_test_setup(towers_with_names, clear),
+        cmocka_unit_test_setup(wrappers, clear),
+        cmocka_unit_test_setup(first_without_number, clear),
+        cmocka_unit_test_setup(norm_and_norm_pre, clear),
+        cmocka_unit_test_setup(contradiction, clear),
+        cmocka_unit_test_setup(generic_words, clear),
+        cmocka_unit_test_setup(order_of_definition, clear),
+        cmocka_unit_test_setup(order_of_neighbours, clear),
+        cmocka_unit_test(said),
+        cmocka_unit_test_setup(renamed, clear),
+        cmocka_unit_test_setup(many_layers, clear),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -40,12 +40,15 @@ static void incremental(void **state)
     for (size_t step = 1; step < sizeof p; step = step * 3 + 1) {
         struct xxh128 x;
         uint8_t a[16], b[16];
-        xxh128_begin(&x);
-        for (size_t lo = 0; lo < sizeof p; lo += step)
-            xxh128_add(&x, p + lo, sizeof p - lo < step ? sizeof p - lo : step);
-        xxh128_end(&x, a);
         xxh128(p, sizeof p, b);
-        assert_memory_equal(a, b, 16);
+        for (int level = 0; level < 2; level++) {
+            cpu_limit(level ? ~0u : 0);
+            xxh128_begin(&x);
+            for (size_t lo = 0; lo < sizeof p; lo += step)
+                xxh128_add(&x, p + lo, sizeof p - lo < step ? sizeof p - lo : step);
+            xxh128_end(&x, a);
+            assert_memory_equal(a, b, 16);
+        }
     }
 }
 
@@ -66,7 +69,7 @@ static void instruction_sets(void **state)
     }
 }
 
-/* Several runs at once are as many single ones. */
+/* Several runs at once are as many single ones, whole or in pieces. */
 static void runs(void **state)
 {
     (void)state;
@@ -81,8 +84,18 @@ static void runs(void **state)
                 a[i] = xxh64(at + i * n, n);
             for (int level = 0; level < 2; level++) {
                 cpu_limit(level ? ~0u : 0);
-                xxh64_runs(at, k, n, b);
-                assert_memory_equal(a, b, k * sizeof *a);
+                for (size_t piece = 32; piece <= 4096; piece *= 4) {
+                    struct xxh64_runs x;
+                    const uint8_t *run[8];
+                    xxh64_runs_begin(&x, k);
+                    for (size_t lo = 0; lo < n; lo += piece) {
+                        for (unsigned i = 0; i < k; i++)
+                            run[i] = at + i * n + lo;
+                        xxh64_runs_add(&x, run, n - lo < piece ? n - lo : piece);
+                    }
+                    xxh64_runs_end(&x, b);
+                    assert_memory_equal(a, b, k * sizeof *a);
+                }
             }
         }
 }

@@ -1,0 +1,276 @@
+/* config.json out of GGUF's key-values and back, by a table for each architecture. A config is made
+ * only where the key-values tell all that the model needs; what they lack is named. Tokenizers stay
+ * as they came. Source: llama.cpp, convert_hf_to_gguf.py (set_gguf_parameters), docs/gguf.md;
+ * transformers, configuration_NAME.py.
+ */
+#include "codec/gguf.h"
+#include "codec/json.h"
+#include "framework/gguf.h"
+#include <stdlib.h>
+#include <string.h>
+
+enum key_type { KEY_U32, KEY_F32, KEY_BOOL };
+struct key {
+    const char *config, *nested; /* of config.json; nested: where newer configs have it, or NULL */
+    const char *gguf;            /* below the architecture */
+    enum key_type type;
+    bool needed;
+};
+#define KEYS_OF_A_TRANSFORMER                                                                      \
+    {"max_position_embeddings", NULL, "context_length", KEY_U32, true},                            \
+        {"hidden_size", NULL, "embedding_length", KEY_U32, true},                                  \
+        {"intermediate_size", NULL, "feed_forward_length", KEY_U32, true},                         \
+        {"num_hidden_layers", NULL, "block_count", KEY_U32, true},                                 \
+        {"num_attention_heads", NULL, "attention.head_count", KEY_U32, true}
+static const struct key llama_keys[] = {
+    KEYS_OF_A_TRANSFORMER,
+    {"num_key_value_heads", NULL, "attention.head_count_kv", KEY_U32, true},
+    {"rms_norm_eps", NULL, "attention.layer_norm_rms_epsilon", KEY_F32, true},
+    {"rope_theta", "rope_parameters.rope_theta", "rope.freq_base", KEY_F32, false},
+    {"head_dim", NULL, "attention.key_length", KEY_U32, false},
+};
+static const struct key gpt2_keys[] = {
+    {"n_positions", NULL, "context_length", KEY_U32, true},
+    {"n_embd", NULL, "embedding_length", KEY_U32, true},
+    {"n_inner", NULL, "feed_forward_length", KEY_U32, false},
+    {"n_layer", NULL, "block_count", KEY_U32, true},
+    {"n_head", NULL, "attention.head_count", KEY_U32, true},
+    {"layer_norm_epsilon", NULL, "attention.layer_norm_epsilon", KEY_F32, true},
+};
+static const struct key bert_keys[] = {
+    KEYS_OF_A_TRANSFORMER,
+    {"layer_norm_eps", NULL, "attention.layer_norm_epsilon", KEY_F32, true},
+};
+static const struct key gpt_neox_keys[] = {
+    KEYS_OF_A_TRANSFORMER,
+    {"layer_norm_eps", NULL, "attention.layer_norm_epsilon", KEY_F32, true},
+    {"use_parallel_residual", NULL, "use_parallel_residual", KEY_BOOL, true},
+    {"rope_theta", "rope_parameters.rope_theta", "rope.freq_base", KEY_F32, false},
+};
+static const struct architecture {
+    const char *family, *class, *activation, *kind; /* kind: activation's value */
+    const struct key *key;
+    size_t n;
+    bool rotary;      /* rope.dimension_count */
+    const char *rows; /* tensor whose rows are counted as type_vocab_size, or NULL */
+} architectures[] = {
+#define KEYS(k) k, sizeof k / sizeof *k
+    {"llama", "LlamaForCausalLM", "hidden_act", "silu", KEYS(llama_keys), true, NULL},
+    {"mistral", "MistralForCausalLM", "hidden_act", "silu", KEYS(llama_keys), true, NULL},
+    {"qwen2", "Qwen2ForCausalLM", "hidden_act", "silu", KEYS(llama_keys), true, NULL},
+    {"gpt2", "GPT2LMHeadModel", "activation_function", "gelu_new", KEYS(gpt2_keys), false, NULL},
+    {"bert", "BertModel", "hidden_act", "gelu", KEYS(bert_keys), false, "token_types.weight"},
+    {"gpt_neox", "GPTNeoXForCausalLM", "hidden_act", "gelu", KEYS(gpt_neox_keys), true, NULL},
+#undef KEYS
+};
+
+static const struct architecture *known(const struct family *f)
+{
+    for (size_t i = 0; f && i < sizeof architectures / sizeof *architectures; i++)
+        if (strcmp(architectures[i].family, f->name) == 0)
+            return &architectures[i];
+    return NULL;
+}
+
+static uint64_t rows_of(const struct model *m, const char *name)
+{
+    int64_t t = name ? model_find(m, str_from(name)) : -1;
+    return t >= 0 && m->tensor[t].n_dims == 2 ? m->tensor[t].dim[0] : 0;
+}
+
+/* Text of a whole key-value file entry, kept as an attachment's bytes. */
+static enum status keep(struct model *dst, const char *name, const char *type, struct buf *b,
+                        struct err *e)
+{
+    struct attachment *a;
+    enum status st = buf_ok(b, e);
+    uint8_t *copy = st == ST_OK ? arena_alloc(&dst->arena, 1, b->n + 1) : NULL;
+    if (st == ST_OK && !copy)
+        st = err_nomem(e, b->n);
+    if (st == ST_OK)
+        st = model_attach(dst, &a, e);
+    if (st == ST_OK) {
+        memcpy(copy, b->p, b->n);
+        a->name = str_from(name);
+        a->media_type = str_from(type);
+        a->mem = copy;
+        a->n_bytes = b->n;
+    }
+    buf_free(b);
+    return st;
+}
+
+static bool attached(const struct model *m, const char *name)
+{
+    for (size_t i = 0; i < m->n_attachments; i++)
+        if (str_is(m->attachment[i].name, name))
+            return true;
+    return false;
+}
+
+/* ---- to config.json ---- */
+
+static void text(struct json_w *w, const char *key, const char *value)
+{
+    json_w_key(w, str_from(key));
+    json_w_str(w, str_from(value));
+}
+
+static void number(struct json_w *w, const char *key, uint64_t value)
+{
+    json_w_key(w, str_from(key));
+    json_w_u64(w, value);
+}
+
+static void write_config(struct json_w *w, const struct model *m, const struct family *f,
+                         const struct architecture *x)
+{
+    json_w_object(w);
+    json_w_key(w, STR("architectures"));
+    json_w_array(w);
+    json_w_str(w, str_from(x->class));
+    json_w_array_end(w);
+    text(w, "model_type", f->type[0]);
+    text(w, x->activation, x->kind);
+    for (size_t i = 0; i < x->n; i++) {
+        struct str v = gguf_meta(m, f->arch, x->key[i].gguf);
+        if (!v.n)
+            continue;
+        json_w_key(w, str_from(x->key[i].config));
+        json_w_raw(w, v);
+    }
+    number(w, "vocab_size", rows_of(m, "token_embd.weight"));
+    if (x->rows && rows_of(m, x->rows))
+        number(w, "type_vocab_size", rows_of(m, x->rows));
+    if (model_find(m, STR("blk.0.attn_q.bias")) >= 0 && strcmp(f->name, "llama") == 0) {
+        json_w_key(w, STR("attention_bias"));
+        json_w_bool(w, true);
+    }
+    uint64_t turned, width, heads;
+    if (strcmp(f->name, "gpt_neox") == 0 &&
+        str_u64(gguf_meta(m, f->arch, "rope.dimension_count"), &turned) &&
+        str_u64(gguf_meta(m, f->arch, "embedding_length"), &width) &&
+        str_u64(gguf_meta(m, f->arch, "attention.head_count"), &heads) && width) {
+        json_w_key(w, STR("rotary_pct"));
+        json_w_double(w, (double)turned * (double)heads / (double)width);
+    }
+    if (!f->bare) {
+        json_w_key(w, STR("tie_word_embeddings"));
+        json_w_bool(w, model_find(m, STR("output.weight")) < 0);
+    }
+    json_w_object_end(w);
+}
+
+static bool is_number(struct str s)
+{
+    for (size_t i = 0; i < s.n; i++)
+        if (!((s.p[i] >= '0' && s.p[i] <= '9') || s.p[i] == '.' || s.p[i] == '-' ||
+              s.p[i] == '+' || s.p[i] == 'e'))
+            return false;
+    return s.n > 0 && s.p[0] >= '0' && s.p[0] <= '9';
+}
+
+enum status gguf_give(const struct model *src, const struct layers *l, struct model *dst,
+                      struct str *why, struct err *e)
+{
+    const struct family *f = l->family;
+    const struct architecture *x = known(f);
+    if (attached(src, "config.json"))
+        return ST_OK;
+    if (!x) {
+        *why = STR("not made: no table of this architecture's key-values");
+        return ST_OK;
+    }
+    for (size_t i = 0; i < x->n && !why->n; i++) {
+        struct str v = gguf_meta(src, f->arch, x->key[i].gguf);
+        bool fits = x->key[i].type == KEY_BOOL ? str_is(v, "true") || str_is(v, "false")
+                                               : is_number(v);
+        if (v.n ? !fits : x->key[i].needed)
+            *why = arena_fmt(&dst->arena, "not made: the key-values do not tell %s.%s", f->arch,
+                             x->key[i].gguf);
+    }
+    if (gguf_meta(src, f->arch, "rope.scaling.type").n &&
+        !str_is(gguf_meta(src, f->arch, "rope.scaling.type"), "none"))
+        *why = STR("not made: a rope scaling is not spelled in a config");
+    if (model_find(src, STR("rope_freqs.weight")) >= 0)
+        *why = STR("not made: rope_freqs stands for a rope scaling that the key-values do not tell");
+    if (why->n || !rows_of(src, "token_embd.weight"))
+        return ST_OK;
+    struct buf b = BUF_INIT;
+    struct json_w w;
+    json_w_init(&w, &b, 2);
+    write_config(&w, src, f, x);
+    buf_u8(&b, '\n');
+    return keep(dst, "config.json", "application/json", &b, e);
+}
+
+/* ---- to key-values ---- */
+
+static void kv_scalar(struct buf *b, struct str key, uint32_t type, uint32_t bits, size_t n)
+{
+    gguf_w_string(b, key);
+    for (size_t i = 0; i < 4; i++)
+        buf_u8(b, (uint8_t)(type >> (8 * i)));
+    for (size_t i = 0; i < n; i++)
+        buf_u8(b, (uint8_t)(bits >> (8 * i)));
+}
+
+static void write_key(struct buf *b, const struct key *k, struct str key, struct str value)
+{
+    uint64_t v;
+    if (k->type == KEY_U32 && str_u64(value, &v) && v <= UINT32_MAX) {
+        gguf_w_kv_u32(b, key, (uint32_t)v);
+    } else if (k->type == KEY_F32 && is_number(value)) {
+        float f = strtof(value.p, NULL); /* ends with a NUL: config_read keeps it so */
+        uint32_t bits;
+        memcpy(&bits, &f, 4);
+        kv_scalar(b, key, GGUF_F32, bits, 4);
+    } else if (k->type == KEY_BOOL) {
+        kv_scalar(b, key, GGUF_BOOL, str_is(value, "true"), 1);
+    }
+}
+
+enum status gguf_take(const struct model *src, const struct layers *l, struct model *dst,
+                      struct str *why, struct err *e)
+{
+    const struct family *f = l->family;
+    const struct architecture *x = known(f);
+    struct arena a = ARENA_INIT;
+    struct buf b = BUF_INIT;
+    if (attached(src, "gguf.kv") || !x)
+        return ST_OK;
+    struct config *c = ARENA_NEW(&a, struct config);
+    enum status st = c ? config_read(src, &a, c, e) : err_nomem(e, sizeof *c);
+    gguf_w_kv_string(&b, STR("general.architecture"), str_from(f->arch));
+    for (size_t i = 0; st == ST_OK && i < x->n; i++) {
+        const struct key *k = &x->key[i];
+        struct str v = config_text(c, k->config);
+        struct str key = arena_fmt(&a, "%s.%s", f->arch, k->gguf);
+        if (!v.n && k->nested)
+            v = config_text(c, k->nested);
+        if (!key.p)
+            st = err_nomem(e, 64);
+        else if (v.n)
+            write_key(&b, k, key, v);
+        else if (k->needed && !why->n)
+            *why = arena_fmt(&dst->arena, "config.json lacks %s", k->config);
+    }
+    uint64_t width = st == ST_OK ? config_u64(c, "hidden_size") : 0,
+             heads = width ? config_u64(c, "num_attention_heads") : 0;
+    if (x->rotary && heads) {
+        uint64_t each = config_u64(c, "head_dim") ? config_u64(c, "head_dim") : width / heads;
+        struct str part = config_text(c, "rotary_pct");
+        if (!part.n)
+            part = config_text(c, "rope_parameters.partial_rotary_factor");
+        double share = is_number(part) ? strtod(part.p, NULL) : 1;
+        struct str key = arena_fmt(&a, "%s.rope.dimension_count", f->arch);
+        if (key.p && share > 0 && share <= 1)
+            gguf_w_kv_u32(&b, key, (uint32_t)((double)each * share));
+    }
+    arena_free(&a);
+    if (st != ST_OK) {
+        buf_free(&b);
+        return st;
+    }
+    return keep(dst, "gguf.kv", "application/x-gguf-kv", &b, e);
+}

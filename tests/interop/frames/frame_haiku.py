@@ -1,0 +1,123 @@
+"""Haiku: transformed functions, parameters and state as a pickle of nested dicts of numpy."""
+
+import pickle
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from frames.jax_ops import Free, cast_tree, channels_last, descend, fill
+from frames.models import MODELS, data
+
+NAME = "haiku"
+SUFFIX = ".pkl"
+LACKS = ("bigru",)  # its GRU resets before the product
+
+
+def n(name):
+    return name.replace(".", "_")
+
+
+class Ops(Free):
+    def __init__(self, dtype, train):
+        self.dtype, self.train = dtype, train
+
+    def conv(self, name, x, out, kernel, stride=1, pad=0, groups=1, bias=True):
+        return hk.Conv2D(out, kernel, stride, padding=[(pad, pad)] * 2,
+                         feature_group_count=groups, with_bias=bias, name=n(name))(x)
+
+    def depthwise(self, name, x, kernel):
+        return self.conv(name, x, x.shape[-1], kernel, groups=x.shape[-1], bias=False)
+
+    def up(self, name, x, out, kernel):
+        return hk.Conv2DTranspose(out, kernel, kernel, padding="VALID", name=n(name))(x)
+
+    def bn(self, name, x):
+        return hk.BatchNorm(True, True, 0.9, eps=1e-5, name=n(name))(x, self.train)
+
+    def ln(self, name, x):
+        return hk.LayerNorm(-1, True, True, eps=1e-5, name=n(name))(x)
+
+    def rms(self, name, x):
+        return hk.RMSNorm(-1, eps=1e-5, name=n(name))(x)
+
+    def gn(self, name, x, groups):
+        return hk.GroupNorm(groups, eps=1e-5, name=n(name))(x)
+
+    def dense(self, name, x, out, bias=True):
+        return hk.Linear(out, with_bias=bias, name=n(name))(x)
+
+    def embed(self, name, ids, count, width):
+        table = hk.Embed(embedding_matrix=None, vocab_size=count, embed_dim=width, name=n(name))
+        return table(ids).astype(self.dtype)
+
+    def mha(self, name, x, heads):
+        width = x.shape[-1]
+        return hk.MultiHeadAttention(heads, width // heads, model_size=width,
+                                     w_init=hk.initializers.VarianceScaling(1.0),
+                                     name=n(name))(x, x, x)
+
+    def plus(self, name, x, shape):
+        return x + hk.get_parameter(name, shape, self.dtype, jnp.zeros)
+
+    def token(self, name, x, width):
+        t = hk.get_parameter(name, (1, width), self.dtype, jnp.zeros)
+        return jnp.concatenate([jnp.broadcast_to(t, (x.shape[0], 1, width)), x], 1)
+
+    def lstm(self, name, x, width):
+        cell = hk.LSTM(width, name=n(name))
+        start = jax.tree_util.tree_map(lambda s: s.astype(self.dtype),
+                                       cell.initial_state(x.shape[0]))
+        return hk.dynamic_unroll(cell, x, start, time_major=False)[0]
+
+
+class Net:
+    def __init__(self, model, dtype):
+        self.model, self.dtype = model, getattr(jnp, dtype)
+        self.x = channels_last(data(model), self.dtype)
+        self.f = hk.without_apply_rng(hk.transform_with_state(
+            lambda x, train: MODELS[model][0](Ops(self.dtype, train), x)))
+        self.shapes = jax.eval_shape(lambda x: self.f.init(jax.random.PRNGKey(0), x, True),
+                                     self.x)
+        self.jit = jax.jit(lambda p, s, x: self.f.apply(p, s, x, False)[0])
+        self.reset(1)
+
+    def reset(self, seed):
+        self.params, self.state = cast_tree(fill(self.shapes, seed), self.dtype)
+
+    def train_steps(self, steps):
+        def loss(params, state):
+            y, state = self.f.apply(params, state, self.x, True)
+            return ((y - 0.5) ** 2).mean(), state
+        self.params, self.state = descend(loss, self.params, self.state, steps)
+
+    def save(self, path):
+        with open(path, "wb") as f:
+            pickle.dump(jax.tree_util.tree_map(np.asarray, (self.params, self.state)), f)
+
+    def load(self, path):
+        with open(path, "rb") as f:
+            params, state = pickle.load(f)
+        for have, got in ((self.params, params), (self.state, state)):
+            a, b = (jax.tree_util.tree_structure(dict(t)) for t in (have, got))
+            if a != b:
+                raise ValueError(f"another tree: {a} and {b}")
+        self.params, self.state = params, state
+
+    def run(self):
+        return np.asarray(self.jit(self.params, self.state, self.x))
+
+    def cast(self, dtype):
+        other = Net(self.model, dtype)
+        other.params = cast_tree(self.params, dtype)
+        other.state = cast_tree(self.state, dtype)
+        return other
+
+
+def bits(path):
+    with open(path, "rb") as f:
+        parts = pickle.load(f)
+    return {f"{i}/{module}/{leaf}": (str(a.dtype), a.shape, np.asarray(a).tobytes())
+            for i, tree in enumerate(parts)
+            for module, leaves in tree.items() for leaf, a in leaves.items()}

@@ -1,0 +1,363 @@
+/* Skeletons that hold the same numbers otherwise: blocks stacked along a first axis, q, k and v in
+ * one tensor or three, heads apart or joined, tables as bare parameters. Every number is compared
+ * with an index formula written out by hand.
+ */
+#include "convert/map.h"
+#include "tests/lib/toy.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static struct model m, sk;
+static struct plan p;
+static struct err err;
+static struct buf asked;
+
+static int begin(void **state)
+{
+    (void)state;
+    model_init(&m);
+    model_init(&sk);
+    return 0;
+}
+
+static int end(void **state)
+{
+    (void)state;
+    plan_free(&p);
+    model_free(&m);
+    model_free(&sk);
+    buf_free(&asked);
+    asked = (struct buf)BUF_INIT;
+    return 0;
+}
+
+static enum status go_with(const char *from, const char *to, const char *rules)
+{
+    toy_done(&m);
+    toy_done(&sk);
+    plan_init(&p, &m);
+    memset(&err, 0, sizeof err);
+    struct map_opt o = {.from = from, .to = to, .like = &sk, .rules = str_from(rules)};
+    return map_plan(&p, &o, NULL, UINT64_MAX, &asked, &err);
+}
+
+static void go(const char *from, const char *to)
+{
+    enum status st = go_with(from, to, NULL);
+    if (st != ST_OK)
+        fail_msg("%d %s: %s\n%.*s", (int)st, err.code ? err.code : "-", err.reason, (int)asked.n,
+                 (const char *)asked.p);
+}
+
+static void same(const char *name, const double *want, size_t n)
+{
+    uint64_t have;
+    double *v = toy_values(&p, (size_t)toy_find(&p.dst, name), &have);
+    assert_int_equal(have, n);
+    for (size_t i = 0; i < n; i++)
+        if (v[i] != want[i])
+            fail_msg("%s[%zu] is %g, not %g", name, i, v[i], want[i]);
+    free(v);
+}
+
+static double base(int block, int what)
+{
+    return 100000.0 * block + 10000.0 * what;
+}
+
+enum { L = 3, I = 4, O = 5 };
+
+static void unrolled(struct model *x, bool values)
+{
+    char name[64];
+    for (int b = 0; b < L; b++) {
+        snprintf(name, sizeof name, "layers.%d.fc.weight", b);
+        toy_add(x, name, values ? base(b, 0) : 0, O, I, -1);
+        snprintf(name, sizeof name, "layers.%d.fc.bias", b);
+        toy_add(x, name, values ? base(b, 1) : 0, O, -1);
+        snprintf(name, sizeof name, "layers.%d.norm.weight", b);
+        toy_add(x, name, values ? base(b, 2) : 0, O, -1);
+        snprintf(name, sizeof name, "layers.%d.norm.bias", b);
+        toy_add(x, name, values ? base(b, 3) : 0, O, -1);
+    }
+    toy_add(x, "head.weight", values ? 7e6 : 0, 2, O, -1);
+    toy_add(x, "head.bias", values ? 8e6 : 0, 2, -1);
+}
+
+static void stacked(struct model *x, bool values)
+{
+    toy_add(x, "params.ScanBlock_0.Dense_0.kernel", values ? 0 : 0, L, I, O, -1);
+    toy_add(x, "params.ScanBlock_0.Dense_0.bias", values ? 1e4 : 0, L, O, -1);
+    toy_add(x, "params.ScanBlock_0.LayerNorm_0.scale", values ? 2e4 : 0, L, O, -1);
+    toy_add(x, "params.ScanBlock_0.LayerNorm_0.bias", values ? 3e4 : 0, L, O, -1);
+    toy_add(x, "params.out.kernel", values ? 7e6 : 0, O, 2, -1);
+    toy_add(x, "params.out.bias", values ? 8e6 : 0, 2, -1);
+}
+
+static void stack(void **state)
+{
+    (void)state;
+    unrolled(&m, true);
+    stacked(&sk, false);
+    go("pytorch", "flax");
+    double k[L * I * O], b[L * O];
+    for (int l = 0; l < L; l++)
+        for (int o = 0; o < O; o++) {
+            for (int i = 0; i < I; i++)
+                k[(l * I + i) * O + o] = base(l, 0) + o * I + i;
+            b[l * O + o] = base(l, 1) + o;
+        }
+    same("params.ScanBlock_0.Dense_0.kernel", k, L * I * O);
+    same("params.ScanBlock_0.Dense_0.bias", b, L * O);
+    for (int l = 0; l < L; l++)
+        for (int o = 0; o < O; o++)
+            b[l * O + o] = base(l, 2) + o;
+    same("params.ScanBlock_0.LayerNorm_0.scale", b, L * O);
+    assert_int_equal(p.n_lines, 0);
+}
+
+static void unstack(void **state)
+{
+    (void)state;
+    stacked(&m, true);
+    unrolled(&sk, false);
+    go("flax", "pytorch");
+    for (int l = 0; l < L; l++) {
+        char name[64];
+        double w[O * I], b[O];
+        for (int o = 0; o < O; o++) {
+            for (int i = 0; i < I; i++)
+                w[o * I + i] = (l * I + i) * O + o;
+            b[o] = 1e4 + l * O + o;
+        }
+        snprintf(name, sizeof name, "layers.%d.fc.weight", l);
+        same(name, w, O * I);
+        snprintf(name, sizeof name, "layers.%d.fc.bias", l);
+        same(name, b, O);
+    }
+    assert_int_equal(p.n_lines, 0);
+}
+
+/* Blocks that are not as many, or not as large: no stack, and asked about. */
+static void no_stack(void **state)
+{
+    (void)state;
+    unrolled(&m, true);
+    stacked(&sk, false);
+    toy_add(&sk, "params.ScanBlock_0.Dense_1.bias", 0, L, O, -1);
+    assert_int_equal(go_with("pytorch", "flax", NULL), ST_CANNOT);
+    assert_true(asked.n > 0);
+}
+
+enum { E = 6, H = 2, D = 3 };
+
+static void joined(struct model *x, const char *word, bool values)
+{
+    char name[64];
+    for (int b = 0; b < 2; b++) {
+        snprintf(name, sizeof name, "h.%d.attn.%s.weight", b, word);
+        toy_add(x, name, values ? base(b, 0) : 0, 3 * E, E, -1);
+        snprintf(name, sizeof name, "h.%d.attn.%s.bias", b, word);
+        toy_add(x, name, values ? base(b, 1) : 0, 3 * E, -1);
+        snprintf(name, sizeof name, "h.%d.attn.proj.weight", b);
+        toy_add(x, name, values ? base(b, 2) : 0, E, E, -1);
+        snprintf(name, sizeof name, "h.%d.attn.proj.bias", b);
+        toy_add(x, name, values ? base(b, 3) : 0, E, -1);
+    }
+}
+
+static const char *const part[3] = {"query", "key", "value"};
+
+static void apart(struct model *x, bool values)
+{
+    char name[64];
+    for (int b = 0; b < 2; b++) {
+        for (int k = 0; k < 3; k++) {
+            snprintf(name, sizeof name, "params.Block_%d.Attn.%s.kernel", b, part[k]);
+            toy_add(x, name, values ? base(b, k) : 0, E, H, D, -1);
+            snprintf(name, sizeof name, "params.Block_%d.Attn.%s.bias", b, part[k]);
+            toy_add(x, name, values ? base(b, k) + 500 : 0, H, D, -1);
+        }
+        snprintf(name, sizeof name, "params.Block_%d.Attn.out.kernel", b);
+        toy_add(x, name, values ? base(b, 3) : 0, H, D, E, -1);
+        snprintf(name, sizeof name, "params.Block_%d.Attn.out.bias", b);
+        toy_add(x, name, values ? base(b, 3) + 500 : 0, E, -1);
+    }
+}
+
+static void part_it(void **state)
+{
+    (void)state;
+    joined(&m, "qkv", true);
+    apart(&sk, false);
+    go("pytorch", "flax");
+    for (int b = 0; b < 2; b++)
+        for (int k = 0; k < 3; k++) {
+            char name[64];
+            double w[E * E], v[E];
+            for (int i = 0; i < E; i++) {
+                for (int o = 0; o < E; o++) /* [E, H, D] of rows k*E + o */
+                    w[i * E + o] = base(b, 0) + (k * E + o) * E + i;
+                v[i] = base(b, 1) + k * E + i;
+            }
+            snprintf(name, sizeof name, "params.Block_%d.Attn.%s.kernel", b, part[k]);
+            same(name, w, E * E);
+            snprintf(name, sizeof name, "params.Block_%d.Attn.%s.bias", b, part[k]);
+            same(name, v, E);
+        }
+    double o[E * E];
+    for (int i = 0; i < E; i++)
+        for (int j = 0; j < E; j++)
+            o[i * E + j] = base(1, 2) + j * E + i;
+    same("params.Block_1.Attn.out.kernel", o, E * E);
+}
+
+static void join_it(void **state)
+{
+    (void)state;
+    apart(&m, true);
+    joined(&sk, "c_attn", false);
+    go("flax", "pytorch");
+    for (int b = 0; b < 2; b++) {
+        char name[64];
+        double w[3 * E * E], v[3 * E];
+        for (int k = 0; k < 3; k++)
+            for (int o = 0; o < E; o++) {
+                for (int i = 0; i < E; i++)
+                    w[(k * E + o) * E + i] = base(b, k) + i * E + o;
+                v[k * E + o] = base(b, k) + 500 + o;
+            }
+        snprintf(name, sizeof name, "h.%d.attn.c_attn.weight", b);
+        same(name, w, 3 * E * E);
+        snprintf(name, sizeof name, "h.%d.attn.c_attn.bias", b);
+        same(name, v, 3 * E);
+    }
+}
+
+/* A name that does not say in which order the parts lie: asked, and answered. */
+static void which_part(void **state)
+{
+    (void)state;
+    joined(&m, "mixed", true);
+    apart(&sk, false);
+    assert_int_equal(go_with("pytorch", "flax", NULL), ST_CANNOT);
+    assert_string_equal(err.code, "map-ambiguous");
+    struct str text = buf_as_str(&asked);
+    assert_true(str_find_str(text, STR("\"h.0.attn.mixed_part_a\" -> ?"), 0) < text.n);
+    plan_free(&p);
+    enum status st = go_with("pytorch", "flax",
+                             "h.{n}.attn.mixed_part_a -> Block_{n}.Attn.key\n"
+                             "h.{n}.attn.mixed_part_b -> Block_{n}.Attn.query\n"
+                             "h.{n}.attn.mixed_part_c -> Block_{n}.Attn.value\n");
+    if (st != ST_OK)
+        fail_msg("%s: %s\n%.*s", err.code, err.reason, (int)asked.n, (const char *)asked.p);
+    double v[E];
+    for (int i = 0; i < E; i++)
+        v[i] = base(1, 1) + i;
+    same("params.Block_1.Attn.key.bias", v, E);
+}
+
+/* query_key_value: GPT-NeoX has its rows head by head, others not. Never split by name. */
+static void odd_order(void **state)
+{
+    (void)state;
+    joined(&m, "query_key_value", true);
+    apart(&sk, false);
+    assert_int_equal(go_with("pytorch", "flax", NULL), ST_CANNOT);
+    assert_true(asked.n > 0);
+}
+
+/* Stacked and joined at once: rows of one axis, blocks of another. */
+static void both_at_once(void **state)
+{
+    (void)state;
+    joined(&m, "qkv", true);
+    toy_add(&sk, "params.ScanBlock_0.attn.query.kernel", 0, 2, E, H, D, -1);
+    toy_add(&sk, "params.ScanBlock_0.attn.query.bias", 0, 2, H, D, -1);
+    toy_add(&sk, "params.ScanBlock_0.attn.key.kernel", 0, 2, E, H, D, -1);
+    toy_add(&sk, "params.ScanBlock_0.attn.key.bias", 0, 2, H, D, -1);
+    toy_add(&sk, "params.ScanBlock_0.attn.value.kernel", 0, 2, E, H, D, -1);
+    toy_add(&sk, "params.ScanBlock_0.attn.value.bias", 0, 2, H, D, -1);
+    toy_add(&sk, "params.ScanBlock_0.attn.out.kernel", 0, 2, H, D, E, -1);
+    toy_add(&sk, "params.ScanBlock_0.attn.out.bias", 0, 2, E, -1);
+    go("pytorch", "flax");
+    double w[2 * E * E];
+    for (int b = 0; b < 2; b++)
+        for (int i = 0; i < E; i++)
+            for (int o = 0; o < E; o++)
+                w[(b * E + i) * E + o] = base(b, 0) + (E + o) * E + i;
+    same("params.ScanBlock_0.attn.key.kernel", w, 2 * E * E);
+}
+
+/* key and value in one tensor, of another width than the query */
+static void kv(void **state)
+{
+    (void)state;
+    toy_add(&m, "attn.to_q.weight", 0, 6, 4, -1);
+    toy_add(&m, "attn.to_kv.weight", 1000, 8, 5, -1);
+    toy_add(&sk, "attention.q_proj.weight", 0, 6, 4, -1);
+    toy_add(&sk, "attention.k_proj.weight", 0, 4, 5, -1);
+    toy_add(&sk, "attention.v_proj.weight", 0, 4, 5, -1);
+    go("pytorch", "pytorch");
+    double v[20];
+    for (int i = 0; i < 20; i++)
+        v[i] = 1020 + i;
+    same("attention.v_proj.weight", v, 20);
+}
+
+static void gate_up(void **state)
+{
+    (void)state;
+    toy_add(&m, "mlp.gate_proj.weight", 0, 4, 3, -1);
+    toy_add(&m, "mlp.up_proj.weight", 1000, 4, 3, -1);
+    toy_add(&m, "mlp.down_proj.weight", 2000, 3, 4, -1);
+    toy_add(&sk, "feed.gate_up_proj.weight", 0, 8, 3, -1);
+    toy_add(&sk, "feed.narrow_proj.weight", 0, 3, 4, -1);
+    go("pytorch", "pytorch");
+    double v[24];
+    for (int i = 0; i < 24; i++)
+        v[i] = i < 12 ? i : 1000 + i - 12;
+    same("feed.gate_up_proj.weight", v, 24);
+}
+
+/* A table as a parameter, with a first axis of 1 */
+static void table(void **state)
+{
+    (void)state;
+    toy_add(&m, "wpe.weight", 0, 7, 3, -1);
+    toy_add(&m, "fc.weight", 100, 3, 3, -1);
+    toy_add(&m, "fc.bias", 200, 3, -1);
+    toy_add(&sk, "params.places", 0, 1, 7, 3, -1);
+    toy_add(&sk, "params.Dense_0.kernel", 0, 3, 3, -1);
+    toy_add(&sk, "params.Dense_0.bias", 0, 3, -1);
+    go("pytorch", "flax");
+    double v[21];
+    for (int i = 0; i < 21; i++)
+        v[i] = i;
+    same("params.places", v, 21);
+    assert_int_equal(p.dst.tensor[toy_find(&p.dst, "params.places")].n_dims, 3);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(stack, begin, end),
+        cmocka_unit_test_setup_teardown(unstack, begin, end),
+        cmocka_unit_test_setup_teardown(no_stack, begin, end),
+        cmocka_unit_test_setup_teardown(part_it, begin, end),
+        cmocka_unit_test_setup_teardown(join_it, begin, end),
+        cmocka_unit_test_setup_teardown(which_part, begin, end),
+        cmocka_unit_test_setup_teardown(odd_order, begin, end),
+        cmocka_unit_test_setup_teardown(both_at_once, begin, end),
+        cmocka_unit_test_setup_teardown(kv, begin, end),
+        cmocka_unit_test_setup_teardown(gate_up, begin, end),
+        cmocka_unit_test_setup_teardown(table, begin, end),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
