@@ -169,7 +169,7 @@ static enum status choose(struct mapping *m, struct err *e)
             n_up--;
         }
         bool train = t->role == ROLE_MOMENT1 || t->role == ROLE_MOMENT2 || t->role == ROLE_RNG ||
-                     (t->role == ROLE_COUNTER && !is_weight(t));
+                     t->role == ROLE_OTHER || (t->role == ROLE_COUNTER && !is_weight(t));
         if (why)
             m->in[i] = false;
         else if (own_number(m, t))

@@ -25,7 +25,7 @@ bool take_is_whole(const struct take *k)
 
 bool take_is_plain(const struct take *k)
 {
-    return !k->neg && !k->offset && !k->plus;
+    return !k->neg && !k->offset && !k->plus && !k->scale;
 }
 
 void take_ride(struct take *k, enum role role)

@@ -92,13 +92,14 @@ static enum status add_values(struct mapping *m, const struct take *k, struct pa
     if (dtype_info(t)->kind != DK_FLOAT || t == DT_F8_E8M0FNU)
         return err_set(e, ST_CANNOT, "value-type",
                        "its values would change (%s), which is not done to %s",
-                       k->plus  ? "a sum of biases"
-                       : k->neg ? "a sign"
-                                : "a number added",
+                       k->plus     ? "a sum of biases"
+                       : k->neg    ? "a sign"
+                       : k->offset ? "a number added"
+                                   : "a learning rate",
                        dtype_info(t)->name);
-    q->op = ARENA_ARRAY(m->a, struct op, 6); /* three, and casts */
+    q->op = ARENA_ARRAY(m->a, struct op, 7); /* as many as there are, and casts */
     if (!q->op)
-        return err_nomem(e, 6 * sizeof *q->op);
+        return err_nomem(e, 7 * sizeof *q->op);
     if (k->neg)
         q->op[q->n_ops++].kind = OP_NEG;
     if (k->offset) {
@@ -116,6 +117,8 @@ static enum status add_values(struct mapping *m, const struct take *k, struct pa
         q->op[q->n_ops++] = (struct op){.kind = OP_ADD, .operand = k->plus->src, .view = kept};
         m->used[k->plus->src] = true;
     }
+    if (k->scale)
+        q->op[q->n_ops++] = (struct op){.kind = OP_SCALE, .scale_bits = k->scale};
     return ST_OK;
 }
 

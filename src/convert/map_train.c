@@ -259,6 +259,73 @@ static int64_t entry_of(const struct train *x, uint32_t src)
     return -1;
 }
 
+static enum status real_of(const struct model *m, struct optim_number n, double *out, struct err *e)
+{
+    uint8_t raw[16], wide[16] = {0};
+    TRY(train_element(m, &m->tensor[n.tensor], raw, e));
+    if (num_cast(m->tensor[n.tensor].dtype, raw, DT_F64, wide, 1) == 0)
+        return err_set(e, ST_CANNOT, "train-number", "a learning rate beyond float64");
+    memcpy(out, wide, sizeof *out);
+    return ST_OK;
+}
+
+/* The one learning rate of torch's groups. */
+static bool group_rate(const struct optim_state *s, double *out)
+{
+    bool any = false;
+    for (size_t i = 0; i < s->n; i++) {
+        const struct node *n = node_get(s->param[i].group, STR("lr"));
+        double v;
+        if (!n || n->kind != NODE_FLOAT)
+            return false;
+        memcpy(&v, n->bits, sizeof v);
+        if (any && memcmp(&v, out, sizeof v) != 0)
+            return false;
+        *out = v;
+        any = true;
+    }
+    return any;
+}
+
+/* The source's rate, else the skeleton's. */
+static enum status rate_of(struct train *x, struct err *e)
+{
+    const struct model *like = x->m->o->like;
+    x->has_rate = true;
+    if (x->s.rate.tensor >= 0)
+        return real_of(x->m->src, x->s.rate, &x->rate, e);
+    if (group_rate(&x->s, &x->rate))
+        return ST_OK;
+    if (like && x->k.style == STYLE_KERAS && x->k.rate.tensor >= 0)
+        return real_of(like, x->k.rate, &x->rate, e);
+    x->has_rate = like && x->k.style == STYLE_TORCH && group_rate(&x->k, &x->rate);
+    return ST_OK;
+}
+
+/* What a slot's values are multiplied with, as IEEE double; 0 = nothing. */
+static enum status scale_of(struct train *x, enum slot s, uint64_t *bits, struct err *e)
+{
+    int from = slot_rate(x->s.style, x->s.kind, s), to = slot_rate(x->to, x->s.kind, s);
+    double v = 1;
+    *bits = 0;
+    if (from == to)
+        return ST_OK;
+    if (from && to) {
+        v = -1;
+    } else {
+        if (!x->has_rate)
+            TRY(rate_of(x, e));
+        if (!x->has_rate || !(x->rate > 0))
+            return err_set(e, ST_CANNOT, "train-rate",
+                           "the %s of %s holds the learning rate in one framework and not in the "
+                           "other, and neither source nor skeleton tells one rate",
+                           slot_name(s), optim_name(x->s.kind));
+        v = to ? to * x->rate : from / x->rate;
+    }
+    memcpy(bits, &v, sizeof v);
+    return ST_OK;
+}
+
 static int64_t moment_of(const struct train *x, uint32_t src, enum slot s)
 {
     int64_t p = entry_of(x, src);
@@ -286,6 +353,7 @@ static enum status take_slot(struct train *x, const struct take *of, enum slot s
         return err_set(e, ST_CANNOT, "moment-shape", "%.*s has another shape than %.*s",
                        STR_ARG(u->name), STR_ARG(q->name));
     k->src = (uint32_t)t;
+    TRY(scale_of(x, s, &k->scale, e));
     *have = true;
     return also < 0 ? ST_OK
                     : map_left(m, (uint32_t)also, "the moment of a summed bias is that of either",
@@ -362,7 +430,8 @@ enum status map_train_begin(struct mapping *m, struct err *e)
 {
     const struct map_opt *o = m->o;
     enum optim_style to = optim_style_of(m->to);
-    bool plain = m->target && !m->target->trains;
+    bool numbers = to != STYLE_TORCH && to != STYLE_OPTAX; /* tensors alone say it */
+    bool plain = m->target && !m->target->trains && !numbers;
     if (to == STYLE_NONE || plain || o->weights_only || o->drop_train_state)
         return ST_OK;
     struct train *x = ARENA_NEW(m->tmp, struct train);
@@ -371,11 +440,14 @@ enum status map_train_begin(struct mapping *m, struct err *e)
     x->m = m;
     x->to = to;
     x->k.step.tensor = -1;
+    x->k.rate.tensor = -1;
     TRY(optim_read(m->src, m->from, m->tmp, &x->s, e));
     if (x->s.style == STYLE_NONE)
         return ST_OK;
     if (o->like)
         TRY(optim_read(o->like, m->to, m->tmp, &x->k, e));
+    if (to != STYLE_TORCH && to != STYLE_OPTAX && x->k.style != STYLE_NONE)
+        x->to = to = x->k.style; /* Keras and TensorFlow spell it in several ways */
     m->train = x;
     if (o->like)
         return ST_OK;
@@ -383,6 +455,8 @@ enum status map_train_begin(struct mapping *m, struct err *e)
         x->root = x->s.root;
         return ST_OK;
     }
+    if (numbers) /* its variables have numbers, which only a compiled model tells */
+        return ST_OK;
     m->cut = x->s.weights;
     m->put = to == STYLE_TORCH ? STR("model") : STR_NONE;
     x->root = to == STYLE_TORCH ? STR("optimizer") : STR("opt_state");
@@ -430,6 +504,18 @@ static enum status one_step(struct train *x, struct err *e)
     if (!has(x->step))
         x->step = x->s.step;
     return ST_OK;
+}
+
+/* The same number, added elsewhere: no value of the file can say it. */
+static enum status keras_eps(struct train *x, struct err *e)
+{
+    bool other = (x->s.style > STYLE_OPTAX) != (x->to > STYLE_OPTAX);
+    if (!other || x->s.kind != OPTIM_ADAM)
+        return ST_OK;
+    return map_ledger(x->m, LEDGER_DROP, STR("optimizer.epsilon"), 0, true,
+                      STR("Keras adds it to the rescaled root: its epsilon is "
+                          "eps * sqrt(1 - beta_2^t) of the others at update t"),
+                      e);
 }
 
 /* Counts that nothing was made from say what another one says, or are lost. */
@@ -531,7 +617,15 @@ static enum status left(struct train *x, const bool *used, struct err *e)
         const struct tensor *t = &m->src->tensor[i];
         if (!m->in[i] || used[i] || m->dropped[i])
             continue;
-        if (x->s.mine[i] || (t->role == ROLE_OTHER && x->s.unclear) || rides(t))
+        struct str parent, leaf;
+        name_tail(t->name, &parent, &leaf);
+        if (x->s.mine[i] && has(x->step) &&
+            (str_is(leaf, "beta1_power") || str_is(leaf, "beta2_power")))
+            TRY(lost(m, i, true, "follows from the number of updates", e));
+        else if (x->s.rate.tensor == (int64_t)i)
+            TRY(lost(m, i, false, "the learning rate: the target has it in code or in its settings",
+                     e));
+        else if (x->s.mine[i] || (t->role == ROLE_OTHER && x->s.unclear) || rides(t))
             TRY(lost(m, i, false, "the target's optimizer has no place for it", e));
         else if (x->to == STYLE_OPTAX && t->role == ROLE_RNG)
             TRY(lost(m, i, false, "a random state of one framework means nothing to another", e));
@@ -562,6 +656,7 @@ static enum status spell(struct train *x, struct err *e)
                 x->entry[i] = entry_of(x, m->made[i].take[k].src);
     }
     TRY(one_step(x, e));
+    TRY(keras_eps(x, e));
     return x->to == STYLE_TORCH ? train_to_torch(x, e) : train_to_optax(x, e);
 }
 
@@ -619,5 +714,7 @@ enum status map_train(struct mapping *m, struct err *e)
 
 enum status map_train_tree(struct mapping *m, struct err *e)
 {
-    return m->train && !m->train->s.unclear ? train_tree(m->train, e) : ST_OK;
+    const struct train *x = m->train;
+    bool structured = x && (x->to == STYLE_TORCH || x->to == STYLE_OPTAX);
+    return structured && !x->s.unclear ? train_tree(m->train, e) : ST_OK;
 }

@@ -24,6 +24,8 @@ struct train {
     bool *filled;  /* per tensor of the skeleton: state that something is made for */
     struct optim_number step; /* the source's number of updates, of whatever has one */
     bool has_step;
+    double rate; /* the learning rate, where a moment holds it */
+    bool has_rate;
     const struct node *replaced; /* the skeleton's node of the training's own count ... */
     int64_t replaced_by;         /* ... and its value here */
     const struct node *gone[8];  /* of the source's tree: in the ledger, or in the target */

@@ -1,7 +1,9 @@
-/* optax's spelling: a chain of states, each a tuple of trees like the parameters'. Names are the
- * skeleton's where there is one; else those of the usual chain inside a flax TrainState. A skeleton
- * that keeps no state for a parameter (masked, partitioned) gets none.
+/* optax's spelling: a chain of states, each a tuple of trees like the parameters'; and Keras's,
+ * which is a list of variables, as the skeleton has them. Names are the skeleton's where there is
+ * one; else those of the usual chain inside a flax TrainState. A skeleton that keeps no state for a
+ * parameter (masked, partitioned) gets none.
  */
+#include "convert/number.h"
 #include "convert/train.h"
 #include "framework/recognise.h"
 #include <string.h>
@@ -52,7 +54,19 @@ static enum status own_values(struct train *x, struct err *e)
         d->n_dims = k->n_dims;
         d->dim = k->dim;
         d->why = STR("zeros: the source has nothing for it");
-        if (tensor_elems(k) == 1) {
+        struct str parent, leaf;
+        name_tail(k->name, &parent, &leaf);
+        if (str_is(leaf, "beta1_power") || str_is(leaf, "beta2_power"))
+            return err_set(e, ST_CANNOT, "train-powers",
+                           "%.*s is beta^(t+1), and no file says beta", STR_ARG(k->name));
+        if (x->k.rate.tensor == (int64_t)t && x->has_rate) {
+            uint8_t wide[16] = {0};
+            memcpy(wide, &x->rate, sizeof x->rate);
+            if (num_cast(DT_F64, wide, k->dtype, d->fill, 1) == 0)
+                return err_set(e, ST_CANNOT, "train-rate", "the learning rate does not fit");
+            d->why = STR("the learning rate");
+            d->harmless = true;
+        } else if (tensor_elems(k) == 1) {
             TRY(train_element(like, k, d->fill, e));
             d->why = STR("the skeleton's own value");
             d->harmless = true;
@@ -65,7 +79,7 @@ static enum status own_values(struct train *x, struct err *e)
 static enum status as_like(struct train *x, struct err *e)
 {
     struct mapping *m = x->m;
-    if (x->k.style != STYLE_OPTAX)
+    if (x->k.style != x->to)
         return ST_OK; /* no optimizer: all of the state is left over */
     if (x->k.unclear)
         return err_set(e, ST_CANNOT, "train-like", "the skeleton's optimizer: %s", x->k.unclear);
@@ -86,7 +100,7 @@ static enum status as_like(struct train *x, struct err *e)
         x->replaced = x->k.step.node;
         if (all.tensor >= 0)
             x->carried[all.tensor] = true;
-    } else if (x->k.step.tensor >= 0) {
+    } else if (x->k.step.tensor >= 0 && !x->filled[x->k.step.tensor]) {
         int64_t t = x->k.step.tensor;
         TRY(train_number(x, all, m->o->like->tensor[t].name, m->o->like->tensor[t].dtype, false,
                          e));
@@ -142,6 +156,8 @@ enum status train_to_optax(struct train *x, struct err *e)
     struct mapping *m = x->m;
     if (m->o->like)
         return as_like(x, e);
+    if (x->to != STYLE_OPTAX)
+        return ST_OK; /* all of it is left over */
     if (x->s.slots && !x->chain)
         return err_set(e, ST_CANNOT, "train-chain", "optax has no usual chain for this %s: --like",
                        optim_name(x->s.kind));

@@ -39,6 +39,18 @@ static const struct {
     {STYLE_OPTAX, SLOT_POWER, "nu"},
     {STYLE_OPTAX, SLOT_CENTER, "mu"},
     {STYLE_OPTAX, SLOT_SUM, "sum_of_squares"},
+    {STYLE_NAMED, SLOT_MEAN, "m"},
+    {STYLE_NAMED, SLOT_SQUARE, "v"},
+    {STYLE_NAMED, SLOT_MAX, "vhat"},
+    {STYLE_NAMED, SLOT_TRACE, "momentum"},
+    {STYLE_NAMED, SLOT_POWER, "rms"},
+    {STYLE_NAMED, SLOT_CENTER, "mg"},
+    {STYLE_NAMED, SLOT_SUM, "accumulator"},
+    {STYLE_TF1, SLOT_MEAN, "Adam"},
+    {STYLE_TF1, SLOT_SQUARE, "Adam_1"},
+    {STYLE_TF1, SLOT_TRACE, "Momentum"},
+    {STYLE_TF1, SLOT_POWER, "RMSProp"},
+    {STYLE_TF1, SLOT_SUM, "Adagrad"},
 };
 
 #define CHAIN(name, ...) static const char *const name[] = {__VA_ARGS__, NULL}
@@ -114,6 +126,62 @@ const char *slot_name(enum slot s)
 {
     return slots[s];
 }
+int slot_rate(enum optim_style style, enum optim k, enum slot s)
+{
+    static const struct {
+        enum optim_style style;
+        enum optim kind;
+        int rate;
+    } rates[] = {
+        {STYLE_OPTAX, OPTIM_RMSPROP, -1}, /* the trace comes behind the scaling */
+        {STYLE_KERAS, OPTIM_RMSPROP, 1},  {STYLE_KERAS, OPTIM_SGD, -1},
+        {STYLE_NAMED, OPTIM_RMSPROP, 1},  {STYLE_NAMED, OPTIM_SGD, -1},
+        {STYLE_TF1, OPTIM_RMSPROP, 1},
+    };
+    for (size_t i = 0; i < sizeof rates / sizeof *rates; i++)
+        if (s == SLOT_TRACE && rates[i].style == style && rates[i].kind == k)
+            return rates[i].rate;
+    return 0;
+}
+
+unsigned slot_block(enum optim k, unsigned set, size_t i)
+{
+    static const unsigned blocks[] = {
+        SLOT_BIT(SLOT_MEAN) | SLOT_BIT(SLOT_SQUARE),
+        SLOT_BIT(SLOT_MAX),
+        SLOT_BIT(SLOT_POWER),
+        SLOT_BIT(SLOT_TRACE),
+        SLOT_BIT(SLOT_CENTER),
+        SLOT_BIT(SLOT_SUM),
+    };
+    (void)k;
+    for (size_t b = 0; b < sizeof blocks / sizeof *blocks; b++)
+        if (blocks[b] & set && i-- == 0)
+            return blocks[b] & set;
+    return 0;
+}
+
+enum optim optim_of_keras(struct str name)
+{
+    static const struct {
+        const char *name;
+        enum optim kind;
+    } called[] = {
+        {"sgd", OPTIM_SGD},          {"adam", OPTIM_ADAM},       {"adamw", OPTIM_ADAM},
+        {"adam_w", OPTIM_ADAM},      {"rmsprop", OPTIM_RMSPROP}, {"rm_sprop", OPTIM_RMSPROP},
+        {"rms_prop", OPTIM_RMSPROP}, {"adagrad", OPTIM_ADAGRAD}, {"lion", OPTIM_LION},
+    };
+    size_t end = name.n;
+    while (end > 0 && name.p[end - 1] >= '0' && name.p[end - 1] <= '9')
+        end--;
+    if (end < name.n && end > 1 && name.p[end - 1] == '_')
+        name = str_sub(name, 0, end - 1);
+    for (size_t i = 0; i < sizeof called / sizeof *called; i++)
+        if (str_is(name, called[i].name))
+            return called[i].kind;
+    return OPTIM_NONE;
+}
+
 enum role slot_role(enum slot s)
 {
     return s == SLOT_MEAN || s == SLOT_TRACE || s == SLOT_CENTER ? ROLE_MOMENT1 : ROLE_MOMENT2;
@@ -172,8 +240,9 @@ enum optim_style optim_style_of(const struct framework *f)
         const char *framework;
         enum optim_style style;
     } of[] = {
-        {"pytorch", STYLE_TORCH}, {"hf", STYLE_TORCH},    {"flax", STYLE_OPTAX},
-        {"nnx", STYLE_OPTAX},     {"haiku", STYLE_OPTAX}, {"keras", STYLE_KERAS},
+        {"pytorch", STYLE_TORCH}, {"hf", STYLE_TORCH},       {"flax", STYLE_OPTAX},
+        {"hf_flax", STYLE_OPTAX}, {"nnx", STYLE_OPTAX},      {"haiku", STYLE_OPTAX},
+        {"keras", STYLE_KERAS},   {"tensorflow", STYLE_TF1},
     };
     for (size_t i = 0; f && i < sizeof of / sizeof *of; i++)
         if (str_is(str_from(f->name), of[i].framework))

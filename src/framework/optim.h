@@ -28,10 +28,20 @@ enum optim_style {
     STYLE_TORCH, /* OPT.state.NUMBER.SLOT beside OPT.param_groups */
     STYLE_OPTAX, /* CHAIN.SLOT.PARAMETER, a tuple of states */
     STYLE_KERAS, /* optimizer.vars.NUMBER */
+    STYLE_NAMED, /* Keras 2: optimizer_weights.OPTIMIZER.SLOT.PARAMETER, or (TensorFlow 2)
+                    PARAMETER.\.OPTIMIZER_SLOT.OPTIMIZER.SLOT */
+    STYLE_TF1,   /* PARAMETER.SLOT, of tf.compat.v1.train */
     STYLES
 };
 const char *optim_name(enum optim k); /* "adam" */
 const char *slot_name(enum slot s);   /* "mean" ... */
+/* Is what stands there torch's times the learning rate (1), minus that (-1), or torch's (0)? */
+int slot_rate(enum optim_style style, enum optim k, enum slot s);
+/* Keras numbers the slots: blocks of slots, those of one block by turns for each variable. The i-th
+ * block's; 0 behind the last. */
+unsigned slot_block(enum optim k, unsigned slots, size_t i);
+/* Which one Keras calls so: "adam", "rm_sprop_1"; NONE. */
+enum optim optim_of_keras(struct str name);
 /* Which moment it is: what a change of sign does to it. */
 enum role slot_role(enum slot s);
 /* The one that keeps exactly these slots; NONE. */
@@ -89,6 +99,7 @@ struct optim_state {
     struct optim_param *param; /* in the optimizer's order */
     size_t n;
     struct optim_number step;      /* of the training as a whole */
+    struct optim_number rate;      /* Keras: the learning rate */
     struct optim_number *schedule; /* optax: counts that belong to no moment */
     size_t n_schedules;
     int64_t *of;             /* per tensor of the model: its place in param, -1 = none */

@@ -23,6 +23,7 @@ SUITES = (
     "twins",
     "train_state",
     "rnn_twins",
+    "train_keras",
     "formats",
     "ids",
     "random_nets",
