@@ -88,6 +88,27 @@ static void a_file_appears_whole(void **state)
     unlink(in_dir("a"));
 }
 
+/* Room taken ahead of a growing file's end is given back. */
+static void growing(void **state)
+{
+    (void)state;
+    static uint8_t piece[(3u << 20) + 1];
+    struct out *o = begin("g", false, false);
+    struct stat st;
+    uint64_t at = 0;
+    int id;
+    assert_int_equal(out_add(o, STR(""), OUT_GROWS, &id, &e), ST_OK);
+    for (int i = 0; i < 6; i++, at += sizeof piece)
+        assert_int_equal(out_pwrite(o, id, piece, sizeof piece, at, &e), ST_OK);
+    assert_int_equal(out_truncate(o, id, at, &e), ST_OK);
+    assert_int_equal(out_publish(o, &e), ST_OK);
+    out_end(o);
+    assert_int_equal(stat(in_dir("g"), &st), 0);
+    assert_int_equal(st.st_size, at);
+    assert_true((uint64_t)st.st_blocks * 512 < at + ((uint64_t)1 << 20));
+    unlink(in_dir("g"));
+}
+
 static void unpublished_leaves_nothing(void **state)
 {
     (void)state;
@@ -312,6 +333,7 @@ static int tear_down(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(a_file_appears_whole),
+                                       cmocka_unit_test(growing),
                                        cmocka_unit_test(unpublished_leaves_nothing),
                                        cmocka_unit_test(an_existing_target_is_kept),
                                        cmocka_unit_test(force_replaces),
