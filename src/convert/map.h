@@ -18,7 +18,7 @@ struct map_opt {
     const char *const *select;      /* globs; NULL = all */
     const char *const *allow_drop;  /* globs */
     const char *const *allow_synth; /* globs */
-    const struct upgrade *upgrade; /* what --upgrade did to the source's names; NULL = not asked */
+    const struct upgrade *upgrade;  /* what --upgrade did to the source's names; NULL = not asked */
     bool allow_overflow;
     bool drop_train_state;
     bool weights_only;
