@@ -17,7 +17,7 @@ struct cursor {
     const uint8_t *win;
     uint64_t win_lo, win_hi; /* range positions win covers */
     struct window w;
-    size_t step_; /* of the last window */
+    size_t step_;     /* of the last window */
     struct err err;   /* status != ST_OK once failed */
     const char *name; /* for messages where f is NULL */
 };
