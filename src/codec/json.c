@@ -3,6 +3,7 @@
  */
 #include "codec/json.h"
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define BLOCK_BYTES ((size_t)64 << 10)
@@ -485,6 +486,14 @@ enum status json_finish(struct json *j, const char *blanks, struct err *e)
 bool json_u64(const struct json *j, uint64_t *out)
 {
     return j->kind == JSON_NUMBER && j->is_int && str_u64(j->text, out);
+}
+
+bool json_double(const struct json *j, double *out)
+{
+    if (j->kind != JSON_NUMBER || j->text.n > 63)
+        return false;
+    *out = json_text_double(j->text);
+    return *out <= 1.7976931348623157e308 && *out >= -1.7976931348623157e308;
 }
 
 bool json_i64(const struct json *j, int64_t *out)

@@ -65,8 +65,11 @@ enum status json_fail(struct json *j, struct err *e, const char *code, const cha
 /* The current NUMBER; false when it is not an integer that fits ("1.0", "1e3" and "-0" do not). */
 bool json_u64(const struct json *j, uint64_t *out);
 bool json_i64(const struct json *j, int64_t *out);
+/* ... as the nearest double; false when it is too large for one, or longer than any that needs it.
+ */
+bool json_double(const struct json *j, double *out);
 /* The nearest double of a number's text, which must be one of at most 63 bytes; else 0. */
-double json_double(struct str number);
+double json_text_double(struct str number);
 
 /* Writer. Appends to *b; failures stick in the buffer (buf_ok). Keys are written in the order
  * given: sorted keys are the caller's duty. indent 0 = compact, else that many blanks a level in

@@ -144,7 +144,7 @@ void json_w_i64(struct json_w *w, int64_t v)
         buf_u8(w->b, '-');
     digits(w->b, v < 0 ? 0 - (uint64_t)v : (uint64_t)v);
 }
-double json_double(struct str number)
+double json_text_double(struct str number)
 {
     char text[64];
     if (number.n >= sizeof text)

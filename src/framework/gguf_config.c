@@ -245,7 +245,7 @@ static void write_key(struct buf *b, const struct key *k, struct str key, struct
     if (k->type == KEY_U32 && str_u64(value, &v) && v <= UINT32_MAX) {
         gguf_w_kv_u32(b, key, (uint32_t)v);
     } else if (k->type == KEY_F32 && is_number(value)) {
-        float f = (float)json_double(value);
+        float f = (float)json_text_double(value);
         uint32_t bits;
         memcpy(&bits, &f, 4);
         kv_scalar(b, key, GGUF_F32, bits, 4);
@@ -286,7 +286,7 @@ enum status gguf_take(const struct model *src, const struct layers *l, struct mo
         struct str part = config_text(c, "rotary_pct");
         if (!part.n)
             part = config_text(c, "rope_parameters.partial_rotary_factor");
-        double share = is_number(part) ? json_double(part) : 1;
+        double share = is_number(part) ? json_text_double(part) : 1;
         struct str key = arena_fmt(&a, "%s.rope.dimension_count", f->arch);
         if (key.p && share > 0 && share <= 1)
             gguf_w_kv_u32(&b, key, (uint32_t)((double)each * share));

@@ -182,18 +182,6 @@ static enum status in_layer(struct walk *w, uint32_t at, struct err *e)
     return json_skip(&w->j, e);
 }
 
-/* A number as the config has it; 0 where it is none that a norm could add. */
-static double positive(struct str text)
-{
-    char z[40];
-    if (text.n >= sizeof z)
-        return 0;
-    memcpy(z, text.p, text.n);
-    z[text.n] = 0;
-    double v = strtod(z, NULL);
-    return v > 0 && v < 1e9 ? v : 0;
-}
-
 static enum status in_config(struct walk *w, uint32_t at, struct err *e)
 {
     struct str key = w->j.text;
@@ -202,6 +190,7 @@ static enum status in_config(struct walk *w, uint32_t at, struct err *e)
          eps = str_is(key, "epsilon");
     TRY(json_next(&w->j, e));
     struct keras_layer *l = &w->x->layer[at];
+    double add;
     if (name)
         TRY(keep(w, &l->name, e));
     if (scale && w->j.kind == JSON_BOOL)
@@ -211,7 +200,7 @@ static enum status in_config(struct walk *w, uint32_t at, struct err *e)
     if (groups && w->j.kind == JSON_NUMBER && !json_u64(&w->j, &l->groups))
         l->groups = 0;
     if (eps && w->j.kind == JSON_NUMBER)
-        l->eps = positive(w->j.text);
+        l->eps = json_double(&w->j, &add) && add > 0 ? add : 0;
     if (list && w->j.kind == JSON_ARRAY)
         return push(w, IN_LIST, at, e);
     return json_skip(&w->j, e);

@@ -3,7 +3,7 @@
 Each network's weights are converted with an untrained Keras model as the skeleton, straight and by
 way of Flax, in every container that Keras saves; the real framework loads what was written, holds
 what the formulas of tests/lib/keras_layouts.py say, and gives the same outputs: float32 at rtol
-1e-5, atol 1e-6; float64 at rtol 1e-9. Back in PyTorch every tensor is the same, bit for bit, and
+1e-5, atol 1e-6; float64 (tf-keras, and MobileNet in Keras 3) at rtol 1e-9. Back in PyTorch every tensor is the same, bit for bit, and
 validate calls both files equal.
 """
 
@@ -246,9 +246,6 @@ def run(tally):
                                 ("tf-keras", ".weights.h5"), ("tf-keras", ".h5"),
                                 ("tf-keras", ".ckpt")):
             tally.run(f"{library} {name} float32 {suffix}", twin, library, name, "float32", suffix,
-                      "straight")
-        if name != "up":  # Keras 3's GroupNormalization computes in float32 whatever its policy
-            tally.run(f"keras 3 {name} float64", twin, "keras 3", name, "float64", ".weights.h5",
                       "straight")
         tally.run(f"tf-keras {name} float64", twin, "tf-keras", name, "float64", ".h5", "straight")
         tally.run(f"keras 3 {name} from flax", twin, "keras 3", name, "float32", ".keras", "flax")
