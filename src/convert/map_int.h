@@ -112,18 +112,18 @@ struct mapping {
     size_t cap_reasons, cap_lines, cap_notes;
     const char *axes[AXES_KEPT]; /* texts that takes share, the last ones met */
     size_t n_axes;
-    struct train *train;  /* map_train.c: of one optimizer, spelled anew; NULL */
-    struct str cut, put;  /* a layer's path loses cut where it begins so, then gets put before */
-    struct offer *offer;  /* map_layer.c: of one layer at a time */
-    bool leaves_named;    /* src is a copy of a source whose leaves had numbers */
+    struct train *train; /* map_train.c: of one optimizer, spelled anew; NULL */
+    struct str cut, put; /* a layer's path loses cut where it begins so, then gets put before */
+    struct offer *offer; /* map_layer.c: of one layer at a time */
+    bool leaves_named;   /* src is a copy of a source whose leaves had numbers */
     bool stats_known, has_stats; /* are there running statistics? (rules' `bare`) */
-    bool keep_tree;       /* the target carries the source's tree as it is */
-    struct node *tree;    /* restored from the spelling */
-    struct str framework; /* ... its framework */
-    struct buf *help;     /* rules file to complete */
-    size_t n_open;        /* questions in it */
-    struct str open_1;    /* the first, for the error line */
-    size_t n_lost;        /* ledger lines that are neither harmless nor allowed */
+    bool keep_tree;              /* the target carries the source's tree as it is */
+    struct node *tree;           /* restored from the spelling */
+    struct str framework;        /* ... its framework */
+    struct buf *help;            /* rules file to complete */
+    size_t n_open;               /* questions in it */
+    struct str open_1;           /* the first, for the error line */
+    size_t n_lost;               /* ledger lines that are neither harmless nor allowed */
     struct str lost_1;
 };
 

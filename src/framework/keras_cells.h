@@ -1,6 +1,6 @@
 /* How Keras's recurrent layers spell their tensors, in Keras and in TensorFlow alike: the body of a
- * struct cell_rule table. Gates are i f c o and z r h; the biases of a GRU that resets after are two
- * rows. Sources: keras/src/layers/rnn/{lstm,gru,simple_rnn}.py.
+ * struct cell_rule table. Gates are i f c o and z r h; the biases of a GRU that resets after are
+ * two rows. Sources: keras/src/layers/rnn/{lstm,gru,simple_rnn}.py.
  */
 // clang-format off
 #define C(k, l, n, x, g, s) {LAYER_##k, 0, CELL_IF_HELD, LEAF_##l, n, "", x, g, s, NULL, NULL, NULL}

@@ -1,6 +1,6 @@
-/* How Keras computes its recurrent layers: kernels [I, gates], gates i f c o and z r h, one bias, but
- * for the GRU that resets after, whose biases of both sides are two rows. h' = z h + (1 - z) hh.
- * Body of a table of cell forms. Source: keras/src/layers/rnn.
+/* How Keras computes its recurrent layers: kernels [I, gates], gates i f c o and z r h, one bias,
+ * but for the GRU that resets after, whose biases of both sides are two rows. h' = z h + (1 - z)
+ * hh. Body of a table of cell forms. Source: keras/src/layers/rnn.
  */
 // clang-format off
 {LAYER_LSTM, LEAF_IH_WEIGHT, "I (G O)", "ifgo"},
@@ -15,4 +15,4 @@
 {LAYER_RNN, LEAF_IH_WEIGHT, "I (G O)", "h"},
 {LAYER_RNN, LEAF_HH_WEIGHT, "R (G O)", "h"},
 {LAYER_RNN, LEAF_IH_BIAS, "(G O)", "h"},
-// clang-format on
+    // clang-format on
