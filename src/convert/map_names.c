@@ -30,12 +30,24 @@ static enum status told(struct mapping *m, struct str *name, size_t *n_told, str
 static enum status by_skeleton(struct mapping *m, struct str *name, struct err *e)
 {
     struct plan p;
-    struct map_opt o = {.from = m->o->to, .to = "equinox"};
+    struct map_opt o = {.from = m->o->to,
+                        .to = "equinox",
+                        .rules = m->o->rules,
+                        .rules_path = m->o->rules_path,
+                        .facts_only = true};
     struct buf asked = BUF_INIT;
     plan_init(&p, m->o->like);
     enum status st = map_plan(&p, &o, NULL, UINT64_MAX, &asked, e);
     if (st == ST_OK)
         st = map_leaf_names(m, &p.dst, m->o->like, m->src, name, e);
+    size_t line = 0; /* the first two are the head that every rules file has */
+    for (int i = 0; i < 2; i++) {
+        while (line < asked.n && asked.p[line] != '\n')
+            line++;
+        line += line < asked.n;
+    }
+    if (st == ST_CANNOT)
+        buf_bytes(m->help, asked.p + line, asked.n - line);
     buf_free(&asked);
     plan_free(&p);
     return st;

@@ -217,6 +217,14 @@ enum status map_rules_parse(struct mapping *m, struct err *e)
         if (l.n)
             TRY(one_line(m, &l, e));
     }
+    n = m->rules.n;
+    m->rules.n = 0;
+    for (size_t i = 0; i < n; i++) {
+        enum rule_what what = m->rules.rule[i].what;
+        if (!m->o->facts_only || what == RULE_KIND || what == RULE_FLATTEN || what == RULE_HEADS ||
+            what == RULE_RANK)
+            m->rules.rule[m->rules.n++] = m->rules.rule[i];
+    }
     return ST_OK;
 }
 
@@ -319,7 +327,7 @@ struct map_rule *map_rule_for(struct mapping *m, enum rule_what what, struct str
 enum status map_rules_used(struct mapping *m, struct err *e)
 {
     for (size_t i = 0; i < m->rules.n; i++)
-        if (m->rules.rule[i].n_used == 0) {
+        if (m->rules.rule[i].n_used == 0 && !m->o->facts_only) {
             struct line l = {.m = m, .number = m->rules.rule[i].line};
             return bad(&l, e, "map-unused", "nothing in the source has this name");
         }

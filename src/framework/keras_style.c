@@ -562,13 +562,13 @@ static enum status lone(struct ctx *c, struct mod *x, struct err *e)
     if (!x->numbered || x->of->n != 1 || x->cls != KERAS_UNKNOWN || b->taken ||
         !str_is(b->leaf, "0") || rank_of(c, b->tensor) != 2)
         return ST_OK;
-    struct layer *l =
-        put(c, LAYER_NONE, x->path, "one variable of two axes: a dense kernel or an embedding");
+    struct layer *l = put(c, LAYER_NONE, x->path,
+                          "one variable of two axes: a dense kernel, an embedding or a parameter");
     if (!l)
         return err_nomem(e, sizeof *l);
     unsigned kinds = KIND_BIT(LAYER_LINEAR) | KIND_BIT(LAYER_EMBEDDING),
              said = name_kinds(x->path) & kinds;
-    layer_open(l, said ? said : kinds);
+    layer_open(l, said ? said : kinds | KIND_BIT(LAYER_PARAM)); /* a layer of the user's own */
     x->var[V_KERNEL] = b->tensor;
     claim(c, l, LEAF_WEIGHT, x, V_KERNEL);
     return ST_OK;

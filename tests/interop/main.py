@@ -40,6 +40,7 @@ SUITES = (
     "gguf_package",
     "hf_models",
     "torch_files",
+    "grid",
 )
 PACKAGES = (
     "pytorch_lightning",

@@ -187,16 +187,29 @@ static void the_ledger_must_balance(void **state)
     start(96);
     q = cut(0, half, 2);
     q[1].src = -1;
-    struct ledger_line line[2] = {{LEDGER_DROP, true, STR("a"), 12, STR("test")},
-                                  {LEDGER_DROP, true, STR("b"), 12, STR("test")}};
+    struct ledger_line line[2] = {{.kind = LEDGER_DROP,
+                                   .harmless = true,
+                                   .name = STR("a"),
+                                   .n_elems = 12,
+                                   .why = STR("test")},
+                                  {.kind = LEDGER_DROP,
+                                   .harmless = true,
+                                   .name = STR("b"),
+                                   .n_elems = 12,
+                                   .why = STR("test")}};
     p.line = line;
     p.n_lines = 2;
     refused("plan-ledger"); /* the fill is not named */
     start(96);
     q = cut(0, half, 2);
     q[1].src = -1;
-    struct ledger_line lines[3] = {
-        line[0], line[1], {LEDGER_SYNTH, true, STR("a"), 12, STR("test")}};
+    struct ledger_line lines[3] = {line[0],
+                                   line[1],
+                                   {.kind = LEDGER_SYNTH,
+                                    .harmless = true,
+                                    .name = STR("a"),
+                                    .n_elems = 12,
+                                    .why = STR("test")}};
     p.line = lines;
     p.n_lines = 3;
     assert_int_equal(plan_prove(&p, 0, &e), ST_OK);

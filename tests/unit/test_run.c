@@ -231,8 +231,11 @@ static void shuffle_plan(struct plan *p, bool with_ops)
             uint64_t from = view_elems(&v);
             assert_int_equal(view_slice(&v, 0, 1, view_dim(&v, 0) - 1, &e), ST_OK);
             p->line = realloc(p->line, (p->n_lines + 1) * sizeof *p->line);
-            p->line[p->n_lines++] =
-                (struct ledger_line){LEDGER_DROP, true, d->name, from - view_elems(&v), STR("cut")};
+            p->line[p->n_lines++] = (struct ledger_line){.kind = LEDGER_DROP,
+                                                         .harmless = true,
+                                                         .name = d->name,
+                                                         .n_elems = from - view_elems(&v),
+                                                         .why = STR("cut")};
         }
         assert_int_equal(part_set_view(q, &p->dst.arena, &v, &e), ST_OK);
         assert_int_equal(tensor_set_shape(&p->dst, d, q->view->dim, n, &e), ST_OK);

@@ -114,7 +114,7 @@ class Ops(Free):
 
     def bigru(self, name, x, width):
         there, back = (self.layer(name + end, lambda: Cell(eqx.nn.GRUCell(
-            x.shape[-1], width, dtype=self.dtype, key=KEY))) for end in ("", "_reverse"))
+            x.shape[-1], width, dtype=self.dtype, key=KEY))) for end in (".l0", ".l0_reverse"))
         return jnp.concatenate([there(x), back(x, True)], -1)
 
     def flatten(self, x):

@@ -65,7 +65,7 @@ class Ops(Free):
 
     def bigru(self, name, x, width):
         there, back = (nn.RNN(nn.GRUCell(width, **self.n(name + end)))
-                       for end in ("_forward", "_backward"))
+                       for end in ("_l0", "_l0_reverse"))
         return nn.Bidirectional(there, back)(x)
 
 

@@ -108,7 +108,8 @@ class Net:
         return MODELS[self.model][0](Ops(module, self.dtype), x)
 
     def reset(self, seed):
-        nnx.update(self.module, fill(nnx.state(self.module), seed))
+        # a batch norm's statistics are float32 whatever is asked for
+        nnx.update(self.module, cast_tree(fill(nnx.state(self.module), seed), self.dtype))
 
     def train_steps(self, steps):
         self.module.train()

@@ -104,7 +104,7 @@ def decoder(f, ids):
 
 
 def lstm(f, ids):
-    return f.dense("head", f.lstm("rnn", f.embed("embed", ids, VOCAB, 7), 5), 4)
+    return f.dense("head", f.lstm("lstm", f.embed("embed", ids, VOCAB, 7), 5), 4)
 
 
 def bigru(f, ids):
@@ -148,7 +148,9 @@ MODELS = {
     "decoder": (decoder, tokens, ()),
     "lstm": (lstm, tokens, ()),
     "bigru": (bigru, tokens, ()),
-    "unet": (unet, image, ()),
+    "unet": (unet, image, tuple(f'kind "{name}" = conv' for name in
+                                ("down1?conv", "down2?conv", "mid", "up1?conv", "out", "gate")) +
+             ('kind "up1?upconv" = conv_transpose',)),
     "separable": (separable, image, ()),
     "vit": (vit, small_image, HEADS + ('kind "patch_embed" = conv',)),
 }
