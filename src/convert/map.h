@@ -23,8 +23,8 @@ struct map_opt {
     bool drop_train_state;
     bool weights_only;
     bool as_is;
-    bool facts_only; /* of the rules only what is said of layers (kind, flatten, heads, rank), used or
-                        not */
+    bool facts_only; /* of the rules only what is said of layers (kind, flatten, heads, rank), used
+                        or not */
     bool folder;     /* the target is a folder: attachments become files in it */
 };
 /* Fills *p (plan_init done by the caller). ST_CANNOT: what is ambiguous, lost or not expressible;
