@@ -103,7 +103,8 @@ static bool is_weight(const struct tensor *t)
         return true;
     case ROLE_COUNTER:
         name_tail(t->name, &parent, &leaf);
-        return str_is(leaf, "num_batches_tracked");
+        return str_is(leaf, "num_batches_tracked") ||
+               (str_is(leaf, "counter") && str_ends(parent, STR("_ema"))); /* Haiku's averages */
     default:
         return false;
     }

@@ -555,21 +555,30 @@ static enum status separable(struct ctx *c, struct mod *x, const struct tensor *
     return ST_OK;
 }
 
-/* One two-axis variable by a number, and nothing that tells its class. */
+/* One variable by a number. A class of the user's own, which the config names, holds a bare
+ * parameter; of two axes and nothing that tells the class, one of two kinds. */
 static enum status lone(struct ctx *c, struct mod *x, struct err *e)
 {
     const struct member *b = &c->ms.member[x->of->first];
     if (!x->numbered || x->of->n != 1 || x->cls != KERAS_UNKNOWN || b->taken ||
-        !str_is(b->leaf, "0") || rank_of(c, b->tensor) != 2)
+        !str_is(b->leaf, "0") || (!x->config && rank_of(c, b->tensor) != 2))
         return ST_OK;
-    struct layer *l = put(c, LAYER_NONE, x->path,
-                          "one variable of two axes: a dense kernel, an embedding or a parameter");
+    x->var[V_KERNEL] = b->tensor;
+    if (x->config) {
+        struct layer *own =
+            put(c, LAYER_PARAM, x->path, "the variable of a layer of the user's own class");
+        if (!own)
+            return err_nomem(e, sizeof *own);
+        claim(c, own, LEAF_VALUE, x, V_KERNEL);
+        return ST_OK;
+    }
+    struct layer *l =
+        put(c, LAYER_NONE, x->path, "one variable of two axes: a dense kernel or an embedding");
     if (!l)
         return err_nomem(e, sizeof *l);
     unsigned kinds = KIND_BIT(LAYER_LINEAR) | KIND_BIT(LAYER_EMBEDDING),
              said = name_kinds(x->path) & kinds;
-    layer_open(l, said ? said : kinds | KIND_BIT(LAYER_PARAM)); /* a layer of the user's own */
-    x->var[V_KERNEL] = b->tensor;
+    layer_open(l, said ? said : kinds);
     claim(c, l, LEAF_WEIGHT, x, V_KERNEL);
     return ST_OK;
 }

@@ -283,7 +283,11 @@ static void sums_and_fills(void **state)
     assert_int_equal(part_move(&q[1], &p.dst.arena, 1, 4, &e), ST_OK);
     assert_int_equal(tensor_set_shape(&p.dst, &p.dst.tensor[0], dim, 2, &e), ST_OK);
     p.recipe[0] = (struct recipe){q, 2};
-    struct ledger_line line = {LEDGER_SYNTH, true, STR("x"), 12, STR("test")};
+    struct ledger_line line = {.kind = LEDGER_SYNTH,
+                               .harmless = true,
+                               .name = STR("x"),
+                               .n_elems = 12,
+                               .why = STR("test")};
     p.line = &line;
     p.n_lines = 1;
     assert_int_equal(plan_prove(&p, 0, &e), ST_OK);
