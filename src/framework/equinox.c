@@ -104,23 +104,6 @@ struct ctx {
     struct layer_list *list;
 };
 
-static void claim(struct ctx *c, struct layer *l, enum leaf leaf, const struct module *mod,
-                  const char *name)
-{
-    int64_t t = module_leaf(c->ms, mod, name);
-    if (t < 0)
-        return;
-    l->tensor[leaf] = t;
-    module_take(c->ms, mod, name);
-}
-
-static const struct tensor *leaf_tensor(const struct ctx *c, const struct module *mod,
-                                        const char *name)
-{
-    int64_t t = module_leaf(c->ms, mod, name);
-    return t < 0 ? NULL : &c->ms->m->tensor[t];
-}
-
 static bool vector_of(const struct tensor *t, uint64_t n)
 {
     return !t || (t->n_dims == 1 && t->dim[0] == n);
@@ -135,24 +118,25 @@ static enum status batchnorm(struct ctx *c, struct module *state, struct err *e)
     if (!batch && !str_is(leaf, "ema_state_index"))
         return ST_OK;
     struct module *mod = module_at(c->ms, path);
-    const struct tensor *mean = leaf_tensor(c, state, "0"), *var = leaf_tensor(c, state, "1");
+    const struct tensor *mean = module_tensor(c->ms, state, "0"),
+                        *var = module_tensor(c->ms, state, "1");
     if (!mean || !var || mean->n_dims != 1 || !vector_of(var, mean->dim[0]) ||
-        !vector_of(leaf_tensor(c, mod, "weight"), mean->dim[0]) ||
-        !vector_of(leaf_tensor(c, mod, "bias"), mean->dim[0]))
+        !vector_of(module_tensor(c->ms, mod, "weight"), mean->dim[0]) ||
+        !vector_of(module_tensor(c->ms, mod, "bias"), mean->dim[0]))
         return ST_OK; /* each by itself */
     struct layer *l = layer_add(c->list, LAYER_BATCHNORM, path,
                                 batch ? STR("batch_state_index") : STR("ema_state_index"));
     if (!l)
         return err_nomem(e, sizeof *l);
     l->by_name = true;
-    claim(c, l, LEAF_WEIGHT, mod, "weight");
-    claim(c, l, LEAF_BIAS, mod, "bias");
-    claim(c, l, LEAF_MEAN, state, "0");
-    claim(c, l, LEAF_VAR, state, "1");
+    layer_claim(c->ms, l, LEAF_WEIGHT, mod, "weight");
+    layer_claim(c->ms, l, LEAF_BIAS, mod, "bias");
+    layer_claim(c->ms, l, LEAF_MEAN, state, "0");
+    layer_claim(c->ms, l, LEAF_VAR, state, "1");
     if (batch)
-        claim(c, l, LEAF_UPDATES, mod, "batch_counter");
+        layer_claim(c->ms, l, LEAF_UPDATES, mod, "batch_counter");
     else
-        claim(c, l, LEAF_FIRST, mod, "ema_first_time_index");
+        layer_claim(c->ms, l, LEAF_FIRST, mod, "ema_first_time_index");
     return ST_OK;
 }
 
@@ -168,8 +152,9 @@ static enum status attention(struct ctx *c, struct module *query, struct err *e)
     for (int i = 0; i < 4; i++) {
         mod[i] = parent.n ? module_child(c->ms, parent, child[i], c->list->a)
                           : module_at(c->ms, str_from(child[i]));
-        w[i] = leaf_tensor(c, mod[i], "weight");
-        if (!w[i] || w[i]->n_dims != 2 || !vector_of(leaf_tensor(c, mod[i], "bias"), w[i]->dim[0]))
+        w[i] = module_tensor(c->ms, mod[i], "weight");
+        if (!w[i] || w[i]->n_dims != 2 ||
+            !vector_of(module_tensor(c->ms, mod[i], "bias"), w[i]->dim[0]))
             return ST_OK;
     }
     if (w[0]->dim[0] != w[1]->dim[0] || w[2]->dim[0] != w[3]->dim[1])
@@ -180,8 +165,8 @@ static enum status attention(struct ctx *c, struct module *query, struct err *e)
         return err_nomem(e, sizeof *l);
     l->by_name = true;
     for (int i = 0; i < 4; i++) {
-        claim(c, l, (enum leaf)(LEAF_Q_WEIGHT + i), mod[i], "weight");
-        claim(c, l, (enum leaf)(LEAF_Q_BIAS + i), mod[i], "bias");
+        layer_claim(c->ms, l, (enum leaf)(LEAF_Q_WEIGHT + i), mod[i], "weight");
+        layer_claim(c->ms, l, (enum leaf)(LEAF_Q_BIAS + i), mod[i], "bias");
     }
     return ST_OK;
 }
@@ -216,7 +201,8 @@ static struct layer *convolution(struct ctx *c, struct module *mod, const struct
 
 static enum status weights(struct ctx *c, struct module *mod, struct err *e)
 {
-    const struct tensor *w = leaf_tensor(c, mod, "weight"), *b = leaf_tensor(c, mod, "bias");
+    const struct tensor *w = module_tensor(c->ms, mod, "weight"),
+                        *b = module_tensor(c->ms, mod, "bias");
     struct layer *l = NULL;
     if (w && w->n_dims >= 3 && w->n_dims <= 5 && bias_of(b, w))
         l = convolution(c, mod, w);
@@ -227,8 +213,8 @@ static enum status weights(struct ctx *c, struct module *mod, struct err *e)
         return ST_OK;
     if (!l)
         return err_nomem(e, sizeof *l);
-    claim(c, l, LEAF_WEIGHT, mod, "weight");
-    claim(c, l, LEAF_BIAS, mod, "bias");
+    layer_claim(c->ms, l, LEAF_WEIGHT, mod, "weight");
+    layer_claim(c->ms, l, LEAF_BIAS, mod, "bias");
     return ST_OK;
 }
 

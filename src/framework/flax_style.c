@@ -22,23 +22,6 @@ struct ctx {
     struct layer_list list;
 };
 
-static void claim(struct ctx *c, struct layer *l, enum leaf leaf, const struct module *mod,
-                  const char *name)
-{
-    int64_t t = module_leaf(&c->ms, mod, name);
-    if (t < 0)
-        return;
-    l->tensor[leaf] = t;
-    module_take(&c->ms, mod, name);
-}
-
-static const struct tensor *leaf_tensor(const struct ctx *c, const struct module *mod,
-                                        const char *name)
-{
-    int64_t t = module_leaf(&c->ms, mod, name);
-    return t < 0 ? NULL : &c->ms.m->tensor[t];
-}
-
 /* query, key, value, out with kernels of three axes */
 static enum status attention(struct ctx *c, struct module *query, struct err *e)
 {
@@ -52,7 +35,7 @@ static enum status attention(struct ctx *c, struct module *query, struct err *e)
     for (int i = 0; i < 4; i++) {
         mod[i] = parent.n ? module_child(&c->ms, parent, child[i], c->list.a)
                           : module_at(&c->ms, str_from(child[i]));
-        w[i] = leaf_tensor(c, mod[i], "kernel");
+        w[i] = module_tensor(&c->ms, mod[i], "kernel");
         if (!w[i] || w[i]->n_dims != 3)
             return ST_OK;
     }
@@ -67,8 +50,8 @@ static enum status attention(struct ctx *c, struct module *query, struct err *e)
     l->by_name = true;
     l->heads = heads;
     for (int i = 0; i < 4; i++) {
-        claim(c, l, (enum leaf)(LEAF_Q_WEIGHT + i), mod[i], "kernel");
-        claim(c, l, (enum leaf)(LEAF_Q_BIAS + i), mod[i], "bias");
+        layer_claim(&c->ms, l, (enum leaf)(LEAF_Q_WEIGHT + i), mod[i], "kernel");
+        layer_claim(&c->ms, l, (enum leaf)(LEAF_Q_BIAS + i), mod[i], "bias");
     }
     return ST_OK;
 }
@@ -152,37 +135,37 @@ static struct layer *norm(struct ctx *c, struct module *mod, const struct tensor
 
 static enum status plain_module(struct ctx *c, struct module *mod, struct err *e)
 {
-    const struct tensor *w = leaf_tensor(c, mod, "kernel");
-    const struct tensor *b = leaf_tensor(c, mod, "bias");
-    const struct tensor *emb = leaf_tensor(c, mod, "embedding");
-    const struct tensor *scale = leaf_tensor(c, mod, "scale");
-    const struct tensor *mean = leaf_tensor(c, mod, "mean");
-    const struct tensor *var = leaf_tensor(c, mod, "var");
+    const struct tensor *w = module_tensor(&c->ms, mod, "kernel");
+    const struct tensor *b = module_tensor(&c->ms, mod, "bias");
+    const struct tensor *emb = module_tensor(&c->ms, mod, "embedding");
+    const struct tensor *scale = module_tensor(&c->ms, mod, "scale");
+    const struct tensor *mean = module_tensor(&c->ms, mod, "mean");
+    const struct tensor *var = module_tensor(&c->ms, mod, "var");
     struct layer *l;
     if (w && w->n_dims >= 2) {
         l = kernel(c, mod, w, b);
         if (!l)
             return err_nomem(e, sizeof *l);
-        claim(c, l, LEAF_WEIGHT, mod, "kernel");
-        claim(c, l, LEAF_BIAS, mod, "bias");
+        layer_claim(&c->ms, l, LEAF_WEIGHT, mod, "kernel");
+        layer_claim(&c->ms, l, LEAF_BIAS, mod, "bias");
     } else if (mean && var && mean->n_dims == 1) {
         if (!(l = norm(c, mod, scale, mean)))
             return err_nomem(e, sizeof *l);
-        claim(c, l, LEAF_MEAN, mod, "mean");
-        claim(c, l, LEAF_VAR, mod, "var");
-        claim(c, l, LEAF_WEIGHT, mod, "scale");
-        claim(c, l, LEAF_BIAS, mod, "bias");
+        layer_claim(&c->ms, l, LEAF_MEAN, mod, "mean");
+        layer_claim(&c->ms, l, LEAF_VAR, mod, "var");
+        layer_claim(&c->ms, l, LEAF_WEIGHT, mod, "scale");
+        layer_claim(&c->ms, l, LEAF_BIAS, mod, "bias");
     } else if (scale && scale->n_dims >= 1) {
         if (!(l = norm(c, mod, scale, NULL)))
             return err_nomem(e, sizeof *l);
-        claim(c, l, LEAF_WEIGHT, mod, "scale");
-        claim(c, l, LEAF_BIAS, mod, "bias");
+        layer_claim(&c->ms, l, LEAF_WEIGHT, mod, "scale");
+        layer_claim(&c->ms, l, LEAF_BIAS, mod, "bias");
     } else if (emb && emb->n_dims == 2) {
         l = layer_add(&c->list, LAYER_EMBEDDING, mod->path, STR("leaf named embedding"));
         if (!l)
             return err_nomem(e, sizeof *l);
         l->by_name = true;
-        claim(c, l, LEAF_WEIGHT, mod, "embedding");
+        layer_claim(&c->ms, l, LEAF_WEIGHT, mod, "embedding");
     }
     return ST_OK;
 }

@@ -197,23 +197,6 @@ struct ctx {
     struct layer_list list;
 };
 
-static void claim(struct ctx *c, struct layer *l, enum leaf leaf, const struct module *mod,
-                  const char *name)
-{
-    int64_t t = module_leaf(&c->ms, mod, name);
-    if (t < 0)
-        return;
-    l->tensor[leaf] = t;
-    module_take(&c->ms, mod, name);
-}
-
-static const struct tensor *leaf_tensor(const struct ctx *c, const struct module *mod,
-                                        const char *name)
-{
-    int64_t t = module_leaf(&c->ms, mod, name);
-    return t < 0 ? NULL : &c->ms.m->tensor[t];
-}
-
 /* Axes of extent 1 before the channels; 0 when there are none, or the shape is another. */
 static uint8_t ones(const struct tensor *t)
 {
@@ -242,26 +225,27 @@ static enum status averaged(struct ctx *c, struct module *mean, struct err *e)
     struct str path = str_is(tilde, "~") ? parent : up;
     struct module *var = module_child(&c->ms, up, "var_ema", c->list.a);
     struct module *norm = module_at(&c->ms, path);
-    const struct tensor *m = leaf_tensor(c, mean, "average"), *v = leaf_tensor(c, var, "average");
+    const struct tensor *m = module_tensor(&c->ms, mean, "average"),
+                        *v = module_tensor(&c->ms, var, "average");
     if (!m || !v || !ones(m) || !same_shape(m, v) ||
-        !same_shape(m, leaf_tensor(c, norm, "scale")) ||
-        !same_shape(m, leaf_tensor(c, norm, "offset")) ||
-        !same_shape(m, leaf_tensor(c, mean, "hidden")) ||
-        !same_shape(m, leaf_tensor(c, var, "hidden")))
+        !same_shape(m, module_tensor(&c->ms, norm, "scale")) ||
+        !same_shape(m, module_tensor(&c->ms, norm, "offset")) ||
+        !same_shape(m, module_tensor(&c->ms, mean, "hidden")) ||
+        !same_shape(m, module_tensor(&c->ms, var, "hidden")))
         return ST_OK; /* each by itself */
     struct layer *l = layer_add(&c->list, LAYER_BATCHNORM, path, STR("mean_ema and var_ema"));
     if (!l)
         return err_nomem(e, sizeof *l);
     l->by_name = true;
     l->rank = ones(m);
-    claim(c, l, LEAF_WEIGHT, norm, "scale");
-    claim(c, l, LEAF_BIAS, norm, "offset");
-    claim(c, l, LEAF_MEAN, mean, "average");
-    claim(c, l, LEAF_MEAN_HIDDEN, mean, "hidden");
-    claim(c, l, LEAF_MEAN_COUNT, mean, "counter");
-    claim(c, l, LEAF_VAR, var, "average");
-    claim(c, l, LEAF_VAR_HIDDEN, var, "hidden");
-    claim(c, l, LEAF_VAR_COUNT, var, "counter");
+    layer_claim(&c->ms, l, LEAF_WEIGHT, norm, "scale");
+    layer_claim(&c->ms, l, LEAF_BIAS, norm, "offset");
+    layer_claim(&c->ms, l, LEAF_MEAN, mean, "average");
+    layer_claim(&c->ms, l, LEAF_MEAN_HIDDEN, mean, "hidden");
+    layer_claim(&c->ms, l, LEAF_MEAN_COUNT, mean, "counter");
+    layer_claim(&c->ms, l, LEAF_VAR, var, "average");
+    layer_claim(&c->ms, l, LEAF_VAR_HIDDEN, var, "hidden");
+    layer_claim(&c->ms, l, LEAF_VAR_COUNT, var, "counter");
     return ST_OK;
 }
 
@@ -276,8 +260,8 @@ static enum status attention(struct ctx *c, struct module *query, struct err *e)
     const struct tensor *w[4];
     for (int i = 0; i < 4; i++) {
         mod[i] = module_child(&c->ms, parent, child[i], c->list.a);
-        w[i] = leaf_tensor(c, mod[i], "w");
-        const struct tensor *b = leaf_tensor(c, mod[i], "b");
+        w[i] = module_tensor(&c->ms, mod[i], "w");
+        const struct tensor *b = module_tensor(&c->ms, mod[i], "b");
         if (!w[i] || w[i]->n_dims != 2 || (b && (b->n_dims != 1 || b->dim[0] != w[i]->dim[1])))
             return ST_OK;
     }
@@ -289,8 +273,8 @@ static enum status attention(struct ctx *c, struct module *query, struct err *e)
         return err_nomem(e, sizeof *l);
     l->by_name = true;
     for (int i = 0; i < 4; i++) {
-        claim(c, l, (enum leaf)(LEAF_Q_WEIGHT + i), mod[i], "w");
-        claim(c, l, (enum leaf)(LEAF_Q_BIAS + i), mod[i], "b");
+        layer_claim(&c->ms, l, (enum leaf)(LEAF_Q_WEIGHT + i), mod[i], "w");
+        layer_claim(&c->ms, l, (enum leaf)(LEAF_Q_BIAS + i), mod[i], "b");
     }
     return ST_OK;
 }
@@ -363,29 +347,29 @@ static struct layer *norm(struct ctx *c, struct module *mod, const struct tensor
 
 static enum status plain_module(struct ctx *c, struct module *mod, struct err *e)
 {
-    const struct tensor *w = leaf_tensor(c, mod, "w"), *b = leaf_tensor(c, mod, "b");
-    const struct tensor *emb = leaf_tensor(c, mod, "embeddings");
-    const struct tensor *scale = leaf_tensor(c, mod, "scale");
-    const struct tensor *offset = leaf_tensor(c, mod, "offset");
+    const struct tensor *w = module_tensor(&c->ms, mod, "w"), *b = module_tensor(&c->ms, mod, "b");
+    const struct tensor *emb = module_tensor(&c->ms, mod, "embeddings");
+    const struct tensor *scale = module_tensor(&c->ms, mod, "scale");
+    const struct tensor *offset = module_tensor(&c->ms, mod, "offset");
     struct layer *l;
     if (str_find_str(mod->path, STR("__layer_stack"), 0) < mod->path.n)
         return ST_OK; /* every leaf has an axis of layers before its own */
     if (w && w->n_dims >= 2) {
         if (!(l = kernel(c, mod, w, b)))
             return err_nomem(e, sizeof *l);
-        claim(c, l, LEAF_WEIGHT, mod, "w");
-        claim(c, l, LEAF_BIAS, mod, "b");
+        layer_claim(&c->ms, l, LEAF_WEIGHT, mod, "w");
+        layer_claim(&c->ms, l, LEAF_BIAS, mod, "b");
     } else if ((scale && scale->n_dims) || (!scale && offset && offset->n_dims)) {
         if (!(l = norm(c, mod, scale, offset)))
             return err_nomem(e, sizeof *l);
-        claim(c, l, LEAF_WEIGHT, mod, "scale");
-        claim(c, l, LEAF_BIAS, mod, "offset");
+        layer_claim(&c->ms, l, LEAF_WEIGHT, mod, "scale");
+        layer_claim(&c->ms, l, LEAF_BIAS, mod, "offset");
     } else if (emb && emb->n_dims == 2) {
         l = layer_add(&c->list, LAYER_EMBEDDING, mod->path, STR("leaf named embeddings"));
         if (!l)
             return err_nomem(e, sizeof *l);
         l->by_name = true;
-        claim(c, l, LEAF_WEIGHT, mod, "embeddings");
+        layer_claim(&c->ms, l, LEAF_WEIGHT, mod, "embeddings");
     }
     return ST_OK;
 }

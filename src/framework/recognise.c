@@ -107,12 +107,29 @@ int64_t module_leaf(const struct modules *ms, const struct module *mod, const ch
     return -1;
 }
 
+const struct tensor *module_tensor(const struct modules *ms, const struct module *mod,
+                                   const char *leaf)
+{
+    int64_t t = module_leaf(ms, mod, leaf);
+    return t < 0 ? NULL : &ms->m->tensor[t];
+}
+
 void module_take(struct modules *ms, const struct module *mod, const char *leaf)
 {
     if (mod)
         for (uint32_t i = mod->first; i < mod->first + mod->n; i++)
             if (str_is(ms->member[i].leaf, leaf))
                 ms->member[i].taken = true;
+}
+
+void layer_claim(struct modules *ms, struct layer *l, enum leaf leaf, const struct module *mod,
+                 const char *name)
+{
+    int64_t t = module_leaf(ms, mod, name);
+    if (t < 0)
+        return;
+    l->tensor[leaf] = t;
+    module_take(ms, mod, name);
 }
 
 /* ---- words ---- */

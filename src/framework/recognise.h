@@ -34,7 +34,13 @@ struct module *module_child(const struct modules *ms, struct str path, const cha
                             struct arena *a);
 int64_t module_leaf(const struct modules *ms, const struct module *mod,
                     const char *leaf); /* tensor index or -1 */
+/* ... the tensor, NULL when absent */
+const struct tensor *module_tensor(const struct modules *ms, const struct module *mod,
+                                   const char *leaf);
 void module_take(struct modules *ms, const struct module *mod, const char *leaf);
+/* The module's leaf of that name, where it has one, is the layer's. */
+void layer_claim(struct modules *ms, struct layer *l, enum leaf leaf, const struct module *mod,
+                 const char *name);
 
 /* Cuts flat text at its last separator (escapes respected); parent is empty without one. */
 void name_tail(struct str name, struct str *parent, struct str *leaf);

@@ -47,16 +47,6 @@ static struct layer *put(struct ctx *c, enum layer_kind kind, const struct modul
     return layer_add(&c->list, kind, mod->path, str_from(reason));
 }
 
-static void claim(struct ctx *c, struct layer *l, enum leaf leaf, const struct module *mod,
-                  const char *name)
-{
-    int64_t t = module_leaf(&c->ms, mod, name);
-    if (t < 0)
-        return;
-    l->tensor[leaf] = t;
-    module_take(&c->ms, mod, name);
-}
-
 /* ---- attention ---- */
 
 static const char *const split_name[3] = {"q_proj_weight", "k_proj_weight", "v_proj_weight"};
@@ -96,7 +86,7 @@ static enum status torch_attention(struct ctx *c, struct module *mod, struct err
                                         STR("attention of a shape that no rule knows"));
             if (!l)
                 return err_nomem(e, sizeof *l);
-            claim(c, l, LEAF_VALUE, mod, names[i]);
+            layer_claim(&c->ms, l, LEAF_VALUE, mod, names[i]);
         }
         return ST_OK;
     }
@@ -106,13 +96,13 @@ static enum status torch_attention(struct ctx *c, struct module *mod, struct err
     if (!l)
         return err_nomem(e, sizeof *l);
     l->by_name = true;
-    claim(c, l, LEAF_QKV_WEIGHT, mod, "in_proj_weight");
-    claim(c, l, LEAF_QKV_BIAS, mod, "in_proj_bias");
-    claim(c, l, LEAF_Q_WEIGHT, mod, split_name[0]);
-    claim(c, l, LEAF_K_WEIGHT, mod, split_name[1]);
-    claim(c, l, LEAF_V_WEIGHT, mod, split_name[2]);
-    claim(c, l, LEAF_O_WEIGHT, out, "weight");
-    claim(c, l, LEAF_O_BIAS, out, "bias");
+    layer_claim(&c->ms, l, LEAF_QKV_WEIGHT, mod, "in_proj_weight");
+    layer_claim(&c->ms, l, LEAF_QKV_BIAS, mod, "in_proj_bias");
+    layer_claim(&c->ms, l, LEAF_Q_WEIGHT, mod, split_name[0]);
+    layer_claim(&c->ms, l, LEAF_K_WEIGHT, mod, split_name[1]);
+    layer_claim(&c->ms, l, LEAF_V_WEIGHT, mod, split_name[2]);
+    layer_claim(&c->ms, l, LEAF_O_WEIGHT, out, "weight");
+    layer_claim(&c->ms, l, LEAF_O_BIAS, out, "bias");
     return ST_OK;
 }
 
@@ -140,8 +130,8 @@ static enum status split_attention(struct ctx *c, struct module *q, struct err *
         return err_nomem(e, sizeof *l);
     l->by_name = true;
     for (int i = 0; i < 4; i++) {
-        claim(c, l, (enum leaf)(LEAF_Q_WEIGHT + i), mod[i], "weight");
-        claim(c, l, (enum leaf)(LEAF_Q_BIAS + i), mod[i], "bias");
+        layer_claim(&c->ms, l, (enum leaf)(LEAF_Q_WEIGHT + i), mod[i], "weight");
+        layer_claim(&c->ms, l, (enum leaf)(LEAF_Q_BIAS + i), mod[i], "bias");
     }
     return ST_OK;
 }
@@ -335,13 +325,13 @@ static enum status batchnorm(struct ctx *c, struct module *mod, const struct ten
         return err_nomem(e, sizeof *l);
     l->by_name = true;
     for (size_t i = 0; i < n; i++)
-        claim(c, l, leaf[i].leaf, mod, leaf[i].name);
-    claim(c, l, LEAF_COUNT, mod, "num_batches_tracked");
+        layer_claim(&c->ms, l, leaf[i].leaf, mod, leaf[i].name);
+    layer_claim(&c->ms, l, LEAF_COUNT, mod, "num_batches_tracked");
     if (n > 4) {
-        claim(c, l, LEAF_MEAN_COUNT, mod, "mean_count");
-        claim(c, l, LEAF_VAR_COUNT, mod, "var_count");
-        claim(c, l, LEAF_FIRST, mod, "first_time");
-        claim(c, l, LEAF_UPDATES, mod, "updates");
+        layer_claim(&c->ms, l, LEAF_MEAN_COUNT, mod, "mean_count");
+        layer_claim(&c->ms, l, LEAF_VAR_COUNT, mod, "var_count");
+        layer_claim(&c->ms, l, LEAF_FIRST, mod, "first_time");
+        layer_claim(&c->ms, l, LEAF_UPDATES, mod, "updates");
     }
     return ST_OK;
 }
@@ -372,8 +362,8 @@ static enum status plain_module(struct ctx *c, struct module *mod, struct err *e
     if (!l)
         return err_nomem(e, sizeof *l);
     l->rank = rank;
-    claim(c, l, LEAF_WEIGHT, mod, "weight");
-    claim(c, l, LEAF_BIAS, mod, "bias");
+    layer_claim(&c->ms, l, LEAF_WEIGHT, mod, "weight");
+    layer_claim(&c->ms, l, LEAF_BIAS, mod, "bias");
     return ST_OK;
 }
 
