@@ -93,7 +93,7 @@ static void merge(enum planes_kind k, const uint8_t *const *src, size_t n_words,
 
 void planes_split(enum planes_kind k, const void *src, size_t n_words, uint8_t *dst)
 {
-    uint8_t *plane[PLANES_MAX];
+    uint8_t *plane[PLANES_MAX] = {0};
     for (unsigned i = 0; i < info[k].width; i++)
         plane[i] = dst + i * n_words;
     split(k, src, n_words, plane);
@@ -147,7 +147,7 @@ static void choose(enum planes_kind k, const uint8_t *raw, size_t n_words, uint8
                    enum zs_how how[PLANES_MAX])
 {
     size_t w = info[k].width, n = n_words > 2 * SAMPLE ? SAMPLE : n_words;
-    uint8_t *plane[PLANES_MAX];
+    uint8_t *plane[PLANES_MAX] = {0};
     for (size_t i = 0; i < w; i++)
         plane[i] = room + i * n;
     size_t lines = n_words / SAMPLE; /* in a 128th of a plane */

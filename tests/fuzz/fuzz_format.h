@@ -1,9 +1,12 @@
 /* Any bytes as a file of one format: the reader must refuse them with a code, or make a model whose
- * every storage can be read or is refused while reading.
+ * every storage can be read or is refused while reading, and which is mapped to another framework,
+ * with itself as a skeleton too, or refused with a code.
  */
 #ifndef TESTS_FUZZ_FUZZ_FORMAT_H
 #define TESTS_FUZZ_FUZZ_FORMAT_H
+#include "convert/map.h"
 #include "format/format.h"
+#include "framework/framework.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -78,6 +81,28 @@ static inline void fuzz_storage(const struct storage *s, struct err *e)
     free(raw);
 }
 
+/* To one framework, which the names choose. */
+static inline void fuzz_map(const struct model *m)
+{
+    size_t pick = m->n_tensors;
+    for (size_t i = 0; i < m->n_tensors; i++)
+        for (size_t k = 0; k < m->tensor[i].name.n; k++)
+            pick = pick * 31 + (uint8_t)m->tensor[i].name.p[k];
+    struct map_opt o = {.to = frameworks[pick % n_frameworks]->name};
+    for (int like = 0; like < 2; like++) {
+        struct plan p;
+        struct err e = {0};
+        struct buf asked = BUF_INIT;
+        o.like = like ? m : NULL;
+        plan_init(&p, m);
+        enum status st = map_plan(&p, &o, NULL, UINT64_MAX, &asked, &e);
+        if (st == ST_BUG || (st != ST_OK && !e.code))
+            abort();
+        buf_free(&asked);
+        plan_free(&p);
+    }
+}
+
 static inline int fuzz_path(const char *name, const char *path)
 {
     struct model m;
@@ -86,10 +111,11 @@ static inline int fuzz_path(const char *name, const char *path)
     const struct format *found;
     model_init(&m);
     enum status st = format_open(path, format_find(str_from(name)), &opt, &m, &found, &e);
-    if (st == ST_OK)
+    if (st == ST_OK) {
         for (size_t i = 0; i < m.n_storages; i++)
             fuzz_storage(&m.storage[i], &e);
-    else if (st == ST_BUG || !e.code)
+        fuzz_map(&m);
+    } else if (st == ST_BUG || !e.code)
         abort();
     model_free(&m);
     return 0;
