@@ -118,7 +118,7 @@ static enum status offers_of(struct mapping *m, const struct layer *l, struct of
                          .heads = l->heads,
                          .flat_c = l->depth_c ? l->depth_c : l->flat_c};
         if (!rule)
-            return err_set(e, ST_BUG, "no-rule", "no spelling of %s.%s in %s",
+            return err_set(e, ST_CANNOT, "no-rule", "no spelling of %s.%s in %s",
                            layer_kind_name(l->kind), leaf_name((enum leaf)i), m->from->name);
         struct axes x;
         char text[AXES_TEXT];
@@ -544,7 +544,7 @@ enum status map_layer(struct mapping *m, const struct layer *l0, struct skeleton
         if (t ? t->tensor[lf] < 0 : !rule || (lf == LEAF_FIRST && variant))
             continue;
         if (!rule)
-            return err_set(e, ST_BUG, "no-rule", "no spelling of %s.%s in %s",
+            return err_set(e, ST_CANNOT, "no-rule", "no spelling of %s.%s in %s",
                            layer_kind_name(l.kind), leaf_name(lf), m->to->name);
         if (!t && lf == LEAF_WEIGHT && l.tied && r->no_tied) {
             TRY(leave(m, &l, lf, true, STR("the embedding's own weight, which the model uses"), e));
@@ -695,8 +695,11 @@ static enum status outcome(struct mapping *m, const struct layer *l, enum layer_
             const struct leaf_rule *a =
                 rules_find(m->from->rules, kind, l->rank, rules_variant(&y), (enum leaf)i);
             const struct leaf_rule *b = rules_find(m->to->rules, kind, l->rank, 0, (enum leaf)i);
-            if (!a || !b)
-                return err_set(e, ST_BUG, "no-rule", "no spelling of %s", layer_kind_name(kind));
+            if (!a || !b) { /* a table without that kind: nothing comes out */
+                *out = str_from(layer_kind_name(kind));
+                *same_axes = false;
+                return ST_OK;
+            }
             leaf = str_from(b->name);
             collection = b->collection;
             *same_axes = *same_axes && strcmp(a->axes, b->axes) == 0;

@@ -101,10 +101,28 @@ def counters(d):
           names(flat) == [n for n in names(source) if n[0] in "01"])
 
 
+def tables(d):
+    """A framework that has no such kind of layer: a question or a loss, never a bug of ours."""
+    source, out = os.path.join(d, "conv.safetensors"), os.path.join(d, "out.safetensors")
+    head = json.dumps({"block.kernel": {"dtype": "F32", "shape": [3, 3, 2, 2],
+                                        "data_offsets": [0, 144]}}).encode()
+    with open(source, "wb") as f:
+        f.write(len(head).to_bytes(8, "little") + head + bytes(144))
+    rules = os.path.join(d, "rules")
+    with open(rules, "w") as f:
+        f.write('# nnferry-map 1\nkind "block" = conv\n')
+    for to in ("gguf", "hf_flax", "keras", "haiku"):
+        for more in ((), ("--map", rules)):
+            r = run("convert", source, "-o", out, "-f", "--from", "flax", "--to", to, *more)
+            want = (4,) if to == "gguf" else (0, 4)
+            check("convolution to %s" % to, r.returncode in want, "%d %s" % (r.returncode, r.stderr))
+
+
 def main():
     with tempfile.TemporaryDirectory() as d:
         containers(d)
         counters(d)
+        tables(d)
     print("# cases %d passed, %d failed" % (passed, failed))
     return 1 if failed else 0
 
