@@ -9,7 +9,9 @@
 #include <zstd_errors.h>
 
 #define BLOCK ZS_BLOCK
-_Static_assert(ZS_BLOCK <= HUF_BLOCK, "blocks fit");
+#if ZS_BLOCK > HUF_BLOCK
+#error "blocks do not fit"
+#endif
 #define MAGIC 0xfd2fb528u
 
 static void put32(uint8_t *p, uint32_t v)

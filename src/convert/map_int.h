@@ -160,11 +160,8 @@ void map_ask(struct mapping *m, const char *comment, struct str line);
 /* before "name" after, as a line of a rules file: '?' stands for bytes that would break the line or
  * are patterns. .p == NULL: no memory. */
 struct str map_line(struct mapping *m, const char *before, struct str name, const char *after);
-bool glob_any(const char *const *globs, struct str name);
 /* Does a tensor share all it has with another one of the model (a tied head)? */
 bool map_shared(const struct model *m, size_t t);
-/* m->sl without the tensors that do not take part. */
-void map_thin(struct mapping *m);
 /* What travels along. Attachments and key-values that the target does not keep leave
  * the plan and stand in the ledger, as harmless: no number lies in them. After everything else. */
 MUSTCHECK enum status map_aside(struct mapping *m, struct err *e);

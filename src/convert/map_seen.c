@@ -2,6 +2,7 @@
  * carry it all: a dropped axis is a "1", two axes seen as one are "N D" where one letter stood.
  */
 #include "convert/map_seen.h"
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -191,12 +192,8 @@ static const char *apart_at(struct mapping *m, const char *text, size_t d)
 static const char *with_one(struct mapping *m, const char *text)
 {
     char out[AXES_TEXT];
-    size_t n = strlen(text);
-    if (n + 3 > sizeof out)
-        return NULL;
-    memcpy(out, "1 ", 2);
-    memcpy(out + 2, text, n + 1);
-    return map_axes(m, out);
+    int n = snprintf(out, sizeof out, "1 %s", text);
+    return n > 0 && (size_t)n < sizeof out ? map_axes(m, out) : NULL;
 }
 
 /* ---- undoing ---- */

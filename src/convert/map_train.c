@@ -273,15 +273,13 @@ static enum status real_of(const struct model *m, struct optim_number n, double 
 static bool group_rate(const struct optim_state *s, double *out)
 {
     bool any = false;
+    uint64_t bits = 0;
     for (size_t i = 0; i < s->n; i++) {
         const struct node *n = node_get(s->param[i].group, STR("lr"));
-        double v;
-        if (!n || n->kind != NODE_FLOAT)
+        if (!n || n->kind != NODE_FLOAT || (any && n->bits[0] != bits))
             return false;
-        memcpy(&v, n->bits, sizeof v);
-        if (any && memcmp(&v, out, sizeof v) != 0)
-            return false;
-        *out = v;
+        bits = n->bits[0];
+        memcpy(out, &bits, sizeof bits);
         any = true;
     }
     return any;

@@ -117,6 +117,9 @@ static enum status tree_of_skeleton(struct mapping *m, struct err *e)
     }
     if (!tree_fits(dst, like, of))
         return ST_OK;
+    for (size_t k = 0; k < like->n_tensors; k++) /* parameters, or their plain values */
+        if (of[k] != UINT32_MAX && !like->tensor[k].requires_grad)
+            dst->tensor[of[k]].requires_grad = false;
     struct node *root = NULL, *copy = NULL; /* copy: of the node before x */
     for (struct node *x = like->tree, *last = NULL; x; last = x, x = node_step(like->tree, x)) {
         struct node *n = node_new(m->a, x->kind);
