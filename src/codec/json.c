@@ -2,6 +2,7 @@
  * runs of plain bytes. The grammar is a six-state machine with one bit per open container.
  */
 #include "codec/json.h"
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -493,7 +494,7 @@ bool json_double(const struct json *j, double *out)
     if (j->kind != JSON_NUMBER || j->text.n > 63)
         return false;
     *out = json_text_double(j->text);
-    return *out <= 1.7976931348623157e308 && *out >= -1.7976931348623157e308;
+    return isfinite(*out);
 }
 
 bool json_i64(const struct json *j, int64_t *out)

@@ -54,8 +54,9 @@ struct anchor {
 
 static bool is_anchor(const struct cell_rule *c)
 {
-    enum leaf side[2];
-    return side[leaf_sides(c->leaf, side) - 1] == LEAF_HH_WEIGHT;
+    enum leaf side[2] = {LEAF_WEIGHT, LEAF_WEIGHT};
+    size_t n = leaf_sides(c->leaf, side);
+    return n > 0 && side[n - 1] == LEAF_HH_WEIGHT;
 }
 
 /* Does a leaf fit a rule's, and which layer of a stack does it then name? */

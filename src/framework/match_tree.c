@@ -41,7 +41,7 @@ static enum status number_first(struct side *x, struct arena *a, struct err *e)
         qsort(with, n, sizeof *with, by_u64);
     for (size_t i = 0; i < x->n; i++) {
         struct spoken *w = &x->word[i];
-        struct step out[2 * STEPS_MAX];
+        struct step out[2 * STEPS_MAX] = {{0}};
         size_t k = 0;
         uint64_t h = 1;
         for (size_t j = 0; j < w->n; j++) {

@@ -348,7 +348,7 @@ static unsigned tower_of(const struct words *w)
 
 enum status speak(struct str path, struct arena *a, struct spoken *out, struct err *e)
 {
-    struct step step[STEPS_MAX];
+    struct step step[STEPS_MAX] = {{0}};
     uint64_t last[2] = {0};
     bool tells[2] = {false};
     *out = (struct spoken){.step = step};

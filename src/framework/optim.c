@@ -155,9 +155,12 @@ unsigned slot_block(enum optim k, unsigned set, size_t i)
         SLOT_BIT(SLOT_SUM),
     };
     (void)k;
-    for (size_t b = 0; b < sizeof blocks / sizeof *blocks; b++)
-        if (blocks[b] & set && i-- == 0)
-            return blocks[b] & set;
+    for (size_t b = 0; b < sizeof blocks / sizeof *blocks; b++) {
+        unsigned held = blocks[b] & set;
+        if (held && i == 0)
+            return held;
+        i -= held != 0;
+    }
     return 0;
 }
 

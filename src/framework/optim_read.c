@@ -58,7 +58,7 @@ static void put_slot(struct reader *r, uint32_t t, uint32_t param, enum slot slo
 /* The path of a node as torch's names join keys: as they are. */
 static struct str raw_path(struct arena *a, const struct node *root, const struct node *n)
 {
-    const struct node *chain[32];
+    const struct node *chain[32] = {NULL};
     size_t k = 0;
     for (; n && n != root && k < 32; n = n->parent)
         chain[k++] = n;
