@@ -7,6 +7,7 @@ RESULTS.md keeps the worst difference of each pair, float64 / float32, of the la
 """
 
 import fnmatch
+import itertools
 import os
 import shutil
 from typing import NamedTuple
@@ -39,8 +40,15 @@ CHANGED = (
     Changed(("lstm",), "pytorch", ALL[1:], "lstm.bias_?h_l0", "two biases are kept as their sum"),
     Changed(("bigru",), "pytorch", ("flax", "equinox"), "rnn.bias_?h_l0*",
             "of two of three gates the biases are kept as their sum"),
-    Changed(("bigru",), "keras", ("flax", "equinox"), "*bias*", "likewise"),
-    Changed(("bigru",), "tensorflow", ("flax", "equinox"), "*bias*", "likewise"),
+    Changed(("bigru",), "keras", ("flax", "equinox"), "*_layer/cell/vars/2", "likewise"),
+    Changed(("bigru",), "tensorflow", ("flax", "equinox"), "*/cell/bias/*", "likewise"),
+    Changed(("lstm",), "haiku", ("flax", "nnx", "equinox", "keras", "tensorflow"),
+            "0/lstm/linear/b", "Haiku adds 1 to the forget gate's bias: a rounded sum"),
+    Changed(("lstm",), "flax", ("haiku",), "params/lstm/hf/bias", "likewise"),
+    Changed(("lstm",), "nnx", ("haiku",), "lstm/dense_h/bias", "likewise"),
+    Changed(("lstm",), "equinox", ("haiku",), "3", "likewise"),
+    Changed(("lstm",), "keras", ("haiku",), "*/cell/vars/2", "likewise"),
+    Changed(("lstm",), "tensorflow", ("haiku",), "*/cell/bias/*", "likewise"),
     Changed((), "haiku", ALL, "1/*/~/*_ema/hidden", "the average before it is debiased: made anew"),
     Changed((), "haiku", ALL, "1/*/~/*_ema/counter", "the count of updates: made anew"),
 )
@@ -73,9 +81,10 @@ class Side:
         return path
 
 
-def rules(model, where):
-    (where / "rules.map").write_text("\n".join(("# nnferry-map 1",) + MODELS[model][2]) + "\n")
-    return ["--map", where / "rules.map"] if MODELS[model][2] else []
+def rules(lines, where):
+    path = where / f"rules{len(lines)}.map"
+    path.write_text("\n".join(("# nnferry-map 1",) + lines) + "\n")
+    return ["--map", path]
 
 
 def carry(a, b, source, target, like, model, where):
@@ -85,13 +94,16 @@ def carry(a, b, source, target, like, model, where):
     options = ["--from", a.NAME, "--to", b.NAME]
     if not b.SUFFIX:
         options += ["--format", "tf-checkpoint"]
-    tries = [["--like", like], ["--like", like, *rules(model, where)]]
+    lines = MODELS[model][2]
+    told = [[], rules(lines, where)] if lines else [[]]
+    other = tuple(line for line in lines if not line.startswith("heads"))
+    if other and other != lines:  # both sides part the heads: a line for nothing is refused
+        told.append(rules(other, where))
     named = like.with_name("named_" + like.name)
-    if named.exists():
-        tries += [["--like", named], ["--like", named, *rules(model, where)]]
-    for skeleton in tries:
-        got = convert(source, target, *options, *skeleton, exit=None)
-        if got.returncode != 4:
+    skeletons = [like, named] if named.exists() else [like]
+    for skeleton, what in itertools.product(skeletons, told):
+        got = convert(source, target, *options, "--like", skeleton, *what, exit=None)
+        if got.returncode not in (2, 4):
             break
     if got.returncode:
         raise Failure(f"exit {got.returncode}: {got.stderr.strip()[-400:]}")

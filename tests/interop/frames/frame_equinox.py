@@ -224,5 +224,5 @@ def bits(path):
             f.seek(0)
         while f.peek(1):
             a = np.load(f)
-            out[len(out)] = (str(a.dtype), a.shape, a.tobytes())
+            out[str(len(out))] = (str(a.dtype), a.shape, a.tobytes())
     return out
