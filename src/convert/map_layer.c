@@ -523,6 +523,13 @@ enum status map_layer(struct mapping *m, const struct layer *l0, struct skeleton
         map_ask(m, "batch norm: how many axes has its input, batch and channels with them?", q);
         return q.p ? ST_OK : err_nomem(e, 64);
     }
+    if (l.kind == LAYER_CONV_TRANSPOSE && l.groups > 1 && !r->groups_up) {
+        enum status st = err_set(e, ST_CANNOT, "grouped-transpose",
+                                 "%s has no transposed convolution of %llu groups", m->to->name,
+                                 (unsigned long long)l.groups);
+        err_in(e, l.path.p, l.path.n);
+        return st;
+    }
     bool fused = false;
     if (!l.heads && l.kind == LAYER_LINEAR && turns_rows(m, &l)) {
         struct str q = map_line(m, "heads ", l.path, " = ?");

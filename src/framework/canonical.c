@@ -87,6 +87,7 @@ static const struct spelling_rules rules = {
     .n = sizeof leaves / sizeof *leaves,
     .cell = cells,
     .n_cells = sizeof cells / sizeof *cells,
+    .groups_up = true,
     .flat = "(C S)",
     .param = "",
 };

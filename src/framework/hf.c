@@ -18,6 +18,7 @@ static const struct spelling_rules rules = {
     .param = "",
     .fuses_qkv = true,
     .counts = true,
+    .groups_up = true,
     .square_qkv = true,
 };
 

@@ -61,6 +61,7 @@ struct spelling_rules {
     const char *param; /* collection of bare parameters and unknown leaves, "" = none */
     bool fuses_qkv;    /* attention is spelled fused where q, k and v read the same width */
     bool counts;       /* batch norms have a counter; 0 where the source has none */
+    bool groups_up;    /* transposed convolutions may have groups */
     bool square_qkv;   /* heads * width must equal the embedding width */
     bool averages;     /* batch norms keep debiased averages: hidden, and a count of updates */
     /* Between the segments of a module's path, where that is not '.' ('/' in Haiku): the flat name

@@ -118,11 +118,30 @@ def tables(d):
             check("convolution to %s" % to, r.returncode in want, "%d %s" % (r.returncode, r.stderr))
 
 
+def groups(d):
+    """Transposed convolutions of several groups, whose count the bias tells, have one home."""
+    source, out = os.path.join(d, "grouped.safetensors"), os.path.join(d, "grouped.npz")
+    for n, exits in ((1, 0), (2, 4)):  # weight [in, out / groups, 3, 3]
+        head = json.dumps({"up.weight": {"dtype": "F32", "shape": [4, 6 // n, 3, 3],
+                                         "data_offsets": [0, 864 // n]},
+                           "up.bias": {"dtype": "F32", "shape": [6],
+                                       "data_offsets": [864 // n, 864 // n + 24]}}).encode()
+        with open(source, "wb") as f:
+            f.write(len(head).to_bytes(8, "little") + head + bytes(864 // n + 24))
+        for to in ("flax", "nnx", "haiku", "equinox", "keras"):
+            r = run("convert", source, "-o", out, "-f", "--from", "pytorch", "--to", to)
+            named = exits == 0 or "grouped-transpose" in r.stderr
+            check("%d groups to %s" % (n, to), r.returncode == exits and named, r.stderr)
+        r = run("convert", source, "-o", os.path.join(d, "g.tar.zst"), "-f")
+        check("%d groups into an archive" % n, r.returncode == 0, r.stderr)
+
+
 def main():
     with tempfile.TemporaryDirectory() as d:
         containers(d)
         counters(d)
         tables(d)
+        groups(d)
     print("# cases %d passed, %d failed" % (passed, failed))
     return 1 if failed else 0
 
