@@ -117,10 +117,13 @@ struct mapping {
     struct offer *offer; /* map_layer.c: of one layer at a time */
     bool leaves_named;   /* src is a copy of a source whose leaves had numbers */
     bool stats_known, has_stats; /* are there running statistics? (rules' `bare`) */
+    bool respelled;              /* layers were spelled anew, or as before they were canonical */
     bool keep_tree;              /* the target carries the source's tree as it is */
     struct node *tree;           /* restored from the spelling */
     struct str framework;        /* ... its framework */
     struct buf *help;            /* rules file to complete */
+    struct buf told;             /* map_notes.c: settings of layers, for the target's key-values */
+    const char *origin;          /* ... the framework that spelled the weights; NULL = not asked */
     size_t n_open;               /* questions in it */
     struct str open_1;           /* the first, for the error line */
     size_t n_lost;               /* ledger lines that are neither harmless nor allowed */
@@ -133,8 +136,8 @@ bool map_renamed(const struct mapping *m);
 /* Room for one more in a list of n that grows in an arena; NULL: no memory. */
 void *map_grown(struct arena *a, void *p, size_t n, size_t *cap, size_t size);
 MUSTCHECK enum status map_reason(struct mapping *m, uint32_t made, struct str text, struct err *e);
-/* A note on a layer; text lives as long as the plan. */
-MUSTCHECK enum status map_note(struct mapping *m, struct str layer, struct str text, struct err *e);
+/* A note on a layer; its texts live as long as the plan. */
+MUSTCHECK enum status map_note(struct mapping *m, const struct plan_note *note, struct err *e);
 /* Appends a zeroed made tensor. */
 MUSTCHECK enum status map_made(struct mapping *m, size_t n_takes, struct made **out, struct err *e);
 /* A text of axes (below AXES_TEXT bytes), kept once for the takes that share it. NULL: no memory.
@@ -165,6 +168,18 @@ bool map_shared(const struct model *m, size_t t);
 /* What travels along. Attachments and key-values that the target does not keep leave
  * the plan and stand in the ledger, as harmless: no number lies in them. After everything else. */
 MUSTCHECK enum status map_aside(struct mapping *m, struct err *e);
+
+/* map_notes.c: where the target's defaults are not the source's. t: the skeleton's layer, or NULL.
+ */
+MUSTCHECK enum status map_notes(struct mapping *m, const struct layer *l, const struct layer *t,
+                                struct err *e);
+MUSTCHECK enum status map_notes_functions(struct mapping *m, struct err *e);
+/* What a config told of a layer, as key-value of the target: told layer by layer (path: the
+ * target's), added at the end, read again into m->sl. */
+void map_tell(struct mapping *m, struct str path, const struct layer *l);
+MUSTCHECK enum status map_told(struct mapping *m, struct err *e);
+MUSTCHECK enum status map_told_read(struct mapping *m, struct err *e);
+bool map_is_settings(struct str key);
 
 /* map_put.c: recipes of all that was made, and the ledger of what was not taken. */
 MUSTCHECK enum status map_put(struct mapping *m, struct err *e);

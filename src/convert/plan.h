@@ -62,9 +62,14 @@ struct ledger_line {
     struct str why;
 };
 /* What the target's own default would change in a layer whose weights are carried as they are: the
- * epsilon of a norm. For people; nothing in the plan depends on it. */
+ * epsilon of a norm, a padding (framework/defaults.h). Nothing in the plan depends on it. */
 struct plan_note {
     struct str layer, text;
+    const char *of, *setting;
+    struct str source, target; /* what it means; target empty: it must be given */
+    struct str set;            /* "eps=0.001": what makes the target do it; empty: not known */
+    bool known;                /* the source's value is told, and no default */
+    bool special;              /* the text holds more than the above */
 };
 struct plan {
     const struct model *src;
