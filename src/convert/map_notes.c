@@ -71,23 +71,55 @@ static struct str kept(struct arena *a, struct str text)
 
 /* A note of the last ones that says the same of another layer. */
 static const struct plan_note *alike(const struct plan *p, const struct pair_of *x, struct str a,
-                                     struct str b)
+                                     struct str b, bool known)
 {
     for (size_t i = p->n_notes; i-- > 0 && p->n_notes - i <= NOTES_LOOKED_AT;) {
         const struct plan_note *n = &p->note[i];
         if (!x->hint && !x->met.n && !n->special && strcmp(n->of, x->of) == 0 &&
-            strcmp(n->setting, x->setting) == 0 && n->known == (x->said.n > 0) &&
+            strcmp(n->setting, x->setting) == 0 && n->known == known &&
             str_eq(n->source, a) && str_eq(n->target, b))
             return n;
     }
     return NULL;
 }
 
+/* How a note begins: "epsilon is", before the value. */
+static const char *phrase(const struct pair_of *x)
+{
+    static const struct {
+        const char *of, *setting, *text;
+    } phrases[] = {
+        {NULL, "epsilon", "epsilon is"},
+        {NULL, "momentum", "momentum keeps"},
+        {NULL, "groups", "the number of groups is"},
+        {"max_pool", "padding", "the pool's padding is"},
+        {"avg_pool", "padding", "the pool's padding is"},
+        {NULL, "padding", "padding is"},
+        {NULL, "batch", "the batch axis is"},
+        {NULL, "activation", "the activation is"},
+        {NULL, "gates", "the gates' function is"},
+        {NULL, "reset", "the reset comes"},
+        {NULL, "pairs", "rotary columns are paired as"},
+        {"gelu", "form", "gelu is"},
+        {"hard_sigmoid", "form", "hard_sigmoid is"},
+        {NULL, "slope", "leaky_relu's slope is"},
+        {NULL, "border", "padding in the pool's divisor is"},
+    };
+    for (size_t i = 0; i < sizeof phrases / sizeof *phrases; i++)
+        if (strcmp(phrases[i].setting, x->setting) == 0 &&
+            (!phrases[i].of || strcmp(phrases[i].of, x->of) == 0))
+            return phrases[i].text;
+    return x->setting;
+}
+
 static enum status note(struct mapping *m, const struct pair_of *x, const struct fact *to,
                         struct str a, struct str b, struct err *e)
 {
     const char *from = origin(m), *target = m->to->name;
-    const struct plan_note *like = alike(m->p, x, a, b);
+    /* what the source's framework always does is as good as said */
+    const struct fact *own = fact_find(from, x->of, x->setting);
+    bool known = x->said.n || (own && !own->argument);
+    const struct plan_note *like = alike(m->p, x, a, b, known);
     if (like) {
         struct plan_note n = *like;
         n.layer = x->path;
@@ -96,7 +128,7 @@ static enum status note(struct mapping *m, const struct pair_of *x, const struct
     struct str value = fact_spell(to, target, a, m->a), set = STR("");
     if (!value.p)
         return err_nomem(e, 64);
-    if (x->said.n && value.n)
+    if (known && value.n)
         set = arena_fmt(m->a, "%s=%.*s", to->argument, STR_ARG(value));
     struct str now = x->met.n       ? arena_fmt(m->a, "%.*s in the skeleton", STR_ARG(b))
                      : !b.n         ? arena_fmt(m->a, "%s has no default", target)
@@ -105,18 +137,12 @@ static enum status note(struct mapping *m, const struct pair_of *x, const struct
     struct str todo =
         x->hint        ? str_from(x->hint)
         : set.n        ? arena_fmt(m->a, "set %.*s", STR_ARG(set))
-        : x->said.n    ? STR("the model must do it itself")
+        : known        ? STR("the model must do it itself")
         : to->argument ? arena_fmt(m->a, "set %s to what the model has", to->argument)
                        : STR("the model must see to it");
-    struct str text =
-        arena_fmt(m->a, "%s%s is %.*s in %s%s, %.*s: %.*s%s",
-                  strcmp(x->setting, "form") == 0 ? x->of : x->setting,
-                  strcmp(x->setting, "batch") == 0   ? " axis"
-                  : strcmp(x->setting, "form") == 0  ? ""
-                  : strcmp(x->setting, "pairs") == 0 ? " of rotary columns"
-                                                     : "",
-                  STR_ARG(a), from, x->said.n ? "" : " by default", STR_ARG(now), STR_ARG(todo),
-                  fact_trains(x->setting) ? " (training alone)" : "");
+    struct str text = arena_fmt(m->a, "%s %.*s in %s%s, %.*s: %.*s%s", phrase(x), STR_ARG(a), from,
+                                known ? "" : " by default", STR_ARG(now), STR_ARG(todo),
+                                fact_trains(x->setting) ? " (training alone)" : "");
     a = kept(m->a, a);
     b = kept(m->a, b);
     if (!set.p || !now.p || !todo.p || !text.p || !a.p || !b.p)
@@ -129,7 +155,7 @@ static enum status note(struct mapping *m, const struct pair_of *x, const struct
                           .target = b,
                           .set = x->hint ? STR("") : set,
                           .special = x->hint || x->met.n,
-                          .known = x->said.n > 0};
+                          .known = known};
     return map_note(m, &n, e);
 }
 
