@@ -188,7 +188,7 @@ static enum status choose(struct mapping *m, struct err *e)
             TRY(map_ledger(m, LEDGER_DROP, t->name, tensor_elems(t), true, str_from(why), e));
         }
     }
-    return ST_OK;
+    return map_scales(m, e);
 }
 
 void map_thin(struct mapping *m)

@@ -88,6 +88,12 @@ struct map_rules {
     size_t n;
 };
 
+/* Per source tensor: a weight of eight bits has a scale, and a scale a weight; -1 = none. */
+struct scaled {
+    int64_t scale, weight;
+    bool applied; /* a weight whose scale is multiplied in */
+};
+
 struct train; /* train.h */
 struct mapping {
     struct plan *p;
@@ -122,6 +128,7 @@ struct mapping {
     struct node *tree;           /* restored from the spelling */
     struct str framework;        /* ... its framework */
     struct buf *help;            /* rules file to complete */
+    struct scaled *scale;        /* map_scale.c; NULL: no scales */
     struct buf told;             /* map_notes.c: settings of layers, for the target's key-values */
     const char *origin;          /* ... the framework that spelled the weights; NULL = not asked */
     size_t n_open;               /* questions in it */
@@ -180,6 +187,17 @@ void map_tell(struct mapping *m, struct str path, const struct layer *l);
 MUSTCHECK enum status map_told(struct mapping *m, struct err *e);
 MUSTCHECK enum status map_told_read(struct mapping *m, struct err *e);
 bool map_is_settings(struct str key);
+
+/* map_scale.c: scales of weights of eight bits. Found once it is known which tensors take part;
+ * applied to what was made, before it is put; then a part's ops, up to float32 (*scaled). */
+MUSTCHECK enum status map_scales(struct mapping *m, struct err *e);
+MUSTCHECK enum status map_scales_apply(struct mapping *m, struct err *e);
+MUSTCHECK enum status map_scale_op(struct mapping *m, const struct take *k, struct part *q,
+                                   enum dtype to, bool *scaled, struct err *e);
+bool map_is_scale(const struct mapping *m, const struct made *d);
+/* The element type that --dtype gives a tensor: its name, role and shape are the target's. */
+MUSTCHECK enum status map_dtype(struct mapping *m, const struct tensor *t, enum dtype have,
+                                enum dtype *out, struct err *e);
 
 /* map_put.c: recipes of all that was made, and the ledger of what was not taken. */
 MUSTCHECK enum status map_put(struct mapping *m, struct err *e);
@@ -240,6 +258,9 @@ bool take_is_whole(const struct take *k);
 /* The view of a take on source tensor t (take->src, or a moment of it). */
 MUSTCHECK enum status take_view(const struct model *src, const struct take *k, uint32_t t,
                                 struct view *out, struct err *e);
+/* ... on any view that has that tensor's shape. */
+MUSTCHECK enum status take_turn(const struct take *k, struct view *v, struct str name,
+                                struct err *e);
 
 /* map_flat.c: which dense layers and norms read a flattened map. */
 MUSTCHECK enum status map_flatten(struct mapping *m, struct err *e);

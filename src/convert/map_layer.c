@@ -45,6 +45,11 @@ enum status take_view(const struct model *src, const struct take *k, uint32_t t,
     if (k->zero && k->n_fill_dims)
         return view_c(out, k->fill_dim, k->n_fill_dims, e);
     view_load(out, src->tensor[t].view);
+    return take_turn(k, out, src->tensor[t].name, e);
+}
+
+enum status take_turn(const struct take *k, struct view *out, struct str name, struct err *e)
+{
     for (size_t i = 0; i < k->n_cuts; i++)
         TRY(view_slice(out, k->cut[i].axis, k->cut[i].lo, k->cut[i].hi, e));
     if (k->n_parts) {
@@ -77,7 +82,7 @@ enum status take_view(const struct model *src, const struct take *k, uint32_t t,
         TRY(axes_parse(str_from(step[i][1]), &to, e));
         enum status st = axes_apply(out, &from, &to, &size, e);
         if (st != ST_OK) {
-            err_in(e, src->tensor[t].name.p, src->tensor[t].name.n);
+            err_in(e, name.p, name.n);
             return st;
         }
     }
