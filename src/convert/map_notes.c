@@ -76,8 +76,8 @@ static const struct plan_note *alike(const struct plan *p, const struct pair_of 
     for (size_t i = p->n_notes; i-- > 0 && p->n_notes - i <= NOTES_LOOKED_AT;) {
         const struct plan_note *n = &p->note[i];
         if (!x->hint && !x->met.n && !n->special && strcmp(n->of, x->of) == 0 &&
-            strcmp(n->setting, x->setting) == 0 && n->known == known &&
-            str_eq(n->source, a) && str_eq(n->target, b))
+            strcmp(n->setting, x->setting) == 0 && n->known == known && str_eq(n->source, a) &&
+            str_eq(n->target, b))
             return n;
     }
     return NULL;
@@ -134,12 +134,11 @@ static enum status note(struct mapping *m, const struct pair_of *x, const struct
                      : !b.n         ? arena_fmt(m->a, "%s has no default", target)
                      : to->argument ? arena_fmt(m->a, "%.*s in %s by default", STR_ARG(b), target)
                                     : arena_fmt(m->a, "always %.*s in %s", STR_ARG(b), target);
-    struct str todo =
-        x->hint        ? str_from(x->hint)
-        : set.n        ? arena_fmt(m->a, "set %.*s", STR_ARG(set))
-        : known        ? STR("the model must do it itself")
-        : to->argument ? arena_fmt(m->a, "set %s to what the model has", to->argument)
-                       : STR("the model must see to it");
+    struct str todo = x->hint        ? str_from(x->hint)
+                      : set.n        ? arena_fmt(m->a, "set %.*s", STR_ARG(set))
+                      : known        ? STR("the model must do it itself")
+                      : to->argument ? arena_fmt(m->a, "set %s to what the model has", to->argument)
+                                     : STR("the model must see to it");
     struct str text = arena_fmt(m->a, "%s %.*s in %s%s, %.*s: %.*s%s", phrase(x), STR_ARG(a), from,
                                 known ? "" : " by default", STR_ARG(now), STR_ARG(todo),
                                 fact_trains(x->setting) ? " (training alone)" : "");
@@ -350,8 +349,7 @@ enum status map_told(struct mapping *m, struct err *e)
         st = buf_ok(&out, e);
     struct str text = st == ST_OK ? arena_str(m->a, out.p, out.n) : STR_NONE;
     if (st == ST_OK)
-        st = text.p ? model_meta_add(&m->p->dst, STR(SETTINGS_KEY), text, e)
-                    : err_nomem(e, out.n);
+        st = text.p ? model_meta_add(&m->p->dst, STR(SETTINGS_KEY), text, e) : err_nomem(e, out.n);
     buf_free(&rest);
     buf_free(&out);
     return st;
@@ -421,8 +419,7 @@ static enum status read_layers(struct mapping *m, const struct json_value *list,
     for (const struct json_value *v = list->child; v && n; v = v->next) {
         const struct json_value *path = v->kind == JSON_OBJECT ? json_get(v, "path") : NULL;
         struct by_path want = {.path = path && path->kind == JSON_STRING ? path->text : STR("")};
-        const struct by_path *hit =
-            path ? bsearch(&want, at, n, sizeof want, by_path) : NULL;
+        const struct by_path *hit = path ? bsearch(&want, at, n, sizeof want, by_path) : NULL;
         if (hit)
             read_layer(v, &hit->l->said);
     }

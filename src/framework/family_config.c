@@ -4,7 +4,7 @@
  */
 #include "codec/json.h"
 #include "framework/family.h"
-#include <string.h>
+#include <stdio.h>
 
 /* A model of several parts has a config for each: "text_config.layer_norm_eps". */
 static struct str in_part(const struct config *c, struct str path, const char *key)
@@ -16,11 +16,8 @@ static struct str in_part(const struct config *c, struct str path, const char *k
     struct str seg;
     while (name_head(&path, &seg))
         for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
-            if (str_is(seg, parts[i].segment) &&
-                strlen(parts[i].part) + strlen(key) + 2 <= sizeof name) {
-                strcpy(name, parts[i].part);
-                strcat(name, ".");
-                strcat(name, key);
+            if (str_is(seg, parts[i].segment)) {
+                snprintf(name, sizeof name, "%s.%s", parts[i].part, key);
                 struct str v = config_text(c, name);
                 if (v.n)
                     return v;
@@ -31,7 +28,8 @@ static struct str in_part(const struct config *c, struct str path, const char *k
 void family_norm(const struct config *c, struct layer *l)
 {
     static const char *const keys[] = {"layer_norm_eps", "layer_norm_epsilon"};
-    static const char *const rms[] = {"rms_norm_eps", "layer_norm_epsilon"}; /* T5 says the second */
+    static const char *const rms[] = {"rms_norm_eps",
+                                      "layer_norm_epsilon"}; /* T5 says the second */
     if (l->kind != LAYER_LAYERNORM || !l->by_name)
         return;
     for (size_t i = 0; i < 2; i++) {
@@ -48,15 +46,11 @@ void family_norm(const struct config *c, struct layer *l)
 static const struct {
     const char *word, *of, *setting, *means;
 } acts[] = {
-    {"gelu", "gelu", "form", "exact"},
-    {"gelu_python", "gelu", "form", "exact"},
-    {"gelu_new", "gelu", "form", "tanh"},
-    {"gelu_fast", "gelu", "form", "tanh"},
-    {"gelu_accurate", "gelu", "form", "tanh"},
-    {"gelu_pytorch_tanh", "gelu", "form", "tanh"},
+    {"gelu", "gelu", "form", "exact"},         {"gelu_python", "gelu", "form", "exact"},
+    {"gelu_new", "gelu", "form", "tanh"},      {"gelu_fast", "gelu", "form", "tanh"},
+    {"gelu_accurate", "gelu", "form", "tanh"}, {"gelu_pytorch_tanh", "gelu", "form", "tanh"},
     {"gated-gelu", "gelu", "form", "tanh"}, /* T5's feed_forward_proj: gelu_new */
-    {"quick_gelu", "gelu", "form", "quick"},
-    {"leaky_relu", "leaky_relu", "slope", "0.01"},
+    {"quick_gelu", "gelu", "form", "quick"},   {"leaky_relu", "leaky_relu", "slope", "0.01"},
 };
 
 enum status family_functions(const struct config *c, struct arena *a, struct layers *l,
@@ -75,8 +69,8 @@ enum status family_functions(const struct config *c, struct arena *a, struct lay
             named = named || str_is(last, keys[k]);
         for (size_t k = 0; named && c->item[i].is_text && k < sizeof acts / sizeof *acts; k++)
             if (str_is(c->item[i].text, acts[k].word))
-                l->function[l->n_functions++] = (struct function){
-                    key, acts[k].of, acts[k].setting, str_from(acts[k].means)};
+                l->function[l->n_functions++] =
+                    (struct function){key, acts[k].of, acts[k].setting, str_from(acts[k].means)};
     }
     return ST_OK;
 }

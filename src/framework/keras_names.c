@@ -183,9 +183,9 @@ static enum status in_layer(struct walk *w, uint32_t at, struct err *e)
 }
 
 static const char *const config_key[] = {
-    "name",    "layers",  "layer",      "scale",      "center",         "groups",
-    "epsilon", "padding", "momentum",   "strides",    "negative_slope", "alpha",
-    "forward_layer",      "activation", "recurrent_activation"};
+    "name",           "layers",  "layer",         "scale",      "center",
+    "groups",         "epsilon", "padding",       "momentum",   "strides",
+    "negative_slope", "alpha",   "forward_layer", "activation", "recurrent_activation"};
 enum {
     K_NAME,
     K_LAYERS,

@@ -41,6 +41,7 @@ SUITES = (
     "hf_models",
     "torch_files",
     "grid",
+    "defaults",
 )
 PACKAGES = (
     "pytorch_lightning",
