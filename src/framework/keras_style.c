@@ -28,6 +28,7 @@ enum var {
     V_DEPTHWISE,
     V_POINTWISE,
     V_SCALE,
+    V_ALPHA,
     V_N
 };
 static const struct {
@@ -44,6 +45,7 @@ static const struct {
     {"depthwise_kernel", V_DEPTHWISE},
     {"pointwise_kernel", V_POINTWISE},
     {"scale", V_SCALE},
+    {"alpha", V_ALPHA},
 };
 
 #define CONV_BITS (KIND_BIT(LAYER_CONV) | KIND_BIT(LAYER_CONV_TRANSPOSE))
@@ -334,7 +336,7 @@ static bool number_vars(const struct ctx *c, struct mod *x, const int64_t *t)
 {
     static const enum var kernel[] = {V_KERNEL, V_BIAS}, depthwise[] = {V_DEPTHWISE, V_BIAS},
                           separable[] = {V_DEPTHWISE, V_POINTWISE, V_BIAS},
-                          embeddings[] = {V_EMBEDDINGS}, scale[] = {V_SCALE};
+                          embeddings[] = {V_EMBEDDINGS}, scale[] = {V_SCALE}, alpha[] = {V_ALPHA};
     if (x->cls == KERAS_UNKNOWN && x->n_vars == 4 && rank_of(c, t[0]) == 1 &&
         rank_of(c, t[1]) == 1 && rank_of(c, t[2]) == 1 && rank_of(c, t[3]) == 1 &&
         name_kinds(x->path) == KIND_BIT(LAYER_BATCHNORM))
@@ -358,6 +360,8 @@ static bool number_vars(const struct ctx *c, struct mod *x, const int64_t *t)
         return in_order(x, t, scale, 1, 1);
     case KERAS_EMBEDDING:
         return in_order(x, t, embeddings, 1, 1);
+    case KERAS_PRELU:
+        return in_order(x, t, alpha, 1, 1);
     case KERAS_ATTENTION:
     case KERAS_OTHER:
     case KERAS_UNKNOWN:
@@ -391,6 +395,7 @@ static void vars_of(struct ctx *c, struct mod *x)
         else
             x->var[var_names[k].var] = b->tensor;
     }
+    x->odd = x->odd || (x->var[V_ALPHA] >= 0 && x->n_vars > 1);
     for (size_t i = 0; x->numbered && i < x->n_vars; i++)
         x->odd = x->odd || x->n_vars > VARS_MAX || t[i] < 0;
     if (x->numbered && !x->odd)
@@ -583,6 +588,26 @@ static enum status lone(struct ctx *c, struct mod *x, struct err *e)
     return ST_OK;
 }
 
+/* A slope for each element of the input, 1 along the axes that share it; a variable called so may
+ * be a user's own. */
+static struct layer *prelu(struct ctx *c, const struct mod *x, const struct tensor *alpha)
+{
+    bool told = x->cls == KERAS_PRELU || name_kinds(x->path) == KIND_BIT(LAYER_PRELU);
+    struct layer *l = told ? put(c, LAYER_PRELU, x->path, "slopes of a PReLU")
+                           : put(c, LAYER_NONE, x->path, "variable named alpha: a PReLU, or not");
+    if (!l)
+        return NULL;
+    if (!told)
+        layer_open(l, KIND_BIT(LAYER_PRELU) | KIND_BIT(LAYER_PARAM));
+    l->by_name = told;
+    l->rank = alpha->n_dims;
+    l->form = alpha->dim[alpha->n_dims - 1] == 1 ? FORM_ONE : FORM_USUAL;
+    for (size_t d = 0; d + 1 < alpha->n_dims; d++)
+        if (alpha->dim[d] != 1)
+            l->form = FORM_MAP;
+    return l;
+}
+
 static enum status plain(struct ctx *c, struct mod *x, struct err *e)
 {
     if (x->odd)
@@ -590,7 +615,8 @@ static enum status plain(struct ctx *c, struct mod *x, struct err *e)
     const struct tensor *w = tensor_at(c, x->var[V_KERNEL]), *b = tensor_at(c, x->var[V_BIAS]),
                         *d = tensor_at(c, x->var[V_DEPTHWISE]),
                         *emb = tensor_at(c, x->var[V_EMBEDDINGS]),
-                        *scale = tensor_at(c, x->var[V_SCALE]);
+                        *scale = tensor_at(c, x->var[V_SCALE]),
+                        *alpha = tensor_at(c, x->var[V_ALPHA]);
     bool gamma = x->var[V_GAMMA] >= 0 || x->var[V_BETA] >= 0,
          stats = x->var[V_MEAN] >= 0 && x->var[V_VAR] >= 0;
     struct layer *l = NULL;
@@ -628,6 +654,10 @@ static enum status plain(struct ctx *c, struct mod *x, struct err *e)
             return err_nomem(e, sizeof *l);
         l->by_name = true;
         claim(c, l, LEAF_WEIGHT, x, V_EMBEDDINGS);
+    } else if (alpha && alpha->n_dims >= 1 && alpha->n_dims <= 4) {
+        if (!(l = prelu(c, x, alpha)))
+            return err_nomem(e, sizeof *l);
+        claim(c, l, LEAF_WEIGHT, x, V_ALPHA);
     }
     return ST_OK;
 }

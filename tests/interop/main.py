@@ -23,6 +23,7 @@ SUITES = (
     "twins",
     "train_state",
     "rnn_twins",
+    "kind_twins",
     "train_keras",
     "formats",
     "ids",
