@@ -549,6 +549,8 @@ static enum status separable(struct ctx *c, struct mod *x, const struct tensor *
         return err_nomem(e, sizeof *l);
     depthwise(l, w);
     l->by_name = true;
+    if (x->config)
+        l->said = x->config->said;
     claim(c, l, LEAF_WEIGHT, x, V_DEPTHWISE);
     if (!(l = put(c, LAYER_CONV, second, "pointwise kernel of a separable convolution")))
         return err_nomem(e, sizeof *l);
@@ -646,8 +648,8 @@ static enum status plain(struct ctx *c, struct mod *x, struct err *e)
         claim(c, l, LEAF_BIAS, x, V_BETA);
         claim(c, l, LEAF_MEAN, x, V_MEAN);
         claim(c, l, LEAF_VAR, x, V_VAR);
-        if (x->config)
-            l->eps = x->config->eps;
+        if (x->cls == KERAS_RMSNORM)
+            l->form = FORM_RMS;
     } else if (emb && emb->n_dims == 2) {
         l = put(c, LAYER_EMBEDDING, x->path, "variable named embeddings");
         if (!l)
@@ -659,6 +661,8 @@ static enum status plain(struct ctx *c, struct mod *x, struct err *e)
             return err_nomem(e, sizeof *l);
         claim(c, l, LEAF_WEIGHT, x, V_ALPHA);
     }
+    if (l && x->config)
+        l->said = x->config->said;
     return ST_OK;
 }
 
@@ -773,7 +777,7 @@ static enum status cells(struct ctx *c, struct err *e)
         return err_nomem(e, c->ms.n * sizeof *called);
     for (size_t i = 0; i < c->ms.n; i++)
         called[i] = c->mod[i].path;
-    return keras_cells(c->style->rules, &c->ms, called, &c->list, e);
+    return keras_cells(c->style->rules, &c->names, &c->ms, called, &c->list, e);
 }
 
 enum status keras_layers(const struct keras_style *style, const struct model *m, struct arena *a,
@@ -797,7 +801,8 @@ enum status keras_layers(const struct keras_style *style, const struct model *m,
             TRY(plain(&c, &c.mod[i], e));
     }
     TRY(call_rest(&c, e));
-    return layers_done(&c.list, &c.ms, style->framework, out, e);
+    TRY(layers_done(&c.list, &c.ms, style->framework, out, e));
+    return keras_functions(&c.names, a, out, e);
 }
 
 int keras_words(const struct model *m)
