@@ -151,7 +151,7 @@ static void torch_vectors(void **state)
     is("a", LAYER_LAYERNORM, NORM_OR);
     is("gn1", ONE(GROUPNORM));
     is("final_layer_norm", ONE(LAYERNORM));
-    is("act", LAYER_NONE, NORM_OR | KIND_BIT(LAYER_PARAM));
+    is("act", ONE(PRELU));
     is("bn", ONE(BATCHNORM));
     assert_true(layer("bn")->tensor[LEAF_COUNT] >= 0);
     is("cls_token", ONE(PARAM));
