@@ -32,6 +32,8 @@ const struct opt_info opt_info[OPT_N] = {
                    "cast: TYPE for all float tensors, or GLOB=TYPE; may be given again"},
     [OPT_ALLOW_OVERFLOW] = {"allow-overflow", 0, OPT_FLAG, NULL, NULL,
                             "let a cast turn finite values into infinities"},
+    [OPT_CAST_REPORT] = {"cast-report", 0, OPT_FLAG, NULL, NULL,
+                         "measure what casts cost, tensor by tensor"},
     [OPT_SELECT] = {"select", 0, OPT_MANY, "GLOB", NULL, "only tensors with such names"},
     [OPT_TRAIN_STATE] = {"train-state", 0, OPT_CHOICE, "keep|drop", "keep|drop",
                          "keep or drop optimizer state (default keep)"},
