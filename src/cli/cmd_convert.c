@@ -3,6 +3,7 @@
 #include "base/mem.h"
 #include "cli/command.h"
 #include "cli/convert_report.h"
+#include "convert/fold.h"
 #include "convert/map.h"
 #include <stdio.h>
 #include <string.h>
@@ -15,11 +16,12 @@ struct job {
     struct write_opt wo;
     struct map_opt mo;
     struct run_opt ro;
-    struct model m, like;
+    struct model m, like, adapter;
     struct plan p;
     struct upgrade up;
     struct casts casts;
-    struct buf rules_text, rules_out, provenance;
+    struct fold *fold;
+    struct buf rules_text, rules_out, provenance, config;
     const struct format *found;
 };
 
@@ -106,6 +108,7 @@ static const char *ledger_word(const struct ledger_line *l)
 {
     return l->kind == LEDGER_DROP    ? "left behind"
            : l->kind == LEDGER_SYNTH ? "filled in"
+           : l->kind == LEDGER_VALUE ? "computed"
                                      : "renamed";
 }
 
@@ -172,6 +175,7 @@ static void json_ledger(const struct job *j)
         json_w_key(w, STR("kind"));
         json_w_str(w, l->kind == LEDGER_DROP    ? STR("drop")
                       : l->kind == LEDGER_SYNTH ? STR("synthesis")
+                      : l->kind == LEDGER_VALUE ? STR("value")
                                                 : STR("rename"));
         json_w_key(w, STR("what"));
         json_w_str(w, str_from(what[l->what]));
@@ -196,6 +200,7 @@ static enum status show_plan(const struct job *j, struct err *e)
 {
     struct run_cost c;
     TRY(run_cost(&j->p, &j->ro, &c, e));
+    c.spool_bytes += fold_bytes(j->fold);
     if (j->a->set[OPT_JSON]) {
         struct json_w *w = print_json();
         json_w_key(w, STR("plan"));
@@ -284,6 +289,8 @@ static enum status write_it(struct job *j, struct out *out, struct err *e)
         st = out_not_input(out, j->m.file[i], e);
     for (size_t i = 0; i < j->like.n_files && st == ST_OK; i++)
         st = out_not_input(out, j->like.file[i], e);
+    for (size_t i = 0; i < j->adapter.n_files && st == ST_OK; i++)
+        st = out_not_input(out, j->adapter.file[i], e);
     if (st == ST_OK)
         st = not_rules(j, out, e);
     if (st == ST_OK)
@@ -295,9 +302,70 @@ static enum status write_it(struct job *j, struct out *out, struct err *e)
     slab_digests_free(kept);
     for (size_t i = 0; i < j->m.n_files && st == ST_OK; i++)
         st = file_check(j->m.file[i], e);
+    for (size_t i = 0; i < j->adapter.n_files && st == ST_OK; i++)
+        st = file_check(j->adapter.file[i], e);
     if (st == ST_OK)
         st = out_publish(out, e);
     return st;
+}
+
+/* What adapter_config.json holds, a file or a part of the adapter's folder. */
+static enum status read_config(struct job *j, struct file *f, uint64_t at, uint64_t n,
+                               struct err *e)
+{
+    if (n > (UINT64_C(16) << 20))
+        return err_set(e, ST_INPUT, "config-too-long", "a config of %llu bytes is too long",
+                       (unsigned long long)n);
+    if (!buf_reserve(&j->config, (size_t)n + 1))
+        return err_nomem(e, n);
+    TRY(file_pread(f, j->config.p, (size_t)n, at, e));
+    j->config.n = (size_t)n;
+    return ST_OK;
+}
+
+/* --merge-lora: an adapter's folder; or its adapter_config.json alone, where SRC has its tensors.
+ */
+static enum status open_adapter(struct job *j, struct err *e)
+{
+    const char *path = j->a->text[OPT_MERGE_LORA];
+    const struct format *found;
+    struct read_opt o = {.weights_only = false};
+    if (path_kind(path) == PATH_FILE && str_ends(str_from(path), STR(".json"))) {
+        struct file *f;
+        TRY(file_open(path, &f, e));
+        enum status st = read_config(j, f, 0, file_size(f), e);
+        file_close(f);
+        return st;
+    }
+    TRY(format_open(path, NULL, &o, &j->adapter, &found, e));
+    for (size_t i = 0; i < j->adapter.n_attachments; i++) {
+        const struct attachment *t = &j->adapter.attachment[i];
+        if (str_is(t->name, "adapter_config.json") && t->file)
+            return read_config(j, t->file, t->offset, t->n_bytes, e);
+    }
+    return ST_OK;
+}
+
+static enum status fold(struct job *j, struct err *e)
+{
+    const struct args *a = j->a;
+    struct fold_opt o = {.norms = a->set[OPT_FOLD_NORMS],
+                         .state_goes = j->mo.drop_train_state || j->mo.weights_only,
+                         .beside = j->dst};
+    if (!o.norms && !a->set[OPT_MERGE_LORA])
+        return ST_OK;
+    if (a->set[OPT_MERGE_LORA]) {
+        enum status st = open_adapter(j, e);
+        if (st != ST_OK) {
+            err_file(e, a->text[OPT_MERGE_LORA]);
+            return st;
+        }
+        o.adapter = &j->adapter;
+        o.config = buf_as_str(&j->config);
+    }
+    TRY(fold_plan(&j->m, &o, &j->up, &j->fold, e));
+    j->mo.upgrade = &j->up;
+    return ST_OK;
 }
 
 static bool is_folder(const struct job *j)
@@ -329,6 +397,7 @@ static enum status work(struct job *j, struct err *e)
         TRY(upgrade_names(&j->m, j->mo.like, j->mo.select, &j->up, e));
         j->mo.upgrade = &j->up;
     }
+    TRY(fold(j, e));
     j->mo.folder = is_folder(j);
     enum status st = map_plan(&j->p, &j->mo, j->fmt, a->number[OPT_MAX_OUTPUT], &j->rules_out, e);
     run_opt_fill(a, &j->ro);
@@ -345,7 +414,10 @@ static enum status work(struct job *j, struct err *e)
     TRY(provenance(j, e));
     struct out_opt oo = {.force = a->set[OPT_FORCE], .is_dir = is_folder(j)};
     TRY(out_begin(j->dst, &oo, &out, e));
-    st = write_it(j, out, e);
+    if (j->fold)
+        st = fold_run(j->fold, e);
+    if (st == ST_OK)
+        st = write_it(j, out, e);
     out_end(out);
     if (st == ST_OK) /* a failure is one line */
         say_ledger(j);
@@ -380,6 +452,7 @@ static enum status one(struct args *a, const char *src, const char *dst, struct 
     j->dst = dst;
     model_init(&j->m);
     model_init(&j->like);
+    model_init(&j->adapter);
     plan_init(&j->p, &j->m);
     options(j);
     enum status st = work(j, e);
@@ -393,11 +466,14 @@ static enum status one(struct args *a, const char *src, const char *dst, struct 
     }
     casts_free(&j->casts);
     plan_free(&j->p);
+    fold_free(j->fold);
+    model_free(&j->adapter);
     model_free(&j->like);
     model_free(&j->m);
     buf_free(&j->rules_text);
     buf_free(&j->rules_out);
     buf_free(&j->provenance);
+    buf_free(&j->config);
     mem_free(j);
     return st;
 }
@@ -484,6 +560,8 @@ static const enum opt opts[] = {OPT_OUTPUT,
                                 OPT_TRAIN_STATE,
                                 OPT_WEIGHTS_ONLY,
                                 OPT_UPGRADE,
+                                OPT_FOLD_NORMS,
+                                OPT_MERGE_LORA,
                                 OPT_AS_IS,
                                 OPT_LAYOUT,
                                 OPT_SUMS,

@@ -22,6 +22,8 @@ enum opt {
     OPT_TRAIN_STATE,
     OPT_WEIGHTS_ONLY,
     OPT_UPGRADE,
+    OPT_FOLD_NORMS,
+    OPT_MERGE_LORA,
     OPT_AS_IS,
     OPT_LAYOUT,
     OPT_SUMS,

@@ -278,11 +278,11 @@ bool map_gives(const struct mapping *m, const struct layer *o, uint64_t n);
 bool map_before(const struct mapping *m, const struct layer *l, const struct layer **prev,
                 const struct layer **conv);
 
-/* map_rank.c: how many axes the batch norms read, where the target's spelling depends on it: from
- * the layers whose channels they may have. What stays open is asked about by map_layer. */
+/* map_rank.c: how many axes batch norms and PReLUs read, where the target's spelling depends on it:
+ * from the layers whose channels they may have. What stays open is asked about by map_layer. */
 void map_rank(struct mapping *m);
-/* Does a spelling of batch norms depend on it? */
-bool map_needs_rank(const struct spelling_rules *r);
+/* Does a spelling of the layer depend on it? */
+bool map_needs_rank(const struct spelling_rules *r, const struct layer *l);
 
 /* map_like.c: the source's layers meet the skeleton's. m->sl and sk.layers are given. */
 struct meeting {

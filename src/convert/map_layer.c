@@ -452,6 +452,28 @@ static enum status debiased(struct mapping *m, const struct layer *l, bool kept,
     return st;
 }
 
+/* Slopes that the target's PReLU cannot have are no other layer's either. */
+static enum status prelu_fits(const struct mapping *m, const struct layer *l, uint8_t rank,
+                              const struct layer *t, struct err *e)
+{
+    const struct spelling_rules *r = m->to->rules;
+    uint8_t form = rules_variant(l);
+    const struct leaf_rule *own = rules_find(r, LAYER_PRELU, rank, form, LEAF_WEIGHT),
+                           *one = rules_find(r, LAYER_PRELU, rank, FORM_ONE, LEAF_WEIGHT);
+    if (own && own->variant == form && (!t || rules_variant(t) == form))
+        return ST_OK;
+    const char *have = form == FORM_ONE   ? "one slope for all"
+                       : form == FORM_MAP ? "a slope for each channel and position"
+                                          : "a slope for each channel";
+    enum status st =
+        !own && !one
+            ? err_set(e, ST_CANNOT, "prelu-unknown", "%s has no PReLU (%s)", m->to->name, have)
+            : err_set(e, ST_CANNOT, "prelu-shape", "%s, which %s of %s cannot hold", have,
+                      t ? "the skeleton's" : "a PReLU", m->to->name);
+    err_in(e, l->path.p, l->path.n);
+    return st;
+}
+
 /* Does one side have the layer's rows in another order, by heads? */
 static bool turns_rows(const struct mapping *m, const struct layer *l)
 {
@@ -504,11 +526,19 @@ enum status map_layer(struct mapping *m, const struct layer *l0, struct skeleton
     if (l.kind == LAYER_BATCHNORM)
         TRY(debiased(m, &l, rules_find(r, l.kind, 0, variant, LEAF_UPDATES) != NULL, e));
     uint8_t rank = t ? t->rank : l.rank;
-    if (l.kind == LAYER_BATCHNORM && rank == 0 && map_needs_rank(r)) {
+    if (rank == 0 && map_needs_rank(r, &l)) {
         struct str q = map_line(m, "rank ", l.path, " = ?");
-        map_ask(m, "batch norm: how many axes has its input, batch and channels with them?", q);
-        return q.p ? ST_OK : err_nomem(e, 64);
+        struct str text = arena_fmt(m->tmp,
+                                    "%s: how many axes has its input, batch and channels "
+                                    "with them?",
+                                    l.kind == LAYER_PRELU ? "PReLU" : "batch norm");
+        if (!q.p || !text.p)
+            return err_nomem(e, 64);
+        map_ask(m, text.p, q);
+        return ST_OK;
     }
+    if (l.kind == LAYER_PRELU)
+        TRY(prelu_fits(m, &l, rank, t, e));
     if (l.kind == LAYER_CONV_TRANSPOSE && l.groups > 1 && !r->groups_up) {
         enum status st = err_set(e, ST_CANNOT, "grouped-transpose",
                                  "%s has no transposed convolution of %llu groups", m->to->name,
@@ -687,7 +717,9 @@ static enum status outcome(struct mapping *m, const struct layer *l, enum layer_
         if (kind != LAYER_PARAM) {
             const struct leaf_rule *a =
                 rules_find(m->from->rules, kind, l->rank, rules_variant(&y), (enum leaf)i);
-            const struct leaf_rule *b = rules_find(m->to->rules, kind, l->rank, 0, (enum leaf)i);
+            const struct leaf_rule *b =
+                rules_find(m->to->rules, kind, l->rank, kind == LAYER_PRELU ? rules_variant(&y) : 0,
+                           (enum leaf)i);
             if (!a || !b) { /* a table without that kind: nothing comes out */
                 *out = str_from(layer_kind_name(kind));
                 *same_axes = false;

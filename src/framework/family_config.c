@@ -5,6 +5,7 @@
 #include "codec/json.h"
 #include "framework/family.h"
 #include <stdio.h>
+#include <string.h>
 
 /* A model of several parts has a config for each: "text_config.layer_norm_eps". */
 static struct str in_part(const struct config *c, struct str path, const char *key)
@@ -17,8 +18,8 @@ static struct str in_part(const struct config *c, struct str path, const char *k
     while (name_head(&path, &seg))
         for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
             if (str_is(seg, parts[i].segment)) {
-                snprintf(name, sizeof name, "%s.%s", parts[i].part, key);
-                struct str v = config_text(c, name);
+                int n = snprintf(name, sizeof name, "%s.%s", parts[i].part, key);
+                struct str v = n > 0 && (size_t)n < sizeof name ? config_text(c, name) : STR("");
                 if (v.n)
                     return v;
             }

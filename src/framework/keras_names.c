@@ -43,7 +43,7 @@ static const struct {
     {"groupqueryattention", KERAS_ATTENTION},
     {"groupedqueryattention", KERAS_ATTENTION},
     {"einsumdense", KERAS_OTHER},
-    {"prelu", KERAS_OTHER},
+    {"prelu", KERAS_PRELU},
     {"lstm", KERAS_OTHER},
     {"lstmcell", KERAS_OTHER},
     {"gru", KERAS_OTHER},

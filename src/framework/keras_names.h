@@ -19,6 +19,7 @@ enum keras_class {
     KERAS_RMSNORM,
     KERAS_EMBEDDING,
     KERAS_ATTENTION,
+    KERAS_PRELU,
     KERAS_OTHER /* a class of Keras's without a rule here */
 };
 /* Of "Conv2DTranspose", "conv2d_transpose", "conv2d_transpose_3"; KERAS_UNKNOWN for other words. */

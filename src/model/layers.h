@@ -20,6 +20,7 @@ enum layer_kind {
     LAYER_GRU,        /* the reset gate scales what the recurrent weights gave (torch, CuDNN) */
     LAYER_GRU_BEFORE, /* ... scales the state before them: no other spelling of LAYER_GRU */
     LAYER_RNN,
+    LAYER_PRELU, /* max(x, 0) + slope * min(x, 0) */
     LAYER_PARAM, /* a bare parameter (class token, position table, scale) */
     LAYER_KINDS
 };
@@ -86,7 +87,9 @@ enum layer_form {
     FORM_INPUT_FIRST, /* linear: GPT-2's Conv1D, where a framework has one of its own */
     FORM_ROTARY,      /* linear: rows of heads whose pairs a rotary embedding turns */
     FORM_HEADS_QKV,   /* linear: rows of q, k and v head by head, where others have all q first */
-    FORM_RMS          /* layernorm without bias, which some frameworks name otherwise */
+    FORM_RMS,         /* layernorm without bias, which some frameworks name otherwise */
+    FORM_ONE,         /* prelu: one slope for all, where the usual has one for each channel */
+    FORM_MAP          /* prelu: one for each channel and position */
 };
 bool leaf_parse(struct str s, enum leaf *out);
 /* Bookkeeping of running statistics: computes nothing. */
@@ -118,7 +121,8 @@ struct layer {
     struct str path; /* the source's own path of the layer, flat text ("" = top) */
     int64_t tensor[LEAF_N]; /* tensor index in the model, -1 = absent */
     uint8_t rank;           /* spatial rank of convolutions; axes of extent 1 before the channels in
-                               the tensors of a batch norm that keeps them, 0 = not known */
+                               the tensors of a batch norm that keeps them, axes of a prelu's input
+                               without the batch, 0 = not known */
     uint64_t groups;        /* convolution groups; 0 = not known from the weights */
     uint64_t heads;         /* attention heads; 0 = not known */
     /* Linear (or norm) after flatten: channels of the flattened map, 0 = none or not known. The
