@@ -100,12 +100,16 @@ static inline bool leaf_is_count(enum leaf l)
 
 /* What a config beside the weights tells of a layer, in words that mean the same everywhere
  * (framework/defaults.h): 0 or empty where it tells nothing. */
+struct said_at { /* where a config has a number: bytes of one of the model's attachments */
+    uint32_t attachment, lo, n; /* n == 0: nowhere */
+};
 struct settings {
     double epsilon;     /* norms: what is added to the variance, or to the mean of squares */
     double momentum;    /* batch norms: the share of a running average that an update keeps */
     struct str padding; /* convolutions: "none", "same", "causal" */
     struct str activation, gates; /* cells: of the new state, of the gates */
     bool strided;                 /* a convolution whose stride is not 1 */
+    struct said_at at_epsilon, at_momentum;
 };
 /* A function without weights that a config names and frameworks compute differently. */
 struct function {

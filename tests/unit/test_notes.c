@@ -7,6 +7,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -287,6 +288,56 @@ static void a_skeleton_tells(void **state)
     says("b", "epsilon",
          "epsilon is 1e-05 in pytorch by default, 1e-06 in the skeleton: set epsilon to what the "
          "model has");
+    plan_free(&p);
+}
+
+/* Where both configs tell, the skeleton's goes along with the source's numbers. */
+static void a_config_is_written(void **state)
+{
+    static const char config[] =
+        "{\"class_name\":\"Sequential\",\"config\":{\"layers\":["
+        "{\"class_name\":\"Dense\",\"config\":{\"name\":\"d\"}},"
+        "{\"class_name\":\"BatchNormalization\",\"config\":{\"momentum\":0.99,\"name\":"
+        "\"bn\", \"epsilon\" : 0.001}}]}}";
+    static const char written[] =
+        "{\"class_name\":\"Sequential\",\"config\":{\"layers\":["
+        "{\"class_name\":\"Dense\",\"config\":{\"name\":\"d\"}},"
+        "{\"class_name\":\"BatchNormalization\",\"config\":{\"momentum\":0.75,\"name\":"
+        "\"bn\", \"epsilon\" : 1e-12}}]}}";
+    static const char told[] = "{\"layers\":[{\"path\":\"bn\",\"epsilon\":1e-12,"
+                               "\"momentum\":0.75}],\"functions\":[]}";
+    static const char *const leaf[] = {"weight", "bias", "running_mean", "running_var"};
+    static const char *const own[] = {"gamma", "beta", "moving_mean", "moving_variance"};
+    (void)state;
+    m.framework = STR("pytorch");
+    like.framework = STR("keras");
+    for (size_t i = 0; i < 4; i++) {
+        char name[40];
+        snprintf(name, sizeof name, "bn.%s", leaf[i]);
+        toy_add(&m, name, 1, 3, -1);
+        snprintf(name, sizeof name, "bn.bn.%s", own[i]);
+        toy_add(&like, name, 1, 3, -1);
+    }
+    attach(&like, "model_config.json", config);
+    must(model_meta_add(&m, STR("nnferry.settings"), STR(told), &err));
+    toy_done(&m);
+    toy_done(&like);
+    must(plan_into((struct map_opt){.like = &like, .to = "keras"}, "keras-h5"));
+    assert_int_equal(p.dst.n_attachments, 1);
+    const struct attachment *a = &p.dst.attachment[0];
+    assert_int_equal(a->n_bytes, strlen(written));
+    assert_memory_equal(a->mem, written, strlen(written));
+    says("bn", "epsilon",
+         "epsilon is 1e-12 in pytorch, 0.001 in the skeleton: its config is written so");
+    assert_true(str_is(note_on("bn", "epsilon")->set, "epsilon=1e-12"));
+    assert_non_null(note_on("bn", "momentum"));
+    assert_int_equal(like.attachment[0].n_bytes, strlen(config));
+    plan_free(&p);
+    /* what no config tells changes none */
+    m.n_meta = 0;
+    must(plan_into((struct map_opt){.like = &like, .to = "keras"}, "keras-h5"));
+    assert_memory_equal(p.dst.attachment[0].mem, config, strlen(config));
+    assert_int_equal(p.n_notes, 2);
     plan_free(&p);
 }
 
@@ -582,6 +633,7 @@ int main(void)
         T(from_an_archive),
         T(a_config_tells),
         T(a_skeleton_tells),
+        T(a_config_is_written),
         T(a_hub_config_tells),
         T(carried),
         T(damaged_settings),
