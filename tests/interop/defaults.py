@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from flax import nnx
 
-from common import need, nnferry
+from common import convert, fresh, need, nnferry
 
 RNG = np.random.default_rng(5)
 
@@ -380,9 +380,34 @@ def rows_there(found):
     need(len(found) > 150, f"{len(found)} rows")
 
 
+def keras_net(epsilon, momentum, seed):
+    keras.utils.set_random_seed(seed)
+    net = keras.Sequential([keras.Input((8,)), keras.layers.Dense(6, name="d"),
+                            keras.layers.BatchNormalization(epsilon=epsilon, momentum=momentum, name="bn"),
+                            keras.layers.LayerNormalization(epsilon=epsilon, name="ln")])
+    net.layers[1].moving_variance.assign(RNG.random(6) * 1e-4)
+    return net
+
+
+def config_written():
+    """A skeleton with other settings: what Keras loads has the source's, and computes the same."""
+    d = fresh("defaults")
+    a, b = keras_net(1e-6, 0.8, 1), keras_net(1e-3, 0.99, 2)
+    a.save(d / "a.keras")
+    b.save(d / "b.keras")
+    convert(d / "a.keras", d / "c.keras", "--like", d / "b.keras")
+    c = keras.models.load_model(d / "c.keras")
+    need((c.layers[1].epsilon, c.layers[1].momentum, c.layers[2].epsilon) == (1e-6, 0.8, 1e-6),
+         (c.layers[1].epsilon, c.layers[1].momentum, c.layers[2].epsilon))
+    x = RNG.random((3, 8)).astype(np.float32)
+    need(np.array_equal(np.asarray(a(x)), np.asarray(c(x))), "other outputs")
+    need(not np.allclose(np.asarray(a(x)), np.asarray(b(x)), atol=1e-2), "the test tells nothing")
+
+
 def run(tally):
     found, read = table(), readers()
     tally.run("rows", rows_there, found)
+    tally.run("a skeleton's config", config_written)
     for key, row in sorted(found.items()):
         name = "%s %s %s" % key
         tally.run(f"{name}: argument", argument, read, row)
