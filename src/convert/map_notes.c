@@ -18,8 +18,8 @@
 
 #define SETTINGS_KEY "nnferry.settings"
 #define NOTES_LOOKED_AT 16
-#define SETTINGS_BYTES_MAX ((uint64_t)64 << 20)
-#define SETTINGS_VALUES_MAX 4000000u
+#define SETTINGS_BYTES_MAX ((uint64_t)8 << 20)
+#define VALUE_BYTES 8 /* of text, at least, for each of our values */
 
 /* ---- notes ---- */
 
@@ -549,7 +549,7 @@ enum status map_told_read(struct mapping *m, struct err *e)
     if (!text.n || text.n > SETTINGS_BYTES_MAX)
         return ST_OK;
     cur_mem(&c, text.p, text.n, SETTINGS_KEY, 0);
-    enum status st = json_tree(&c, m->tmp, SETTINGS_VALUES_MAX, &top, &quiet);
+    enum status st = json_tree(&c, m->tmp, text.n / VALUE_BYTES + 16, &top, &quiet);
     cur_close(&c);
     if (st != ST_OK || top->kind != JSON_OBJECT)
         return ST_OK; /* it says nothing */
