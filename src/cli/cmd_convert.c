@@ -379,8 +379,12 @@ static enum status open_adapter(struct job *j, struct err *e)
     TRY(format_open(path, NULL, &o, &j->adapter, &found, e));
     for (size_t i = 0; i < j->adapter.n_attachments; i++) {
         const struct attachment *t = &j->adapter.attachment[i];
-        if (str_is(t->name, "adapter_config.json") && t->file)
+        if (!str_is(t->name, "adapter_config.json"))
+            continue;
+        if (t->file)
             return read_config(j, t->file, t->offset, t->n_bytes, e);
+        buf_bytes(&j->config, t->mem, (size_t)t->n_bytes);
+        return buf_ok(&j->config, e);
     }
     return ST_OK;
 }

@@ -250,6 +250,8 @@ enum status fold_run(struct fold *f, struct err *e)
     struct work w = {.f = f};
     struct file *file;
     enum status st = ST_OK;
+    if (f->n == 0) /* nothing but names has changed */
+        return ST_OK;
     w.w = mem_alloc((size_t)BLOCK * sizeof *w.w);
     w.out = mem_alloc((size_t)BLOCK * sizeof *w.w);
     if (!w.w || !w.out)

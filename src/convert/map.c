@@ -265,7 +265,7 @@ static enum status no_norms(const struct mapping *m, struct err *e)
     int64_t t = fold_found(m->src);
     bool torch = strcmp(to, "pytorch") == 0 || strcmp(to, "hf") == 0,
          was = strcmp(m->from->name, "pytorch") == 0 || strcmp(m->from->name, "hf") == 0;
-    if (t < 0 || m->from == m->to || (torch && was) || strcmp(to, "canonical") == 0)
+    if (t < 0 || !m->in[t] || m->from == m->to || (torch && was) || strcmp(to, "canonical") == 0)
         return ST_OK;
     enum status st = err_set(e, ST_CANNOT, "norm-unfolded",
                              "part of a weight that a norm makes up, of which %s's layers know "

@@ -1,4 +1,4 @@
-"""Twins of layer kinds that few models have: PReLU, and what is folded or merged on request.
+"""Twins of layer kinds that few models have.
 
 PReLU: PyTorch's slopes, one or one for each channel, in each framework that has them, run there, and
 back bit for bit; Keras's slopes for each position, which only Equinox has too. What a framework
@@ -8,6 +8,8 @@ cannot hold is refused by name.
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import json
 
 import jax
 import jax.numpy as jnp
@@ -61,8 +63,6 @@ def nnx_prelu(path, x):
 
 
 def equinox_prelu(path, x):
-    import json
-
     import equinox as eqx
     with open(path, "rb") as f:
         names = json.loads(f.readline())["nnferry.leaves"]
