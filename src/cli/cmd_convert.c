@@ -2,6 +2,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "cli/command.h"
+#include "cli/convert_report.h"
 #include "convert/fold.h"
 #include "convert/map.h"
 #include <stdio.h>
@@ -18,6 +19,7 @@ struct job {
     struct model m, like, adapter;
     struct plan p;
     struct upgrade up;
+    struct casts casts;
     struct fold *fold;
     struct buf rules_text, rules_out, provenance, config;
     const struct format *found;
@@ -130,33 +132,6 @@ static struct str ledger_head(const struct ledger_line *l, struct buf *b)
 /* What is lost or made up, in as many lines as a reader takes; --dry-run has all. Key-values are
  * many and small: one line for all of them. */
 #define SAY_LINES 24
-/* Layers alike have one text: said once, of the first of them. */
-static size_t alike(const struct plan *p, size_t at)
-{
-    size_t n = 0;
-    for (size_t i = 0; i < at; i++)
-        if (str_eq(p->note[i].text, p->note[at].text))
-            return 0;
-    for (size_t i = at; i < p->n_notes; i++)
-        n += str_eq(p->note[i].text, p->note[at].text);
-    return n;
-}
-
-/* at most `most` different texts */
-static void say_notes(const struct plan *p, size_t most)
-{
-    for (size_t i = 0, n = 0; i < p->n_notes && i < 100000 && n < most; i++) {
-        size_t k = alike(p, i);
-        char more[32] = "";
-        if (k == 0)
-            continue;
-        n++;
-        if (k > 1)
-            snprintf(more, sizeof more, " and %zu more", k - 1);
-        log_note("note on %.*s%s: %.*s", STR_ARG(p->note[i].layer), more, STR_ARG(p->note[i].text));
-    }
-}
-
 static void say_ledger(const struct job *j)
 {
     struct buf head = BUF_INIT;
@@ -181,7 +156,7 @@ static void say_ledger(const struct job *j)
                  n_keys, n_keys == 1 ? "" : "s", (unsigned long long)key_bytes, j->fmt->name,
                  n_keys == 1 ? "it" : "them", n_keys == 1 ? "it" : "them");
     buf_free(&head);
-    say_notes(&j->p, SAY_LINES);
+    notes_say(&j->p, SAY_LINES);
 }
 
 static void json_ledger(const struct job *j)
@@ -241,18 +216,9 @@ static enum status show_plan(const struct job *j, struct err *e)
         }
         json_w_array_end(w);
         json_ledger(j);
+        notes_json(&j->p);
+        casts_json(&j->casts, &j->p);
         w = print_json();
-        json_w_key(w, STR("notes"));
-        json_w_array(w);
-        for (size_t i = 0; i < j->p.n_notes; i++) {
-            json_w_object(w);
-            json_w_key(w, STR("layer"));
-            json_w_str(w, j->p.note[i].layer);
-            json_w_key(w, STR("note"));
-            json_w_str(w, j->p.note[i].text);
-            json_w_object_end(w);
-        }
-        json_w_array_end(w);
         json_w_key(w, STR("cost"));
         json_w_object(w);
         json_w_key(w, STR("read_bytes"));
@@ -287,13 +253,8 @@ static enum status show_plan(const struct job *j, struct err *e)
     enum status kept = buf_ok(&head, e);
     buf_free(&head);
     TRY(kept);
-    for (size_t i = 0; i < j->p.n_notes; i++) {
-        print_fmt("note on ");
-        print_name(j->p.note[i].layer);
-        print_fmt(": ");
-        print_name(j->p.note[i].text);
-        print_fmt("\n");
-    }
+    notes_print(&j->p);
+    casts_print(&j->casts, &j->p);
     char r[32], w[32], mem[32], spool[32];
     size_text(c.read_bytes, r, sizeof r);
     size_text(c.write_bytes, w, sizeof w);
@@ -450,6 +411,8 @@ static enum status work(struct job *j, struct err *e)
         err_file(e, a->arg[0]);
         return st;
     }
+    if (a->set[OPT_CAST_REPORT])
+        TRY(casts_measure(&j->casts, &j->p, &j->ro, e));
     if (a->set[OPT_DRY_RUN])
         return show_plan(j, e);
     TRY(provenance(j, e));
@@ -462,6 +425,8 @@ static enum status work(struct job *j, struct err *e)
     out_end(out);
     if (st == ST_OK) /* a failure is one line */
         say_ledger(j);
+    if (st == ST_OK && !a->set[OPT_JSON])
+        casts_print(&j->casts, &j->p);
     if (st == ST_OK && a->set[OPT_JSON]) {
         struct json_w *w = print_json();
         json_w_key(w, STR("written"));
@@ -473,6 +438,8 @@ static enum status work(struct job *j, struct err *e)
         json_w_key(w, STR("elements_written"));
         json_w_u64(w, j->p.elems_written);
         json_ledger(j);
+        notes_json(&j->p);
+        casts_json(&j->casts, &j->p);
     } else if (st == ST_OK) {
         log_detail("%s: %zu tensors written as %s", j->dst, j->p.dst.n_tensors, j->fmt->name);
     }
@@ -501,6 +468,7 @@ static enum status one(struct args *a, const char *src, const char *dst, struct 
         json_w_key(print_json(), STR("rules"));
         json_w_str(print_json(), buf_as_str(&j->rules_out));
     }
+    casts_free(&j->casts);
     plan_free(&j->p);
     fold_free(j->fold);
     model_free(&j->adapter);
@@ -581,14 +549,35 @@ static enum status run(struct args *a, struct err *e)
     return several(a, dst, e);
 }
 
-static const enum opt opts[] = {
-    OPT_OUTPUT,       OPT_FORCE,          OPT_FROM,       OPT_TO,
-    OPT_FORMAT,       OPT_INPUT_FORMAT,   OPT_LIKE,       OPT_MAP,
-    OPT_DTYPE,        OPT_ALLOW_OVERFLOW, OPT_SELECT,     OPT_TRAIN_STATE,
-    OPT_WEIGHTS_ONLY, OPT_UPGRADE,        OPT_FOLD_NORMS, OPT_MERGE_LORA,
-    OPT_AS_IS,        OPT_LAYOUT,         OPT_SUMS,       OPT_NO_PROVENANCE,
-    OPT_COMPRESS,     OPT_MAX_SHARD_SIZE, OPT_ALLOW_DROP, OPT_ALLOW_SYNTH,
-    OPT_MAX_OUTPUT,   OPT_DRY_RUN,        OPT_KEEP_GOING, OPT_N};
+static const enum opt opts[] = {OPT_OUTPUT,
+                                OPT_FORCE,
+                                OPT_FROM,
+                                OPT_TO,
+                                OPT_FORMAT,
+                                OPT_INPUT_FORMAT,
+                                OPT_LIKE,
+                                OPT_MAP,
+                                OPT_DTYPE,
+                                OPT_ALLOW_OVERFLOW,
+                                OPT_CAST_REPORT,
+                                OPT_SELECT,
+                                OPT_TRAIN_STATE,
+                                OPT_WEIGHTS_ONLY,
+                                OPT_UPGRADE,
+                                OPT_FOLD_NORMS,
+                                OPT_MERGE_LORA,
+                                OPT_AS_IS,
+                                OPT_LAYOUT,
+                                OPT_SUMS,
+                                OPT_NO_PROVENANCE,
+                                OPT_COMPRESS,
+                                OPT_MAX_SHARD_SIZE,
+                                OPT_ALLOW_DROP,
+                                OPT_ALLOW_SYNTH,
+                                OPT_MAX_OUTPUT,
+                                OPT_DRY_RUN,
+                                OPT_KEEP_GOING,
+                                OPT_N};
 const struct command convert_command = {"convert",
                                         "SRC... -o DST",
                                         "Convert a checkpoint to another format or framework",

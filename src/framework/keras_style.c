@@ -147,6 +147,18 @@ static enum status walk_names(struct ctx *c, struct str path, struct str *out, s
     return ST_OK;
 }
 
+/* The scope of a layer whose name TensorFlow had given away: "conv2d_1_1" of the layer "conv2d_1",
+ * by the config a layer, and not a model with a layer of that name. */
+static bool scope_again(const struct ctx *c, struct str group, struct str seg)
+{
+    uint64_t k;
+    if (!str_starts(seg, group) || seg.n < group.n + 2 || seg.p[group.n] != '_' ||
+        !str_u64(str_sub(seg, group.n + 1, seg.n), &k) || !keras_by_name(&c->names, group))
+        return false;
+    struct str inner = arena_fmt(c->list.a, "%.*s.%.*s", STR_ARG(group), STR_ARG(seg));
+    return inner.p && !keras_by_name(&c->names, inner);
+}
+
 /* Legacy HDF5: GROUP, then the variable's path, which begins with GROUP or, after the model's name,
  * goes on with it. */
 static enum status walk_legacy(struct ctx *c, struct str path, struct str *out, struct err *e)
@@ -156,7 +168,7 @@ static enum status walk_legacy(struct ctx *c, struct str path, struct str *out, 
     if (!name_head(&rest, &group) || !rest.n)
         return ST_OK;
     for (int k = 0; k < 2 && name_head(&rest, &seg); k++)
-        if (str_eq(seg, group)) {
+        if (str_eq(seg, group) || (k == 0 && scope_again(c, group, seg))) {
             *out =
                 rest.n ? arena_fmt(c->list.a, "%.*s.%.*s", STR_ARG(group), STR_ARG(rest)) : group;
             return out->p ? ST_OK : err_nomem(e, path.n);
@@ -549,6 +561,8 @@ static enum status separable(struct ctx *c, struct mod *x, const struct tensor *
         return err_nomem(e, sizeof *l);
     depthwise(l, w);
     l->by_name = true;
+    if (x->config)
+        l->said = x->config->said;
     claim(c, l, LEAF_WEIGHT, x, V_DEPTHWISE);
     if (!(l = put(c, LAYER_CONV, second, "pointwise kernel of a separable convolution")))
         return err_nomem(e, sizeof *l);
@@ -646,8 +660,8 @@ static enum status plain(struct ctx *c, struct mod *x, struct err *e)
         claim(c, l, LEAF_BIAS, x, V_BETA);
         claim(c, l, LEAF_MEAN, x, V_MEAN);
         claim(c, l, LEAF_VAR, x, V_VAR);
-        if (x->config)
-            l->eps = x->config->eps;
+        if (x->cls == KERAS_RMSNORM)
+            l->form = FORM_RMS;
     } else if (emb && emb->n_dims == 2) {
         l = put(c, LAYER_EMBEDDING, x->path, "variable named embeddings");
         if (!l)
@@ -659,6 +673,8 @@ static enum status plain(struct ctx *c, struct mod *x, struct err *e)
             return err_nomem(e, sizeof *l);
         claim(c, l, LEAF_WEIGHT, x, V_ALPHA);
     }
+    if (l && x->config)
+        l->said = x->config->said;
     return ST_OK;
 }
 
@@ -773,7 +789,7 @@ static enum status cells(struct ctx *c, struct err *e)
         return err_nomem(e, c->ms.n * sizeof *called);
     for (size_t i = 0; i < c->ms.n; i++)
         called[i] = c->mod[i].path;
-    return keras_cells(c->style->rules, &c->ms, called, &c->list, e);
+    return keras_cells(c->style->rules, &c->names, &c->ms, called, &c->list, e);
 }
 
 enum status keras_layers(const struct keras_style *style, const struct model *m, struct arena *a,
@@ -797,7 +813,8 @@ enum status keras_layers(const struct keras_style *style, const struct model *m,
             TRY(plain(&c, &c.mod[i], e));
     }
     TRY(call_rest(&c, e));
-    return layers_done(&c.list, &c.ms, style->framework, out, e);
+    TRY(layers_done(&c.list, &c.ms, style->framework, out, e));
+    return keras_functions(&c.names, a, out, e);
 }
 
 int keras_words(const struct model *m)

@@ -98,6 +98,22 @@ static inline bool leaf_is_count(enum leaf l)
     return l >= LEAF_COUNT && l <= LEAF_UPDATES;
 }
 
+/* What a config beside the weights tells of a layer, in words that mean the same everywhere
+ * (framework/defaults.h): 0 or empty where it tells nothing. */
+struct settings {
+    double epsilon;  /* norms: what is added to the variance, or to the mean of squares */
+    double momentum; /* batch norms: the share of a running average that an update keeps */
+    struct str padding;              /* convolutions: "none", "same", "causal" */
+    struct str activation, gates;    /* cells: of the new state, of the gates */
+    bool strided;                    /* a convolution whose stride is not 1 */
+};
+/* A function without weights that a config names and frameworks compute differently. */
+struct function {
+    struct str path; /* of its layer, or the config's key */
+    const char *of, *setting; /* "gelu", "form": framework/defaults.h */
+    struct str means;
+};
+
 struct layer {
     enum layer_kind kind; /* LAYER_NONE while undecided */
     unsigned kinds;  /* KIND_BIT set of the kinds that names and shapes allow; several = undecided,
@@ -117,7 +133,7 @@ struct layer {
     /* Depthwise convolution whose kernel stands by channels, [k.., C, m]: C. 0 = any other. */
     uint64_t depth_c;
     uint8_t form;      /* enum layer_form */
-    double eps;        /* norms: what is added to the variance; 0 = not said beside the weights */
+    struct settings said;
     bool computed;     /* buffer that its own framework computes again: others have no place */
     bool tied;         /* its weight is another layer's too, and frameworks may leave it out */
     bool flip;         /* transposed convolution whose kernel is stored flipped against torch */
@@ -132,5 +148,7 @@ struct layers {
     const char *framework;       /* who recognised them */
     const struct family *family; /* of Hugging Face's models, NULL = none known */
     bool family_sure;            /* told by the container, not by names alone */
+    struct function *function;   /* told by a config */
+    size_t n_functions;
 };
 #endif
