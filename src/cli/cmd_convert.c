@@ -354,9 +354,10 @@ static enum status fold(struct job *j, struct err *e)
 {
     const struct args *a = j->a;
     struct fold_opt o = {.norms = a->set[OPT_FOLD_NORMS],
+                         .cudnn = a->set[OPT_UPGRADE] && fold_cudnn_found(&j->m) >= 0,
                          .state_goes = j->mo.drop_train_state || j->mo.weights_only,
                          .beside = j->dst};
-    if (!o.norms && !a->set[OPT_MERGE_LORA])
+    if (!o.norms && !o.cudnn && !a->set[OPT_MERGE_LORA])
         return ST_OK;
     if (a->set[OPT_MERGE_LORA]) {
         enum status st = open_adapter(j, e);

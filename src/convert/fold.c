@@ -416,10 +416,12 @@ static enum status replace(struct fold *f, struct err *e)
     for (size_t i = 0; i < f->n; i++) {
         struct tensor *t = &f->m->tensor[f->item[i].tensor];
         uint64_t dim[VIEW_MAX_AXES];
-        memcpy(dim, t->dim, t->n_dims * sizeof *dim);
+        size_t n_dims = t->n_dims;
+        memcpy(dim, t->dim, n_dims * sizeof *dim);
+        fold_cudnn_shape(&f->item[i], t, dim, &n_dims);
         t->storage = f->item[i].storage;
         t->unpacked = false;
-        TRY(tensor_set_shape(f->m, t, dim, t->n_dims, e));
+        TRY(tensor_set_shape(f->m, t, dim, n_dims, e));
     }
     return ST_OK;
 }
@@ -436,6 +438,8 @@ static enum status plan_it(struct fold *f, const struct fold_opt *o, struct upgr
         return err_nomem(e, m->n_tensors * sizeof *copy);
     if (o->norms)
         TRY(norms(&w, e));
+    if (o->cudnn)
+        TRY(fold_cudnn(&w, e));
     if (o->adapter)
         TRY(fold_lora(&w, o, e));
     if (f->n && !o->state_goes)

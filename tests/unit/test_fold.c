@@ -318,6 +318,93 @@ static void lora_more_refused(void **state)
     refused(lora(CONFIG("")), "lora-several");
 }
 
+static enum status upgraded(void)
+{
+    struct fold_opt o = {.cudnn = true};
+    toy_done(&m);
+    return fold_plan(&m, &o, &up, &fold, &err);
+}
+
+static void cudnn_lstm(void **state)
+{
+    (void)state;
+    toy_add(&m, "a.kernel:0", 0, 3, 8, -1); /* gate 0: 0 1 / 8 9 / 16 17 */
+    toy_add(&m, "a.recurrent_kernel:0", 0, 2, 8, -1);
+    toy_add(&m, "a.bias:0", 0, 16, -1);
+    toy_done(&m);
+    assert_int_equal(fold_cudnn_found(&m), 1);
+    assert_int_equal(upgraded(), ST_OK);
+    assert_int_equal(fold_run(fold, &err), ST_OK);
+    /* the block's values in order are [units, inputs]: 0 1 8 / 9 16 17 */
+    value_is("a.kernel:0", 1, 9);
+    value_is("a.kernel:0", 8, 1);
+    value_is("a.kernel:0", 17, 17);
+    value_is("a.kernel:0", 7, 15); /* gate 3: 6 7 / 14 15 / 22 23, unit 1 of input 0 */
+    value_is("a.recurrent_kernel:0", 1, 8);
+    value_is("a.recurrent_kernel:0", 8, 1);
+    value_is("a.bias:0", 3, 3 + 11);
+    assert_int_equal(m.tensor[2].dim[0], 8);
+}
+
+static void cudnn_gru(void **state)
+{
+    (void)state;
+    toy_add(&m, "a.kernel", 0, 2, 6, -1);
+    toy_add(&m, "a.recurrent_kernel", 0, 2, 6, -1);
+    toy_add(&m, "a.bias", 0, 12, -1);
+    toy_add(&m, "b.kernel", 0, 2, 6, -1); /* Keras's own */
+    toy_add(&m, "b.recurrent_kernel", 0, 2, 6, -1);
+    toy_add(&m, "b.bias", 0, 2, 6, -1);
+    assert_int_equal(upgraded(), ST_OK);
+    assert_int_equal(up.n, 3);
+    assert_int_equal(fold_run(fold, &err), ST_OK);
+    assert_int_equal(m.tensor[2].n_dims, 2);
+    assert_int_equal(m.tensor[2].dim[1], 6);
+    value_is("a.bias", 7, 7);
+    value_is("b.recurrent_kernel", 1, 1);
+}
+
+static void types_shares_overflow(void **state)
+{
+    (void)state;
+    static const float far[] = {3e38f, 3e38f};
+    toy_add(&m, "a.weight_g", 1, 1, 1, -1);
+    toy_add(&m, "a.weight_v", 1, 1, 1, -1);
+    m.tensor[1].dtype = DT_I32;
+    refused(norms(), "fold-type");
+    fold_free(fold);
+    fold = NULL;
+    m.tensor[1].dtype = DT_F32;
+    struct tensor *t;
+    assert_int_equal(model_tensor_add(&m, &t, &err), ST_OK);
+    t->name = STR("z.weight"); /* the same storage under another name */
+    t->dtype = DT_F32;
+    t->storage = m.tensor[1].storage;
+    t->role = ROLE_PARAMETER;
+    tensor_share_view(t, m.tensor[1].view);
+    refused(norms(), "fold-shared");
+    fold_free(fold);
+    fold = NULL;
+    model_free(&m);
+    model_init(&m);
+    toy_add(&m, "a.weight_g", 1, 1, -1);
+    toy_add(&m, "a.weight_v", 1, 2, -1);
+    memcpy((void *)(uintptr_t)m.storage[0].mem, far, sizeof *far);
+    assert_int_equal(norms(), ST_OK);
+    assert_int_equal(fold_run(fold, &err), ST_OK);
+    value_is("a.weight", 1, 3e38 * 2 / sqrt(5));
+    fold_free(fold);
+    fold = NULL;
+    model_free(&m);
+    model_init(&m);
+    toy_add(&m, "fc.weight", 1, 1, 1, -1);
+    toy_add(&ad, "base_model.model.fc.lora_A.weight", 1, 2, 1, -1);
+    toy_add(&ad, "base_model.model.fc.lora_B.weight", 1, 1, 2, -1);
+    memcpy((void *)(uintptr_t)ad.storage[0].mem, far, sizeof far);
+    assert_int_equal(lora(CONFIG("")), ST_OK);
+    refused(fold_run(fold, &err), "overflow");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -335,6 +422,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(lora_in_one_model, begin, end),
         cmocka_unit_test_setup_teardown(lora_refused, begin, end),
         cmocka_unit_test_setup_teardown(lora_more_refused, begin, end),
+        cmocka_unit_test_setup_teardown(cudnn_lstm, begin, end),
+        cmocka_unit_test_setup_teardown(cudnn_gru, begin, end),
+        cmocka_unit_test_setup_teardown(types_shares_overflow, begin, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
