@@ -41,6 +41,7 @@ static int end(void **state)
 static enum status norms(void)
 {
     struct fold_opt o = {.norms = true};
+    up = (struct upgrade){0};
     toy_done(&m);
     return fold_plan(&m, &o, &up, &fold, &err);
 }
@@ -50,6 +51,7 @@ static enum status norms(void)
 static enum status lora(const char *config)
 {
     struct fold_opt o = {.adapter = &ad, .config = str_from(config)};
+    up = (struct upgrade){0};
     toy_done(&m);
     toy_done(&ad);
     return fold_plan(&m, &o, &up, &fold, &err);
@@ -161,7 +163,6 @@ static void flax_scale(void **state)
 static void norms_refused(void **state)
 {
     (void)state;
-    struct upgrade none = {0};
     static const struct {
         const char *code, *name[3];
         uint64_t dim[3][3];
@@ -182,7 +183,6 @@ static void norms_refused(void **state)
                 n++;
             toy_tensor(&m, c[i].name[k], 1, c[i].dim[k], n);
         }
-        up = none;
         refused(norms(), c[i].code);
         fold_free(fold);
         fold = NULL;
@@ -293,7 +293,6 @@ static void lora_refused(void **state)
             adapter(c[i].module);
         if (c[i].more)
             toy_add(&ad, c[i].more, 1, 2, 3, -1);
-        up = (struct upgrade){0};
         refused(lora(c[i].config), c[i].code);
         fold_free(fold);
         fold = NULL;
