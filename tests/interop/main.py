@@ -24,6 +24,7 @@ SUITES = (
     "train_state",
     "rnn_twins",
     "kind_twins",
+    "folds",
     "train_keras",
     "formats",
     "ids",
