@@ -14,12 +14,12 @@ struct lot { /* tensors below one prefix, or of one number of a list */
     uint64_t extent; /* common first extent; 0 = none */
     uint64_t elems;
     uint64_t scalars; /* of elems, those without an axis: a rate, a flag */
-    uint32_t tensor; /* one of them */
-    size_t end;      /* of the prefix, in that one's name without collection */
-    uint64_t layer;  /* hash of that one's name less its leaf */
-    bool several;    /* layers */
-    bool plain;      /* there is a tensor that nothing is stacked in: one axis, or 1s behind it */
-    bool vector;     /* there is one with a vector's name */
+    uint32_t tensor;  /* one of them */
+    size_t end;       /* of the prefix, in that one's name without collection */
+    uint64_t layer;   /* hash of that one's name less its leaf */
+    bool several;     /* layers */
+    bool plain;       /* there is a tensor that nothing is stacked in: one axis, or 1s behind it */
+    bool vector;      /* there is one with a vector's name */
 };
 struct half {
     const struct model *m;
