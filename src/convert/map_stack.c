@@ -56,6 +56,43 @@ static bool digit(char c)
     return c >= '0' && c <= '9';
 }
 
+/* No tree of layers is deeper; a name of separators alone must not cost its square. */
+#define LEVELS_MOST 64
+
+/* The next separator behind byte k, and counts it; name.n = none, or enough seen. */
+static size_t next_cut(struct str name, size_t k, size_t *levels)
+{
+    for (k++; k < name.n && *levels < LEVELS_MOST; k++)
+        if (cuts(name.p[k])) {
+            ++*levels;
+            return k;
+        }
+    return name.n;
+}
+
+/* The next end of a block's number behind byte k: "layers.3.", "layers_3/", "block__3_"; lo = where
+ * the number begins. */
+static size_t next_number(struct str name, size_t k, size_t *lo, size_t *levels)
+{
+    for (k++; k < name.n && *levels < LEVELS_MOST; k++) {
+        if (!cuts(name.p[k]) && name.p[k] != '_')
+            continue;
+        for (*lo = k; *lo > 0 && digit(name.p[*lo - 1]);)
+            --*lo;
+        if (*lo<k && * lo> 0 && (cuts(name.p[k]) || name.p[*lo - 1] == '_')) {
+            ++*levels;
+            return k;
+        }
+    }
+    return name.n;
+}
+
+/* What is looked at of tensor t: its name without collection; empty for what weighs nothing. */
+static struct str name_of(const struct tensor *t)
+{
+    return weighs(t) ? str_sub(t->name, collection_of(t->name), t->name.n) : STR("");
+}
+
 static int by_key(const void *px, const void *py)
 {
     const struct lot *x = px, *y = py;
@@ -69,9 +106,16 @@ static int by_key(const void *px, const void *py)
 static size_t count_cuts(const struct model *m)
 {
     size_t n = 0;
-    for (size_t i = 0; i < m->n_tensors; i++)
-        for (size_t k = 0; k < m->tensor[i].name.n; k++)
-            n += cuts(m->tensor[i].name.p[k]) || m->tensor[i].name.p[k] == '_';
+    for (size_t i = 0; i < m->n_tensors; i++) {
+        struct str name = name_of(&m->tensor[i]);
+        size_t levels = 0, k = 0;
+        while ((k = next_cut(name, k, &levels)) < name.n)
+            n++;
+        levels = k = 0;
+        size_t lo;
+        while ((k = next_number(name, k, &lo, &levels)) < name.n)
+            n++;
+    }
     return n;
 }
 
@@ -114,10 +158,9 @@ static enum status prefixes(struct half *x, struct arena *a, struct err *e)
         return err_nomem(e, cap * sizeof *x->under);
     for (size_t i = 0; i < x->m->n_tensors; i++) {
         const struct tensor *t = &x->m->tensor[i];
-        size_t skip = collection_of(t->name);
-        struct str name = str_sub(t->name, skip, t->name.n);
+        struct str name = name_of(t);
         uint64_t extent = t->n_dims ? t->dim[0] : 0, elems = tensor_elems(t);
-        size_t leaf = name.n;
+        size_t leaf = name.n, levels = 0, k = 0;
         while (leaf > 0 && !cuts(name.p[leaf - 1]))
             leaf--;
         struct lot one = {.extent = extent,
@@ -126,12 +169,11 @@ static enum status prefixes(struct half *x, struct arena *a, struct err *e)
                           .layer = str_hash(str_sub(name, 0, leaf), 1),
                           .plain = t->n_dims < 2 || elems == extent,
                           .vector = names_vector(str_sub(name, leaf, name.n))};
-        for (size_t k = 1; weighs(t) && k < name.n; k++)
-            if (cuts(name.p[k])) {
-                one.key = str_hash(str_sub(name, 0, k), 1);
-                one.end = k;
-                x->under[x->n_under++] = one;
-            }
+        while ((k = next_cut(name, k, &levels)) < name.n) {
+            one.key = str_hash(str_sub(name, 0, k), 1);
+            one.end = k;
+            x->under[x->n_under++] = one;
+        }
     }
     x->n_under = merge(x->under, x->n_under, false);
     return ST_OK;
@@ -147,14 +189,11 @@ static enum status lists(struct half *x, struct arena *a, struct err *e)
         return err_nomem(e, cap * sizeof *l);
     for (size_t i = 0; i < x->m->n_tensors; i++) {
         const struct tensor *t = &x->m->tensor[i];
-        struct str name = str_sub(t->name, collection_of(t->name), t->name.n);
-        for (size_t k = 1; weighs(t) && k < name.n; k++) {
-            size_t lo = k;
-            while (lo > 0 && digit(name.p[lo - 1]))
-                lo--;
+        struct str name = name_of(t);
+        size_t levels = 0, k = 0, lo;
+        while ((k = next_number(name, k, &lo, &levels)) < name.n) {
             uint64_t number;
-            bool end = cuts(name.p[k]) || (name.p[k] == '_' && lo > 0 && name.p[lo - 1] == '_');
-            if (!end || lo == 0 || !str_u64(str_sub(name, lo, k), &number))
+            if (!str_u64(str_sub(name, lo, k), &number))
                 continue;
             l[n++] = (struct lot){.key = str_hash(str_sub(name, 0, lo), 1),
                                   .number = number,
@@ -200,10 +239,10 @@ static int64_t under_at(const struct half *x, uint64_t key)
 /* Is a prefix inside one that shares the extent, too? */
 static bool inside(const struct half *x, const struct lot *l)
 {
-    struct str full = x->m->tensor[l->tensor].name;
-    struct str name = str_sub(full, collection_of(full), full.n);
-    for (size_t k = 1; k < l->end; k++) {
-        int64_t at = cuts(name.p[k]) ? under_at(x, str_hash(str_sub(name, 0, k), 1)) : -1;
+    struct str name = name_of(&x->m->tensor[l->tensor]);
+    size_t levels = 0, k = 0;
+    while ((k = next_cut(name, k, &levels)) < l->end) {
+        int64_t at = under_at(x, str_hash(str_sub(name, 0, k), 1));
         if (at >= 0 && x->under[at].extent)
             return true;
     }
