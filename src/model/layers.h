@@ -86,7 +86,9 @@ enum layer_form {
     FORM_INPUT_FIRST, /* linear: GPT-2's Conv1D, where a framework has one of its own */
     FORM_ROTARY,      /* linear: rows of heads whose pairs a rotary embedding turns */
     FORM_HEADS_QKV,   /* linear: rows of q, k and v head by head, where others have all q first */
-    FORM_RMS          /* layernorm without bias, which some frameworks name otherwise */
+    FORM_RMS,         /* layernorm without bias, which some frameworks name otherwise */
+    FORM_TABLE,       /* embedding that is also read as a matrix, which some name otherwise */
+    FORM_SCALAR       /* parameter of one number, which some keep in an axis of extent 1 */
 };
 bool leaf_parse(struct str s, enum leaf *out);
 /* Bookkeeping of running statistics: computes nothing. */
@@ -115,6 +117,7 @@ struct layer {
     uint8_t form;      /* enum layer_form */
     double eps;        /* norms: what is added to the variance; 0 = not said beside the weights */
     bool computed;     /* buffer that its own framework computes again: others have no place */
+    bool again;        /* a second copy in the file of a tensor that is another layer's */
     bool tied;         /* its weight is another layer's too, and frameworks may leave it out */
     bool flip;         /* transposed convolution whose kernel is stored flipped against torch */
     uint8_t variant;   /* cells: which of the framework's spellings */
