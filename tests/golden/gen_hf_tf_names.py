@@ -59,7 +59,8 @@ def family(name):
             for w in layer.trainable_weights + layer.non_trainable_weights:
                 inner = w.name.split("/", 1)[1]
                 torch, _ = convert_tf_weight_name_to_pt_weight_name(w.name, "", w.shape)
-                torch = torch.removeprefix("clip.")
+                torch = torch.removeprefix("clip.").replace("moving_mean", "running_mean").replace(
+                    "moving_variance", "running_var")  # the bridge's caller renames these
                 if torch in seen or (name, torch) not in LISTED:
                     continue
                 seen.add(torch)

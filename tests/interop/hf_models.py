@@ -129,7 +129,7 @@ def config_of_then(folder):
     rope = config.pop("rope_parameters", None)
     if rope:
         config["rope_theta"] = rope["rope_theta"]
-    return json.dumps(config)
+    return config
 
 
 def side(which, top):
@@ -150,7 +150,8 @@ def to_side(which, file, kinds, where, tally):
         folder = where / which / kind
         folder.mkdir(parents=True)
         convert(where / "torch" / kind, folder / file, "--to", f"hf_{which}")
-        (folder / "config.json").write_text(config_of_then(where / "torch" / kind))
+        (folder / "config.json").write_text(
+            json.dumps(config_of_then(where / "torch" / kind)))
         np.savez(folder / "case.npz", out=want,
                  **{"in_" + n: v for n, v in inputs_of(kind).items()})
     found = side(which, where / which)
