@@ -89,7 +89,9 @@ enum layer_form {
     FORM_HEADS_QKV,   /* linear: rows of q, k and v head by head, where others have all q first */
     FORM_RMS,         /* layernorm without bias, which some frameworks name otherwise */
     FORM_ONE,         /* prelu: one slope for all, where the usual has one for each channel */
-    FORM_MAP          /* prelu: one for each channel and position */
+    FORM_MAP,         /* prelu: one for each channel and position */
+    FORM_TABLE,       /* embedding that is also read as a matrix, which some name otherwise */
+    FORM_SCALAR       /* parameter of one number, which some keep in an axis of extent 1 */
 };
 bool leaf_parse(struct str s, enum leaf *out);
 /* Bookkeeping of running statistics: computes nothing. */
@@ -139,6 +141,7 @@ struct layer {
     uint8_t form; /* enum layer_form */
     struct settings said;
     bool computed;     /* buffer that its own framework computes again: others have no place */
+    bool again;        /* a second copy in the file of a tensor that is another layer's */
     bool tied;         /* its weight is another layer's too, and frameworks may leave it out */
     bool flip;         /* transposed convolution whose kernel is stored flipped against torch */
     uint8_t variant;   /* cells: which of the framework's spellings */
