@@ -429,7 +429,7 @@ enum status map_train_begin(struct mapping *m, struct err *e)
     const struct map_opt *o = m->o;
     enum optim_style to = optim_style_of(m->to);
     bool numbers = to != STYLE_TORCH && to != STYLE_OPTAX; /* tensors alone say it */
-    bool plain = m->target && !m->target->trains && !numbers;
+    bool plain = m->target && !m->target->trains && !numbers && !m->leaves;
     if (to == STYLE_NONE || plain || o->weights_only || o->drop_train_state)
         return ST_OK;
     struct train *x = ARENA_NEW(m->tmp, struct train);
@@ -444,6 +444,7 @@ enum status map_train_begin(struct mapping *m, struct err *e)
         return ST_OK;
     if (o->like)
         TRY(optim_read(o->like, m->to, m->tmp, &x->k, e));
+    TRY(train_powers(x, e));
     if (to != STYLE_TORCH && to != STYLE_OPTAX && x->k.style != STYLE_NONE)
         x->to = to = x->k.style; /* Keras and TensorFlow spell it in several ways */
     m->train = x;
@@ -460,7 +461,8 @@ enum status map_train_begin(struct mapping *m, struct err *e)
     x->root = to == STYLE_TORCH ? STR("optimizer") : STR("opt_state");
     if (to != STYLE_OPTAX || x->s.unclear)
         return ST_OK;
-    if (x->s.kind == OPTIM_ADAM)
+    x->by_leaves = str_is(str_from(m->to->name), "equinox");
+    if (x->s.kind == OPTIM_ADAM && !x->by_leaves) /* what they keep is the same */
         TRY(decay_of(x, e));
     unsigned slots = x->s.slots & ~SLOT_BIT(SLOT_MAX);
     x->chain = optim_chain_of(x->s.kind, slots, x->decays);
@@ -618,7 +620,7 @@ static enum status left(struct train *x, const bool *used, struct err *e)
         struct str parent, leaf;
         name_tail(t->name, &parent, &leaf);
         if (x->s.mine[i] && has(x->step) &&
-            (str_is(leaf, "beta1_power") || str_is(leaf, "beta2_power")))
+            (str_starts(leaf, STR("beta1_power")) || str_starts(leaf, STR("beta2_power"))))
             TRY(lost(m, i, true, "follows from the number of updates", e));
         else if (x->s.rate.tensor == (int64_t)i)
             TRY(lost(m, i, false, "the learning rate: the target has it in code or in its settings",

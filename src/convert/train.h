@@ -19,6 +19,7 @@ struct train {
     size_t n_ordered;
     struct str root;                 /* of the target's names: "optimizer", "opt_state" */
     bool decays;                     /* AdamW, not Adam */
+    bool by_leaves;                  /* Equinox: no names, no collections, no count of its own */
     const struct optim_chain *chain; /* optax without a skeleton */
     bool *carried; /* per tensor of the source: a count that stands in the target as a value */
     bool *filled;  /* per tensor of the skeleton: state that something is made for */
@@ -54,6 +55,15 @@ int64_t train_place(const struct train *x, size_t i);
 /* ---- one spelling each: all that is made for the state, by name ---- */
 MUSTCHECK enum status train_to_torch(struct train *x, struct err *e);
 MUSTCHECK enum status train_to_optax(struct train *x, struct err *e);
+
+/* ---- train_powers.c: TensorFlow 1's beta1_power and beta2_power ---- */
+/* The number of updates that the source's powers tell: into x->s.param[].n. Powers of other betas
+ * than the usual ones tell nothing. */
+MUSTCHECK enum status train_powers(struct train *x, struct err *e);
+/* Is the skeleton's tensor k one of them? Then its value goes to d->fill. ST_CANNOT train-powers:
+ * neither the source's settings nor the skeleton say beta. */
+MUSTCHECK enum status train_power(struct train *x, const struct tensor *k, struct made *d,
+                                  bool *is, struct err *e);
 
 /* ---- train_tree.c: the plan's tree, when the plan's tensors stand ---- */
 MUSTCHECK enum status train_tree(struct train *x, struct err *e);

@@ -54,12 +54,12 @@ static enum status own_values(struct train *x, struct err *e)
         d->n_dims = k->n_dims;
         d->dim = k->dim;
         d->why = STR("zeros: the source has nothing for it");
-        struct str parent, leaf;
-        name_tail(k->name, &parent, &leaf);
-        if (str_is(leaf, "beta1_power") || str_is(leaf, "beta2_power"))
-            return err_set(e, ST_CANNOT, "train-powers",
-                           "%.*s is beta^(t+1), and no file says beta", STR_ARG(k->name));
-        if (x->k.rate.tensor == (int64_t)t && x->has_rate) {
+        bool power;
+        TRY(train_power(x, k, d, &power, e));
+        if (power) {
+            d->harmless = true;
+            d->why = STR("beta, multiplied with itself once for each update, in float32");
+        } else if (x->k.rate.tensor == (int64_t)t && x->has_rate) {
             uint8_t wide[16] = {0};
             memcpy(wide, &x->rate, sizeof x->rate);
             if (num_cast(DT_F64, wide, k->dtype, d->fill, 1) == 0)
@@ -111,11 +111,14 @@ static enum status as_like(struct train *x, struct err *e)
 
 /* ---- the usual chain ---- */
 
-/* The parameter's name below its collection: opt_state holds trees of params alone. */
-static bool below_params(struct str name, struct str *rest)
+/* The parameter's name below its collection: opt_state holds trees of params alone. Equinox has no
+ * collections. */
+static bool below_params(const struct train *x, struct str name, struct str *rest)
 {
     struct str seg;
     *rest = name;
+    if (x->by_leaves)
+        return true;
     return name_head(rest, &seg) && str_is(seg, "params") && rest->n;
 }
 
@@ -137,7 +140,7 @@ static enum status field(struct train *x, size_t state, struct str word, struct 
         return err_set(e, ST_BUG, "chain-field", "no slot is called %.*s", STR_ARG(word));
     for (size_t i = 0; i < x->n_params; i++) {
         struct str rest;
-        if (m->made[i].role != ROLE_PARAMETER || !below_params(m->made[i].name, &rest))
+        if (m->made[i].role != ROLE_PARAMETER || !below_params(x, m->made[i].name, &rest))
             continue;
         const struct tensor *t = m->made[i].n_takes ? &m->src->tensor[m->made[i].take->src] : NULL;
         if (!t || t->role != ROLE_PARAMETER)
@@ -167,5 +170,19 @@ enum status train_to_optax(struct train *x, struct err *e)
             TRY(field(x, i, word, e));
     }
     struct optim_number all = x->s.step.node || x->s.step.tensor >= 0 ? x->s.step : x->step;
-    return train_number(x, all, STR("step"), DT_I32, false, e);
+    if (!x->by_leaves)
+        return train_number(x, all, STR("step"), DT_I32, false, e);
+    size_t n = 0; /* the leaves' counts: the optimizer's, then those of schedules */
+    for (size_t i = 0; m->leaves && i < m->leaves->n_tensors; i++) {
+        const struct tensor *t = &m->leaves->tensor[i];
+        struct str name = arena_fmt(m->a, "%.*s.%zu.count", STR_ARG(x->root), n);
+        if (!name.p)
+            return err_nomem(e, 64);
+        if (t->role != ROLE_COUNTER)
+            continue;
+        if (n++ > 0)
+            TRY(train_number(x, x->s.n_schedules ? x->s.schedule[0] : x->step, name, t->dtype,
+                             false, e));
+    }
+    return ST_OK;
 }
