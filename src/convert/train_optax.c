@@ -6,6 +6,7 @@
 #include "convert/number.h"
 #include "convert/train.h"
 #include "framework/recognise.h"
+#include <stdlib.h>
 #include <string.h>
 
 /* ---- as a skeleton has it ---- */
@@ -76,9 +77,39 @@ static enum status own_values(struct train *x, struct err *e)
     return ST_OK;
 }
 
+struct in_like {
+    uint64_t order;
+    struct made made;
+};
+static int by_order(const void *a, const void *b)
+{
+    const struct in_like *x = a, *y = b;
+    return x->order < y->order ? -1 : x->order > y->order;
+}
+
+/* What was made for the state from `first` on, in the skeleton's order: Keras 2 reads it so. */
+static enum status in_order(struct mapping *m, size_t first, struct err *e)
+{
+    size_t n = m->n_made - first;
+    struct in_like *list = ARENA_ARRAY(m->tmp, struct in_like, n + 1);
+    if (!list)
+        return err_nomem(e, n * sizeof *list);
+    for (size_t i = 0; i < n; i++) {
+        int64_t at = model_find(m->o->like, m->made[first + i].name);
+        list[i] = (struct in_like){at < 0 ? UINT64_MAX : m->o->like->tensor[at].order,
+                                  m->made[first + i]};
+    }
+    if (n)
+        qsort(list, n, sizeof *list, by_order);
+    for (size_t i = 0; i < n; i++)
+        m->made[first + i] = list[i].made;
+    return ST_OK;
+}
+
 static enum status as_like(struct train *x, struct err *e)
 {
     struct mapping *m = x->m;
+    size_t first = m->n_made;
     if (x->k.style != x->to)
         return ST_OK; /* no optimizer: all of the state is left over */
     if (x->k.unclear)
@@ -106,7 +137,8 @@ static enum status as_like(struct train *x, struct err *e)
                          e));
         x->filled[t] = true;
     }
-    return own_values(x, e);
+    TRY(own_values(x, e));
+    return in_order(m, first, e);
 }
 
 /* ---- the usual chain ---- */
