@@ -78,7 +78,7 @@ static enum status summand(struct mapping *m, const struct tensor *t, const stru
                        "%.*s adds parameters whose moments do not pair up", STR_ARG(of->name));
     done[u] = true;
     if (!k->plus)
-        return map_left(m, (uint32_t)u, "the moment of a summed bias is that of either", true, e);
+        return map_left(m, (uint32_t)u, "the moment of a summed bias is that of either: the sum moves half as far a step as the two", true, e);
     struct take *own = ARENA_NEW(m->tmp, struct take);
     if (!own)
         return err_nomem(e, sizeof *own);
@@ -236,6 +236,22 @@ enum status train_number(struct train *x, struct optim_number n, struct str name
     return ST_OK;
 }
 
+void train_replace(struct train *x, const struct node *node, int64_t by)
+{
+    if (!node || x->n_replaced == TRAIN_REPLACED)
+        return;
+    x->replaced[x->n_replaced].node = node;
+    x->replaced[x->n_replaced++].by = by;
+}
+
+const int64_t *train_replaced(const struct train *x, const struct node *node)
+{
+    for (size_t i = 0; i < x->n_replaced; i++)
+        if (x->replaced[i].node == node)
+            return &x->replaced[i].by;
+    return NULL;
+}
+
 /* ---- slots ---- */
 
 int64_t train_place(const struct train *x, size_t i)
@@ -354,7 +370,7 @@ static enum status take_slot(struct train *x, const struct take *of, enum slot s
     TRY(scale_of(x, s, &k->scale, e));
     *have = true;
     return also < 0 ? ST_OK
-                    : map_left(m, (uint32_t)also, "the moment of a summed bias is that of either",
+                    : map_left(m, (uint32_t)also, "the moment of a summed bias is that of either: the sum moves half as far a step as the two",
                                true, e);
 }
 
@@ -615,7 +631,7 @@ static enum status left(struct train *x, const bool *used, struct err *e)
     TRY(counts_left(x, used, e));
     for (size_t i = 0; i < m->src->n_tensors; i++) {
         const struct tensor *t = &m->src->tensor[i];
-        if (!m->in[i] || used[i] || m->dropped[i])
+        if (!m->in[i] || used[i] || m->dropped[i] || (m->left && m->left[i].why))
             continue;
         struct str parent, leaf;
         name_tail(t->name, &parent, &leaf);
@@ -632,6 +648,10 @@ static enum status left(struct train *x, const bool *used, struct err *e)
     }
     gone(x, x->s.node);
     gone(x, x->s.step.node);
+    if (x->scheduled && x->s.schedule[0].node) {
+        gone(x, x->s.schedule[0].node);
+        gone(x, node_get(x->s.schedule[0].node->parent, STR("_step_count")));
+    }
     return x->s.style == STYLE_TORCH && x->to != STYLE_TORCH ? settings(x, e) : ST_OK;
 }
 
@@ -694,7 +714,7 @@ enum status map_train(struct mapping *m, struct err *e)
             if (m->sl.layer[i].tensor[k] >= 0)
                 taken[m->sl.layer[i].tensor[k]] = true;
     for (size_t i = 0; i < n; i++) {
-        if (!m->in[i] || taken[i] || done[i] || m->dropped[i])
+        if (!m->in[i] || taken[i] || done[i] || m->dropped[i] || (m->left && m->left[i].why))
             continue;
         const struct tensor *t = &m->src->tensor[i];
         if (rides(t))

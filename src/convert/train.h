@@ -7,6 +7,8 @@
 #include "convert/map_int.h"
 #include "framework/optim.h"
 
+#define TRAIN_REPLACED 32
+
 struct train {
     struct mapping *m;
     struct optim_state s; /* the source's */
@@ -27,8 +29,13 @@ struct train {
     bool has_step;
     double rate; /* the learning rate, where a moment holds it */
     bool has_rate;
-    const struct node *replaced; /* the skeleton's node of the training's own count ... */
-    int64_t replaced_by;         /* ... and its value here */
+    struct {
+        const struct node *node; /* the skeleton's: the training's own count, a schedule's ... */
+        int64_t by;              /* ... and its value here */
+    } replaced[TRAIN_REPLACED];
+    size_t n_replaced;
+    bool scheduled;   /* the position of the source's schedule stands in the target */
+    int64_t schedule; /* position of the source's schedule, where the skeleton has one; else 0 */
     const struct node *gone[8];  /* of the source's tree: in the ledger, or in the target */
     size_t n_gone;
 };
@@ -49,6 +56,9 @@ MUSTCHECK enum status train_value(const struct model *m, struct optim_number n, 
  * engine undoes. */
 MUSTCHECK enum status train_element(const struct model *m, const struct tensor *t, uint8_t out[16],
                                     struct err *e);
+/* A number of the skeleton's tree stands there with another value. NULL: nothing. */
+void train_replace(struct train *x, const struct node *node, int64_t by);
+const int64_t *train_replaced(const struct train *x, const struct node *node); /* NULL: it stays */
 /* The skeleton's name of a made parameter's place in k.param; -1 = it has no state there. */
 int64_t train_place(const struct train *x, size_t i);
 

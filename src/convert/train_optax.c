@@ -125,10 +125,12 @@ static enum status as_like(struct train *x, struct err *e)
     for (size_t i = 0; i < x->k.n_schedules; i++)
         TRY(fill_number(x, x->k.schedule[i].tensor, x->s.n_schedules ? x->s.schedule[0] : x->step,
                         e));
+    x->scheduled = x->k.n_schedules > 0 && x->s.n_schedules > 0;
     struct optim_number all = x->s.step.node || x->s.step.tensor >= 0 ? x->s.step : x->step;
     if (x->k.step.node && (all.node || all.tensor >= 0)) {
-        TRY(train_value(m->src, all, &x->replaced_by, e));
-        x->replaced = x->k.step.node;
+        int64_t v;
+        TRY(train_value(m->src, all, &v, e));
+        train_replace(x, x->k.step.node, v);
         if (all.tensor >= 0)
             x->carried[all.tensor] = true;
     } else if (x->k.step.tensor >= 0 && !x->filled[x->k.step.tensor]) {

@@ -117,6 +117,33 @@ static const struct node *only_optimizer(const struct model *m, bool *two)
     return found;
 }
 
+/* A learning rate scheduler's state_dict: its position. Those inside another are that one's. */
+static bool is_schedule(const struct node *n)
+{
+    const struct node *at = n->kind == NODE_DICT ? node_get(n, STR("last_epoch")) : NULL;
+    return at && at->kind == NODE_INT && node_get(n, STR("_step_count"));
+}
+
+static enum status torch_schedules(struct optim_reader *r)
+{
+    struct optim_state *s = r->s;
+    size_t n = 0;
+    for (struct node *c = r->m->tree; c; c = node_step(r->m->tree, c))
+        n += is_schedule(c);
+    s->schedule = ARENA_ARRAY(r->a, struct optim_number, n + 1);
+    if (!s->schedule)
+        return err_nomem(r->e, n * sizeof *s->schedule);
+    for (struct node *c = r->m->tree; c; c = node_step(r->m->tree, c)) {
+        bool inside = false;
+        for (const struct node *p = c->parent; p && !inside; p = p->parent)
+            inside = is_schedule(p);
+        if (is_schedule(c) && !inside)
+            s->schedule[s->n_schedules++] =
+                (struct optim_number){.tensor = -1, .node = node_get(c, STR("last_epoch"))};
+    }
+    return ST_OK;
+}
+
 static enum status torch_by_tree(struct optim_reader *r, const struct node *opt)
 {
     const struct model *m = r->m;
@@ -146,6 +173,7 @@ static enum status torch_by_tree(struct optim_reader *r, const struct node *opt)
             if (c->kind == NODE_INT && c->i >= 0 && (uint64_t)c->i < ids.n)
                 s->param[s->of[ids.param[c->i]]].group = g;
     }
+    TRY(torch_schedules(r));
     for (const struct node *c = node_get(opt, STR("state"))->child; c; c = c->next)
         for (const struct node *d = c->child; d; d = d->next) {
             enum slot slot;
