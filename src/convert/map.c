@@ -4,6 +4,7 @@
 #include "base/checked.h"
 #include "base/mem.h"
 #include "convert/block.h"
+#include "convert/fold.h"
 #include "convert/map_int.h"
 #include "framework/recognise.h"
 #include <stdlib.h>
@@ -78,15 +79,14 @@ enum status map_reason(struct mapping *m, uint32_t dst, struct str text, struct 
     return ST_OK;
 }
 
-enum status map_note(struct mapping *m, struct str layer, struct str text, struct err *e)
+enum status map_note(struct mapping *m, const struct plan_note *note, struct err *e)
 {
     struct plan *p = m->p;
     struct plan_note *n = map_grown(m->a, p->note, p->n_notes, &m->cap_notes, sizeof *n);
-    struct str path = arena_str(m->a, layer.p ? layer.p : "", layer.n);
-    if (!n || !path.p)
+    if (!n)
         return err_nomem(e, sizeof *n);
     p->note = n;
-    n[p->n_notes++] = (struct plan_note){path, text};
+    n[p->n_notes++] = *note;
     return ST_OK;
 }
 
@@ -163,7 +163,8 @@ static enum status choose(struct mapping *m, struct err *e)
             if (!line.p)
                 return err_nomem(e, up->from.n);
             if (up->to.p)
-                TRY(map_ledger(m, LEDGER_RENAME, up->to, 0, true, line, e));
+                TRY(map_ledger(m, up->value ? LEDGER_VALUE : LEDGER_RENAME, up->to,
+                               up->value ? tensor_elems(t) : 0, true, line, e));
             else
                 why = up->why;
             up++;
@@ -189,7 +190,7 @@ static enum status choose(struct mapping *m, struct err *e)
             TRY(map_ledger(m, LEDGER_DROP, t->name, tensor_elems(t), true, str_from(why), e));
         }
     }
-    return ST_OK;
+    return map_scales(m, e);
 }
 
 void map_thin(struct mapping *m)
@@ -255,11 +256,33 @@ static enum status recognise(struct mapping *m, struct err *e)
     return ST_OK;
 }
 
+/* Parts of a weight that a norm makes up mean nothing to others; torch's own names do not change.
+ */
+static enum status no_norms(const struct mapping *m, struct err *e)
+{
+    const char *to = m->to->name;
+    int64_t t = fold_found(m->src);
+    bool torch = strcmp(to, "pytorch") == 0 || strcmp(to, "hf") == 0,
+         was = strcmp(m->from->name, "pytorch") == 0 || strcmp(m->from->name, "hf") == 0;
+    if (t < 0 || m->from == m->to || (torch && was) || strcmp(to, "canonical") == 0)
+        return ST_OK;
+    enum status st = err_set(e, ST_CANNOT, "norm-unfolded",
+                             "part of a weight that a norm makes up, of which %s's layers know "
+                             "nothing: --fold-norms computes the weight",
+                             to);
+    err_in(e, m->src->tensor[t].name.p, m->src->tensor[t].name.n);
+    return st;
+}
+
 static enum status across(struct mapping *m, struct err *e)
 {
+    TRY(no_norms(m, e));
     TRY(m->from->layers(m->src, m->tmp, &m->sl, e));
     map_thin(m);
     TRY(map_settle(m, e));
+    m->respelled = true;
+    TRY(map_told_read(m, e));
+    TRY(map_notes_functions(m, e));
     TRY(map_train_begin(m, e));
     if (m->o->like) {
         TRY(map_like(m, e));
@@ -327,6 +350,7 @@ static enum status plan_it(struct mapping *m, struct err *e)
             return err_set(e, ST_USAGE, "source-like", "--to source needs no skeleton");
         if (m->src->spelling.n) {
             TRY(spelling_restore(m, e));
+            m->respelled = true;
             TRY(map_put(m, e));
             m->p->dst.framework = m->framework;
             TRY(map_not_twice(m, e));
@@ -398,6 +422,7 @@ enum status map_plan(struct plan *p, const struct map_opt *o, const struct forma
     if (st == ST_CANNOT && rules_out && help.n > empty)
         buf_bytes(rules_out, help.p, help.n);
     buf_free(&help);
+    buf_free(&m.told);
     mem_free(m.made);
     arena_free(&tmp);
     return st == ST_OK ? plan_prove(p, max_output, e) : st;
@@ -450,6 +475,7 @@ enum status map_canonical_ruled(struct plan *p, const char *from, struct str rul
         .p = p, .o = &o, .src = p->src, .a = &p->dst.arena, .tmp = &tmp, .help = &help};
     enum status st = canonical(&m, e);
     buf_free(&help);
+    buf_free(&m.told);
     mem_free(m.made);
     arena_free(&tmp);
     *rules_version = RULES_VERSION;

@@ -40,6 +40,8 @@ static bool allowed(const struct mapping *m, const struct layer *l, enum layer_k
     case LAYER_LAYERNORM:
     case LAYER_GROUPNORM:
         return w->n_dims == 1;
+    case LAYER_PRELU:
+        return w->n_dims == 1 && !bias;
     default:
         return false;
     }
@@ -73,7 +75,8 @@ enum status map_settle(struct mapping *m, struct err *e)
         else if (r)
             r->n_used--;
         r = map_rule_for(m, RULE_RANK, l->path);
-        if (r && l->kind == LAYER_BATCHNORM && (l->rank == 0 || l->rank == r->number - 1))
+        if (r && (l->kind == LAYER_BATCHNORM || l->kind == LAYER_PRELU) &&
+            (l->rank == 0 || l->rank == r->number - 1))
             l->rank = (uint8_t)(r->number - 1);
         else if (r)
             r->n_used--;
@@ -160,8 +163,8 @@ static void place_of(struct str path, struct str *list, uint64_t *k)
     }
 }
 
-/* What numbers in names say of the layers before l: the one directly before (norms passed over) and
- * the nearest convolution. False when they do not order the layers around l. */
+/* What numbers in names say of the layers before l: the one directly before (norms and PReLU passed
+ * over) and the nearest convolution. False when they do not order the layers around l. */
 bool map_before(const struct mapping *m, const struct layer *l, const struct layer **prev,
                 const struct layer **conv)
 {
@@ -172,7 +175,7 @@ bool map_before(const struct mapping *m, const struct layer *l, const struct lay
     place_of(l->path, &list, &k);
     for (size_t i = 0; i < m->sl.n; i++) {
         const struct layer *o = &m->sl.layer[i];
-        if (o == l || o->kind == LAYER_PARAM || is_norm(o->kind))
+        if (o == l || o->kind == LAYER_PARAM || o->kind == LAYER_PRELU || is_norm(o->kind))
             continue;
         bool is_conv = may_be(o, LAYER_CONV) || may_be(o, LAYER_CONV_TRANSPOSE);
         place_of(o->path, &other, &j);

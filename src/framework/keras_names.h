@@ -19,6 +19,7 @@ enum keras_class {
     KERAS_RMSNORM,
     KERAS_EMBEDDING,
     KERAS_ATTENTION,
+    KERAS_PRELU,
     KERAS_OTHER /* a class of Keras's without a rule here */
 };
 /* Of "Conv2DTranspose", "conv2d_transpose", "conv2d_transpose_3"; KERAS_UNKNOWN for other words. */
@@ -30,7 +31,8 @@ struct keras_layer {     /* one layer of the config */
     int64_t parent;      /* -1: the model itself */
     struct str by_class; /* "layers.sequential.layers.conv2d#1", see keras_class_path */
     struct str by_name;  /* "inner.conv_1" */
-    double eps;          /* norms: epsilon; 0 = not said */
+    struct settings said;
+    double slope;        /* of a leaky ReLU; 0 = not said */
     int scale, center;   /* norms: 1, 0; -1 = not said */
     uint64_t groups;     /* 0 = not said */
 };
@@ -42,12 +44,16 @@ struct keras_names {
         struct str key, name; /* "layers/dense" */
     } * group;                /* sorted by key */
     size_t n_groups;
+    int version; /* 2 or 3: of the Keras that wrote the file; 0 = not said */
 };
 /* Memory from the arena; the texts live as long as the model. */
 MUSTCHECK enum status keras_names_read(const struct model *m, struct arena *a,
                                        struct keras_names *out, struct err *e);
 const struct keras_layer *keras_by_class(const struct keras_names *x, struct str class_path);
 const struct keras_layer *keras_by_name(const struct keras_names *x, struct str path);
+/* Functions without weights that the config names and frameworks compute differently. */
+MUSTCHECK enum status keras_functions(const struct keras_names *x, struct arena *a,
+                                      struct layers *out, struct err *e);
 /* Name of the group of variables below a path of a weights file; empty when it has none. */
 struct str keras_group_name(const struct keras_names *x, struct str path, struct arena *a);
 /* A path of a weights file with its classes in one spelling: "layers.conv2dtranspose#1".

@@ -28,6 +28,7 @@ enum var {
     V_DEPTHWISE,
     V_POINTWISE,
     V_SCALE,
+    V_ALPHA,
     V_N
 };
 static const struct {
@@ -44,6 +45,7 @@ static const struct {
     {"depthwise_kernel", V_DEPTHWISE},
     {"pointwise_kernel", V_POINTWISE},
     {"scale", V_SCALE},
+    {"alpha", V_ALPHA},
 };
 
 #define CONV_BITS (KIND_BIT(LAYER_CONV) | KIND_BIT(LAYER_CONV_TRANSPOSE))
@@ -145,6 +147,18 @@ static enum status walk_names(struct ctx *c, struct str path, struct str *out, s
     return ST_OK;
 }
 
+/* The scope of a layer whose name TensorFlow had given away: "conv2d_1_1" of the layer "conv2d_1",
+ * by the config a layer, and not a model with a layer of that name. */
+static bool scope_again(const struct ctx *c, struct str group, struct str seg)
+{
+    uint64_t k;
+    if (!str_starts(seg, group) || seg.n < group.n + 2 || seg.p[group.n] != '_' ||
+        !str_u64(str_sub(seg, group.n + 1, seg.n), &k) || !keras_by_name(&c->names, group))
+        return false;
+    struct str inner = arena_fmt(c->list.a, "%.*s.%.*s", STR_ARG(group), STR_ARG(seg));
+    return inner.p && !keras_by_name(&c->names, inner);
+}
+
 /* Legacy HDF5: GROUP, then the variable's path, which begins with GROUP or, after the model's name,
  * goes on with it. */
 static enum status walk_legacy(struct ctx *c, struct str path, struct str *out, struct err *e)
@@ -154,7 +168,7 @@ static enum status walk_legacy(struct ctx *c, struct str path, struct str *out, 
     if (!name_head(&rest, &group) || !rest.n)
         return ST_OK;
     for (int k = 0; k < 2 && name_head(&rest, &seg); k++)
-        if (str_eq(seg, group)) {
+        if (str_eq(seg, group) || (k == 0 && scope_again(c, group, seg))) {
             *out =
                 rest.n ? arena_fmt(c->list.a, "%.*s.%.*s", STR_ARG(group), STR_ARG(rest)) : group;
             return out->p ? ST_OK : err_nomem(e, path.n);
@@ -334,7 +348,7 @@ static bool number_vars(const struct ctx *c, struct mod *x, const int64_t *t)
 {
     static const enum var kernel[] = {V_KERNEL, V_BIAS}, depthwise[] = {V_DEPTHWISE, V_BIAS},
                           separable[] = {V_DEPTHWISE, V_POINTWISE, V_BIAS},
-                          embeddings[] = {V_EMBEDDINGS}, scale[] = {V_SCALE};
+                          embeddings[] = {V_EMBEDDINGS}, scale[] = {V_SCALE}, alpha[] = {V_ALPHA};
     if (x->cls == KERAS_UNKNOWN && x->n_vars == 4 && rank_of(c, t[0]) == 1 &&
         rank_of(c, t[1]) == 1 && rank_of(c, t[2]) == 1 && rank_of(c, t[3]) == 1 &&
         name_kinds(x->path) == KIND_BIT(LAYER_BATCHNORM))
@@ -358,6 +372,8 @@ static bool number_vars(const struct ctx *c, struct mod *x, const int64_t *t)
         return in_order(x, t, scale, 1, 1);
     case KERAS_EMBEDDING:
         return in_order(x, t, embeddings, 1, 1);
+    case KERAS_PRELU:
+        return in_order(x, t, alpha, 1, 1);
     case KERAS_ATTENTION:
     case KERAS_OTHER:
     case KERAS_UNKNOWN:
@@ -391,6 +407,7 @@ static void vars_of(struct ctx *c, struct mod *x)
         else
             x->var[var_names[k].var] = b->tensor;
     }
+    x->odd = x->odd || (x->var[V_ALPHA] >= 0 && x->n_vars > 1);
     for (size_t i = 0; x->numbered && i < x->n_vars; i++)
         x->odd = x->odd || x->n_vars > VARS_MAX || t[i] < 0;
     if (x->numbered && !x->odd)
@@ -544,6 +561,8 @@ static enum status separable(struct ctx *c, struct mod *x, const struct tensor *
         return err_nomem(e, sizeof *l);
     depthwise(l, w);
     l->by_name = true;
+    if (x->config)
+        l->said = x->config->said;
     claim(c, l, LEAF_WEIGHT, x, V_DEPTHWISE);
     if (!(l = put(c, LAYER_CONV, second, "pointwise kernel of a separable convolution")))
         return err_nomem(e, sizeof *l);
@@ -583,6 +602,26 @@ static enum status lone(struct ctx *c, struct mod *x, struct err *e)
     return ST_OK;
 }
 
+/* A slope for each element of the input, 1 along the axes that share it; a variable called so may
+ * be a user's own. */
+static struct layer *prelu(struct ctx *c, const struct mod *x, const struct tensor *alpha)
+{
+    bool told = x->cls == KERAS_PRELU || name_kinds(x->path) == KIND_BIT(LAYER_PRELU);
+    struct layer *l = told ? put(c, LAYER_PRELU, x->path, "slopes of a PReLU")
+                           : put(c, LAYER_NONE, x->path, "variable named alpha: a PReLU, or not");
+    if (!l)
+        return NULL;
+    if (!told)
+        layer_open(l, KIND_BIT(LAYER_PRELU) | KIND_BIT(LAYER_PARAM));
+    l->by_name = told;
+    l->rank = alpha->n_dims;
+    l->form = alpha->dim[alpha->n_dims - 1] == 1 ? FORM_ONE : FORM_USUAL;
+    for (size_t d = 0; d + 1 < alpha->n_dims; d++)
+        if (alpha->dim[d] != 1)
+            l->form = FORM_MAP;
+    return l;
+}
+
 static enum status plain(struct ctx *c, struct mod *x, struct err *e)
 {
     if (x->odd)
@@ -590,7 +629,8 @@ static enum status plain(struct ctx *c, struct mod *x, struct err *e)
     const struct tensor *w = tensor_at(c, x->var[V_KERNEL]), *b = tensor_at(c, x->var[V_BIAS]),
                         *d = tensor_at(c, x->var[V_DEPTHWISE]),
                         *emb = tensor_at(c, x->var[V_EMBEDDINGS]),
-                        *scale = tensor_at(c, x->var[V_SCALE]);
+                        *scale = tensor_at(c, x->var[V_SCALE]),
+                        *alpha = tensor_at(c, x->var[V_ALPHA]);
     bool gamma = x->var[V_GAMMA] >= 0 || x->var[V_BETA] >= 0,
          stats = x->var[V_MEAN] >= 0 && x->var[V_VAR] >= 0;
     struct layer *l = NULL;
@@ -620,15 +660,21 @@ static enum status plain(struct ctx *c, struct mod *x, struct err *e)
         claim(c, l, LEAF_BIAS, x, V_BETA);
         claim(c, l, LEAF_MEAN, x, V_MEAN);
         claim(c, l, LEAF_VAR, x, V_VAR);
-        if (x->config)
-            l->eps = x->config->eps;
+        if (x->cls == KERAS_RMSNORM)
+            l->form = FORM_RMS;
     } else if (emb && emb->n_dims == 2) {
         l = put(c, LAYER_EMBEDDING, x->path, "variable named embeddings");
         if (!l)
             return err_nomem(e, sizeof *l);
         l->by_name = true;
         claim(c, l, LEAF_WEIGHT, x, V_EMBEDDINGS);
+    } else if (alpha && alpha->n_dims >= 1 && alpha->n_dims <= 4) {
+        if (!(l = prelu(c, x, alpha)))
+            return err_nomem(e, sizeof *l);
+        claim(c, l, LEAF_WEIGHT, x, V_ALPHA);
     }
+    if (l && x->config)
+        l->said = x->config->said;
     return ST_OK;
 }
 
@@ -743,7 +789,7 @@ static enum status cells(struct ctx *c, struct err *e)
         return err_nomem(e, c->ms.n * sizeof *called);
     for (size_t i = 0; i < c->ms.n; i++)
         called[i] = c->mod[i].path;
-    return keras_cells(c->style->rules, &c->ms, called, &c->list, e);
+    return keras_cells(c->style->rules, &c->names, &c->ms, called, &c->list, e);
 }
 
 enum status keras_layers(const struct keras_style *style, const struct model *m, struct arena *a,
@@ -767,7 +813,8 @@ enum status keras_layers(const struct keras_style *style, const struct model *m,
             TRY(plain(&c, &c.mod[i], e));
     }
     TRY(call_rest(&c, e));
-    return layers_done(&c.list, &c.ms, style->framework, out, e);
+    TRY(layers_done(&c.list, &c.ms, style->framework, out, e));
+    return keras_functions(&c.names, a, out, e);
 }
 
 int keras_words(const struct model *m)
