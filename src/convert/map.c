@@ -324,6 +324,7 @@ static enum status to_leaves(struct mapping *m, struct err *e)
     *own = *m->o;
     own->like = NULL;
     m->o = own;
+    m->leaves = like;
     TRY(recognise(m, e));
     m->to = own->to ? named(to, e) : framework_find(str_from(to));
     if (own->to && !m->to)

@@ -127,6 +127,7 @@ struct mapping {
     struct train *train; /* map_train.c: of one optimizer, spelled anew; NULL */
     struct str cut, put; /* a layer's path loses cut where it begins so, then gets put before */
     struct offer *offer; /* map_layer.c: of one layer at a time */
+    const struct model *leaves; /* the skeleton, where it has leaves without names; NULL */
     bool leaves_named;   /* src is a copy of a source whose leaves had numbers */
     bool stats_known, has_stats; /* are there running statistics? (rules' `bare`) */
     bool respelled;              /* layers were spelled anew, or as before they were canonical */
@@ -328,6 +329,11 @@ MUSTCHECK enum status map_leaves(struct mapping *m, const struct model *like, st
 MUSTCHECK enum status map_leaf_names(struct mapping *m, const struct model *spelled,
                                      const struct model *origin, const struct model *leaves,
                                      struct str *name, struct err *e);
+
+/* Names for the leaves of an optimizer's state, as optax's chain has them, from those of the model's
+ * leaves; those that are given stay. */
+MUSTCHECK enum status map_state_leaves(struct mapping *m, const struct model *leaves,
+                                       struct str *name, struct err *e);
 
 /* map_names.c: a source of Equinox's leaves gets their names, from lines `leaf N = NAME` and from
  * the skeleton; m->src is then a copy that has them. */
