@@ -207,6 +207,15 @@ void map_thin(struct mapping *m)
             m->sl.layer[n++] = *l;
     }
     m->sl.n = n;
+    n = 0;
+    for (size_t i = 0; i < m->sl.n_maybe; i++) {
+        bool whole = true;
+        for (int k = 0; k < LEAF_N; k++)
+            whole = whole && (m->sl.maybe[i].tensor[k] < 0 || m->in[m->sl.maybe[i].tensor[k]]);
+        if (whole)
+            m->sl.maybe[n++] = m->sl.maybe[i];
+    }
+    m->sl.n_maybe = n;
 }
 
 /* ---- the ways ---- */
@@ -265,9 +274,10 @@ static enum status across(struct mapping *m, struct err *e)
         TRY(map_like(m, e));
     } else {
         TRY(map_pairs(m, NULL, e));
+        TRY(map_maybe_alone(m, e));
         TRY(map_open(m, e));
         TRY(map_flatten(m, e));
-        map_rank(m);
+        TRY(map_rank(m, e));
         for (size_t i = 0; i < m->sl.n; i++) /* every question at once */
             TRY(map_layer(m, &m->sl.layer[i], NULL, NULL, e));
     }

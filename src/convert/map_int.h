@@ -86,9 +86,12 @@ struct map_rule {
 struct map_rules {
     struct map_rule *rule;
     size_t n;
+    uint32_t *exact, *pattern; /* rules whose src is a name, by it; the others, in order */
+    size_t n_exact, n_pattern;
 };
 
-struct train; /* train.h */
+struct train;  /* train.h */
+struct around; /* map_around.c */
 struct mapping {
     struct plan *p;
     const struct map_opt *o;
@@ -113,6 +116,7 @@ struct mapping {
     const char *axes[AXES_KEPT]; /* texts that takes share, the last ones met */
     size_t n_axes;
     struct train *train; /* map_train.c: of one optimizer, spelled anew; NULL */
+    struct around *around; /* map_around.c; NULL before it is asked for */
     struct str cut, put; /* a layer's path loses cut where it begins so, then gets put before */
     struct offer *offer; /* map_layer.c: of one layer at a time */
     bool leaves_named;   /* src is a copy of a source whose leaves had numbers */
@@ -235,8 +239,22 @@ MUSTCHECK enum status map_flatten_ruled(struct mapping *m, struct layer *l, bool
 /* Extent of a canonical axis letter of a leaf; 0 = unknown. */
 uint64_t map_extent(const struct mapping *m, const struct layer *l, enum layer_kind kind,
                     enum leaf lf, char letter);
-/* Does this layer give exactly n values, or channels? */
+/* Channels a convolution gives; up to two, where its kind is open. */
+size_t map_channels(const struct mapping *m, const struct layer *l, uint64_t c[2]);
+bool map_may_be(const struct layer *l, enum layer_kind k);
+bool map_is_norm(enum layer_kind k);
+
+/* map_around.c: what stands around a layer of m->sl, which l and o point into. look_around sorts
+ * it all, anew where the layers have changed; the others ask. */
+MUSTCHECK enum status map_look_around(struct mapping *m, struct err *e);
+/* Does this layer give exactly n values, or channels? Any layer, but one? */
 bool map_gives(const struct mapping *m, const struct layer *o, uint64_t n);
+bool map_given(const struct mapping *m, const struct layer *but, uint64_t n);
+/* May n be a flattened map of some convolution, larger than one position? */
+bool map_flattens(const struct mapping *m, uint64_t n);
+/* The layers that give n, and the convolutions that read n; out: room for six of each layer. A
+ * layer may stand there twice. */
+size_t map_beside(const struct mapping *m, uint64_t n, uint32_t *out);
 /* What numbers in names say of the layers before l: the one directly before (norms passed over) and
  * the nearest convolution. False when they do not order the layers around l. */
 bool map_before(const struct mapping *m, const struct layer *l, const struct layer **prev,
@@ -244,7 +262,7 @@ bool map_before(const struct mapping *m, const struct layer *l, const struct lay
 
 /* map_rank.c: how many axes the batch norms read, where the target's spelling depends on it: from
  * the layers whose channels they may have. What stays open is asked about by map_layer. */
-void map_rank(struct mapping *m);
+MUSTCHECK enum status map_rank(struct mapping *m, struct err *e);
 /* Does a spelling of batch norms depend on it? */
 bool map_needs_rank(const struct spelling_rules *r);
 
@@ -269,6 +287,13 @@ unsigned map_common(const struct meeting *w, size_t i);
 /* The kind when there is one, or when the difference moves no number; else LAYER_NONE. */
 enum layer_kind map_one_kind(unsigned kinds);
 MUSTCHECK enum status map_like(struct mapping *m, struct err *e);
+
+/* map_maybe.c: cells that look like other layers (struct layers' maybe), of m->sl or the skeleton.
+ * Ruled: what the rules file says. Without a skeleton, what sounds like one is asked about and the
+ * others are noted. */
+MUSTCHECK enum status map_maybe_ruled(struct mapping *m, struct layers *l, struct err *e);
+MUSTCHECK enum status map_maybe(struct mapping *m, struct skeleton *sk, struct err *e);
+MUSTCHECK enum status map_maybe_alone(struct mapping *m, struct err *e);
 
 /* map_leaves.c: a skeleton that has no names, only an order. Renames the tensors of the plan that
  * is made to the leaves' numbers, and adds the numbers that only the skeleton has. ST_CANNOT

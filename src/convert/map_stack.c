@@ -174,12 +174,52 @@ static bool inside(const struct half *x, const struct lot *l)
     return false;
 }
 
-static size_t n_alike(const struct lot *l, size_t n, const struct lot *what)
+struct size {
+    uint64_t extent, elems;
+};
+struct sizes { /* sorted */
+    struct size *v;
+    size_t n;
+};
+static int by_size(const void *px, const void *py)
 {
-    size_t k = 0;
+    const struct size *x = px, *y = py;
+    if (x->extent != y->extent)
+        return x->extent < y->extent ? -1 : 1;
+    return (x->elems > y->elems) - (x->elems < y->elems);
+}
+
+static size_t n_alike(const struct sizes *s, const struct lot *what)
+{
+    struct size key = {what->extent, what->elems};
+    size_t at[2];
+    for (int end = 0; end < 2; end++) {
+        size_t lo = 0, hi = s->n;
+        while (lo < hi) {
+            size_t mid = lo + (hi - lo) / 2;
+            int c = by_size(&s->v[mid], &key);
+            if (c < 0 || (end && c == 0))
+                lo = mid + 1;
+            else
+                hi = mid;
+        }
+        at[end] = lo;
+    }
+    return at[1] - at[0];
+}
+
+static enum status sizes_of(const struct lot *l, size_t n, const struct half *outer,
+                            struct sizes *out, struct arena *a, struct err *e)
+{
+    *out = (struct sizes){.v = ARENA_ARRAY(a, struct size, n + 1)};
+    if (!out->v)
+        return err_nomem(e, n * sizeof *out->v);
     for (size_t i = 0; i < n; i++)
-        k += l[i].extent == what->extent && l[i].elems == what->elems;
-    return k;
+        if (!outer || (l[i].extent > 1 && !inside(outer, &l[i])))
+            out->v[out->n++] = (struct size){l[i].extent, l[i].elems};
+    if (out->n)
+        qsort(out->v, out->n, sizeof *out->v, by_size);
+    return ST_OK;
 }
 
 static enum status unstack(struct mapping *m, const struct half *x, const struct lot *l,
@@ -212,17 +252,19 @@ static enum status unstack(struct mapping *m, const struct half *x, const struct
 static enum status stacks_of(struct mapping *m, struct half *x, const struct half *y,
                              struct seen *s, struct err *e)
 {
+    struct sizes mine, theirs, under;
+    if (!y->n_lists)
+        return ST_OK;
     TRY(prefixes(x, m->tmp, e));
-    for (size_t i = 0; i < x->n_under && y->n_lists; i++) {
+    TRY(sizes_of(x->list, x->n_lists, NULL, &mine, m->tmp, e));
+    TRY(sizes_of(y->list, y->n_lists, NULL, &theirs, m->tmp, e));
+    TRY(sizes_of(x->under, x->n_under, x, &under, m->tmp, e));
+    for (size_t i = 0; i < x->n_under; i++) {
         struct lot *l = &x->under[i];
-        if (l->extent < 2 || l->extent > BLOCKS_MOST || n_alike(x->list, x->n_lists, l) > 0 ||
-            inside(x, l))
+        if (l->extent < 2 || l->extent > BLOCKS_MOST || n_alike(&mine, l) > 0 || inside(x, l))
             continue;
-        size_t want = n_alike(y->list, y->n_lists, l), have = 0;
-        for (size_t k = 0; want && k < x->n_under; k++)
-            have += x->under[k].extent == l->extent && x->under[k].elems == l->elems &&
-                    !inside(x, &x->under[k]);
-        if (want && want == have)
+        size_t want = n_alike(&theirs, l);
+        if (want && want == n_alike(&under, l))
             TRY(unstack(m, x, l, s, e));
     }
     return ST_OK;

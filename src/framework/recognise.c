@@ -391,6 +391,8 @@ enum status layers_done(struct layer_list *l, struct modules *ms, const char *fr
     }
     out->layer = l->layer;
     out->n = l->n;
+    out->maybe = l->maybe ? l->maybe->layer : NULL;
+    out->n_maybe = l->maybe ? l->maybe->n : 0;
     out->framework = framework;
     return ST_OK;
 }

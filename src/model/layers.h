@@ -125,6 +125,9 @@ struct family; /* framework/family.h */
 struct layers {
     struct layer *layer; /* from the arena given */
     size_t n;
+    /* Cells that some of these layers may be, whose tensors look like theirs; no layers yet. */
+    struct layer *maybe;
+    size_t n_maybe;
     const char *framework;       /* who recognised them */
     const struct family *family; /* of Hugging Face's models, NULL = none known */
     bool family_sure;            /* told by the container, not by names alone */
