@@ -1,5 +1,5 @@
-/* What stands around a layer, sorted once for all that ask: which layers give how many values, which
- * channels a flattened map may have, and how numbers in names order the layers of a list.
+/* What stands around a layer, sorted once for all that ask: which layers give how many values,
+ * which channels a flattened map may have, and how numbers in names order the layers of a list.
  */
 #include "convert/map_int.h"
 #include "framework/recognise.h"

@@ -210,7 +210,8 @@ static enum status one(struct mapping *m, struct layer *l, struct err *e)
     uint64_t n = width_in(m, l);
     bool said;
     TRY(map_flatten_ruled(m, l, &said, e));
-    if (said || !n || l->flat_c || strcmp(m->from->rules->flat, m->to->rules->flat) == 0)
+    if (said || !n || l->flat_c || l->flat_said ||
+        strcmp(m->from->rules->flat, m->to->rules->flat) == 0)
         return ST_OK;
     const struct layer *prev, *conv;
     if (!map_flattens(m, n)) /* no convolution it could follow: there is nothing to ask */

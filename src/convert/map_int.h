@@ -115,11 +115,11 @@ struct mapping {
     size_t cap_reasons, cap_lines, cap_notes;
     const char *axes[AXES_KEPT]; /* texts that takes share, the last ones met */
     size_t n_axes;
-    struct train *train; /* map_train.c: of one optimizer, spelled anew; NULL */
+    struct train *train;   /* map_train.c: of one optimizer, spelled anew; NULL */
     struct around *around; /* map_around.c; NULL before it is asked for */
-    struct str cut, put; /* a layer's path loses cut where it begins so, then gets put before */
-    struct offer *offer; /* map_layer.c: of one layer at a time */
-    bool leaves_named;   /* src is a copy of a source whose leaves had numbers */
+    struct str cut, put;   /* a layer's path loses cut where it begins so, then gets put before */
+    struct offer *offer;   /* map_layer.c: of one layer at a time */
+    bool leaves_named;     /* src is a copy of a source whose leaves had numbers */
     bool stats_known, has_stats; /* are there running statistics? (rules' `bare`) */
     bool keep_tree;              /* the target carries the source's tree as it is */
     struct node *tree;           /* restored from the spelling */

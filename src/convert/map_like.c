@@ -452,8 +452,7 @@ static enum status report(struct meeting *w, struct err *e)
     for (size_t j = 0; j < w->n_t && st == ST_OK; j++) {
         const struct match_item *it = &w->t[j];
         bool any = it->pair >= 0;
-        for (size_t k = first_of(&s, it->color);
-             !any && k < s.n && s.v[k].color == it->color; k++)
+        for (size_t k = first_of(&s, it->color); !any && k < s.n && s.v[k].color == it->color; k++)
             any = match_fits(&w->s[s.v[k].item], it);
         if (!any)
             st = ask_target(w, j, &b, e);
@@ -509,6 +508,17 @@ static enum status settle_pair(struct meeting *w, size_t i, struct err *e)
     l->kind = k;
     l->reason = arena_fmt(m->a, "%.*s; %s", STR_ARG(l->reason), w->s[i].why);
     return l->reason.p ? ST_OK : err_nomem(e, 64);
+}
+
+/* What the skeleton's own config tells of flattened maps holds for the source, too. */
+static void lend_flat(const struct meeting *w, size_t i)
+{
+    struct layer *l = &w->m->sl.layer[w->s_layer[i]];
+    const struct layer *t = &w->sk.layers.layer[w->t_layer[w->s[i].pair]];
+    if (l->flat_c || l->flat_said)
+        return;
+    l->flat_c = t->flat_c;
+    l->flat_said = t->flat_said;
 }
 
 enum status map_meet(struct meeting *w, bool may, struct err *e)
@@ -570,8 +580,10 @@ static enum status meet(struct meeting *w, struct err *e)
     TRY(map_pairs(m, &w->sk, e));
     TRY(map_meet(w, true, e));
     TRY(report(w, e));
-    for (size_t i = 0; i < w->n_s && m->n_open == 0; i++)
+    for (size_t i = 0; i < w->n_s && m->n_open == 0; i++) {
         TRY(settle_pair(w, i, e));
+        lend_flat(w, i);
+    }
     if (m->n_open)
         return ST_OK;
     TRY(map_flatten(m, e));

@@ -203,8 +203,8 @@ enum status map_maybe(struct mapping *m, struct skeleton *sk, struct err *e)
 
 static bool sounds_so(struct str path)
 {
-    static const char *const is[] = {"lstm", "rnn",  "recurrent", "cell",
-                                     "core", "bilstm", "blstm",   "memory"};
+    static const char *const is[] = {"lstm", "rnn",    "recurrent", "cell",
+                                     "core", "bilstm", "blstm",     "memory"};
     struct str up, seg;
     struct words w;
     name_tail(path, &up, &seg);

@@ -74,8 +74,8 @@ enum status map_rank(struct mapping *m, struct err *e)
         return err_nomem(e, n * sizeof *r);
     for (size_t i = 0; i < n; i++) {
         enum layer_kind kind = m->sl.layer[i].kind;
-        sequences = sequences || kind == LAYER_EMBEDDING || kind == LAYER_ATTENTION ||
-                    kind == LAYER_NONE;
+        sequences =
+            sequences || kind == LAYER_EMBEDDING || kind == LAYER_ATTENTION || kind == LAYER_NONE;
     }
     for (size_t i = 0; i < n; i++) {
         struct layer *l = &m->sl.layer[i];
@@ -88,8 +88,7 @@ enum status map_rank(struct mapping *m, struct err *e)
     if (k)
         qsort(r, k, sizeof *r, by_width);
     for (size_t i = 0; i < k; i++) {
-        r[i].rank =
-            i && r[i].n == r[i - 1].n ? r[i - 1].rank : agreed(m, r[i].n, sequences, room);
+        r[i].rank = i && r[i].n == r[i - 1].n ? r[i - 1].rank : agreed(m, r[i].n, sequences, room);
         m->sl.layer[r[i].layer].rank = r[i].rank;
     }
     return ST_OK;

@@ -96,7 +96,8 @@ static enum status prefixes(struct half *x, struct arena *a, struct err *e)
         const struct tensor *t = &x->m->tensor[i];
         size_t skip = collection_of(t->name);
         struct str name = str_sub(t->name, skip, t->name.n);
-        for (size_t k = 1; weighs(t) && k < name.n; k++)
+        bool in = weighs(t);
+        for (size_t k = 1; in && k < name.n; k++)
             if (cuts(name.p[k]))
                 x->under[x->n_under++] = (struct lot){str_hash(str_sub(name, 0, k), 1),
                                                       0,
@@ -120,7 +121,8 @@ static enum status lists(struct half *x, struct arena *a, struct err *e)
     for (size_t i = 0; i < x->m->n_tensors; i++) {
         const struct tensor *t = &x->m->tensor[i];
         struct str name = str_sub(t->name, collection_of(t->name), t->name.n);
-        for (size_t k = 1; weighs(t) && k < name.n; k++) {
+        bool in = weighs(t);
+        for (size_t k = 1; in && k < name.n; k++) {
             size_t lo = k;
             while (lo > 0 && digit(name.p[lo - 1]))
                 lo--;

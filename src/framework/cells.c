@@ -269,8 +269,7 @@ static void take_all(const struct ctx *c, const struct layer *l)
 }
 
 /* Every kind that the tensors at a path may be; of, the kind whose recurrent weight was found. */
-static enum status at_path(const struct ctx *c, struct str base, enum layer_kind of,
-                           struct err *e)
+static enum status at_path(const struct ctx *c, struct str base, enum layer_kind of, struct err *e)
 {
     struct layer found = {0}, l;
     unsigned kinds = 0;

@@ -248,6 +248,7 @@ static const struct hint hints[] = {
     {"ln", KIND_BIT(LAYER_LAYERNORM)},
     {"layernorm", KIND_BIT(LAYER_LAYERNORM)},
     {"rmsnorm", KIND_BIT(LAYER_LAYERNORM)},
+    {"rms", KIND_BIT(LAYER_LAYERNORM)},
     {"gn", KIND_BIT(LAYER_GROUPNORM)},
     {"groupnorm", KIND_BIT(LAYER_GROUPNORM)},
     {"bn", KIND_BIT(LAYER_BATCHNORM)},
@@ -288,7 +289,8 @@ unsigned name_kinds(struct str path)
         return KIND_BIT(LAYER_BATCHNORM);
     if (has_word(&w, "group") && has_word(&w, "norm"))
         return KIND_BIT(LAYER_GROUPNORM);
-    if (has_word(&w, "layer") && has_word(&w, "norm"))
+    if ((has_word(&w, "layer") || has_word(&w, "rms")) &&
+        (has_word(&w, "norm") || has_word(&w, "normalization")))
         return KIND_BIT(LAYER_LAYERNORM);
     for (size_t i = w.n; i-- > 0;) /* the last telling word: token_embedding, embed_out */
         for (size_t h = 0; h < sizeof hints / sizeof *hints; h++)

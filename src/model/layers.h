@@ -109,7 +109,7 @@ struct layer {
      * spatial extents need not be known: channels first and channels last differ only in where C
      * stands, the order of the positions is one and the same. */
     uint64_t flat_c;
-    bool flat_said; /* a rule told flat_c, 0 meaning that there is no flattened map */
+    bool flat_said; /* a rule or a config told flat_c, 0 meaning: no flattened map */
     /* Depthwise convolution whose kernel stands by channels, [k.., C, m]: C. 0 = any other. */
     uint64_t depth_c;
     uint8_t form;      /* enum layer_form */

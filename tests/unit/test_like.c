@@ -409,8 +409,7 @@ static void cell_to_haiku(void **state)
         for (int g = 0; g < 4; g++)
             for (int o = 0; o < HID; o++) {
                 int row = gate[g] * HID + o;
-                w[(j * 4 + g) * HID + o] =
-                    j < IN ? 1000 + row * IN + j : 2000 + row * HID + j - IN;
+                w[(j * 4 + g) * HID + o] = j < IN ? 1000 + row * IN + j : 2000 + row * HID + j - IN;
             }
     same("params.net/core/linear.w", w, (IN + HID) * 4 * HID);
     assert_int_equal(p.dst.n_tensors, 4);

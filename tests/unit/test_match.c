@@ -79,10 +79,12 @@ static void equal_names(void **state)
 static void directions(void **state)
 {
     (void)state;
-    static const char *const way[][2] = {
-        {"bi.forward_rnn.cell", "bi.backward_rnn.cell"}, {"enc.fw", "enc.bw"},
-        {"fwd_lstm.linear", "bwd_lstm.linear"},          {"net.lstm_l2r", "net.lstm_r2l"},
-        {"cells.ltr", "cells.rtl"},                      {"a", "a_reversed"}};
+    static const char *const way[][2] = {{"bi.forward_rnn.cell", "bi.backward_rnn.cell"},
+                                         {"enc.fw", "enc.bw"},
+                                         {"fwd_lstm.linear", "bwd_lstm.linear"},
+                                         {"net.lstm_l2r", "net.lstm_r2l"},
+                                         {"cells.ltr", "cells.rtl"},
+                                         {"a", "a_reversed"}};
     for (size_t i = 0; i < sizeof way / sizeof *way; i++)
         for (int turned = 0; turned < 2; turned++) {
             n_s = n_t = 0;
