@@ -140,6 +140,11 @@ static size_t alike(const struct plan *p, size_t at)
     return n;
 }
 
+static struct str on(const struct plan_note *n)
+{
+    return n->layer.n ? n->layer : STR("the model");
+}
+
 /* at most `most` different texts */
 static void say_notes(const struct plan *p, size_t most)
 {
@@ -151,7 +156,7 @@ static void say_notes(const struct plan *p, size_t most)
         n++;
         if (k > 1)
             snprintf(more, sizeof more, " and %zu more", k - 1);
-        log_note("note on %.*s%s: %.*s", STR_ARG(p->note[i].layer), more, STR_ARG(p->note[i].text));
+        log_note("note on %.*s%s: %.*s", STR_ARG(on(&p->note[i])), more, STR_ARG(p->note[i].text));
     }
 }
 
@@ -234,6 +239,35 @@ static void json_ledger(const struct job *j)
     json_w_array_end(w);
 }
 
+static void json_pair(struct json_w *w, const char *key, struct str value)
+{
+    json_w_key(w, str_from(key));
+    json_w_str(w, value);
+}
+
+static void json_notes(const struct plan *p)
+{
+    struct json_w *w = print_json();
+    json_w_key(w, STR("notes"));
+    json_w_array(w);
+    for (size_t i = 0; i < p->n_notes; i++) {
+        const struct plan_note *n = &p->note[i];
+        w = print_json();
+        json_w_object(w);
+        json_pair(w, "layer", n->layer);
+        json_pair(w, "of", str_from(n->of));
+        json_pair(w, "setting", str_from(n->setting));
+        json_pair(w, "source", n->source);
+        json_w_key(w, STR("known"));
+        json_w_bool(w, n->known);
+        json_pair(w, "target", n->target);
+        json_pair(w, "set", n->set);
+        json_pair(w, "note", n->text);
+        json_w_object_end(w);
+    }
+    json_w_array_end(w);
+}
+
 static enum status show_plan(const struct job *j, struct err *e)
 {
     struct run_cost c;
@@ -253,18 +287,8 @@ static enum status show_plan(const struct job *j, struct err *e)
         }
         json_w_array_end(w);
         json_ledger(j);
+        json_notes(&j->p);
         w = print_json();
-        json_w_key(w, STR("notes"));
-        json_w_array(w);
-        for (size_t i = 0; i < j->p.n_notes; i++) {
-            json_w_object(w);
-            json_w_key(w, STR("layer"));
-            json_w_str(w, j->p.note[i].layer);
-            json_w_key(w, STR("note"));
-            json_w_str(w, j->p.note[i].text);
-            json_w_object_end(w);
-        }
-        json_w_array_end(w);
         json_w_key(w, STR("cost"));
         json_w_object(w);
         json_w_key(w, STR("read_bytes"));
@@ -306,7 +330,7 @@ static enum status show_plan(const struct job *j, struct err *e)
     TRY(kept);
     for (size_t i = 0; i < j->p.n_notes; i++) {
         print_fmt("note on ");
-        print_name(j->p.note[i].layer);
+        print_name(on(&j->p.note[i]));
         print_fmt(": ");
         print_name(j->p.note[i].text);
         print_fmt("\n");
@@ -419,6 +443,7 @@ static enum status work(struct job *j, struct err *e)
         json_w_key(w, STR("elements_written"));
         json_w_u64(w, j->p.elems_written);
         json_ledger(j);
+        json_notes(&j->p);
     } else if (st == ST_OK) {
         log_detail("%s: %zu tensors written as %s", j->dst, j->p.dst.n_tensors, j->fmt->name);
     }

@@ -87,7 +87,7 @@ const struct opt_info opt_info[OPT_N] = {
                       "progress on standard error"},
     [OPT_LOG] = {"log", 0, OPT_CHOICE, "plain|json", "plain|json", "form of messages"},
     [OPT_COLOR] = {"color", 0, OPT_CHOICE, "auto|always|never", "auto|always|never",
-                   "taken; messages have no colour so far"},
+                   "colour in verdicts and messages"},
     [OPT_SIMD] = {"simd", 0, OPT_CHOICE, "auto|scalar", "auto|scalar",
                   "instruction set of the kernels; the bytes are the same"},
     [OPT_HELP] = {"help", 'h', OPT_FLAG, NULL, NULL, "show this help"},

@@ -99,7 +99,7 @@ static enum status each_input(const struct plan *p, const struct recipe *r, void
             continue;
         TRY(fn(ctx, p, (uint32_t)q->src, part_unpacks(q), e));
         for (size_t k = 0; k < q->n_ops; k++)
-            if (q->op[k].kind == OP_ADD)
+            if (op_reads(&q->op[k]))
                 TRY(fn(ctx, p, q->op[k].operand, false, e));
     }
     return ST_OK;

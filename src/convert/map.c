@@ -78,15 +78,14 @@ enum status map_reason(struct mapping *m, uint32_t dst, struct str text, struct 
     return ST_OK;
 }
 
-enum status map_note(struct mapping *m, struct str layer, struct str text, struct err *e)
+enum status map_note(struct mapping *m, const struct plan_note *note, struct err *e)
 {
     struct plan *p = m->p;
     struct plan_note *n = map_grown(m->a, p->note, p->n_notes, &m->cap_notes, sizeof *n);
-    struct str path = arena_str(m->a, layer.p ? layer.p : "", layer.n);
-    if (!n || !path.p)
+    if (!n)
         return err_nomem(e, sizeof *n);
     p->note = n;
-    n[p->n_notes++] = (struct plan_note){path, text};
+    n[p->n_notes++] = *note;
     return ST_OK;
 }
 
@@ -189,7 +188,7 @@ static enum status choose(struct mapping *m, struct err *e)
             TRY(map_ledger(m, LEDGER_DROP, t->name, tensor_elems(t), true, str_from(why), e));
         }
     }
-    return ST_OK;
+    return map_scales(m, e);
 }
 
 void map_thin(struct mapping *m)
@@ -269,6 +268,9 @@ static enum status across(struct mapping *m, struct err *e)
     TRY(m->from->layers(m->src, m->tmp, &m->sl, e));
     map_thin(m);
     TRY(map_settle(m, e));
+    m->respelled = true;
+    TRY(map_told_read(m, e));
+    TRY(map_notes_functions(m, e));
     TRY(map_train_begin(m, e));
     if (m->o->like) {
         TRY(map_like(m, e));
@@ -336,6 +338,7 @@ static enum status plan_it(struct mapping *m, struct err *e)
             return err_set(e, ST_USAGE, "source-like", "--to source needs no skeleton");
         if (m->src->spelling.n) {
             TRY(spelling_restore(m, e));
+            m->respelled = true;
             TRY(map_put(m, e));
             m->p->dst.framework = m->framework;
             TRY(map_not_twice(m, e));
@@ -407,6 +410,7 @@ enum status map_plan(struct plan *p, const struct map_opt *o, const struct forma
     if (st == ST_CANNOT && rules_out && help.n > empty)
         buf_bytes(rules_out, help.p, help.n);
     buf_free(&help);
+    buf_free(&m.told);
     mem_free(m.made);
     arena_free(&tmp);
     return st == ST_OK ? plan_prove(p, max_output, e) : st;
@@ -459,6 +463,7 @@ enum status map_canonical_ruled(struct plan *p, const char *from, struct str rul
         .p = p, .o = &o, .src = p->src, .a = &p->dst.arena, .tmp = &tmp, .help = &help};
     enum status st = canonical(&m, e);
     buf_free(&help);
+    buf_free(&m.told);
     mem_free(m.made);
     arena_free(&tmp);
     *rules_version = RULES_VERSION;

@@ -13,7 +13,7 @@ struct gifts {
     struct gift *v;
     size_t n;
 };
-struct seat { /* a layer that is neither norm nor parameter, where names put it */
+struct seat { /* a layer that is no norm, parameter or PReLU, where names put it */
     struct str list;
     uint64_t number; /* UINT64_MAX: none */
     uint32_t layer;
@@ -111,7 +111,7 @@ static void look(const struct mapping *m, struct around *x, size_t i)
         give(&x->gives, map_extent(m, l, LAYER_ATTENTION, LEAF_O_WEIGHT, 'E'), i);
     if (l->kind == LAYER_CONV || l->kind == LAYER_CONV_TRANSPOSE)
         give(&x->reads, map_extent(m, l, l->kind, LEAF_WEIGHT, 'I'), i);
-    if (l->kind == LAYER_PARAM || map_is_norm(l->kind))
+    if (l->kind == LAYER_PARAM || l->kind == LAYER_PRELU || map_is_norm(l->kind))
         return;
     struct seat *s = &x->seat[x->n_seats++];
     *s = (struct seat){.layer = (uint32_t)i};

@@ -40,6 +40,8 @@ static bool allowed(const struct mapping *m, const struct layer *l, enum layer_k
     case LAYER_LAYERNORM:
     case LAYER_GROUPNORM:
         return w->n_dims == 1;
+    case LAYER_PRELU:
+        return w->n_dims == 1 && !bias;
     default:
         return false;
     }
@@ -74,7 +76,8 @@ enum status map_settle(struct mapping *m, struct err *e)
         else if (r)
             r->n_used--;
         r = map_rule_for(m, RULE_RANK, l->path);
-        if (r && l->kind == LAYER_BATCHNORM && (l->rank == 0 || l->rank == r->number - 1))
+        if (r && (l->kind == LAYER_BATCHNORM || l->kind == LAYER_PRELU) &&
+            (l->rank == 0 || l->rank == r->number - 1))
             l->rank = (uint8_t)(r->number - 1);
         else if (r)
             r->n_used--;

@@ -90,6 +90,12 @@ struct map_rules {
     size_t n_exact, n_pattern;
 };
 
+/* Per source tensor: a weight of eight bits has a scale, and a scale a weight; -1 = none. */
+struct scaled {
+    int64_t scale, weight;
+    bool applied; /* a weight whose scale is multiplied in */
+};
+
 struct train;  /* train.h */
 struct around; /* map_around.c */
 struct mapping {
@@ -121,10 +127,14 @@ struct mapping {
     struct offer *offer;   /* map_layer.c: of one layer at a time */
     bool leaves_named;     /* src is a copy of a source whose leaves had numbers */
     bool stats_known, has_stats; /* are there running statistics? (rules' `bare`) */
+    bool respelled;              /* layers were spelled anew, or as before they were canonical */
     bool keep_tree;              /* the target carries the source's tree as it is */
     struct node *tree;           /* restored from the spelling */
     struct str framework;        /* ... its framework */
     struct buf *help;            /* rules file to complete */
+    struct scaled *scale;        /* map_scale.c; NULL: no scales */
+    struct buf told;             /* map_notes.c: settings of layers, for the target's key-values */
+    const char *origin;          /* ... the framework that spelled the weights; NULL = not asked */
     size_t n_open;               /* questions in it */
     struct str open_1;           /* the first, for the error line */
     size_t n_lost;               /* ledger lines that are neither harmless nor allowed */
@@ -137,8 +147,8 @@ bool map_renamed(const struct mapping *m);
 /* Room for one more in a list of n that grows in an arena; NULL: no memory. */
 void *map_grown(struct arena *a, void *p, size_t n, size_t *cap, size_t size);
 MUSTCHECK enum status map_reason(struct mapping *m, uint32_t made, struct str text, struct err *e);
-/* A note on a layer; text lives as long as the plan. */
-MUSTCHECK enum status map_note(struct mapping *m, struct str layer, struct str text, struct err *e);
+/* A note on a layer; its texts live as long as the plan. */
+MUSTCHECK enum status map_note(struct mapping *m, const struct plan_note *note, struct err *e);
 /* Appends a zeroed made tensor. */
 MUSTCHECK enum status map_made(struct mapping *m, size_t n_takes, struct made **out, struct err *e);
 /* A text of axes (below AXES_TEXT bytes), kept once for the takes that share it. NULL: no memory.
@@ -169,6 +179,29 @@ bool map_shared(const struct model *m, size_t t);
 /* What travels along. Attachments and key-values that the target does not keep leave
  * the plan and stand in the ledger, as harmless: no number lies in them. After everything else. */
 MUSTCHECK enum status map_aside(struct mapping *m, struct err *e);
+
+/* map_notes.c: where the target's defaults are not the source's. t: the skeleton's layer, or NULL.
+ */
+MUSTCHECK enum status map_notes(struct mapping *m, const struct layer *l, const struct layer *t,
+                                struct err *e);
+MUSTCHECK enum status map_notes_functions(struct mapping *m, struct err *e);
+/* What a config told of a layer, as key-value of the target: told layer by layer (path: the
+ * target's), added at the end, read again into m->sl. */
+void map_tell(struct mapping *m, struct str path, const struct layer *l);
+MUSTCHECK enum status map_told(struct mapping *m, struct err *e);
+MUSTCHECK enum status map_told_read(struct mapping *m, struct err *e);
+bool map_is_settings(struct str key);
+
+/* map_scale.c: scales of weights of eight bits. Found once it is known which tensors take part;
+ * applied to what was made, before it is put; then a part's ops, up to float32 (*scaled). */
+MUSTCHECK enum status map_scales(struct mapping *m, struct err *e);
+MUSTCHECK enum status map_scales_apply(struct mapping *m, struct err *e);
+MUSTCHECK enum status map_scale_op(struct mapping *m, const struct take *k, struct part *q,
+                                   enum dtype to, bool *scaled, struct err *e);
+bool map_is_scale(const struct mapping *m, const struct made *d);
+/* The element type that --dtype gives a tensor: its name, role and shape are the target's. */
+MUSTCHECK enum status map_dtype(struct mapping *m, const struct tensor *t, enum dtype have,
+                                enum dtype *out, struct err *e);
 
 /* map_put.c: recipes of all that was made, and the ledger of what was not taken. */
 MUSTCHECK enum status map_put(struct mapping *m, struct err *e);
@@ -201,7 +234,8 @@ MUSTCHECK enum status map_layer(struct mapping *m, const struct layer *l, struct
 /* Layers whose kind is open: settled where every kind gives the same, kept as they came in an
  * archive, asked about elsewhere. */
 MUSTCHECK enum status map_open(struct mapping *m, struct err *e);
-/* Pairs of single tensors that a rules file makes; they leave their layers. sk may be NULL. */
+/* map_pairs.c: pairs of single tensors that a rules file makes; they leave their layers. sk may be
+ * NULL. */
 MUSTCHECK enum status map_pairs(struct mapping *m, struct skeleton *sk, struct err *e);
 /* A cell: gates put in the target's order, biases summed or parted (map_cell.c). */
 MUSTCHECK enum status map_cell(struct mapping *m, const struct layer *l, struct skeleton *sk,
@@ -229,6 +263,9 @@ bool take_is_whole(const struct take *k);
 /* The view of a take on source tensor t (take->src, or a moment of it). */
 MUSTCHECK enum status take_view(const struct model *src, const struct take *k, uint32_t t,
                                 struct view *out, struct err *e);
+/* ... on any view that has that tensor's shape. */
+MUSTCHECK enum status take_turn(const struct take *k, struct view *v, struct str name,
+                                struct err *e);
 
 /* map_flat.c: which dense layers and norms read a flattened map. */
 MUSTCHECK enum status map_flatten(struct mapping *m, struct err *e);
@@ -260,11 +297,11 @@ size_t map_beside(const struct mapping *m, uint64_t n, uint32_t *out);
 bool map_before(const struct mapping *m, const struct layer *l, const struct layer **prev,
                 const struct layer **conv);
 
-/* map_rank.c: how many axes the batch norms read, where the target's spelling depends on it: from
- * the layers whose channels they may have. What stays open is asked about by map_layer. */
+/* map_rank.c: how many axes batch norms and PReLUs read, where the target's spelling depends on it:
+ * from the layers whose channels they may have. What stays open is asked about by map_layer. */
 MUSTCHECK enum status map_rank(struct mapping *m, struct err *e);
-/* Does a spelling of batch norms depend on it? */
-bool map_needs_rank(const struct spelling_rules *r);
+/* Does a spelling of the layer depend on it? */
+bool map_needs_rank(const struct spelling_rules *r, const struct layer *l);
 
 /* map_like.c: the source's layers meet the skeleton's. m->sl and sk.layers are given. */
 struct meeting {

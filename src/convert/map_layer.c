@@ -4,7 +4,6 @@
 #include "convert/map_int.h"
 #include "convert/number.h"
 #include "framework/recognise.h"
-#include <stdlib.h>
 #include <string.h>
 
 /* Does a step from one layout to another move nothing? */
@@ -46,6 +45,11 @@ enum status take_view(const struct model *src, const struct take *k, uint32_t t,
     if (k->zero && k->n_fill_dims)
         return view_c(out, k->fill_dim, k->n_fill_dims, e);
     view_load(out, src->tensor[t].view);
+    return take_turn(k, out, src->tensor[t].name, e);
+}
+
+enum status take_turn(const struct take *k, struct view *out, struct str name, struct err *e)
+{
     for (size_t i = 0; i < k->n_cuts; i++)
         TRY(view_slice(out, k->cut[i].axis, k->cut[i].lo, k->cut[i].hi, e));
     if (k->n_parts) {
@@ -78,7 +82,7 @@ enum status take_view(const struct model *src, const struct take *k, uint32_t t,
         TRY(axes_parse(str_from(step[i][1]), &to, e));
         enum status st = axes_apply(out, &from, &to, &size, e);
         if (st != ST_OK) {
-            err_in(e, src->tensor[t].name.p, src->tensor[t].name.n);
+            err_in(e, name.p, name.n);
             return st;
         }
     }
@@ -448,6 +452,28 @@ static enum status debiased(struct mapping *m, const struct layer *l, bool kept,
     return st;
 }
 
+/* Slopes that the target's PReLU cannot have are no other layer's either. */
+static enum status prelu_fits(const struct mapping *m, const struct layer *l, uint8_t rank,
+                              const struct layer *t, struct err *e)
+{
+    const struct spelling_rules *r = m->to->rules;
+    uint8_t form = rules_variant(l);
+    const struct leaf_rule *own = rules_find(r, LAYER_PRELU, rank, form, LEAF_WEIGHT),
+                           *one = rules_find(r, LAYER_PRELU, rank, FORM_ONE, LEAF_WEIGHT);
+    if (own && own->variant == form && (!t || rules_variant(t) == form))
+        return ST_OK;
+    const char *have = form == FORM_ONE   ? "one slope for all"
+                       : form == FORM_MAP ? "a slope for each channel and position"
+                                          : "a slope for each channel";
+    enum status st =
+        !own && !one
+            ? err_set(e, ST_CANNOT, "prelu-unknown", "%s has no PReLU (%s)", m->to->name, have)
+            : err_set(e, ST_CANNOT, "prelu-shape", "%s, which %s of %s cannot hold", have,
+                      t ? "the skeleton's" : "a PReLU", m->to->name);
+    err_in(e, l->path.p, l->path.n);
+    return st;
+}
+
 /* Does one side have the layer's rows in another order, by heads? */
 static bool turns_rows(const struct mapping *m, const struct layer *l)
 {
@@ -455,26 +481,6 @@ static bool turns_rows(const struct mapping *m, const struct layer *l)
     const struct leaf_rule *b = rules_find(m->to->rules, l->kind, l->rank, l->form, LEAF_WEIGHT);
     bool rows = l->form == FORM_ROTARY || l->form == FORM_HEADS_QKV;
     return rows && a && b && (a->variant == l->form) != (b->variant == l->form);
-}
-
-/* Both sides carry a norm's vectors alike; what each adds to the variance may differ. */
-static enum status note_eps(struct mapping *m, const struct layer *l, const struct layer *t,
-                            struct err *e)
-{
-    double from = l->eps > 0 ? l->eps : m->from->rules->eps[l->kind];
-    bool said = t && t->eps > 0;
-    double to = said ? t->eps : m->to->rules->eps[l->kind];
-    if (from <= 0 || to <= 0 || (from >= to && from <= to))
-        return ST_OK;
-    struct str text = arena_fmt(
-        m->a, "epsilon is %g in %s%s, %g in %s%s: it must be the same in both", from, m->from->name,
-        l->eps > 0 ? "" : " by default", to, m->to->name, said ? "" : " by default");
-    struct plan *p = m->p;
-    if (!text.p)
-        return err_nomem(e, 64);
-    if (p->n_notes && str_eq(p->note[p->n_notes - 1].text, text))
-        text = p->note[p->n_notes - 1].text;
-    return map_note(m, t ? t->path : l->path, text, e);
 }
 
 enum status map_layer(struct mapping *m, const struct layer *l0, struct skeleton *sk,
@@ -485,10 +491,10 @@ enum status map_layer(struct mapping *m, const struct layer *l0, struct skeleton
         return leave(m, &l, LEAF_VALUE, true, STR("computed again by the model"), e);
     if (l.kind == LAYER_NONE || l.kind == LAYER_PARAM)
         return keep_tensors(m, &l, sk, t, e);
+    TRY(map_notes(m, &l, t, e));
     if (kind_is_cell(l.kind))
         return map_cell(m, &l, sk, t, e);
     const struct spelling_rules *r = m->to->rules;
-    TRY(note_eps(m, &l, t, e));
     if (!m->offer)
         m->offer = ARENA_ARRAY(m->tmp, struct offer, LEAF_N);
     struct offer *of = m->offer;
@@ -516,14 +522,23 @@ enum status map_layer(struct mapping *m, const struct layer *l0, struct skeleton
         variant = l.kind == LAYER_CONV_TRANSPOSE ? (k && k->kept_kernel ? VARIANT_KEPT : 0)
                                                  : rules_variant(&l);
     }
+    map_tell(m, tl.path, &l);
     if (l.kind == LAYER_BATCHNORM)
         TRY(debiased(m, &l, rules_find(r, l.kind, 0, variant, LEAF_UPDATES) != NULL, e));
     uint8_t rank = t ? t->rank : l.rank;
-    if (l.kind == LAYER_BATCHNORM && rank == 0 && map_needs_rank(r)) {
+    if (rank == 0 && map_needs_rank(r, &l)) {
         struct str q = map_line(m, "rank ", l.path, " = ?");
-        map_ask(m, "batch norm: how many axes has its input, batch and channels with them?", q);
-        return q.p ? ST_OK : err_nomem(e, 64);
+        struct str text = arena_fmt(m->tmp,
+                                    "%s: how many axes has its input, batch and channels "
+                                    "with them?",
+                                    l.kind == LAYER_PRELU ? "PReLU" : "batch norm");
+        if (!q.p || !text.p)
+            return err_nomem(e, 64);
+        map_ask(m, text.p, q);
+        return ST_OK;
     }
+    if (l.kind == LAYER_PRELU)
+        TRY(prelu_fits(m, &l, rank, t, e));
     if (l.kind == LAYER_CONV_TRANSPOSE && l.groups > 1 && !r->groups_up) {
         enum status st = err_set(e, ST_CANNOT, "grouped-transpose",
                                  "%s has no transposed convolution of %llu groups", m->to->name,
@@ -607,104 +622,6 @@ enum status map_one(enum dtype t, uint8_t out[16], struct err *e)
     return ST_OK;
 }
 
-static int by_text(const void *x, const void *y)
-{
-    return str_cmp(*(const struct str *)x, *(const struct str *)y);
-}
-
-/* Paths of all layers, sorted. */
-static struct str *paths_of(struct mapping *m)
-{
-    struct str *p = ARENA_ARRAY(m->tmp, struct str, m->sl.n + 1);
-    for (size_t i = 0; p && i < m->sl.n; i++)
-        p[i] = m->sl.layer[i].path;
-    if (p && m->sl.n)
-        qsort(p, m->sl.n, sizeof *p, by_text);
-    return p;
-}
-
-/* Tensors that are out leave their layers; layers without any go. */
-static void take_out(struct layers *l, const bool *out)
-{
-    size_t n = 0;
-    for (size_t i = 0; i < l->n; i++) {
-        struct layer *y = &l->layer[i];
-        size_t left = 0;
-        for (int k = 0; k < LEAF_N; k++) {
-            if (y->tensor[k] >= 0 && out[y->tensor[k]])
-                y->tensor[k] = -1;
-            left += y->tensor[k] >= 0;
-        }
-        if (left)
-            l->layer[n++] = *y;
-    }
-    l->n = n;
-}
-
-/* One tensor, as rule r says; it leaves its layer, and its partner in the skeleton too. */
-static enum status one_pair(struct mapping *m, struct skeleton *sk, const struct map_rule *r,
-                            size_t i, bool *out, struct err *e)
-{
-    struct str dst;
-    struct made *d;
-    TRY(map_captured(m, r, m->src->tensor[i].name, &dst, e));
-    TRY(map_made(m, 1, &d, e));
-    d->name = dst;
-    d->take->src = (uint32_t)i;
-    d->take->size = r->size;
-    if (r->from_axes.n) {
-        struct str from = arena_str(m->a, r->from_axes.p, r->from_axes.n),
-                   to = arena_str(m->a, r->to_axes.p, r->to_axes.n);
-        if (!from.p || !to.p)
-            return err_nomem(e, AXES_TEXT);
-        d->take->src_axes = from.p;
-        d->take->can_axes = d->take->dst_axes = to.p;
-    }
-    d->why = arena_fmt(m->tmp, "line %zu of the rules file", r->line);
-    if (!d->why.p)
-        return err_nomem(e, 64);
-    if (!sk)
-        return ST_OK;
-    int64_t t = model_find(sk->m, dst);
-    struct view v;
-    TRY(take_view(m->src, d->take, (uint32_t)i, &v, e));
-    bool fits = t >= 0 && sk->m->tensor[t].n_dims == v.n_dims;
-    for (size_t k = 0; fits && k < v.n_dims; k++)
-        fits = sk->m->tensor[t].dim[k] == view_dim(&v, k);
-    if (!fits)
-        return err_set(e, ST_CANNOT, "map-pair",
-                       "line %zu of the rules file: the skeleton has no %.*s of that shape",
-                       r->line, STR_ARG(dst));
-    sk->filled[t] = out[t] = true;
-    return ST_OK;
-}
-
-enum status map_pairs(struct mapping *m, struct skeleton *sk, struct err *e)
-{
-    bool any = false;
-    for (size_t i = 0; i < m->rules.n; i++)
-        any = any || m->rules.rule[i].what == RULE_PAIR;
-    if (!any)
-        return ST_OK;
-    struct str *path = paths_of(m);
-    bool *out = ARENA_ARRAY(m->tmp, bool, m->src->n_tensors + 1),
-         *filled = ARENA_ARRAY(m->tmp, bool, (sk ? sk->m->n_tensors : 0) + 1);
-    if (!path || !out || !filled)
-        return err_nomem(e, m->src->n_tensors);
-    for (size_t i = 0; i < m->src->n_tensors; i++) {
-        struct str name = m->src->tensor[i].name;
-        struct map_rule *r = m->in[i] ? map_rule_for(m, RULE_PAIR, name) : NULL;
-        if (!r || (!r->from_axes.n && bsearch(&name, path, m->sl.n, sizeof name, by_text)))
-            continue; /* without layouts, a parameter of its own is renamed as layers are */
-        TRY(one_pair(m, sk, r, i, filled, e));
-        out[i] = true;
-    }
-    take_out(&m->sl, out);
-    if (sk)
-        take_out(&sk->layers, filled);
-    return ST_OK;
-}
-
 /* ---- layers whose kind is open ---- */
 
 /* What a layer's leaf becomes under one kind: "name|layouts"; empty where the kind has none. */
@@ -729,7 +646,9 @@ static enum status outcome(struct mapping *m, const struct layer *l, enum layer_
         if (kind != LAYER_PARAM) {
             const struct leaf_rule *a =
                 rules_find(m->from->rules, kind, l->rank, rules_variant(&y), (enum leaf)i);
-            const struct leaf_rule *b = rules_find(m->to->rules, kind, l->rank, 0, (enum leaf)i);
+            const struct leaf_rule *b =
+                rules_find(m->to->rules, kind, l->rank, kind == LAYER_PRELU ? rules_variant(&y) : 0,
+                           (enum leaf)i);
             if (!a || !b) { /* a table without that kind: nothing comes out */
                 *out = str_from(layer_kind_name(kind));
                 *same_axes = false;

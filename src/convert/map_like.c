@@ -53,7 +53,8 @@ bool map_signature(const struct model *md, const struct spelling_rules *r, const
         y.kind = kind;
         y.flat_c = 0;
         const struct leaf_rule *a = rules_find(r, kind, l->rank, rules_variant(&y), (enum leaf)i);
-        const struct leaf_rule *b = rules_find(can, kind, l->rank, 0, part[0]);
+        const struct leaf_rule *b =
+            rules_find(can, kind, l->rank, kind == LAYER_PRELU ? rules_variant(&y) : 0, part[0]);
         struct axes xa, xb;
         struct axes_size size = {0};
         char ta[AXES_TEXT], tb[AXES_TEXT];

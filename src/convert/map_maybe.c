@@ -226,13 +226,17 @@ enum status map_maybe_alone(struct mapping *m, struct err *e)
             TRY(ask(m, x, e));
             continue;
         }
-        struct str text = arena_fmt(m->a,
-                                    "taken as linear; if it is a recurrent cell, a rules file must "
-                                    "say so: kind %.*s = %s",
-                                    STR_ARG(x->path), layer_kind_name(x->kind));
-        if (!text.p)
+        struct plan_note note = {.layer = x->path, .special = true};
+        note.text = arena_fmt(m->a,
+                              "taken as linear; if it is a recurrent cell, a rules file must say "
+                              "so: kind %.*s = %s",
+                              STR_ARG(x->path), layer_kind_name(x->kind));
+        note.of = layer_kind_name(x->kind);
+        note.setting = "kind";
+        note.source = STR("linear");
+        if (!note.text.p)
             return err_nomem(e, x->path.n);
-        TRY(map_note(m, x->path, text, e));
+        TRY(map_note(m, &note, e));
     }
     return ST_OK;
 }

@@ -1,16 +1,19 @@
-/* How many axes a batch norm's input has. Most frameworks hold vectors and do not say; one that
- * keeps axes of extent 1 before the channels must know. The layer directly before tells where
- * numbers order the layers; else all layers whose channels the norm may have must agree:
- * convolutions that give or read as many, or, in a model without sequences, dense layers that give
- * as many. Nothing is told by a norm that fits none, or several kinds.
+/* How many axes the input of a batch norm or a PReLU has. Most frameworks hold vectors and do not
+ * say; one that keeps axes of extent 1 beside the channels must know. The layer directly before
+ * tells where numbers order the layers; else all layers whose channels the norm may have must
+ * agree: convolutions that give or read as many, or, in a model without sequences, dense layers
+ * that give as many. Nothing is told by a norm that fits none, or several kinds.
  */
 #include "convert/map_int.h"
 #include <stdlib.h>
 
-bool map_needs_rank(const struct spelling_rules *r)
+bool map_needs_rank(const struct spelling_rules *r, const struct layer *l)
 {
-    return !rules_find(r, LAYER_BATCHNORM, 0, 0, LEAF_MEAN) &&
-           rules_find(r, LAYER_BATCHNORM, 1, 0, LEAF_MEAN);
+    enum leaf lf = l->kind == LAYER_PRELU ? LEAF_WEIGHT : LEAF_MEAN;
+    uint8_t form = l->kind == LAYER_PRELU ? rules_variant(l) : 0;
+    if ((l->kind != LAYER_BATCHNORM && l->kind != LAYER_PRELU) || l->tensor[lf] < 0)
+        return false;
+    return !rules_find(r, l->kind, 0, form, lf) && rules_find(r, l->kind, 1, form, lf);
 }
 
 static bool is_conv(const struct layer *l)
@@ -55,7 +58,8 @@ static uint8_t agreed(const struct mapping *m, uint64_t n, bool sequences, uint3
 static bool by_place(const struct mapping *m, struct layer *l, uint64_t n, bool sequences)
 {
     const struct layer *prev, *conv;
-    if (!map_before(m, l, &prev, &conv) || !prev || !map_gives(m, prev, n) ||
+    bool any = l->kind == LAYER_PRELU && l->form == FORM_ONE; /* one slope has no width */
+    if (!map_before(m, l, &prev, &conv) || !prev || !(any || map_gives(m, prev, n)) ||
         !axes_of(prev, sequences))
         return false;
     l->rank = axes_of(prev, sequences);
@@ -66,8 +70,6 @@ enum status map_rank(struct mapping *m, struct err *e)
 {
     bool sequences = false;
     size_t n = m->sl.n, k = 0;
-    if (!map_needs_rank(m->to->rules))
-        return ST_OK;
     struct rank *r = ARENA_ARRAY(m->tmp, struct rank, n + 1);
     uint32_t *room = ARENA_ARRAY(m->tmp, uint32_t, 6 * n + 1);
     if (!r || !room)
@@ -79,10 +81,12 @@ enum status map_rank(struct mapping *m, struct err *e)
     }
     for (size_t i = 0; i < n; i++) {
         struct layer *l = &m->sl.layer[i];
-        if (l->kind != LAYER_BATCHNORM || l->rank || l->tensor[LEAF_MEAN] < 0)
+        if (l->rank || !map_needs_rank(m->to->rules, l))
             continue;
-        uint64_t width = map_extent(m, l, LAYER_BATCHNORM, LEAF_MEAN, 'F');
-        if (!by_place(m, l, width, sequences))
+        bool slope = l->kind == LAYER_PRELU;
+        uint64_t width = slope ? map_extent(m, l, LAYER_PRELU, LEAF_WEIGHT, 'O')
+                               : map_extent(m, l, LAYER_BATCHNORM, LEAF_MEAN, 'F');
+        if (!by_place(m, l, width, sequences) && !(slope && l->form == FORM_ONE))
             r[k++] = (struct rank){.n = width, .layer = (uint32_t)i};
     }
     if (k)

@@ -40,7 +40,7 @@ static void write_layers(struct json_w *w, const struct mapping *m)
             key_u64(w, STR("groups"), l->groups);
         if (l->flat_c)
             key_u64(w, STR("flat_c"), l->flat_c);
-        if (l->kind == LAYER_BATCHNORM && l->rank)
+        if ((l->kind == LAYER_BATCHNORM || l->kind == LAYER_PRELU) && l->rank)
             key_u64(w, STR("rank"), l->rank);
         json_w_object_end(w);
     }

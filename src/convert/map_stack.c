@@ -44,6 +44,26 @@ static bool cuts(char c)
     return c == '.' || c == '/';
 }
 
+/* No tree of layers is deeper; a name of separators alone must not cost its square. */
+#define LEVELS_MOST 64
+
+/* The next separator behind byte k, and counts it; name.n = none, or enough seen. */
+static size_t next_cut(struct str name, size_t k, size_t *levels)
+{
+    for (k++; k < name.n && *levels < LEVELS_MOST; k++)
+        if (cuts(name.p[k])) {
+            ++*levels;
+            return k;
+        }
+    return name.n;
+}
+
+/* What is looked at of tensor t: its name without collection; empty for what weighs nothing. */
+static struct str name_of(const struct tensor *t)
+{
+    return weighs(t) ? str_sub(t->name, collection_of(t->name), t->name.n) : STR("");
+}
+
 static bool digit(char c)
 {
     return c >= '0' && c <= '9';
@@ -62,9 +82,12 @@ static int by_key(const void *px, const void *py)
 static size_t count_cuts(const struct model *m)
 {
     size_t n = 0;
-    for (size_t i = 0; i < m->n_tensors; i++)
-        for (size_t k = 0; k < m->tensor[i].name.n; k++)
-            n += cuts(m->tensor[i].name.p[k]);
+    for (size_t i = 0; i < m->n_tensors; i++) {
+        struct str name = name_of(&m->tensor[i]);
+        size_t levels = 0, k = 0;
+        while ((k = next_cut(name, k, &levels)) < name.n)
+            n++;
+    }
     return n;
 }
 
@@ -94,17 +117,15 @@ static enum status prefixes(struct half *x, struct arena *a, struct err *e)
         return err_nomem(e, cap * sizeof *x->under);
     for (size_t i = 0; i < x->m->n_tensors; i++) {
         const struct tensor *t = &x->m->tensor[i];
-        size_t skip = collection_of(t->name);
-        struct str name = str_sub(t->name, skip, t->name.n);
-        bool in = weighs(t);
-        for (size_t k = 1; in && k < name.n; k++)
-            if (cuts(name.p[k]))
-                x->under[x->n_under++] = (struct lot){str_hash(str_sub(name, 0, k), 1),
-                                                      0,
-                                                      t->n_dims ? t->dim[0] : 0,
-                                                      tensor_elems(t),
-                                                      (uint32_t)i,
-                                                      k};
+        struct str name = name_of(t);
+        size_t levels = 0, k = 0;
+        while ((k = next_cut(name, k, &levels)) < name.n)
+            x->under[x->n_under++] = (struct lot){str_hash(str_sub(name, 0, k), 1),
+                                                  0,
+                                                  t->n_dims ? t->dim[0] : 0,
+                                                  tensor_elems(t),
+                                                  (uint32_t)i,
+                                                  k};
     }
     x->n_under = merge(x->under, x->n_under, false);
     return ST_OK;
@@ -120,14 +141,14 @@ static enum status lists(struct half *x, struct arena *a, struct err *e)
         return err_nomem(e, cap * sizeof *l);
     for (size_t i = 0; i < x->m->n_tensors; i++) {
         const struct tensor *t = &x->m->tensor[i];
-        struct str name = str_sub(t->name, collection_of(t->name), t->name.n);
-        bool in = weighs(t);
-        for (size_t k = 1; in && k < name.n; k++) {
+        struct str name = name_of(t);
+        size_t levels = 0, k = 0;
+        while ((k = next_cut(name, k, &levels)) < name.n) {
             size_t lo = k;
             while (lo > 0 && digit(name.p[lo - 1]))
                 lo--;
             uint64_t number;
-            if (!cuts(name.p[k]) || lo == 0 || !str_u64(str_sub(name, lo, k), &number))
+            if (lo == 0 || !str_u64(str_sub(name, lo, k), &number))
                 continue;
             l[n++] = (struct lot){
                 str_hash(str_sub(name, 0, lo), 1), number, 1, tensor_elems(t), (uint32_t)i, k};
@@ -166,10 +187,10 @@ static int64_t under_at(const struct half *x, uint64_t key)
 /* Is a prefix inside one that shares the extent, too? */
 static bool inside(const struct half *x, const struct lot *l)
 {
-    struct str full = x->m->tensor[l->tensor].name;
-    struct str name = str_sub(full, collection_of(full), full.n);
-    for (size_t k = 1; k < l->end; k++) {
-        int64_t at = cuts(name.p[k]) ? under_at(x, str_hash(str_sub(name, 0, k), 1)) : -1;
+    struct str name = name_of(&x->m->tensor[l->tensor]);
+    size_t levels = 0, k = 0;
+    while ((k = next_cut(name, k, &levels)) < l->end) {
+        int64_t at = under_at(x, str_hash(str_sub(name, 0, k), 1));
         if (at >= 0 && x->under[at].extent)
             return true;
     }

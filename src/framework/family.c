@@ -311,8 +311,11 @@ enum status family_settle(const struct model *m, name_cut *cut, const struct spe
     if (!f)
         return ST_OK;
     l->family_sure = sure;
-    for (size_t i = 0; i < l->n; i++)
+    for (size_t i = 0; i < l->n; i++) {
         TRY(one(m, f, rules, c, a, &l->layer[i], e));
+        family_norm(c, &l->layer[i]);
+    }
+    TRY(family_functions(c, a, l, e));
     struct layer *head = layer_of(f, l, f->head), *table = layer_of(f, l, f->tied);
     if (head && table && head->tensor[LEAF_WEIGHT] >= 0 && table->tensor[LEAF_WEIGHT] >= 0)
         head->tied =

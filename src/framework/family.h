@@ -51,6 +51,10 @@ struct family_place {
     struct str number[FAMILY_NUMBERS];
     size_t n_numbers;
 };
+/* What a config of Hugging Face's says of norms and of functions without weights. */
+void family_norm(const struct config *c, struct layer *l);
+MUSTCHECK enum status family_functions(const struct config *c, struct arena *a, struct layers *l,
+                                       struct err *e);
 /* The row of a canonical path, or of a GGUF path. */
 struct family_place family_at(const struct family *f, struct str path);
 struct family_place family_at_gguf(const struct family *f, struct str path);

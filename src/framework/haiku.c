@@ -82,7 +82,6 @@ static const struct cell_rule cells[] = {
 static const struct spelling_rules rules = {
     .leaf = leaves,
     .n = sizeof leaves / sizeof *leaves,
-    .eps = {[LAYER_BATCHNORM] = 1e-5, [LAYER_LAYERNORM] = 1e-5, [LAYER_GROUPNORM] = 1e-5},
     .cell = cells,
     .n_cells = sizeof cells / sizeof *cells,
     .flat = "(S C)",

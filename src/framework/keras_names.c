@@ -43,7 +43,7 @@ static const struct {
     {"groupqueryattention", KERAS_ATTENTION},
     {"groupedqueryattention", KERAS_ATTENTION},
     {"einsumdense", KERAS_OTHER},
-    {"prelu", KERAS_OTHER},
+    {"prelu", KERAS_PRELU},
     {"lstm", KERAS_OTHER},
     {"lstmcell", KERAS_OTHER},
     {"gru", KERAS_OTHER},
@@ -242,40 +242,142 @@ static enum status in_layer(struct walk *w, uint32_t at, struct err *e)
     return json_skip(&w->j, e);
 }
 
+static const char *const config_key[] = {
+    "name",           "layers",      "layer",         "scale",         "center",
+    "groups",         "epsilon",     "padding",       "momentum",      "strides",
+    "negative_slope", "alpha",       "forward_layer", "activation",    "recurrent_activation",
+    "filters",        "data_format", "output_layers", "backward_layer"};
+enum {
+    K_NAME,
+    K_LAYERS,
+    K_LAYER,
+    K_SCALE,
+    K_CENTER,
+    K_GROUPS,
+    K_EPSILON,
+    K_PADDING,
+    K_MOMENTUM,
+    K_STRIDES,
+    K_SLOPE,
+    K_ALPHA,
+    K_FORWARD,
+    K_ACTIVATION,
+    K_GATES,
+    K_FILTERS,
+    K_FORMAT,
+    K_OUTPUTS,
+    K_BACKWARD,
+    K_NONE
+};
+
+static size_t key_of(struct str text)
+{
+    size_t k = 0;
+    while (k < K_NONE && !str_is(text, config_key[k]))
+        k++;
+    return k;
+}
+
+static double share(const struct json *j)
+{
+    double v;
+    return j->kind == JSON_NUMBER && json_double(j, &v) && v > 0 ? v : 0;
+}
+
+static struct str padding_of(const struct json *j)
+{
+    if (j->kind != JSON_STRING)
+        return STR_NONE;
+    return str_is(j->text, "valid")    ? STR("none")
+           : str_is(j->text, "same")   ? STR("same")
+           : str_is(j->text, "causal") ? STR("causal")
+                                       : STR_NONE;
+}
+
+/* A number, or a list of them. */
+static enum status strides(struct walk *w, struct keras_layer *l, struct err *e)
+{
+    if (w->j.kind == JSON_NUMBER)
+        l->said.strided = share(&w->j) > 1;
+    if (w->j.kind != JSON_ARRAY)
+        return json_skip(&w->j, e);
+    for (;;) {
+        TRY(json_next(&w->j, e));
+        if (w->j.kind == JSON_ARRAY_END)
+            return ST_OK;
+        l->said.strided = l->said.strided || share(&w->j) > 1;
+        TRY(json_skip(&w->j, e));
+    }
+}
+
+/* What the layer does beside its weights, or the layer inside it. */
+static enum status setting(struct walk *w, struct keras_layer *l, size_t key, struct err *e)
+{
+    switch (key) {
+    case K_EPSILON:
+        l->said.epsilon = share(&w->j);
+        break;
+    case K_MOMENTUM:
+        l->said.momentum = share(&w->j);
+        break;
+    case K_PADDING:
+        l->said.padding = padding_of(&w->j);
+        break;
+    case K_SLOPE:
+    case K_ALPHA:
+        l->slope = share(&w->j);
+        break;
+    case K_ACTIVATION:
+        TRY(keep(w, &l->said.activation, e));
+        break;
+    case K_GATES:
+        TRY(keep(w, &l->said.gates, e));
+        break;
+    case K_STRIDES:
+        return strides(w, l, e);
+    default:
+        break;
+    }
+    return json_skip(&w->j, e);
+}
+
 static enum status in_config(struct walk *w, uint32_t at, struct err *e)
 {
-    struct str key = w->j.text;
-    bool name = str_is(key, "name"), list = str_is(key, "layers"), scale = str_is(key, "scale"),
-         center = str_is(key, "center"), groups = str_is(key, "groups"),
-         eps = str_is(key, "epsilon"), filters = str_is(key, "filters"),
-         format = str_is(key, "data_format"), outputs = str_is(key, "output_layers");
-    const char *attr = str_is(key, "layer")            ? "layer"
-                       : str_is(key, "backward_layer") ? "backward_layer"
-                                                       : NULL;
+    size_t key = key_of(w->j.text);
     TRY(json_next(&w->j, e));
-    if (attr && w->j.kind == JSON_OBJECT)
-        return add(w, at, attr, e);
-    if (outputs && w->j.kind == JSON_ARRAY)
-        return references(w, &w->x->layer[at].output, &w->x->layer[at].n_output, e);
-    if (format && w->j.kind == JSON_STRING && str_is(w->j.text, "channels_first"))
-        w->x->channels_first = true;
     struct keras_layer *l = &w->x->layer[at];
-    double add;
-    if (name)
+    if (key == K_NAME)
         TRY(keep(w, &l->name, e));
-    if (scale && w->j.kind == JSON_BOOL)
+    if (key == K_SCALE && w->j.kind == JSON_BOOL)
         l->scale = w->j.truth;
-    if (center && w->j.kind == JSON_BOOL)
+    if (key == K_CENTER && w->j.kind == JSON_BOOL)
         l->center = w->j.truth;
-    if (groups && w->j.kind == JSON_NUMBER && !json_u64(&w->j, &l->groups))
+    if (key == K_GROUPS && w->j.kind == JSON_NUMBER && !json_u64(&w->j, &l->groups))
         l->groups = 0;
-    if (filters && w->j.kind == JSON_NUMBER && !json_u64(&w->j, &l->filters))
+    if (key == K_FILTERS && w->j.kind == JSON_NUMBER && !json_u64(&w->j, &l->filters))
         l->filters = 0;
-    if (eps && w->j.kind == JSON_NUMBER)
-        l->eps = json_double(&w->j, &add) && add > 0 ? add : 0;
-    if (list && w->j.kind == JSON_ARRAY)
+    if (key == K_FORMAT && w->j.kind == JSON_STRING && str_is(w->j.text, "channels_first"))
+        w->x->channels_first = true;
+    if (key == K_OUTPUTS && w->j.kind == JSON_ARRAY)
+        return references(w, &l->output, &l->n_output, e);
+    if (key == K_LAYERS && w->j.kind == JSON_ARRAY)
         return push(w, IN_LIST, at, e);
-    return json_skip(&w->j, e);
+    bool inner = key == K_LAYER || key == K_FORWARD || key == K_BACKWARD;
+    if (inner && w->j.kind == JSON_OBJECT) /* of a Bidirectional, a TimeDistributed */
+        return add(w, at, config_key[key], e);
+    return setting(w, l, key, e);
+}
+
+/* A wrapper does what the layer inside it does, of two the first. */
+static void lend(struct keras_names *x)
+{
+    for (size_t i = x->n; i-- > 0;) { /* the innermost come last */
+        const struct keras_layer *l = &x->layer[i];
+        if (!l->attr.n || str_is(l->attr, config_key[K_BACKWARD]))
+            continue;
+        x->layer[l->parent].said = l->said;
+        x->layer[l->parent].slope = l->slope;
+    }
 }
 
 static enum status walk(struct walk *w, struct err *e)
@@ -379,9 +481,8 @@ static enum status paths(struct keras_names *x, struct arena *a, uint64_t budget
         }
         const struct keras_layer *up = &x->layer[l->parent];
         const char *dot = up->by_class.n ? "." : "";
-        struct str kind = l->attr; /* as keras_class_path has it */
-        if (str_is(kind, "backward_layer"))
-            kind = STR("backwardlayer");
+        char squashed[16];
+        struct str kind = {squashed, squash(l->attr, squashed)}; /* as keras_class_path has it */
         l->by_class = kind.n ? arena_fmt(a, "%.*s%s%.*s", STR_ARG(up->by_class), dot, STR_ARG(kind))
                       : nth[i] ? arena_fmt(a, "%.*s%slayers.%.*s#%llu", STR_ARG(up->by_class), dot,
                                            STR_ARG(l->cls), (unsigned long long)nth[i])
@@ -486,9 +587,75 @@ static enum status config(const struct attachment *at, struct arena *a, struct k
     json_free(&w->j);
     cur_close(&c);
     if (st == ST_OK)
+        lend(x);
+    if (st == ST_OK)
         TRY(paths(x, a, 6 * text.n + 65536, &fits, e));
     if (st != ST_OK || !fits)
         x->n = 0; /* it says nothing */
+    return ST_OK;
+}
+
+/* ---- functions without weights ---- */
+
+static bool add_function(struct layers *out, struct str path, const char *of, const char *setting,
+                         struct str means)
+{
+    out->function[out->n_functions++] = (struct function){path, of, setting, means};
+    return means.p != NULL;
+}
+
+enum status keras_functions(const struct keras_names *x, struct arena *a, struct layers *out,
+                            struct err *e)
+{
+    out->function = ARENA_ARRAY(a, struct function, 3 * x->n + 1);
+    bool ok = out->function != NULL;
+    for (size_t i = 0; ok && i < x->n; i++) {
+        const struct keras_layer *l = &x->layer[i];
+        struct str f = l->said.activation, path = l->by_name;
+        bool avg = str_starts(l->cls, STR("averagepooling")),
+             max = str_starts(l->cls, STR("maxpooling"));
+        if (!path.n || l->attr.n) /* what a wrapper holds is the wrapper's */
+            continue;
+        if (str_is(l->cls, "leakyrelu") && l->slope > 0)
+            ok = add_function(out, path, "leaky_relu", "slope", arena_fmt(a, "%g", l->slope));
+        else if (str_is(l->cls, "leakyrelu") || str_is(f, "leaky_relu"))
+            ok = add_function(out, path, "leaky_relu", "slope",
+                              str_is(f, "leaky_relu") ? STR("0.2") : STR("0.3"));
+        if (str_is(f, "gelu"))
+            ok = ok && add_function(out, path, "gelu", "form", STR("exact"));
+        if (x->version && str_is(f, "hard_sigmoid"))
+            ok = ok && add_function(out, path, "hard_sigmoid", "form",
+                                    x->version == 2 ? STR("x/5+1/2") : STR("x/6+1/2"));
+        if ((avg || max) && str_is(l->said.padding, "same")) {
+            const char *pool = avg ? "avg_pool" : "max_pool";
+            ok = ok && add_function(out, path, pool, "padding", STR("same"));
+            if (avg)
+                ok = ok && add_function(out, path, pool, "border", STR("left out"));
+        }
+    }
+    return ok ? ST_OK : err_nomem(e, x->n * sizeof *out->function);
+}
+
+/* "keras_version", in the container's key-values or in metadata.json. */
+static enum status version(const struct model *m, struct arena *a, struct keras_names *x,
+                           struct err *e)
+{
+    struct str text = STR_NONE;
+    for (size_t i = 0; i < m->n_meta; i++)
+        if (str_is(m->meta[i].key, "keras_version"))
+            text = m->meta[i].value;
+    for (size_t i = 0; i < m->n_attachments && !text.n; i++) {
+        const struct attachment *at = &m->attachment[i];
+        struct str key = STR("\"keras_version\": \"");
+        if (!str_is(at->name, "metadata.json") || at->n_bytes > NAME_BYTES)
+            continue;
+        TRY(text_of(at, a, &text, e));
+        size_t lo = 0;
+        while (lo < text.n && !str_starts(str_sub(text, lo, text.n), key))
+            lo++;
+        text = lo < text.n ? str_sub(text, lo + key.n, text.n) : STR_NONE;
+    }
+    x->version = str_starts(text, STR("2.")) ? 2 : str_starts(text, STR("3.")) ? 3 : 0;
     return ST_OK;
 }
 
@@ -541,6 +708,7 @@ enum status keras_names_read(const struct model *m, struct arena *a, struct kera
             str_is(m->attachment[i].name, "config.json"))
             TRY(config(&m->attachment[i], a, out, e));
     TRY(siblings(out, a, e));
+    TRY(version(m, a, out, e));
     TRY(sort(out, BY_CLASS, a, &out->by_class, e));
     TRY(sort(out, BY_GROUP, a, &out->by_group, e));
     return sort(out, BY_NAME, a, &out->by_name, e);

@@ -19,6 +19,7 @@ enum keras_class {
     KERAS_RMSNORM,
     KERAS_EMBEDDING,
     KERAS_ATTENTION,
+    KERAS_PRELU,
     KERAS_OTHER /* a class of Keras's without a rule here */
 };
 /* Of "Conv2DTranspose", "conv2d_transpose", "conv2d_transpose_3"; KERAS_UNKNOWN for other words. */
@@ -39,7 +40,8 @@ struct keras_layer {     /* one layer of the config */
     uint64_t filters;            /* 0 = not said */
     uint8_t in_dims;             /* axes of what it reads, batch with them; 0 = not said */
     uint64_t in_last;            /* ... extent of the last; 0 = not said */
-    double eps;                  /* norms: epsilon; 0 = not said */
+    struct settings said;        /* of a wrapper: of the layer inside it */
+    double slope;                /* of a leaky ReLU; 0 = not said */
     int scale, center;           /* norms: 1, 0; -1 = not said */
     uint64_t groups;             /* 0 = not said */
 };
@@ -54,6 +56,7 @@ struct keras_names {
         struct str key, name; /* "layers/dense" */
     } * group;                /* sorted by key */
     size_t n_groups;
+    int version; /* 2 or 3: of the Keras that wrote the file; 0 = not said */
 };
 /* Memory from the arena; the texts live as long as the model. */
 MUSTCHECK enum status keras_names_read(const struct model *m, struct arena *a,
@@ -68,6 +71,9 @@ int64_t keras_child(const struct keras_names *x, int64_t parent, struct str name
  * channels of that map, 0 where it reads none; *flat: the Flatten. */
 bool keras_flat(struct keras_names *x, const struct keras_layer *l, uint64_t *c,
                 const struct keras_layer **flat);
+/* Functions without weights that the config names and frameworks compute differently. */
+MUSTCHECK enum status keras_functions(const struct keras_names *x, struct arena *a,
+                                      struct layers *out, struct err *e);
 /* Name of the group of variables below a path of a weights file; empty when it has none. */
 struct str keras_group_name(const struct keras_names *x, struct str path, struct arena *a);
 /* A path of a weights file with its classes in one spelling: "layers.conv2dtranspose#1".

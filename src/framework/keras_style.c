@@ -28,6 +28,7 @@ enum var {
     V_DEPTHWISE,
     V_POINTWISE,
     V_SCALE,
+    V_ALPHA,
     V_N
 };
 static const struct {
@@ -44,6 +45,7 @@ static const struct {
     {"depthwise_kernel", V_DEPTHWISE},
     {"pointwise_kernel", V_POINTWISE},
     {"scale", V_SCALE},
+    {"alpha", V_ALPHA},
 };
 
 #define CONV_BITS (KIND_BIT(LAYER_CONV) | KIND_BIT(LAYER_CONV_TRANSPOSE))
@@ -338,7 +340,7 @@ static bool number_vars(const struct ctx *c, struct mod *x, const int64_t *t)
 {
     static const enum var kernel[] = {V_KERNEL, V_BIAS}, depthwise[] = {V_DEPTHWISE, V_BIAS},
                           separable[] = {V_DEPTHWISE, V_POINTWISE, V_BIAS},
-                          embeddings[] = {V_EMBEDDINGS}, scale[] = {V_SCALE};
+                          embeddings[] = {V_EMBEDDINGS}, scale[] = {V_SCALE}, alpha[] = {V_ALPHA};
     if (x->cls == KERAS_UNKNOWN && x->n_vars == 4 && rank_of(c, t[0]) == 1 &&
         rank_of(c, t[1]) == 1 && rank_of(c, t[2]) == 1 && rank_of(c, t[3]) == 1 &&
         name_kinds(x->path) == KIND_BIT(LAYER_BATCHNORM))
@@ -362,6 +364,8 @@ static bool number_vars(const struct ctx *c, struct mod *x, const int64_t *t)
         return in_order(x, t, scale, 1, 1);
     case KERAS_EMBEDDING:
         return in_order(x, t, embeddings, 1, 1);
+    case KERAS_PRELU:
+        return in_order(x, t, alpha, 1, 1);
     case KERAS_ATTENTION:
     case KERAS_OTHER:
     case KERAS_UNKNOWN:
@@ -395,6 +399,7 @@ static void vars_of(struct ctx *c, struct mod *x)
         else
             x->var[var_names[k].var] = b->tensor;
     }
+    x->odd = x->odd || (x->var[V_ALPHA] >= 0 && x->n_vars > 1);
     for (size_t i = 0; x->numbered && i < x->n_vars; i++)
         x->odd = x->odd || x->n_vars > VARS_MAX || t[i] < 0;
     if (x->numbered && !x->odd)
@@ -548,6 +553,8 @@ static enum status separable(struct ctx *c, struct mod *x, const struct tensor *
         return err_nomem(e, sizeof *l);
     depthwise(l, w);
     l->by_name = true;
+    if (x->config)
+        l->said = x->config->said;
     claim(c, l, LEAF_WEIGHT, x, V_DEPTHWISE);
     if (!(l = put(c, LAYER_CONV, second, "pointwise kernel of a separable convolution")))
         return err_nomem(e, sizeof *l);
@@ -607,6 +614,26 @@ static enum status flat(struct ctx *c, const struct mod *x, struct layer *l, str
     return l->reason.p ? ST_OK : err_nomem(e, 64);
 }
 
+/* A slope for each element of the input, 1 along the axes that share it; a variable called so may
+ * be a user's own. */
+static struct layer *prelu(struct ctx *c, const struct mod *x, const struct tensor *alpha)
+{
+    bool told = x->cls == KERAS_PRELU || name_kinds(x->path) == KIND_BIT(LAYER_PRELU);
+    struct layer *l = told ? put(c, LAYER_PRELU, x->path, "slopes of a PReLU")
+                           : put(c, LAYER_NONE, x->path, "variable named alpha: a PReLU, or not");
+    if (!l)
+        return NULL;
+    if (!told)
+        layer_open(l, KIND_BIT(LAYER_PRELU) | KIND_BIT(LAYER_PARAM));
+    l->by_name = told;
+    l->rank = alpha->n_dims;
+    l->form = alpha->dim[alpha->n_dims - 1] == 1 ? FORM_ONE : FORM_USUAL;
+    for (size_t d = 0; d + 1 < alpha->n_dims; d++)
+        if (alpha->dim[d] != 1)
+            l->form = FORM_MAP;
+    return l;
+}
+
 static enum status plain(struct ctx *c, struct mod *x, struct err *e)
 {
     if (x->odd)
@@ -614,7 +641,8 @@ static enum status plain(struct ctx *c, struct mod *x, struct err *e)
     const struct tensor *w = tensor_at(c, x->var[V_KERNEL]), *b = tensor_at(c, x->var[V_BIAS]),
                         *d = tensor_at(c, x->var[V_DEPTHWISE]),
                         *emb = tensor_at(c, x->var[V_EMBEDDINGS]),
-                        *scale = tensor_at(c, x->var[V_SCALE]);
+                        *scale = tensor_at(c, x->var[V_SCALE]),
+                        *alpha = tensor_at(c, x->var[V_ALPHA]);
     bool gamma = x->var[V_GAMMA] >= 0 || x->var[V_BETA] >= 0,
          stats = x->var[V_MEAN] >= 0 && x->var[V_VAR] >= 0;
     struct layer *l = NULL;
@@ -645,8 +673,8 @@ static enum status plain(struct ctx *c, struct mod *x, struct err *e)
         claim(c, l, LEAF_BIAS, x, V_BETA);
         claim(c, l, LEAF_MEAN, x, V_MEAN);
         claim(c, l, LEAF_VAR, x, V_VAR);
-        if (x->config)
-            l->eps = x->config->eps;
+        if (x->cls == KERAS_RMSNORM)
+            l->form = FORM_RMS;
         TRY(flat(c, x, l, e));
     } else if (emb && emb->n_dims == 2) {
         l = put(c, LAYER_EMBEDDING, x->path, "variable named embeddings");
@@ -654,70 +682,13 @@ static enum status plain(struct ctx *c, struct mod *x, struct err *e)
             return err_nomem(e, sizeof *l);
         l->by_name = true;
         claim(c, l, LEAF_WEIGHT, x, V_EMBEDDINGS);
+    } else if (alpha && alpha->n_dims >= 1 && alpha->n_dims <= 4) {
+        if (!(l = prelu(c, x, alpha)))
+            return err_nomem(e, sizeof *l);
+        claim(c, l, LEAF_WEIGHT, x, V_ALPHA);
     }
-    return ST_OK;
-}
-
-/* ---- attention ---- */
-
-static const char *const parts[][4] = {
-    {"query", "key", "value", "attention_output"},
-    {"query_dense", "key_dense", "value_dense", "output_dense"},
-    {"_query_dense", "_key_dense", "_value_dense", "_output_dense"},
-};
-
-/* Which spelling, and which part of it; false for other names. */
-static bool part_of(struct str seg, size_t *set, size_t *part)
-{
-    for (*set = 0; *set < sizeof parts / sizeof *parts; ++*set)
-        for (*part = 0; *part < 4; ++*part)
-            if (str_is(seg, parts[*set][*part]))
-                return true;
-    return false;
-}
-
-/* Kernel and bias of one projection, by name or by number. */
-static int64_t leaf_of(struct ctx *c, const struct module *mod, bool bias)
-{
-    int64_t t = module_leaf(&c->ms, mod, bias ? "bias" : "kernel");
-    return t >= 0 ? t : module_leaf(&c->ms, mod, bias ? "1" : "0");
-}
-
-static enum status attention(struct ctx *c, size_t at, struct err *e)
-{
-    struct str parent, seg, called;
-    struct module *mod[4];
-    const struct tensor *w[4];
-    size_t set, k;
-    name_tail(c->ms.module[at].path, &parent, &seg);
-    if (!part_of(seg, &set, &k) || k != 0)
-        return ST_OK;
-    for (int i = 0; i < 4; i++) {
-        mod[i] = parent.n ? module_child(&c->ms, parent, parts[set][i], c->list.a)
-                          : module_at(&c->ms, str_from(parts[set][i]));
-        w[i] = tensor_at(c, leaf_of(c, mod[i], false));
-        if (!w[i] || w[i]->n_dims != 3 || mod[i]->n > 2)
-            return ST_OK;
-    }
-    uint64_t heads = w[0]->dim[1];
-    if (w[1]->dim[1] != heads || w[2]->dim[1] != heads || w[3]->dim[0] != heads ||
-        w[0]->dim[2] != w[1]->dim[2] || w[2]->dim[2] != w[3]->dim[1])
-        return ST_OK;
-    name_tail(c->mod[at].path, &called, &seg);
-    struct layer *l =
-        put(c, LAYER_ATTENTION, called, "query, key, value and output with kernels of three axes");
-    if (!l)
-        return err_nomem(e, sizeof *l);
-    l->by_name = true;
-    l->heads = heads;
-    for (int i = 0; i < 4; i++)
-        for (int bias = 0; bias < 2; bias++) {
-            int64_t t = leaf_of(c, mod[i], bias);
-            l->tensor[(bias ? LEAF_Q_BIAS : LEAF_Q_WEIGHT) + i] = t;
-            for (uint32_t q = 0; t >= 0 && q < mod[i]->n; q++)
-                if (c->ms.member[mod[i]->first + q].tensor == (uint32_t)t)
-                    c->ms.member[mod[i]->first + q].taken = true;
-        }
+    if (l && x->config)
+        l->said = x->config->said;
     return ST_OK;
 }
 
@@ -769,7 +740,7 @@ static enum status cells(struct ctx *c, struct err *e)
         return err_nomem(e, c->ms.n * sizeof *called);
     for (size_t i = 0; i < c->ms.n; i++)
         called[i] = c->mod[i].path;
-    return keras_cells(c->style->rules, &c->ms, called, &c->list, e);
+    return keras_cells(c->style->rules, &c->names, &c->ms, called, &c->list, e);
 }
 
 enum status keras_layers(const struct keras_style *style, const struct model *m, struct arena *a,
@@ -782,18 +753,18 @@ enum status keras_layers(const struct keras_style *style, const struct model *m,
     TRY(modules(&c, e));
     TRY(cells(&c, e));
     for (size_t i = 0; i < c.ms.n; i++)
-        TRY(attention(&c, i, e));
+        TRY(keras_attention(&c.ms, &c.list, i, c.mod[i].path, e));
     for (size_t i = 0; i < c.ms.n; i++) {
-        size_t set, part;
         struct str parent, seg;
         name_tail(c.mod[i].of->path, &parent, &seg);
         vars_of(&c, &c.mod[i]);
-        bool lost = part_of(seg, &set, &part) && rank_of(&c, c.mod[i].var[V_KERNEL]) == 3;
+        bool lost = keras_is_projection(seg) && rank_of(&c, c.mod[i].var[V_KERNEL]) == 3;
         if (!lost) /* a projection of an attention that no rule knows */
             TRY(plain(&c, &c.mod[i], e));
     }
     TRY(call_rest(&c, e));
-    return layers_done(&c.list, &c.ms, style->framework, out, e);
+    TRY(layers_done(&c.list, &c.ms, style->framework, out, e));
+    return keras_functions(&c.names, a, out, e);
 }
 
 int keras_words(const struct model *m)

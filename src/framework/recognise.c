@@ -253,6 +253,10 @@ static const struct hint hints[] = {
     {"groupnorm", KIND_BIT(LAYER_GROUPNORM)},
     {"bn", KIND_BIT(LAYER_BATCHNORM)},
     {"batchnorm", KIND_BIT(LAYER_BATCHNORM)},
+    {"prelu", KIND_BIT(LAYER_PRELU)},
+    {"relu", KIND_BIT(LAYER_PRELU)},
+    {"act", KIND_BIT(LAYER_PRELU)},
+    {"activation", KIND_BIT(LAYER_PRELU)},
 };
 
 static bool all_digits(struct str s)
@@ -292,6 +296,8 @@ unsigned name_kinds(struct str path)
     if ((has_word(&w, "layer") || has_word(&w, "rms")) &&
         (has_word(&w, "norm") || has_word(&w, "normalization")))
         return KIND_BIT(LAYER_LAYERNORM);
+    if (has_word(&w, "p") && has_word(&w, "re") && has_word(&w, "lu")) /* PReLU_0, p_re_lu */
+        return KIND_BIT(LAYER_PRELU);
     for (size_t i = w.n; i-- > 0;) /* the last telling word: token_embedding, embed_out */
         for (size_t h = 0; h < sizeof hints / sizeof *hints; h++)
             if (strcmp(w.word[i], hints[h].word) == 0)

@@ -70,7 +70,6 @@ struct spelling_rules {
     const char *top;
     bool shell; /* what stands around a skeleton's weights (configs, lists of layers, states of
                    random generators) belongs to what is written into it */
-    double eps[LAYER_KINDS]; /* what its norms add to the variance unless told; 0 = no one value */
     bool bare;               /* no collections where the model has no statistics */
     bool no_computed;        /* buffers that are computed again have no place */
     bool no_tied;            /* a head that shares its weight has none of its own */

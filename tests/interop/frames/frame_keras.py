@@ -13,6 +13,7 @@ import zipfile
 from keras import ops as K
 
 from frames.keras_ops import build, filled, ops_of
+from frames.models import every
 
 NAME = "keras"
 SUFFIX = ".keras"
@@ -85,7 +86,10 @@ class Net:
         self.net.set_weights(keras.saving.load_model(path, compile=False).get_weights())
 
     def run(self):
-        return np.asarray(self.net(self.x, training=False))
+        return every(np.asarray, self.net(self.x, training=False))
+
+    def leaves(self):
+        return {w.path: np.asarray(w) for w in self.net.weights}
 
     def cast(self, dtype):
         weights = self.net.get_weights()

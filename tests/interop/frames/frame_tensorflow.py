@@ -5,6 +5,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from frames.keras_ops import build, filled, ops_of
+from frames.models import every
 
 NAME = "tensorflow"
 SUFFIX = ""
@@ -79,7 +80,10 @@ class Net:
         self.net.load_weights(prefix).assert_existing_objects_matched()
 
     def run(self):
-        return self.net(self.x, training=False).numpy()
+        return every(np.asarray, self.net(self.x, training=False))
+
+    def leaves(self):
+        return {w.name.removesuffix(":0"): w.numpy() for w in self.net.weights}
 
     def cast(self, dtype):
         weights = self.net.get_weights()
