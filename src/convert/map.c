@@ -114,8 +114,16 @@ bool map_renamed(const struct mapping *m)
     return m->o->upgrade && m->o->upgrade->n;
 }
 
-/* By the name that the source has: --select speaks of it. */
-static bool selected(const struct mapping *m, size_t i)
+bool map_upgrade_lost(const struct mapping *m)
+{
+    const struct upgrade *u = m->o->upgrade;
+    for (size_t i = 0; u && i < u->n; i++)
+        if (!u->item[i].to.p)
+            return true;
+    return false;
+}
+
+struct str map_old_name(const struct mapping *m, size_t i)
 {
     const struct upgrade *u = m->o->upgrade;
     size_t lo = 0, hi = u ? u->n : 0; /* in the order of the tensors */
@@ -127,7 +135,7 @@ static bool selected(const struct mapping *m, size_t i)
             hi = mid;
     }
     bool renamed = u && lo < u->n && u->item[lo].tensor == i;
-    return glob_any(m->o->select, renamed ? u->item[lo].from : m->src->tensor[i].name);
+    return renamed ? u->item[lo].from : m->src->tensor[i].name;
 }
 
 /* Equinox saves Python's numbers among its leaves: of leaves that were named those without a name,
@@ -174,7 +182,7 @@ static enum status choose(struct mapping *m, struct err *e)
             m->in[i] = false;
         else if (own_number(m, t))
             why = "a number of the model's own, no part of a layer";
-        else if (m->o->select && !selected(m, i))
+        else if (m->o->select && !glob_any(m->o->select, map_old_name(m, i)))
             why = "not selected";
         else if (m->o->weights_only && !is_weight(t))
             why = "weights only";

@@ -144,6 +144,10 @@ struct mapping {
 /* map.c */
 /* Has --upgrade given tensors other names? The source's tree has the old ones then. */
 bool map_renamed(const struct mapping *m);
+/* The name that source tensor i had before. */
+struct str map_old_name(const struct mapping *m, size_t i);
+/* Has it left tensors out? The source's tree cannot come back then. */
+bool map_upgrade_lost(const struct mapping *m);
 /* Room for one more in a list of n that grows in an arena; NULL: no memory. */
 void *map_grown(struct arena *a, void *p, size_t n, size_t *cap, size_t size);
 MUSTCHECK enum status map_reason(struct mapping *m, uint32_t made, struct str text, struct err *e);

@@ -159,7 +159,7 @@ enum status map_tree(struct mapping *m, struct err *e)
     }
     /* carried by the target's own tree, or by the inverse beside a canonical one */
     bool carried = held ? !m->target || m->target->trains : m->p->dst.spelling.n > 0;
-    carried = carried && !map_renamed(m);
+    carried = carried && !(held ? map_renamed(m) : map_upgrade_lost(m));
     bool asked = o->weights_only || o->drop_train_state || o->select;
     for (struct node *n = root; n; n = node_step(root, n)) {
         bool harmless;
