@@ -344,6 +344,60 @@ static void table(void **state)
     assert_int_equal(p.dst.tensor[toy_find(&p.dst, "params.places")].n_dims, 3);
 }
 
+/* Haiku's layer_stack, in the middle of a model. */
+static void haiku_stack(void **state)
+{
+    (void)state;
+    unrolled(&m, true);
+    toy_add(&sk, "params.__layer_stack_no_per_layer/linear.w", 0, L, I, O, -1);
+    toy_add(&sk, "params.__layer_stack_no_per_layer/linear.b", 0, L, O, -1);
+    toy_add(&sk, "params.__layer_stack_no_per_layer/layer_norm.scale", 0, L, O, -1);
+    toy_add(&sk, "params.__layer_stack_no_per_layer/layer_norm.offset", 0, L, O, -1);
+    toy_add(&sk, "params.linear.w", 0, O, 2, -1);
+    toy_add(&sk, "params.linear.b", 0, 2, -1);
+    go("pytorch", "haiku");
+    double k[L * I * O];
+    for (int l = 0; l < L; l++)
+        for (int o = 0; o < O; o++)
+            for (int i = 0; i < I; i++)
+                k[(l * I + i) * O + o] = base(l, 0) + o * I + i;
+    same("params.__layer_stack_no_per_layer/linear.w", k, L * I * O);
+}
+
+/* Layers along another axis than the first are no stack that is known: asked about. */
+static void stack_elsewhere(void **state)
+{
+    (void)state;
+    unrolled(&m, true);
+    toy_add(&sk, "params.ScanBlock_0.Dense_0.kernel", 0, I, L, O, -1);
+    toy_add(&sk, "params.ScanBlock_0.Dense_0.bias", 0, O, L, -1);
+    toy_add(&sk, "params.ScanBlock_0.LayerNorm_0.scale", 0, O, L, -1);
+    toy_add(&sk, "params.ScanBlock_0.LayerNorm_0.bias", 0, O, L, -1);
+    toy_add(&sk, "params.out.kernel", 0, O, 2, -1);
+    toy_add(&sk, "params.out.bias", 0, 2, -1);
+    assert_int_equal(go_with("pytorch", "flax", NULL), ST_CANNOT);
+    assert_string_equal(err.code, "map-ambiguous");
+    assert_true(str_find_str(buf_as_str(&asked), STR("? -> \"ScanBlock_0.Dense_0\""), 0) < asked.n);
+}
+
+/* The same stack under other names. */
+static void stack_to_stack(void **state)
+{
+    (void)state;
+    stacked(&m, true);
+    toy_add(&sk, "params.layers.fc.kernel", 0, L, I, O, -1);
+    toy_add(&sk, "params.layers.fc.bias", 0, L, O, -1);
+    toy_add(&sk, "params.layers.ln.scale", 0, L, O, -1);
+    toy_add(&sk, "params.layers.ln.bias", 0, L, O, -1);
+    toy_add(&sk, "params.head.kernel", 0, O, 2, -1);
+    toy_add(&sk, "params.head.bias", 0, 2, -1);
+    go("flax", "flax");
+    double k[L * I * O];
+    for (int i = 0; i < L * I * O; i++)
+        k[i] = i;
+    same("params.layers.fc.kernel", k, L * I * O);
+}
+
 /* ---- cells that look like dense layers ---- */
 
 enum { IN = 3, HID = 2 };
@@ -535,6 +589,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(kv, begin, end),
         cmocka_unit_test_setup_teardown(gate_up, begin, end),
         cmocka_unit_test_setup_teardown(table, begin, end),
+        cmocka_unit_test_setup_teardown(haiku_stack, begin, end),
+        cmocka_unit_test_setup_teardown(stack_elsewhere, begin, end),
+        cmocka_unit_test_setup_teardown(stack_to_stack, begin, end),
         cmocka_unit_test_setup_teardown(cell_from_haiku, begin, end),
         cmocka_unit_test_setup_teardown(cell_to_haiku, begin, end),
         cmocka_unit_test_setup_teardown(cells_both_ways, begin, end),

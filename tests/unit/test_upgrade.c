@@ -209,9 +209,9 @@ static void back_to_the_source(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(prefixes), cmocka_unit_test(names),         cmocka_unit_test(left_out),
-        cmocka_unit_test(taken),    cmocka_unit_test(in_the_ledger),
-        cmocka_unit_test(back_to_the_source),
+        cmocka_unit_test(prefixes),      cmocka_unit_test(names),
+        cmocka_unit_test(left_out),      cmocka_unit_test(taken),
+        cmocka_unit_test(in_the_ledger), cmocka_unit_test(back_to_the_source),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
