@@ -101,15 +101,15 @@ static inline bool leaf_is_count(enum leaf l)
 /* What a config beside the weights tells of a layer, in words that mean the same everywhere
  * (framework/defaults.h): 0 or empty where it tells nothing. */
 struct settings {
-    double epsilon;  /* norms: what is added to the variance, or to the mean of squares */
-    double momentum; /* batch norms: the share of a running average that an update keeps */
-    struct str padding;              /* convolutions: "none", "same", "causal" */
-    struct str activation, gates;    /* cells: of the new state, of the gates */
-    bool strided;                    /* a convolution whose stride is not 1 */
+    double epsilon;     /* norms: what is added to the variance, or to the mean of squares */
+    double momentum;    /* batch norms: the share of a running average that an update keeps */
+    struct str padding; /* convolutions: "none", "same", "causal" */
+    struct str activation, gates; /* cells: of the new state, of the gates */
+    bool strided;                 /* a convolution whose stride is not 1 */
 };
 /* A function without weights that a config names and frameworks compute differently. */
 struct function {
-    struct str path; /* of its layer, or the config's key */
+    struct str path;          /* of its layer, or the config's key */
     const char *of, *setting; /* "gelu", "form": framework/defaults.h */
     struct str means;
 };
@@ -132,7 +132,7 @@ struct layer {
     bool flat_said; /* a rule or a config told flat_c, 0 meaning: no flattened map */
     /* Depthwise convolution whose kernel stands by channels, [k.., C, m]: C. 0 = any other. */
     uint64_t depth_c;
-    uint8_t form;      /* enum layer_form */
+    uint8_t form; /* enum layer_form */
     struct settings said;
     bool computed;     /* buffer that its own framework computes again: others have no place */
     bool tied;         /* its weight is another layer's too, and frameworks may leave it out */

@@ -11,14 +11,10 @@
         LAYER_##kind, LEAF_##leaf, LEAF_##leaf, 0, WHEN_FORM + form, 0, axes                       \
     }
 static const struct form forms[] = {
-    AS(LINEAR, WEIGHT, FORM_USUAL, "O (C S)"),
-    AS(LINEAR, WEIGHT, FORM_INPUT_FIRST, "O (C S)"),
-    AS(LINEAR, BIAS, FORM_USUAL, "O"),
-    AS(LINEAR, BIAS, FORM_INPUT_FIRST, "O"),
-    AS(LAYERNORM, WEIGHT, FORM_USUAL, "(C S)"),
-    AS(LAYERNORM, BIAS, FORM_USUAL, "(C S)"),
-    AS(LAYERNORM, WEIGHT, FORM_RMS, "(C S)"),
-    AS(EMBEDDING, WEIGHT, FORM_USUAL, "V D"),
+    AS(LINEAR, WEIGHT, FORM_USUAL, "O (C S)"),  AS(LINEAR, WEIGHT, FORM_INPUT_FIRST, "O (C S)"),
+    AS(LINEAR, BIAS, FORM_USUAL, "O"),          AS(LINEAR, BIAS, FORM_INPUT_FIRST, "O"),
+    AS(LAYERNORM, WEIGHT, FORM_USUAL, "(C S)"), AS(LAYERNORM, BIAS, FORM_USUAL, "(C S)"),
+    AS(LAYERNORM, WEIGHT, FORM_RMS, "(C S)"),   AS(EMBEDDING, WEIGHT, FORM_USUAL, "V D"),
 };
 #undef AS
 const struct convention gguf_convention = {

@@ -304,33 +304,35 @@ static void large_config(void **state)
         "") "," CONV_OF("c1", "") "," PLAIN("ReLU", "r", "") "," PLAIN("Flatten", "fl", "") "]}"
 static const char nested_2[] =
     "{\"class_name\":\"Functional\",\"config\":{\"name\":\"outer\",\"layers\":[" PLAIN(
-        "InputLayer", "in", ",\"inbound_nodes\":[]") "," INNER
-                                                     ",\"inbound_nodes\":[[[\"in\",0,0,{}]]]}"
-                                                     "," PLAIN(
-                                                         "Dropout", "dr",
-                                                         ",\"inbound_nodes\":[[[\"trunk\",1,0,{}]]"
-                                                         "]") "," PLAIN("Dense", "fc",
-                                                                        ",\"inbound_nodes\":[[["
-                                                                        "\"dr\",0,0,{\"training\":"
-                                                                        "false}]]]") "," PLAIN("Den"
-                                                                                               "se",
-                                                                                               "hea"
-                                                                                               "d",
-                                                                                               ",\""
-                                                                                               "inb"
-                                                                                               "oun"
-                                                                                               "d_"
-                                                                                               "nod"
-                                                                                               "es"
-                                                                                               "\":"
-                                                                                               "[[["
-                                                                                               "\"f"
-                                                                                               "c\""
-                                                                                               ",0,"
-                                                                                               "0,{"
-                                                                                               "}]]"
-                                                                                               "]") "],"
-                                                                                                    "\"output_layers\":[[\"head\",0,0]]}}";
+        "InputLayer", "in",
+        ",\"inbound_nodes\":[]") "," INNER ",\"inbound_nodes\":[[[\"in\",0,0,{}]]]}"
+                                 "," PLAIN(
+                                     "Dropout", "dr",
+                                     ",\"inbound_nodes\":[[[\"trunk\",1,0,{}]]"
+                                     "]") "," PLAIN("Dense", "fc",
+                                                    ",\"inbound_nodes\":[[["
+                                                    "\"dr\",0,0,{\"training\":"
+                                                    "false}]]]") "," PLAIN("Den"
+                                                                           "se",
+                                                                           "hea"
+                                                                           "d",
+                                                                           ",\""
+                                                                           "inb"
+                                                                           "oun"
+                                                                           "d_"
+                                                                           "nod"
+                                                                           "es"
+                                                                           "\":"
+                                                                           "[[["
+                                                                           "\"f"
+                                                                           "c\""
+                                                                           ",0,"
+                                                                           "0,{"
+                                                                           "}]]"
+                                                                           "]") "],"
+                                                                                "\"output_layers\":"
+                                                                                "[[\"head\",0,0]]}"
+                                                                                "}";
 static const char nested_3[] =
     "{\"class_name\":\"Sequential\",\"config\":{\"name\":\"outer\",\"layers\":[" INNER "},"
     "{\"class_name\":\"TimeDistributed\",\"config\":{\"name\":\"td\",\"layer\":" PLAIN(
