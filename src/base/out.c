@@ -497,6 +497,32 @@ enum status out_pwrite(struct out *o, int id, const void *p, size_t n, uint64_t 
     return st;
 }
 
+enum status out_pread(struct out *o, int id, void *p, size_t n, uint64_t off, struct err *e)
+{
+    char *at = p;
+    int fd;
+    TRY(acquire(o, id, &fd, e));
+    enum status st = ST_OK;
+    while (n > 0 && st == ST_OK) {
+        ssize_t k = pread(fd, at, n, (off_t)off);
+        if (k < 0 && (errno == EINTR || errno == EAGAIN))
+            continue;
+        if (k <= 0) {
+            if (k < 0)
+                st = err_sys(e, ST_OUTPUT, "readback", errno, "cannot read what was written");
+            else
+                st = err_set(e, ST_OUTPUT, "readback", "the file is shorter than what was written");
+            err_at(e, o->target, off);
+            break;
+        }
+        at += k;
+        n -= (size_t)k;
+        off += (uint64_t)k;
+    }
+    release(o, id, 0, 0);
+    return st;
+}
+
 bool out_one_writer(const struct out *o)
 {
     return !o->network && o->n_files == 1;

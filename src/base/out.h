@@ -30,6 +30,9 @@ MUSTCHECK enum status out_add(struct out *o, struct str rel, uint64_t size, int 
  */
 MUSTCHECK enum status out_pwrite(struct out *o, int id, const void *p, size_t n, uint64_t off,
                                  struct err *e);
+/* Thread-safe. Reads what out_pwrite wrote; ST_OUTPUT "readback" where it is not all there. */
+MUSTCHECK enum status out_pread(struct out *o, int id, void *p, size_t n, uint64_t off,
+                                struct err *e);
 /* Whether writes from several threads only wait for each other: all go to one file of a local file
  * system, whose kernel locks it. */
 bool out_one_writer(const struct out *o);

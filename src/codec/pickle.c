@@ -142,6 +142,8 @@ static enum status global(struct vm *m, struct str module, struct str name, uint
         for (size_t i = 0; i < m->o->n_allow && n.tag == 0; i++)
             if (str_is(module, m->o->allow[i].module) && str_is(name, m->o->allow[i].name))
                 n.tag = m->o->allow[i].tag;
+        if (m->o->n_members && n.tag == 0 && pickle_is_getattr(module, name))
+            n.tag = PICKLE_GETATTR; /* pickle_members looks at how it is used */
         n.runs_code = n.tag == 0 && pickle_runs_code(module, name);
         if (n.runs_code && !m->o->scan)
             return pickle_bad(m, "pickle-runs-code", "the pickle names %.*s.%.*s, which runs code",
@@ -663,6 +665,8 @@ static enum status work(struct vm *m)
     mem_free(m->stack);
     mem_free(m->mark);
     mem_free(m->memo);
+    if (st == ST_OK)
+        st = pickle_members(m);
     if (st == ST_OK)
         st = pickle_prove(m->p, m->e);
     return st;

@@ -14,6 +14,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/file.h"
+#include <limits.h>
 
 #define PICKLE_DEPTH 1000                      /* nested values, and open marks */
 #define PICKLE_BYTES_MAX ((uint64_t)512 << 20) /* longer pickles in memory are ST_LIMIT */
@@ -116,11 +117,19 @@ struct pk_allow {
     const char *module, *name;
     int tag;
 };
+/* A member of an enum, fetched by builtins.getattr(class, "member"): so early releases of
+ * Python 3.11 pickle it. getattr anywhere else stays what it is: pickle-runs-code. */
+struct pk_member {
+    const char *module, *name, *member;
+};
+#define PICKLE_GETATTR INT_MAX /* the tag of getattr in a pickle that uses it only so */
 struct pickle_opt {
     const char *file; /* for messages */
     uint64_t base;    /* file offset of the pickle's first byte, for messages */
     const struct pk_allow *allow;
     size_t n_allow;
+    const struct pk_member *member; /* classes must be on the allow-list too */
+    size_t n_members;
     bool tail;       /* bytes behind STOP are the caller's business (else "pickle-tail") */
     bool scan;       /* do not refuse names that run code, only flag them */
     uint64_t budget; /* bytes of values; 0 = the larger of 48 MiB and 4 times the pickle, without

@@ -64,6 +64,12 @@ enum status pickle_text_float(struct vm *m);
 enum status pickle_text_string(struct vm *m);
 enum status pickle_text_unicode(struct vm *m);
 
+/* builtins.getattr, under the name of either Python? */
+bool pickle_is_getattr(struct str module, struct str name);
+/* Every use of getattr, reachable from the root or not, fetches a listed member of a listed enum;
+ * else pickle-runs-code, and in a scan the name is flagged. pickle_members.c */
+MUSTCHECK enum status pickle_members(struct vm *m);
+
 /* Proves what the opcodes cannot: no cycle, no path longer than PICKLE_DEPTH, no key twice, no
  * state that would change what an allowed instance is. Only values reachable from the root. */
 MUSTCHECK enum status pickle_prove(struct pickle *p, struct err *e);

@@ -4,6 +4,7 @@
 #include "base/checked.h"
 #include "base/mem.h"
 #include "convert/block.h"
+#include "convert/fold.h"
 #include "convert/map_int.h"
 #include "framework/recognise.h"
 #include <stdlib.h>
@@ -170,7 +171,8 @@ static enum status choose(struct mapping *m, struct err *e)
             if (!line.p)
                 return err_nomem(e, up->from.n);
             if (up->to.p)
-                TRY(map_ledger(m, LEDGER_RENAME, up->to, 0, true, line, e));
+                TRY(map_ledger(m, up->value ? LEDGER_VALUE : LEDGER_RENAME, up->to,
+                               up->value ? tensor_elems(t) : 0, true, line, e));
             else
                 why = up->why;
             up++;
@@ -271,8 +273,27 @@ static enum status recognise(struct mapping *m, struct err *e)
     return ST_OK;
 }
 
+/* Parts of a weight that a norm makes up mean nothing to others; torch's own names do not change.
+ */
+static enum status no_norms(const struct mapping *m, struct err *e)
+{
+    const char *to = m->to->name;
+    int64_t t = fold_found(m->src);
+    bool torch = strcmp(to, "pytorch") == 0 || strcmp(to, "hf") == 0,
+         was = strcmp(m->from->name, "pytorch") == 0 || strcmp(m->from->name, "hf") == 0;
+    if (t < 0 || m->from == m->to || (torch && was) || strcmp(to, "canonical") == 0)
+        return ST_OK;
+    enum status st = err_set(e, ST_CANNOT, "norm-unfolded",
+                             "part of a weight that a norm makes up, of which %s's layers know "
+                             "nothing: --fold-norms computes the weight",
+                             to);
+    err_in(e, m->src->tensor[t].name.p, m->src->tensor[t].name.n);
+    return st;
+}
+
 static enum status across(struct mapping *m, struct err *e)
 {
+    TRY(no_norms(m, e));
     TRY(m->from->layers(m->src, m->tmp, &m->sl, e));
     map_thin(m);
     TRY(map_settle(m, e));

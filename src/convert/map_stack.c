@@ -2,6 +2,8 @@
  * there are blocks (nn.scan, vmap, layer_stack), and the other side as numbered subtrees. A subtree
  * is taken for a stack where all its tensors share their first extent, the other side has just one
  * numbered list of that many blocks with as many elements in all, and this side has no such list.
+ * Where both sides stack, no list tells: then a subtree of several layers counts in which even what
+ * is a vector by its name (bias, scale ...) has an axis more, and the other side has its like.
  */
 #include "convert/map_seen.h"
 #include <stdlib.h>
@@ -11,8 +13,13 @@ struct lot { /* tensors below one prefix, or of one number of a list */
     uint64_t key, number;
     uint64_t extent; /* common first extent; 0 = none */
     uint64_t elems;
-    uint32_t tensor; /* one of them */
-    size_t end;      /* of the prefix, in that one's name without collection */
+    uint64_t scalars; /* of elems, those without an axis: a rate, a flag */
+    uint32_t tensor;  /* one of them */
+    size_t end;       /* of the prefix, in that one's name without collection */
+    uint64_t layer;   /* hash of that one's name less its leaf */
+    bool several;     /* layers */
+    bool plain;       /* there is a tensor that nothing is stacked in: one axis, or 1s behind it */
+    bool vector;      /* there is one with a vector's name */
 };
 struct half {
     const struct model *m;
@@ -44,6 +51,11 @@ static bool cuts(char c)
     return c == '.' || c == '/';
 }
 
+static bool digit(char c)
+{
+    return c >= '0' && c <= '9';
+}
+
 /* No tree of layers is deeper; a name of separators alone must not cost its square. */
 #define LEVELS_MOST 64
 
@@ -58,15 +70,27 @@ static size_t next_cut(struct str name, size_t k, size_t *levels)
     return name.n;
 }
 
+/* The next end of a block's number behind byte k: "layers.3.", "layers_3/", "block__3_"; lo = where
+ * the number begins. */
+static size_t next_number(struct str name, size_t k, size_t *lo, size_t *levels)
+{
+    for (k++; k < name.n && *levels < LEVELS_MOST; k++) {
+        if (!cuts(name.p[k]) && name.p[k] != '_')
+            continue;
+        for (*lo = k; *lo > 0 && digit(name.p[*lo - 1]);)
+            --*lo;
+        if (*lo<k && * lo> 0 && (cuts(name.p[k]) || name.p[*lo - 1] == '_')) {
+            ++*levels;
+            return k;
+        }
+    }
+    return name.n;
+}
+
 /* What is looked at of tensor t: its name without collection; empty for what weighs nothing. */
 static struct str name_of(const struct tensor *t)
 {
     return weighs(t) ? str_sub(t->name, collection_of(t->name), t->name.n) : STR("");
-}
-
-static bool digit(char c)
-{
-    return c >= '0' && c <= '9';
 }
 
 static int by_key(const void *px, const void *py)
@@ -87,8 +111,21 @@ static size_t count_cuts(const struct model *m)
         size_t levels = 0, k = 0;
         while ((k = next_cut(name, k, &levels)) < name.n)
             n++;
+        levels = k = 0;
+        size_t lo;
+        while ((k = next_number(name, k, &lo, &levels)) < name.n)
+            n++;
     }
     return n;
+}
+
+static bool names_vector(struct str leaf)
+{
+    static const char *const word[] = {"bias", "scale", "offset", "gamma", "beta", "b"};
+    for (size_t i = 0; i < sizeof word / sizeof *word; i++)
+        if (str_is(leaf, word[i]))
+            return true;
+    return false;
 }
 
 /* Lots of one key become one: the extent that all share, and the sum. */
@@ -101,6 +138,10 @@ static size_t merge(struct lot *l, size_t n, bool numbers)
         struct lot *last = k ? &l[k - 1] : NULL;
         if (last && last->key == l[i].key && (!numbers || last->number == l[i].number)) {
             last->elems += l[i].elems;
+            last->scalars += l[i].scalars;
+            last->several |= l[i].several || last->layer != l[i].layer;
+            last->plain |= l[i].plain;
+            last->vector |= l[i].vector;
             last->extent = last->extent == l[i].extent ? l[i].extent : 0;
         } else {
             l[k++] = l[i];
@@ -118,20 +159,27 @@ static enum status prefixes(struct half *x, struct arena *a, struct err *e)
     for (size_t i = 0; i < x->m->n_tensors; i++) {
         const struct tensor *t = &x->m->tensor[i];
         struct str name = name_of(t);
-        size_t levels = 0, k = 0;
-        while ((k = next_cut(name, k, &levels)) < name.n)
-            x->under[x->n_under++] = (struct lot){str_hash(str_sub(name, 0, k), 1),
-                                                  0,
-                                                  t->n_dims ? t->dim[0] : 0,
-                                                  tensor_elems(t),
-                                                  (uint32_t)i,
-                                                  k};
+        uint64_t extent = t->n_dims ? t->dim[0] : 0, elems = tensor_elems(t);
+        size_t leaf = name.n, levels = 0, k = 0;
+        while (leaf > 0 && !cuts(name.p[leaf - 1]))
+            leaf--;
+        struct lot one = {.extent = extent,
+                          .elems = elems,
+                          .tensor = (uint32_t)i,
+                          .layer = str_hash(str_sub(name, 0, leaf), 1),
+                          .plain = t->n_dims < 2 || elems == extent,
+                          .vector = names_vector(str_sub(name, leaf, name.n))};
+        while ((k = next_cut(name, k, &levels)) < name.n) {
+            one.key = str_hash(str_sub(name, 0, k), 1);
+            one.end = k;
+            x->under[x->n_under++] = one;
+        }
     }
     x->n_under = merge(x->under, x->n_under, false);
     return ST_OK;
 }
 
-/* Numbered subtrees: "layers.3.", "layers_3/". */
+/* Numbered subtrees: "layers.3.", "layers_3/", or by the names alone: "layers_3_". */
 static enum status lists(struct half *x, struct arena *a, struct err *e)
 {
     size_t cap = count_cuts(x->m), n = 0;
@@ -142,29 +190,33 @@ static enum status lists(struct half *x, struct arena *a, struct err *e)
     for (size_t i = 0; i < x->m->n_tensors; i++) {
         const struct tensor *t = &x->m->tensor[i];
         struct str name = name_of(t);
-        size_t levels = 0, k = 0;
-        while ((k = next_cut(name, k, &levels)) < name.n) {
-            size_t lo = k;
-            while (lo > 0 && digit(name.p[lo - 1]))
-                lo--;
+        size_t levels = 0, k = 0, lo;
+        while ((k = next_number(name, k, &lo, &levels)) < name.n) {
             uint64_t number;
-            if (lo == 0 || !str_u64(str_sub(name, lo, k), &number))
+            if (!str_u64(str_sub(name, lo, k), &number))
                 continue;
-            l[n++] = (struct lot){
-                str_hash(str_sub(name, 0, lo), 1), number, 1, tensor_elems(t), (uint32_t)i, k};
+            l[n++] = (struct lot){.key = str_hash(str_sub(name, 0, lo), 1),
+                                  .number = number,
+                                  .extent = 1,
+                                  .elems = tensor_elems(t),
+                                  .scalars = t->n_dims == 0,
+                                  .tensor = (uint32_t)i,
+                                  .end = k};
         }
     }
     n = merge(l, n, true);
     for (size_t i = 0, k; i < n; i = k) {
         bool alike = true;
-        uint64_t sum = 0;
+        uint64_t sum = 0, scalars = 0;
         for (k = i; k < n && l[k].key == l[i].key; k++) {
             alike = alike && l[k].elems == l[i].elems && l[k].number == l[i].number + (k - i);
             sum += l[k].elems;
+            scalars += l[k].scalars;
         }
         if (alike && k - i > 1) {
             x->list[x->n_lists] = l[i];
             x->list[x->n_lists].extent = k - i;
+            x->list[x->n_lists].scalars = scalars;
             x->list[x->n_lists++].elems = sum;
         }
     }
@@ -234,12 +286,15 @@ static size_t n_alike(const struct sizes *s, const struct lot *what)
 static enum status sizes_of(const struct lot *l, size_t n, const struct half *outer,
                             struct sizes *out, struct arena *a, struct err *e)
 {
-    *out = (struct sizes){.v = ARENA_ARRAY(a, struct size, n + 1)};
+    *out = (struct sizes){.v = ARENA_ARRAY(a, struct size, 2 * n + 1)};
     if (!out->v)
         return err_nomem(e, n * sizeof *out->v);
     for (size_t i = 0; i < n; i++)
-        if (!outer || (l[i].extent > 1 && !inside(outer, &l[i])))
+        if (!outer || (l[i].extent > 1 && !inside(outer, &l[i]))) {
             out->v[out->n++] = (struct size){l[i].extent, l[i].elems};
+            if (!outer && l[i].scalars) /* a list, with or without its scalars */
+                out->v[out->n++] = (struct size){l[i].extent, l[i].elems - l[i].scalars};
+        }
     if (out->n)
         qsort(out->v, out->n, sizeof *out->v, by_size);
     return ST_OK;
@@ -293,11 +348,41 @@ static enum status stacks_of(struct mapping *m, struct half *x, const struct hal
     return ST_OK;
 }
 
+/* A stack that no list of the other side tells of. */
+static bool by_itself(const struct half *x, const struct lot *l)
+{
+    return l->extent >= 2 && l->extent <= BLOCKS_MOST && l->several && l->vector && !l->plain &&
+           !inside(x, l);
+}
+
+static size_t n_by_itself(const struct half *x, const struct lot *what)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < x->n_under; i++)
+        n += x->under[i].extent == what->extent && x->under[i].elems == what->elems &&
+             by_itself(x, &x->under[i]);
+    return n;
+}
+
+static enum status both_stack(struct mapping *m, const struct half *x, const struct half *y,
+                              struct seen *s, struct err *e)
+{
+    for (size_t i = 0; i < x->n_under; i++) {
+        const struct lot *l = &x->under[i];
+        if (by_itself(x, l) && n_alike(x->list, x->n_lists, l) == 0 &&
+            n_alike(y->list, y->n_lists, l) == 0 && n_by_itself(x, l) == n_by_itself(y, l))
+            TRY(unstack(m, x, l, s, e));
+    }
+    return ST_OK;
+}
+
 enum status see_stacks(struct mapping *m, struct seen *s, struct seen *t, struct err *e)
 {
     struct half x = {.m = s->real}, y = {.m = t->real};
     TRY(lists(&x, m->tmp, e));
     TRY(lists(&y, m->tmp, e));
     TRY(stacks_of(m, &x, &y, s, e));
-    return stacks_of(m, &y, &x, t, e);
+    TRY(stacks_of(m, &y, &x, t, e));
+    TRY(both_stack(m, &x, &y, s, e));
+    return both_stack(m, &y, &x, t, e);
 }

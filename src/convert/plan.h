@@ -45,7 +45,12 @@ struct reason {
     uint32_t dst;
     struct str text; /* "h.0.attn.c_attn.weight: linear [O,I] -> [I,O] (name rule)" */
 };
-enum ledger_kind { LEDGER_DROP, LEDGER_SYNTH, LEDGER_RENAME /* by --upgrade: loses nothing */ };
+enum ledger_kind {
+    LEDGER_DROP,
+    LEDGER_SYNTH,
+    LEDGER_RENAME, /* by --upgrade: loses nothing */
+    LEDGER_VALUE   /* folded or merged, as asked */
+};
 enum ledger_what {
     LEDGER_TENSOR,
     LEDGER_STRUCTURE,

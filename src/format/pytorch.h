@@ -67,6 +67,8 @@ enum pt_tag {
 };
 extern const struct pk_allow pytorch_allow[];
 extern const size_t n_pytorch_allow;
+extern const struct pk_member pytorch_members[];
+extern const size_t n_pytorch_members;
 /* Module and class of the storage, DT_NONE for types that go through UntypedStorage. */
 const char *pytorch_storage_class(enum dtype t); /* "FloatStorage"; NULL */
 const char *pytorch_dtype_name(enum dtype t);    /* "float8_e4m3fn"; NULL: torch has no such type */

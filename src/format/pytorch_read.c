@@ -107,6 +107,8 @@ static enum status parse(struct pt_reader *r, uint64_t base, struct pickle *p, c
                            .base = base,
                            .allow = pytorch_allow,
                            .n_allow = n_pytorch_allow,
+                           .member = pytorch_members,
+                           .n_members = n_pytorch_members,
                            .scan = r->opt->scan};
     enum status st = pickle_read(p, b->p, b->n, &o, e);
     for (uint32_t i = 0; r->script && i < p->n_global; i++) {

@@ -180,6 +180,18 @@ const struct pk_allow pytorch_allow[] = {
 };
 const size_t n_pytorch_allow = sizeof pytorch_allow / sizeof *pytorch_allow;
 
+/* how a tensor of a distributed checkpoint lay in memory */
+#define FORMATS(module, class)                                                                     \
+    {module, class, "TORCH_CONTIGUOUS_FORMAT"}, {module, class, "TORCH_CHANNELS_LAST"},            \
+    {                                                                                              \
+        module, class, "TORCH_PRESERVE_FORMAT"                                                     \
+    }
+const struct pk_member pytorch_members[] = {
+    FORMATS("torch.distributed._shard.sharded_tensor.metadata", "MEM_FORMAT_ENCODING"),
+    FORMATS("torch.distributed.checkpoint.metadata", "_MEM_FORMAT_ENCODING"),
+};
+const size_t n_pytorch_members = sizeof pytorch_members / sizeof *pytorch_members;
+
 static const struct {
     enum dtype dtype;
     const char *storage; /* NULL: written through _rebuild_tensor_v3 */

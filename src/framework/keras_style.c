@@ -147,6 +147,18 @@ static enum status walk_names(struct ctx *c, struct str path, struct str *out, s
     return ST_OK;
 }
 
+/* The scope of a layer whose name TensorFlow had given away: "conv2d_1_1" of the layer "conv2d_1",
+ * by the config a layer, and not a model with a layer of that name. */
+static bool scope_again(const struct ctx *c, struct str group, struct str seg)
+{
+    uint64_t k;
+    if (!str_starts(seg, group) || seg.n < group.n + 2 || seg.p[group.n] != '_' ||
+        !str_u64(str_sub(seg, group.n + 1, seg.n), &k) || !keras_by_name(&c->names, group))
+        return false;
+    struct str inner = arena_fmt(c->list.a, "%.*s.%.*s", STR_ARG(group), STR_ARG(seg));
+    return inner.p && !keras_by_name(&c->names, inner);
+}
+
 /* Legacy HDF5: GROUP, then the variable's path, which begins with GROUP or, after the model's name,
  * goes on with it. */
 static enum status walk_legacy(struct ctx *c, struct str path, struct str *out, struct err *e)
@@ -156,7 +168,7 @@ static enum status walk_legacy(struct ctx *c, struct str path, struct str *out, 
     if (!name_head(&rest, &group) || !rest.n)
         return ST_OK;
     for (int k = 0; k < 2 && name_head(&rest, &seg); k++)
-        if (str_eq(seg, group)) {
+        if (str_eq(seg, group) || (k == 0 && scope_again(c, group, seg))) {
             *out =
                 rest.n ? arena_fmt(c->list.a, "%.*s.%.*s", STR_ARG(group), STR_ARG(rest)) : group;
             return out->p ? ST_OK : err_nomem(e, path.n);

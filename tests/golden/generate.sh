@@ -58,3 +58,7 @@ if [ $# -gt 1 ]; then
     "$2" gen_script.py torch-1.13
     "$2" gen_dcp_old.py torch-1.13
 fi
+# OLD_TORCH: torch 2.1, a folder made by `pip install --no-deps --target`, for $2 too.
+if [ -n "${OLD_TORCH:-}" ]; then
+    PYTHONPATH=$OLD_TORCH "$2" gen_dcp.py torch-2.1
+fi

@@ -151,6 +151,48 @@ d("P33-through", "dcp-metadata", meta=metadata(
 d("P33-path", "dcp-metadata", meta=metadata(planner=dictionary((text("w"), tup(b"N", text("x"))))))
 
 
+# ---- enum members as early releases of Python 3.11 pickle them: getattr(class, name) ----
+
+OLD = "torch.distributed._shard.sharded_tensor.metadata"
+CONTIGUOUS = text("TORCH_CONTIGUOUS_FORMAT")
+
+
+def member(args, getattr=name("builtins", "getattr"), home=OLD):
+    return tensors(props=name(home, "TensorProperties") + b")\x81" + tup(
+        name("torch", "float32"), name("torch.serialization", "_get_layout") +
+        tup(text("torch.strided")) + b"R", b"\x89", getattr + args + b"R", b"\x89") + b"b")
+
+
+ENUM, NEW_ENUM = name(OLD, "MEM_FORMAT_ENCODING"), name(META, "_MEM_FORMAT_ENCODING")
+MEMBER = folder(member(tup(ENUM, CONTIGUOUS)))
+for n, (args, kw) in enumerate(((tup(ENUM, CONTIGUOUS), {}),
+                                (tup(ENUM, text("TORCH_CHANNELS_LAST")), {}),
+                                (tup(NEW_ENUM, text("TORCH_PRESERVE_FORMAT")), {"home": META}),
+                                (tup(ENUM, CONTIGUOUS),
+                                 {"getattr": name("__builtin__", "getattr")}))):
+    case(f"P35-member-{n}", "m", 0, build=folder(member(args, **kw)), expect_tensors=TENSORS)
+for n, (args, kw) in enumerate((
+        (tup(ENUM, text("mro")), {}), (tup(ENUM, text("__class__")), {}),
+        (tup(ENUM, text("TORCH_CONTIGUOUS_FORMAT.__class__")), {}),
+        (tup(ENUM, text("torch_contiguous_format")), {}),
+        (tup(ENUM, CONTIGUOUS, b"N"), {}), (tup(ENUM), {}), (b")", {}),
+        (tup(name("torch", "Size"), CONTIGUOUS), {}),  # known, but no enum
+        (tup(name("torch", "serialization"), text("os")), {}),
+        (tup(ENUM + tup(integer(0)) + b"R", CONTIGUOUS), {}),  # an instance's attribute
+        (tup(name("builtins", "getattr") + tup(ENUM, CONTIGUOUS) + b"R", CONTIGUOUS), {}),
+        (tup(ENUM, CONTIGUOUS), {"getattr": name("builtins", "setattr")}))):
+    case(f"P35-getattr-{n}", "m", 3, "pickle-runs-code", None, build=folder(member(args, **kw)),
+         twin=MEMBER)
+case("P35-getattr-value", "m", 3, "pickle-runs-code", None, twin=MEMBER, build=folder(metadata(
+    planner=dictionary((text("x"), name("builtins", "getattr"))))))
+case("P35-getattr-dropped", "m", 3, "pickle-runs-code", None, twin=MEMBER, build=folder(
+    b"\x80\x02" + name("builtins", "getattr") + tup(ENUM, text("mro")) + b"R0" +
+    member(tup(ENUM, CONTIGUOUS))[2:]))
+case("P35-getattr-state", "m", 3, "pickle-runs-code", None, twin=MEMBER, build=folder(member(
+    tup(ENUM, CONTIGUOUS) + b"R" + dictionary((text("x"), b"N")) + b"b" + b"0" +
+    name("builtins", "getattr") + tup(ENUM, CONTIGUOUS))))
+
+
 def rank_metadata(d):
     GOOD(d)
     (d / "m" / ".metadata").rename(d / "m" / "__0.metadata")

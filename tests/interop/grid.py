@@ -43,19 +43,22 @@ class Changed(NamedTuple):
 
 
 ALL = ("pytorch", "flax", "nnx", "haiku", "equinox", "keras", "tensorflow")
+LSTM, GRU = ("lstm", "one"), ("bigru", "one_gru")
 CHANGED = (
-    Changed(("lstm",), "pytorch", ALL[1:], "lstm.bias_?h_l0", "two biases are kept as their sum"),
-    Changed(("bigru",), "pytorch", ("flax", "equinox"), "rnn.bias_?h_l0*",
+    Changed(LSTM, "pytorch", ALL[1:], "lstm.bias_?h_l0", "two biases are kept as their sum"),
+    Changed(("one_rnn",), "pytorch", ALL[1:], "rnn.bias_?h_l0", "likewise"),
+    Changed(GRU, "pytorch", ("flax", "equinox"), "*.bias_?h_l0*",
             "of two of three gates the biases are kept as their sum"),
-    Changed(("bigru",), "keras", ("flax", "equinox"), "*_layer/cell/vars/2", "likewise"),
-    Changed(("bigru",), "tensorflow", ("flax", "equinox"), "*/cell/bias/*", "likewise"),
-    Changed(("lstm",), "haiku", ("flax", "nnx", "equinox", "keras", "tensorflow"),
+    Changed(GRU, "keras", ("flax", "equinox"), "*/cell/vars/2", "likewise"),
+    Changed(GRU, "tensorflow", ("flax", "equinox"), "*/cell/bias/*", "likewise"),
+    Changed(LSTM, "haiku", ("flax", "nnx", "equinox", "keras", "tensorflow"),
             "0/lstm/linear/b", "Haiku adds 1 to the forget gate's bias: a rounded sum"),
-    Changed(("lstm",), "flax", ("haiku",), "params/lstm/hf/bias", "likewise"),
-    Changed(("lstm",), "nnx", ("haiku",), "lstm/dense_h/bias", "likewise"),
+    Changed(LSTM, "flax", ("haiku",), "params/lstm/hf/bias", "likewise"),
+    Changed(LSTM, "nnx", ("haiku",), "lstm/dense_h/bias", "likewise"),
     Changed(("lstm",), "equinox", ("haiku",), "3", "likewise"),
-    Changed(("lstm",), "keras", ("haiku",), "*/cell/vars/2", "likewise"),
-    Changed(("lstm",), "tensorflow", ("haiku",), "*/cell/bias/*", "likewise"),
+    Changed(("one",), "equinox", ("haiku",), "37", "likewise"),
+    Changed(LSTM, "keras", ("haiku",), "*/cell/vars/2", "likewise"),
+    Changed(LSTM, "tensorflow", ("haiku",), "*/cell/bias/*", "likewise"),
     Changed((), "haiku", ALL, "1/*/~/*_ema/hidden", "the average before it is debiased: made anew"),
     Changed((), "haiku", ALL, "1/*/~/*_ema/counter", "the count of updates: made anew"),
 )

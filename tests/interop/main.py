@@ -32,6 +32,7 @@ SUITES = (
     "onnx_models",
     "tflite_models",
     "pypi",
+    "real_models",
     "tf_checkpoints",
     "haiku_eqx",
     "haiku_eqx_twins",

@@ -144,6 +144,75 @@ static void unstack(void **state)
     assert_int_equal(p.n_lines, 0);
 }
 
+/* Both sides stack: block by block, whatever the names; the same where one side's names alone are
+ * numbered. */
+static void restack(void **state)
+{
+    (void)state;
+    stacked(&m, true);
+    toy_add(&sk, "trunk.fc.kernel", 0, L, I, O, -1);
+    toy_add(&sk, "trunk.fc.bias", 0, L, O, -1);
+    toy_add(&sk, "trunk.norm.scale", 0, L, O, -1);
+    toy_add(&sk, "trunk.norm.bias", 0, L, O, -1);
+    toy_add(&sk, "out.kernel", 0, O, 2, -1);
+    toy_add(&sk, "out.bias", 0, 2, -1);
+    go("flax", "nnx");
+    double k[L * I * O], b[L * O];
+    for (int i = 0; i < L * I * O; i++)
+        k[i] = i;
+    for (int i = 0; i < L * O; i++)
+        b[i] = 3e4 + i;
+    same("trunk.fc.kernel", k, L * I * O);
+    same("trunk.norm.bias", b, L * O);
+    assert_int_equal(p.n_lines, 0);
+}
+
+static void flat_names(void **state)
+{
+    (void)state;
+    char name[64];
+    stacked(&sk, false);
+    for (int b = 0; b < L; b++) {
+        snprintf(name, sizeof name, "params.layers_%d_fc.kernel", b);
+        toy_add(&m, name, base(b, 0), I, O, -1);
+        snprintf(name, sizeof name, "params.layers_%d_fc.bias", b);
+        toy_add(&m, name, base(b, 1), O, -1);
+        snprintf(name, sizeof name, "params.layers_%d_norm.scale", b);
+        toy_add(&m, name, base(b, 2), O, -1);
+        snprintf(name, sizeof name, "params.layers_%d_norm.bias", b);
+        toy_add(&m, name, base(b, 3), O, -1);
+    }
+    toy_add(&m, "params.out.kernel", 7e6, O, 2, -1);
+    toy_add(&m, "params.out.bias", 8e6, 2, -1);
+    go("flax", "flax");
+    double b[L * O];
+    for (int i = 0; i < L * O; i++)
+        b[i] = base(i / O, 2) + i % O;
+    same("params.ScanBlock_0.LayerNorm_0.scale", b, L * O);
+}
+
+/* Square layers of one width have a shared first axis, too, and are no stack. */
+static void square_is_no_stack(void **state)
+{
+    (void)state;
+    double b[4], k[16];
+    for (int side = 0; side < 2; side++) {
+        struct model *x = side ? &sk : &m;
+        toy_add(x, "params.mlp.fc1.kernel", side ? 0 : 100, 4, 4, -1);
+        toy_add(x, "params.mlp.fc1.bias", side ? 0 : 200, 4, -1);
+        toy_add(x, "params.mlp.fc2.kernel", side ? 0 : 300, 4, 4, -1);
+        toy_add(x, "params.mlp.fc2.bias", side ? 0 : 400, 4, -1);
+    }
+    go("flax", "flax");
+    for (int i = 0; i < 4; i++)
+        b[i] = 400 + i;
+    for (int i = 0; i < 16; i++)
+        k[i] = 300 + i;
+    same("params.mlp.fc2.bias", b, 4);
+    same("params.mlp.fc2.kernel", k, 16);
+    assert_int_equal(p.n_lines, 0);
+}
+
 /* Blocks that are not as many, or not as large: no stack, and asked about. */
 static void no_stack(void **state)
 {
@@ -580,6 +649,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(stack, begin, end),
         cmocka_unit_test_setup_teardown(unstack, begin, end),
+        cmocka_unit_test_setup_teardown(restack, begin, end),
+        cmocka_unit_test_setup_teardown(flat_names, begin, end),
+        cmocka_unit_test_setup_teardown(square_is_no_stack, begin, end),
         cmocka_unit_test_setup_teardown(no_stack, begin, end),
         cmocka_unit_test_setup_teardown(part_it, begin, end),
         cmocka_unit_test_setup_teardown(join_it, begin, end),

@@ -171,6 +171,28 @@ static void alike(void **state)
     layer("d.d", LAYER_LINEAR);
 }
 
+/* A scope that TensorFlow had given away is the layer's own; a model's inner layer is not. */
+static void scopes_again(void **state)
+{
+    (void)state;
+    toy_add(&m, "d_1.d_1_1.kernel:0", 1, 3, 2, -1);
+    toy_add(&m, "d_1.d_1_1.bias:0", 2, 2, -1);
+    toy_add(&m, "block.block_1.kernel:0", 3, 2, 5, -1);
+    toy_add(&m, "e.e_x.kernel:0", 4, 2, 6, -1);
+    toy_add(&m, "unsaid.unsaid_1.kernel:0", 5, 2, 7, -1);
+    attach(&m, "model_config.json",
+           "{\"class_name\":\"Model\",\"config\":{\"layers\":["
+           "{\"class_name\":\"Dense\",\"config\":{\"name\":\"d_1\"}},"
+           "{\"class_name\":\"Dense\",\"config\":{\"name\":\"e\"}},"
+           "{\"class_name\":\"Sequential\",\"config\":{\"name\":\"block\",\"layers\":["
+           "{\"class_name\":\"Dense\",\"config\":{\"name\":\"block_1\"}}]}}]}}");
+    recognise("keras");
+    holds(layer("d_1", LAYER_LINEAR), LEAF_BIAS, "d_1.d_1_1.bias:0");
+    layer("block.block_1", LAYER_LINEAR);
+    layer("e.e_x", LAYER_LINEAR);
+    layer("unsaid.unsaid_1", LAYER_LINEAR);
+}
+
 static void counted_layers(void **state)
 {
     (void)state;
@@ -700,12 +722,31 @@ static void bids(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(words_of_classes), T(legacy_names),    T(alike),           T(counted_layers),
-        T(by_config),        T(no_config),       T(damaged_config),  T(large_config),
-        T(nested_flatten),   T(wrapped_flatten), T(unknown_flatten), T(group_names),
-        T(statistics),       T(kernel_asked),    T(kernel_told),     T(depthwise),
-        T(depthwise_back),   T(no_skeleton),     T(separable),       T(attentions),
-        T(grouped_queries),  T(lends),           T(epsilon),         T(bids),
+        T(words_of_classes),
+        T(legacy_names),
+        T(alike),
+        T(counted_layers),
+        T(by_config),
+        T(no_config),
+        T(damaged_config),
+        T(large_config),
+        T(scopes_again),
+        T(nested_flatten),
+        T(wrapped_flatten),
+        T(unknown_flatten),
+        T(group_names),
+        T(statistics),
+        T(kernel_asked),
+        T(kernel_told),
+        T(depthwise),
+        T(depthwise_back),
+        T(no_skeleton),
+        T(separable),
+        T(attentions),
+        T(grouped_queries),
+        T(lends),
+        T(epsilon),
+        T(bids),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -205,6 +205,76 @@ static void opaque_and_scan(void **state)
     pickle_free(&p);
 }
 
+/* getattr fetches listed members of listed enums, and nothing else, whether or not it is used. */
+static void enum_members(void **state)
+{
+    (void)state;
+    static const struct pk_allow names[] = {{"a", "Color", 5}, {"a", "call", 6}};
+    static const struct pk_member members[] = {{"a", "Color", "RED"}};
+#define GETATTR "cbuiltins\ngetattr\n"
+#define COLOR "ca\nColor\n"
+#define RED "X\x03\0\0\0RED"
+    static const struct {
+        const char *bytes;
+        size_t n;
+        bool fine;
+    } row[] = {
+#define ROW(fine, s) {s, sizeof(s) - 1, fine}
+        ROW(true, GETATTR COLOR RED "\x86R."),
+        ROW(true, "c__builtin__\ngetattr\n" COLOR RED "\x86R."),
+        ROW(true, GETATTR "q\0" COLOR RED "\x86Rh\0" COLOR RED "\x86R\x86."),
+        ROW(true, "N" GETATTR "0."), /* named, never applied */
+        ROW(false, GETATTR "."),
+        ROW(false, GETATTR "\x85."),
+        ROW(false, "N}" GETATTR "Ns0."), /* a key of what is dropped */
+        ROW(false, "]" GETATTR "a0N."),
+        ROW(false, GETATTR "QN0."), /* a persistent id */
+        ROW(false, "ca\ncall\n)R" GETATTR "b."),
+        ROW(false, "ca\ncall\n" GETATTR "\x85R."),
+        ROW(false, GETATTR COLOR "X\x03\0\0\0mro\x86R."),
+        ROW(false, GETATTR COLOR "X\x04\0\0\0RED \x86R."),
+        ROW(false, GETATTR COLOR "C\x03RED\x86R."),
+        ROW(false, GETATTR COLOR RED "N\x87R."), /* a default */
+        ROW(false, GETATTR COLOR "\x85R."),
+        ROW(false, GETATTR ")R."),
+        ROW(false, GETATTR "ca\ncall\n" RED "\x86R."),
+        ROW(false, GETATTR "ca\nOther\n" RED "\x86R."),
+        ROW(false, GETATTR COLOR ")R" RED "\x86R."), /* a member's member */
+        ROW(false, GETATTR COLOR RED "\x86\x81."),
+        ROW(false, "(" GETATTR COLOR RED "o."),
+        ROW(false, "(" COLOR RED "ibuiltins\ngetattr\n."),
+        ROW(false, GETATTR COLOR RED "\x86R}b."),
+        ROW(false, GETATTR COLOR RED "\x86RNa."),
+        ROW(false, GETATTR COLOR RED "\x86R" GETATTR COLOR "X\x03\0\0\0mro\x86R0."),
+#undef ROW
+    };
+    struct pickle p;
+    struct err e = {0};
+    struct pickle_opt o = {
+        .file = "t", .allow = names, .n_allow = 2, .member = members, .n_members = 1};
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++)
+        for (int scan = 0; scan < 2; scan++) {
+            o.scan = scan;
+            enum status st = pickle_read(&p, row[i].bytes, row[i].n, &o, &e);
+            bool flagged = false;
+            for (uint32_t g = 0; g < p.n_global; g++)
+                flagged |= p.global[g].runs_code;
+            if ((st == ST_OK) != (row[i].fine || scan) || flagged == row[i].fine)
+                fail_msg("row %zu, scan %d: status %d, flagged %d", i, scan, st, flagged);
+            if (st != ST_OK)
+                assert_string_equal(e.code, "pickle-runs-code");
+            pickle_free(&p);
+        }
+    o.n_members = 0; /* a caller who lists none */
+    o.scan = false;
+    assert_int_equal(pickle_read(&p, row[0].bytes, row[0].n, &o, &e), ST_INPUT);
+    assert_string_equal(e.code, "pickle-runs-code");
+    pickle_free(&p);
+#undef GETATTR
+#undef COLOR
+#undef RED
+}
+
 static void written_and_read(void **state)
 {
     static const int64_t ints[] = {
@@ -264,13 +334,11 @@ static void truncations(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(hostile),
-                                       cmocka_unit_test(underflow),
-                                       cmocka_unit_test(deep),
-                                       cmocka_unit_test(budget),
-                                       cmocka_unit_test(values),
-                                       cmocka_unit_test(opaque_and_scan),
-                                       cmocka_unit_test(written_and_read),
-                                       cmocka_unit_test(truncations)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(hostile),      cmocka_unit_test(underflow),
+        cmocka_unit_test(deep),         cmocka_unit_test(budget),
+        cmocka_unit_test(values),       cmocka_unit_test(opaque_and_scan),
+        cmocka_unit_test(enum_members), cmocka_unit_test(written_and_read),
+        cmocka_unit_test(truncations)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

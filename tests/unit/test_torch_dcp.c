@@ -5,8 +5,11 @@
 #include "tests/unit/truncate.h"
 
 static const char *const goldens[] = {
-    "tests/golden/torch/dcp_hf",    "tests/golden/torch/dcp_st", "tests/golden/torch/dcp_boxes",
-    "tests/golden/torch/dcp_train", "tests/golden/torch/dcp",    "tests/golden/torch-1.13/dcp"};
+    "tests/golden/torch/dcp_hf",       "tests/golden/torch/dcp_st",
+    "tests/golden/torch/dcp_boxes",    "tests/golden/torch/dcp_train",
+    "tests/golden/torch/dcp",          "tests/golden/torch-1.13/dcp",
+    "tests/golden/torch-2.1/dcp",      "tests/golden/torch-2.1/dcp_train",
+    "tests/golden/torch-2.1/dcp_boxes"};
 enum { N_GOLDENS = sizeof goldens / sizeof *goldens, N_CUT = 3 };
 
 static void read_whole(void **state)

@@ -158,6 +158,8 @@ class Net:
         self.jit = eqx.filter_jit(lambda tree, state: self.forward(
             eqx.nn.inference_mode(tree), state)[0])
         self.reset(1)
+        self.state = jax.tree_util.tree_map(  # its norms have been asked before
+            lambda x: jnp.zeros_like(x) if x.dtype == bool else x, self.state)
 
     def forward(self, tree, state):
         def one(x, state):

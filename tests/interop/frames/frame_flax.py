@@ -113,7 +113,8 @@ class Net:
         self.reset(1)
 
     def reset(self, seed):
-        self.state = fill(self.shapes, seed)
+        # a batch norm's statistics are float32 whatever is asked for
+        self.state = cast_tree(fill(self.shapes, seed), self.dtype)
 
     def train_steps(self, steps):
         def loss(params, rest):

@@ -80,7 +80,7 @@ def fill(shapes, seed):
             return jnp.full(x.shape, x.dtype == bool, x.dtype) if number else x
         name = jax.tree_util.keystr(path)
         a = rng.normal(size=x.shape) * (0.3 if x.ndim < 2 else (x.size / max(x.shape)) ** -0.5)
-        if "scale" in name or "var" in name:
+        if "scale" in name or "var" in name or name.startswith("[1]"):  # or the state's
             a = np.abs(1 + a)
         return jnp.asarray(a, x.dtype)
     return jax.tree_util.tree_map_with_path(one, shapes)
