@@ -108,8 +108,10 @@ static uint64_t channels(struct keras_names *x, int64_t at)
     return 0;
 }
 
-bool keras_flat(struct keras_names *x, const struct keras_layer *l, uint64_t *c,
-                const struct keras_layer **flat)
+/* Does a layer read a flattened map? False: the config does not tell. *c: the channels of that map,
+ * 0 where it reads none; *flat: the Flatten. */
+static bool flat_of(struct keras_names *x, const struct keras_layer *l, uint64_t *c,
+                    const struct keras_layer **flat)
 {
     int64_t at = l - x->layer;
     *c = 0;
@@ -128,4 +130,24 @@ bool keras_flat(struct keras_names *x, const struct keras_layer *l, uint64_t *c,
             return false;
     }
     return false;
+}
+
+enum status keras_flat_layer(struct keras_names *x, const struct keras_layer *config,
+                             const struct tensor *w, struct layer *l, struct arena *a,
+                             struct err *e)
+{
+    const struct keras_layer *at;
+    if (!config || !w ||
+        (l->kind != LAYER_LINEAR && l->kind != LAYER_LAYERNORM && l->kind != LAYER_BATCHNORM))
+        return ST_OK;
+    l->flat_said = flat_of(x, config, &l->flat_c, &at);
+    if (l->flat_c && w->dim[0] % l->flat_c) { /* the config is another model's */
+        l->flat_said = false;
+        l->flat_c = 0;
+    }
+    if (!l->flat_c)
+        return ST_OK;
+    l->reason = arena_fmt(a, "%.*s; reads a map of %llu channels, flattened by %.*s",
+                          STR_ARG(l->reason), (unsigned long long)l->flat_c, STR_ARG(at->by_name));
+    return l->reason.p ? ST_OK : err_nomem(e, 64);
 }

@@ -67,10 +67,11 @@ const struct keras_layer *keras_by_name(const struct keras_names *x, struct str 
 const struct keras_layer *keras_by_group(const struct keras_names *x, struct str path);
 /* The only layer of that name right below a parent; -1 = none, or several. */
 int64_t keras_child(const struct keras_names *x, int64_t parent, struct str name);
-/* Does a layer read a flattened map (keras_flatten.c)? False: the config does not tell. *c: the
- * channels of that map, 0 where it reads none; *flat: the Flatten. */
-bool keras_flat(struct keras_names *x, const struct keras_layer *l, uint64_t *c,
-                const struct keras_layer **flat);
+/* keras_flatten.c: what the config tells of a dense layer or a norm, whose weight is w, and the map
+ * that it reads flattened: flat_c, flat_said and the reason. config may be NULL. */
+MUSTCHECK enum status keras_flat_layer(struct keras_names *x, const struct keras_layer *config,
+                                       const struct tensor *w, struct layer *l, struct arena *a,
+                                       struct err *e);
 /* Functions without weights that the config names and frameworks compute differently. */
 MUSTCHECK enum status keras_functions(const struct keras_names *x, struct arena *a,
                                       struct layers *out, struct err *e);

@@ -606,26 +606,6 @@ static enum status lone(struct ctx *c, struct mod *x, struct err *e)
     return ST_OK;
 }
 
-/* Of a dense layer or a norm: does it read a flattened map? */
-static enum status flat(struct ctx *c, const struct mod *x, struct layer *l, struct err *e)
-{
-    const struct keras_layer *at;
-    const struct tensor *w = tensor_at(c, l->tensor[LEAF_WEIGHT]);
-    if (!x->config || !w ||
-        (l->kind != LAYER_LINEAR && l->kind != LAYER_LAYERNORM && l->kind != LAYER_BATCHNORM))
-        return ST_OK;
-    l->flat_said = keras_flat(&c->names, x->config, &l->flat_c, &at);
-    if (l->flat_c && w->dim[0] % l->flat_c) { /* the config is another model's */
-        l->flat_said = false;
-        l->flat_c = 0;
-    }
-    if (!l->flat_c)
-        return ST_OK;
-    l->reason = arena_fmt(c->list.a, "%.*s; reads a map of %llu channels, flattened by %.*s",
-                          STR_ARG(l->reason), (unsigned long long)l->flat_c, STR_ARG(at->by_name));
-    return l->reason.p ? ST_OK : err_nomem(e, 64);
-}
-
 /* A slope for each element of the input, 1 along the axes that share it; a variable called so may
  * be a user's own. */
 static struct layer *prelu(struct ctx *c, const struct mod *x, const struct tensor *alpha)
@@ -674,7 +654,8 @@ static enum status plain(struct ctx *c, struct mod *x, struct err *e)
             return err_nomem(e, sizeof *l);
         claim(c, l, LEAF_WEIGHT, x, V_KERNEL);
         claim(c, l, LEAF_BIAS, x, V_BIAS);
-        TRY(flat(c, x, l, e));
+        TRY(keras_flat_layer(&c->names, x->config, tensor_at(c, l->tensor[LEAF_WEIGHT]), l,
+                             c->list.a, e));
     } else if ((stats || (gamma && x->var[V_MEAN] < 0 && x->var[V_VAR] < 0) ||
                 (scale && x->cls == KERAS_RMSNORM)) &&
                vectors(c, x)) {
@@ -687,7 +668,8 @@ static enum status plain(struct ctx *c, struct mod *x, struct err *e)
         claim(c, l, LEAF_VAR, x, V_VAR);
         if (x->cls == KERAS_RMSNORM)
             l->form = FORM_RMS;
-        TRY(flat(c, x, l, e));
+        TRY(keras_flat_layer(&c->names, x->config, tensor_at(c, l->tensor[LEAF_WEIGHT]), l,
+                             c->list.a, e));
     } else if (emb && emb->n_dims == 2) {
         l = put(c, LAYER_EMBEDDING, x->path, "variable named embeddings");
         if (!l)
