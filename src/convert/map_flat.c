@@ -49,7 +49,7 @@ static bool allowed(const struct mapping *m, const struct layer *l, enum layer_k
 
 enum status map_settle(struct mapping *m, struct err *e)
 {
-    TRY(map_maybe_ruled(m, &m->sl, e));
+    TRY(map_maybe_ruled(m, m->src, &m->sl, e));
     for (size_t i = 0; i < m->sl.n; i++) {
         struct layer *l = &m->sl.layer[i];
         struct map_rule *r = map_rule_for(m, RULE_KIND, l->path);

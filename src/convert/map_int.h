@@ -332,7 +332,8 @@ MUSTCHECK enum status map_like(struct mapping *m, struct err *e);
 /* map_maybe.c: cells that look like other layers (struct layers' maybe), of m->sl or the skeleton.
  * Ruled: what the rules file says. Without a skeleton, what sounds like one is asked about and the
  * others are noted. */
-MUSTCHECK enum status map_maybe_ruled(struct mapping *m, struct layers *l, struct err *e);
+MUSTCHECK enum status map_maybe_ruled(struct mapping *m, const struct model *md, struct layers *l,
+                                      struct err *e);
 MUSTCHECK enum status map_maybe(struct mapping *m, struct skeleton *sk, struct err *e);
 MUSTCHECK enum status map_maybe_alone(struct mapping *m, struct err *e);
 

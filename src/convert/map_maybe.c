@@ -7,19 +7,24 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Per tensor: its layer + 1; 0 = none. */
+static enum status owners(struct mapping *m, const struct layers *l, size_t n_tensors,
+                          uint32_t **out, struct err *e)
+{
+    *out = ARENA_ARRAY(m->tmp, uint32_t, n_tensors + 1);
+    if (!*out)
+        return err_nomem(e, n_tensors * sizeof **out);
+    for (size_t i = 0; i < l->n; i++)
+        for (int k = 0; k < LEAF_N; k++)
+            if (l->layer[i].tensor[k] >= 0)
+                (*out)[l->layer[i].tensor[k]] = (uint32_t)i + 1;
+    return ST_OK;
+}
+
 static bool owns(const struct layer *l, int64_t tensor)
 {
     for (int k = 0; tensor >= 0 && k < LEAF_N; k++)
         if (l->tensor[k] == tensor)
-            return true;
-    return false;
-}
-
-/* Is a layer one of those that the cell would take? */
-static bool covers(const struct layer *cell, const struct layer *l)
-{
-    for (int k = 0; k < LEAF_N; k++)
-        if (owns(cell, l->tensor[k]))
             return true;
     return false;
 }
@@ -29,8 +34,7 @@ static void become(struct layers *l, size_t at)
 {
     struct layer cell = l->maybe[at];
     size_t n = 0;
-    memmove(&l->maybe[at], &l->maybe[at + 1], (l->n_maybe - at - 1) * sizeof *l->maybe);
-    l->n_maybe--;
+    l->maybe[at].kinds = 0; /* settled */
     for (size_t i = 0; i < l->n; i++) {
         struct layer *y = &l->layer[i];
         size_t left = 0;
@@ -46,20 +50,39 @@ static void become(struct layers *l, size_t at)
     l->n = n;
 }
 
-static void forget(struct layers *l, size_t at)
+static bool any_kinds(const struct mapping *m)
 {
-    memmove(&l->maybe[at], &l->maybe[at + 1], (l->n_maybe - at - 1) * sizeof *l->maybe);
-    l->n_maybe--;
+    for (size_t i = 0; i < m->rules.n; i++)
+        if (m->rules.rule[i].what == RULE_KIND)
+            return true;
+    return false;
 }
 
-enum status map_maybe_ruled(struct mapping *m, struct layers *l, struct err *e)
+/* Is there a rule for a layer that the cell looks like? */
+static bool layer_ruled(struct mapping *m, const struct layers *l, const struct layer *cell,
+                        const uint32_t *owner)
 {
-    for (size_t i = 0; i < l->n_maybe;) {
+    for (int k = 0; k < LEAF_N; k++) {
+        uint32_t at = cell->tensor[k] >= 0 ? owner[cell->tensor[k]] : 0;
+        if (at && map_rule_for(m, RULE_KIND, l->layer[at - 1].path))
+            return true;
+    }
+    return false;
+}
+
+enum status map_maybe_ruled(struct mapping *m, const struct model *md, struct layers *l,
+                            struct err *e)
+{
+    uint32_t *owner;
+    if (!l->n_maybe || !any_kinds(m))
+        return ST_OK;
+    TRY(owners(m, l, md->n_tensors, &owner, e));
+    for (size_t i = 0; i < l->n_maybe; i++) {
         const struct layer *x = &l->maybe[i];
+        if (!x->kinds)
+            continue;
         struct map_rule *r = map_rule_for(m, RULE_KIND, x->path);
-        bool own = false; /* a rule for the layers that it looks like */
-        for (size_t k = 0; !r && k < l->n && !own; k++)
-            own = covers(x, &l->layer[k]) && map_rule_for(m, RULE_KIND, l->layer[k].path);
+        bool own = !r && layer_ruled(m, l, x, owner);
         if (r && !(x->kinds & KIND_BIT(r->kind)) && r->kind != LAYER_LINEAR)
             return err_set(e, ST_CANNOT, "map-kind",
                            "line %zu of the rules file: %.*s cannot be %s (%.*s)", r->line,
@@ -67,10 +90,9 @@ enum status map_maybe_ruled(struct mapping *m, struct layers *l, struct err *e)
         if (r && r->kind != LAYER_LINEAR) {
             l->maybe[i].reason = STR("by the rules file");
             become(l, i);
+            TRY(owners(m, l, md->n_tensors, &owner, e));
         } else if (r || own) {
-            forget(l, i);
-        } else {
-            i++;
+            l->maybe[i].kinds = 0;
         }
     }
     return ST_OK;
@@ -123,6 +145,7 @@ static size_t how_many(const struct sigs *s, uint64_t sig)
 }
 
 struct side {
+    uint32_t *owner;
     const struct model *m;
     const struct framework *f;
     struct layers *l;
@@ -131,6 +154,7 @@ struct side {
 
 static enum status learn(struct mapping *m, struct side *x, enum layer_kind k, struct err *e)
 {
+    TRY(owners(m, x->l, x->m->n_tensors, &x->owner, e));
     TRY(sigs_of(m, x->m, x->f, x->l->maybe, x->l->n_maybe, k, &x->maybe, e));
     TRY(sigs_of(m, x->m, x->f, x->l->layer, x->l->n, LAYER_LINEAR, &x->plain, e));
     return sigs_of(m, x->m, x->f, x->l->layer, x->l->n, k, &x->cell, e);
@@ -150,11 +174,11 @@ static enum status ask(struct mapping *m, const struct layer *x, struct err *e)
 /* Does the other side lack a dense layer for each that the cell would take? */
 static bool spare(const struct side *x, const struct side *y, const struct layer *cell)
 {
-    for (size_t i = 0; i < x->l->n; i++) {
-        const struct layer *l = &x->l->layer[i];
+    for (int k = 0; k < LEAF_N; k++) {
+        uint32_t at = cell->tensor[k] >= 0 ? x->owner[cell->tensor[k]] : 0;
         uint64_t sig;
-        if (covers(cell, l) && (!map_signature(x->m, x->f->rules, l, LAYER_LINEAR, &sig) ||
-                                how_many(&y->plain, sig) >= how_many(&x->plain, sig)))
+        if (at && (!map_signature(x->m, x->f->rules, &x->l->layer[at - 1], LAYER_LINEAR, &sig) ||
+                   how_many(&y->plain, sig) >= how_many(&x->plain, sig)))
             return false;
     }
     return true;
@@ -164,23 +188,20 @@ static bool spare(const struct side *x, const struct side *y, const struct layer
 static enum status meet(struct mapping *m, struct side *x, const struct side *y, enum layer_kind k,
                         struct err *e)
 {
-    for (size_t i = 0; i < x->l->n_maybe;) {
+    for (size_t i = 0; i < x->l->n_maybe; i++) {
         const struct layer *c = &x->l->maybe[i];
         uint64_t sig;
-        if (c->kind != k || !map_signature(x->m, x->f->rules, c, k, &sig)) {
-            i++;
+        if (!c->kinds || c->kind != k || !map_signature(x->m, x->f->rules, c, k, &sig))
             continue;
-        }
         size_t theirs = how_many(&y->cell, sig), mine = how_many(&x->cell, sig);
         size_t want = theirs > mine ? theirs - mine : 0;
         if (want >= how_many(&x->maybe, sig) && spare(x, y, c)) {
             x->l->maybe[i].reason = STR("linear layers where the other side has a cell");
             become(x->l, i);
-            continue;
-        }
-        if (want)
+            TRY(owners(m, x->l, x->m->n_tensors, &x->owner, e));
+        } else if (want) {
             TRY(ask(m, c, e));
-        i++;
+        }
     }
     return ST_OK;
 }
@@ -189,7 +210,7 @@ enum status map_maybe(struct mapping *m, struct skeleton *sk, struct err *e)
 {
     struct side s = {.m = m->src, .f = m->from, .l = &m->sl};
     struct side t = {.m = sk->m, .f = m->to, .l = &sk->layers};
-    TRY(map_maybe_ruled(m, t.l, e));
+    TRY(map_maybe_ruled(m, t.m, t.l, e));
     for (enum layer_kind k = LAYER_LSTM; k <= LAYER_RNN && (s.l->n_maybe || t.l->n_maybe); k++) {
         TRY(learn(m, &s, k, e));
         TRY(learn(m, &t, k, e));
@@ -222,6 +243,8 @@ enum status map_maybe_alone(struct mapping *m, struct err *e)
 {
     for (size_t i = 0; i < m->sl.n_maybe; i++) {
         const struct layer *x = &m->sl.maybe[i];
+        if (!x->kinds)
+            continue;
         if (sounds_so(x->path) && m->o->to) {
             TRY(ask(m, x, e));
             continue;

@@ -145,7 +145,8 @@ struct family; /* framework/family.h */
 struct layers {
     struct layer *layer; /* from the arena given */
     size_t n;
-    /* Cells that some of these layers may be, whose tensors look like theirs; no layers yet. */
+    /* Cells that some of these layers may be, whose tensors look like theirs; no layers
+     * yet. kinds 0: settled, one way or the other. */
     struct layer *maybe;
     size_t n_maybe;
     const char *framework;       /* who recognised them */
