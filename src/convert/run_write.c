@@ -444,8 +444,10 @@ enum status run_write(const struct plan *p, const struct format *fmt, const stru
         st = begin(&x, p, wo, out, e);
     if (st == ST_OK)
         st = write_all(&x, o, e);
-    if (st == ST_OK)
+    if (st == ST_OK) {
+        out_write_back(out); /* the disk shall not wait for what end() has to say */
         st = fmt->end(&x.w, e);
+    }
     if (st == ST_OK)
         out_sync_begin(out);
     if (fmt->drop && x.w.place)
