@@ -434,7 +434,8 @@ static enum status preallocate(const struct out *o, int fd, uint64_t size, struc
 
 enum status out_add(struct out *o, struct str rel, uint64_t size, int *id, struct err *e)
 {
-    struct out_file f = {.fd = -1, .ahead = size == OUT_GROWS ? 0 : UINT64_MAX, .grows = size == OUT_GROWS};
+    struct out_file f = {
+        .fd = -1, .ahead = size == OUT_GROWS ? 0 : UINT64_MAX, .grows = size == OUT_GROWS};
     struct stat st_buf;
     bool single = rel.n == 0;
     if (single == o->opt.is_dir || (single && o->n_files > 0) || o->n_files >= INT_MAX ||
@@ -602,18 +603,24 @@ static int sync_folders(const struct out *o)
     return sync_folder(o->dir, o->temp);
 }
 
+/* Gives back the room ahead of a file's end, where that is left to do; 0 or errno. */
+static int trim(struct out *o, size_t i, int fd)
+{
+    pthread_mutex_lock(&o->lock);
+    bool due = o->file[i].trim;
+    uint64_t end = o->file[i].end;
+    o->file[i].trim = false;
+    pthread_mutex_unlock(&o->lock);
+    return due ? set_size(fd, end) : 0;
+}
+
 static enum status sync_all(struct out *o, struct err *e)
 {
     for (size_t i = 0; i < o->n_files; i++) {
         int fd;
         TRY(stop_check(e)); /* many files on a slow disk take their time */
         TRY(acquire(o, (int)i, &fd, e));
-        pthread_mutex_lock(&o->lock);
-        bool trim = o->file[i].trim;
-        uint64_t end = o->file[i].end;
-        o->file[i].trim = false;
-        pthread_mutex_unlock(&o->lock);
-        int sys = trim ? set_size(fd, end) : 0;
+        int sys = trim(o, i, fd);
         if (sys == 0 && fsync(fd) != 0)
             sys = errno;
         release(o, (int)i, 0, 0);
@@ -695,9 +702,18 @@ static int rename_over(struct out *o)
 enum status out_publish(struct out *o, struct err *e)
 {
     struct stat st;
+    int fd, sys;
     if (o->sync_due)
         TRY(out_sync(o, e));
-    int sys = close_all(o);
+    for (size_t i = 0; i < o->n_files; i++)
+        if (o->file[i].trim) { /* nobody asked for a sync */
+            TRY(acquire(o, (int)i, &fd, e));
+            sys = trim(o, i, fd);
+            release(o, (int)i, 0, 0);
+            if (sys != 0)
+                return out_err(o, write_code(sys), sys, e, "cannot set the file's size");
+        }
+    sys = close_all(o);
     if (sys != 0)
         return out_err(o, write_code(sys), sys, e, "cannot close");
     if (!o->opt.is_dir &&

@@ -23,7 +23,7 @@ struct slot {
     struct piece *piece;
     size_t n_pieces;
     size_t stored_bytes;
-    uint64_t at; /* file offset given out */
+    uint64_t at;        /* file offset given out */
     const uint8_t *raw; /* as they are written */
     size_t raw_bytes;
     const uint8_t *given; /* as the encoder had them */
@@ -272,8 +272,8 @@ static enum status commit_append(struct write *x, const struct slab *b, struct s
         if (pl->enc) {
             struct tensor_digests *k = &x->kept->tensor[b->t];
             if (k->proved)
-                k->slab[b->index] = (struct kept_slab){pl->enc->name, s->at,
-                                                       d->piece + d->n_pieces, s->n_pieces};
+                k->slab[b->index] =
+                    (struct kept_slab){pl->enc->name, s->at, d->piece + d->n_pieces, s->n_pieces};
             memcpy(d->piece + d->n_pieces, s->piece, s->n_pieces * sizeof *s->piece);
             d->n_pieces += s->n_pieces;
         }
