@@ -3,10 +3,11 @@
  *
  *   model's leaves, int32 count, the first moments, the second moments, int32 counts of schedules
  *
- * Nothing in the file says so. The count and trees of just the model's shapes behind it do, where they
- * can be read in one way only: each moment belongs to one leaf, in order, and leaves of a model that
- * is trained in part are left out where the shapes tell which. Anything else stays as it is, leaves
- * without a role. Source: optax/_src/transform.py, patrick-kidger/equinox equinox/_serialisation.py.
+ * Nothing in the file says so. The count and trees of just the model's shapes behind it do, where
+ * they can be read in one way only: each moment belongs to one leaf, in order, and leaves of a
+ * model that is trained in part are left out where the shapes tell which. Anything else stays as it
+ * is, leaves without a role. Source: optax/_src/transform.py, patrick-kidger/equinox
+ * equinox/_serialisation.py.
  */
 #include "base/mem.h"
 #include "format/equinox.h"
@@ -88,9 +89,7 @@ enum status equinox_roles(struct model *m, struct err *e)
             struct tensor *t = &m->tensor[i];
             bool moment = i > count && i < tail;
             t->requires_grad = false;
-            t->role = !moment                  ? ROLE_COUNTER
-                      : i < count + 1 + each ? ROLE_MOMENT1
-                                               : ROLE_MOMENT2;
+            t->role = !moment ? ROLE_COUNTER : i < count + 1 + each ? ROLE_MOMENT1 : ROLE_MOMENT2;
             if (moment)
                 t->of = of[(i - count - 1) % each];
         }
