@@ -232,6 +232,8 @@ static const char *letters_of(struct mapping *m, const struct tensor *t)
             text[k++] = ' ';
         text[k++] = t->dim[d] == 1 ? '1' : next++;
     }
+    if (k == 0)
+        text[k++] = ' '; /* no axes, where "" would say nothing */
     text[k] = 0;
     return map_axes(m, text);
 }
@@ -243,6 +245,18 @@ static enum status same_but_ones(struct mapping *m, const struct tensor *x, cons
         return ST_OK;
     k->src_axes = letters_of(m, x);
     k->can_axes = k->dst_axes = letters_of(m, t);
+    return k->src_axes && k->dst_axes ? ST_OK : err_nomem(e, AXES_TEXT);
+}
+
+/* A parameter of one number, with or without an axis of extent 1 as the target has it. */
+static enum status scalar(struct mapping *m, const struct tensor *x, struct take *k, struct err *e)
+{
+    const struct leaf_rule *r = rules_find(m->to->rules, LAYER_PARAM, 0, FORM_SCALAR, LEAF_VALUE);
+    size_t n = r ? 1 : 0;
+    if (x->n_dims == n || x->n_dims > 1 || (x->n_dims == 1 && x->dim[0] != 1))
+        return ST_OK;
+    k->src_axes = letters_of(m, x);
+    k->can_axes = k->dst_axes = map_axes(m, r ? r->axes : " ");
     return k->src_axes && k->dst_axes ? ST_OK : err_nomem(e, AXES_TEXT);
 }
 
@@ -286,6 +300,8 @@ static enum status keep_tensors(struct mapping *m, const struct layer *l, struct
         } else {
             TRY(name_in(m, m->to->rules->param, path, "", &d->name, e));
         }
+        if (l->kind == LAYER_PARAM && l->form == FORM_SCALAR && !t)
+            TRY(scalar(m, x, d->take, e));
         d->why = l->kind == LAYER_PARAM
                      ? arena_fmt(m->tmp, "param, axes kept (%.*s)", STR_ARG(l->reason))
 
@@ -487,6 +503,8 @@ enum status map_layer(struct mapping *m, const struct layer *l0, struct skeleton
                       const struct layer *t, struct err *e)
 {
     struct layer l = *l0;
+    if (!t && l.again && strcmp(m->to->name, "canonical") != 0)
+        return leave(m, &l, LEAF_VALUE, true, l.reason, e);
     if (!t && l.computed && m->to->rules->no_computed)
         return leave(m, &l, LEAF_VALUE, true, STR("computed again by the model"), e);
     if (l.kind == LAYER_NONE || l.kind == LAYER_PARAM)
@@ -619,77 +637,6 @@ enum status map_one(enum dtype t, uint8_t out[16], struct err *e)
     memset(out, 0, 16);
     for (int i = 0; i < 8; i++)
         out[i] = (uint8_t)(code >> (8 * i));
-    return ST_OK;
-}
-
-static bool is_layer(const struct layers *l, struct str path)
-{
-    for (size_t i = 0; i < l->n; i++)
-        if (str_eq(l->layer[i].path, path))
-            return true;
-    return false;
-}
-
-static void take_out(struct layers *l, size_t tensor)
-{
-    size_t n = 0;
-    for (size_t i = 0; i < l->n; i++) {
-        struct layer *y = &l->layer[i];
-        size_t left = 0;
-        for (int k = 0; k < LEAF_N; k++) {
-            if (y->tensor[k] == (int64_t)tensor)
-                y->tensor[k] = -1;
-            left += y->tensor[k] >= 0;
-        }
-        if (left)
-            l->layer[n++] = *y;
-    }
-    l->n = n;
-}
-
-enum status map_pairs(struct mapping *m, struct skeleton *sk, struct err *e)
-{
-    bool any = false;
-    for (size_t i = 0; i < m->rules.n; i++)
-        any = any || m->rules.rule[i].what == RULE_PAIR;
-    for (size_t i = 0; any && i < m->src->n_tensors; i++) {
-        struct str name = m->src->tensor[i].name, dst;
-        struct map_rule *r = m->in[i] ? map_rule_for(m, RULE_PAIR, name) : NULL;
-        if (!r || (!r->from_axes.n && is_layer(&m->sl, name)))
-            continue; /* without layouts, a parameter of its own is renamed as layers are */
-        TRY(map_captured(m, r, name, &dst, e));
-        struct made *d;
-        TRY(map_made(m, 1, &d, e));
-        d->name = dst;
-        d->take->src = (uint32_t)i;
-        d->take->size = r->size;
-        if (r->from_axes.n) {
-            struct str from = arena_str(m->a, r->from_axes.p, r->from_axes.n),
-                       to = arena_str(m->a, r->to_axes.p, r->to_axes.n);
-            if (!from.p || !to.p)
-                return err_nomem(e, AXES_TEXT);
-            d->take->src_axes = from.p;
-            d->take->can_axes = d->take->dst_axes = to.p;
-        }
-        d->why = arena_fmt(m->tmp, "line %zu of the rules file", r->line);
-        if (!d->why.p)
-            return err_nomem(e, 64);
-        take_out(&m->sl, i);
-        if (!sk)
-            continue;
-        int64_t t = model_find(sk->m, dst);
-        struct view v;
-        TRY(take_view(m->src, d->take, (uint32_t)i, &v, e));
-        bool fits = t >= 0 && sk->m->tensor[t].n_dims == v.n_dims;
-        for (size_t k = 0; fits && k < v.n_dims; k++)
-            fits = sk->m->tensor[t].dim[k] == view_dim(&v, k);
-        if (!fits)
-            return err_set(e, ST_CANNOT, "map-pair",
-                           "line %zu of the rules file: the skeleton has no %.*s of that shape",
-                           r->line, STR_ARG(dst));
-        sk->filled[t] = true;
-        take_out(&sk->layers, (size_t)t);
-    }
     return ST_OK;
 }
 
