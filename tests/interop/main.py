@@ -25,6 +25,8 @@ SUITES = (
     "rnn_twins",
     "kind_twins",
     "train_keras",
+    "train_sides",
+    "train_kept",
     "formats",
     "ids",
     "random_nets",
