@@ -94,6 +94,12 @@ struct scaled {
     bool applied; /* a weight whose scale is multiplied in */
 };
 
+/* A number of the skeleton's config that is written as the source's. */
+struct patch {
+    struct said_at at;
+    struct str text;
+};
+
 struct train; /* train.h */
 struct mapping {
     struct plan *p;
@@ -130,11 +136,13 @@ struct mapping {
     struct str framework;        /* ... its framework */
     struct buf *help;            /* rules file to complete */
     struct scaled *scale;        /* map_scale.c; NULL: no scales */
-    struct buf told;             /* map_notes.c: settings of layers, for the target's key-values */
-    const char *origin;          /* ... the framework that spelled the weights; NULL = not asked */
-    size_t n_open;               /* questions in it */
-    struct str open_1;           /* the first, for the error line */
-    size_t n_lost;               /* ledger lines that are neither harmless nor allowed */
+    struct patch *patch;         /* map_notes.c */
+    size_t n_patches, cap_patches;
+    struct buf told;    /* map_notes.c: settings of layers, for the target's key-values */
+    const char *origin; /* ... the framework that spelled the weights; NULL = not asked */
+    size_t n_open;      /* questions in it */
+    struct str open_1;  /* the first, for the error line */
+    size_t n_lost;      /* ledger lines that are neither harmless nor allowed */
     struct str lost_1;
 };
 
@@ -188,6 +196,9 @@ void map_tell(struct mapping *m, struct str path, const struct layer *l);
 MUSTCHECK enum status map_told(struct mapping *m, struct err *e);
 MUSTCHECK enum status map_told_read(struct mapping *m, struct err *e);
 bool map_is_settings(struct str key);
+/* The skeleton's attachment with the numbers that are the source's; as it is where none is. */
+MUSTCHECK enum status map_patched(struct mapping *m, size_t index, struct attachment *a,
+                                  struct err *e);
 
 /* map_scale.c: scales of weights of eight bits. Found once it is known which tensors take part;
  * applied to what was made, before it is put; then a part's ops, up to float32 (*scaled). */

@@ -178,8 +178,7 @@ enum status map_scale_op(struct mapping *m, const struct take *k, struct part *q
     *scaled = false;
     if (!m->scale || k->zero || m->scale[k->src].scale < 0)
         return ST_OK;
-    const struct tensor *w = &m->src->tensor[k->src],
-                        *s = &m->src->tensor[m->scale[k->src].scale];
+    const struct tensor *w = &m->src->tensor[k->src], *s = &m->src->tensor[m->scale[k->src].scale];
     if (to == w->dtype)
         return ST_OK;
     enum dtype_kind kind = dtype_info(to)->kind;

@@ -143,6 +143,9 @@ struct format {
      * ends; the first that fits decides, and one behind a '!' says no. A target that is a folder
      * keeps every attachment, as a file of its own. The rest is named in the ledger. */
     const char *keeps[4], *keeps_meta[4];
+    /* In a target of one file, does an attachment that keeps[] names fit the model m to be written,
+     * whose names, types and shapes stand? NULL: every one. */
+    bool (*fits)(const struct model *m, const struct attachment *a);
     const char *framework; /* the framework whose usual format it is, or NULL */
     const char *refuses;   /* for nnferry-formats.7: what is refused, one sentence */
 

@@ -32,9 +32,9 @@ struct keras_layer {     /* one layer of the config */
     struct str by_class; /* "layers.sequential.layers.conv2d#1", see keras_class_path */
     struct str by_name;  /* "inner.conv_1" */
     struct settings said;
-    double slope;        /* of a leaky ReLU; 0 = not said */
-    int scale, center;   /* norms: 1, 0; -1 = not said */
-    uint64_t groups;     /* 0 = not said */
+    double slope;      /* of a leaky ReLU; 0 = not said */
+    int scale, center; /* norms: 1, 0; -1 = not said */
+    uint64_t groups;   /* 0 = not said */
 };
 struct keras_names {
     struct keras_layer *layer;

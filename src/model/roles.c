@@ -115,6 +115,40 @@ static bool tf_slot(const struct model *m, struct tensor *t, struct str last)
     return false;
 }
 
+/* flax.optim, Flax before 0.6, and T5X: {target, state: {step, param_states}}, at the top or below
+ * a key (optimizer). */
+static const char *const flax_first[] = {"grad_ema", "momentum", "m", NULL};
+static const char *const flax_second[] = {"grad_sq_ema", "v", "G", "sq_avg", NULL};
+#define FLAX_STATES "state.param_states."
+
+static enum status flax_optim(const struct model *m, struct tensor *t, struct str last, bool *is,
+                              struct err *e)
+{
+    struct str name = t->name, under = STR("optimizer.");
+    size_t at = str_find_str(name, STR(FLAX_STATES), 0), lo = at + sizeof FLAX_STATES - 1;
+    *is = true;
+    if (at < name.n && (at == 0 || name.p[at - 1] == '.') && lo + last.n + 1 < name.n) {
+        struct buf b = BUF_INIT;
+        buf_str(&b, str_sub(name, 0, at));
+        buf_z(&b, "target.");
+        buf_str(&b, str_sub(name, lo, name.n - last.n - 1));
+        enum status st = buf_ok(&b, e);
+        t->of = st == ST_OK ? model_find(m, buf_as_str(&b)) : -1;
+        buf_free(&b);
+        TRY(st);
+        t->role = among(last, flax_first)    ? ROLE_MOMENT1
+                  : among(last, flax_second) ? ROLE_MOMENT2
+                                             : ROLE_OTHER;
+        *is = t->of >= 0;
+        return ST_OK;
+    }
+    if (str_starts(name, under))
+        name = str_sub(name, under.n, name.n);
+    t->role = str_is(name, "state.step") ? ROLE_COUNTER : ROLE_PARAMETER;
+    *is = t->role == ROLE_COUNTER || (name.n < t->name.n && str_starts(name, STR("target.")));
+    return ST_OK;
+}
+
 static bool beta_power(struct str last)
 {
     return str_is(last, "beta1_power") || str_is(last, "beta2_power");
@@ -297,13 +331,17 @@ static enum status one(struct model *m, struct tensor *t, struct err *e)
         before = last;
         last = part;
     }
-    bool in_tuple, of_keras = false;
+    bool told;
     struct str leaf = without_output(last);
-    TRY(tuple_role(m, t, &in_tuple, e));
-    if (!in_tuple)
-        TRY(keras_role(m, t, first, rest, leaf, &of_keras, e));
-    if (in_tuple || of_keras) {
-        ; /* told */
+    TRY(tuple_role(m, t, &told, e));
+    if (!told)
+        TRY(flax_optim(m, t, last, &told, e));
+    if (told && t->role == ROLE_PARAMETER)
+        return ST_OK;
+    if (!told)
+        TRY(keras_role(m, t, first, rest, leaf, &told, e));
+    if (told) {
+        ; /* there */
     } else if (str_is(last, "num_batches_tracked") || str_is(t->name, "step") ||
                str_is(t->name, "n_averaged") || str_is(t->name, "global_step") ||
                str_is(t->name, "save_counter")) {

@@ -24,6 +24,7 @@ SUITES = (
     "train_state",
     "rnn_twins",
     "kind_twins",
+    "folds",
     "train_keras",
     "train_sides",
     "train_kept",
@@ -45,6 +46,7 @@ SUITES = (
     "hf_models",
     "torch_files",
     "grid",
+    "defaults",
 )
 PACKAGES = (
     "pytorch_lightning",
