@@ -465,14 +465,14 @@ static void leaves_of_a_state(void **state)
     static const struct {
         const char *leaves, *roles, *of; /* roles: p, c, 1, 2 */
     } cases[] = {
-        {"wbiwbwb", "ppc1122", "---0101"},    /* Adam */
-        {"wbiwbwbi", "ppc1122c", "---0101-"}, /* ... with a schedule */
-        {"wbiwb", "ppc11", "---01"},          /* Lion */
-        {"wbviwvwv", "pppc1122", "----0202"}, /* b is not trained */
-        {"wbwbwb", "pppppp", "------"},       /* nothing counts: layers alike */
-        {"wbwbiwbwb", "ppppc1111", 0},        /* Lion's of all, or Adam's of half: not told */
-        {"wwiw", "pppp", "----"},             /* one of two alike */
-        {"wbiwbb", "pppppp", "------"},       /* another model's */
+        {"wbiwbwb", "ppc1122", "---0101"},       /* Adam */
+        {"wbiwbwbi", "ppc1122c", "---0101-"},    /* ... with a schedule */
+        {"wbiwb", "ppc11", "---01"},             /* Lion */
+        {"wbviwvwv", "pppc1122", "----0202"},    /* b is not trained */
+        {"wbwbwb", "pppppp", "------"},          /* nothing counts: layers alike */
+        {"wbwbiwbwb", "ppppppppp", "---------"}, /* Lion's of all, or Adam's of half: not told */
+        {"wwiw", "pppp", "----"},                /* one of two alike */
+        {"wbiwbb", "pppppp", "------"},          /* another model's */
         {"wbi", "ppp", "---"},
     };
     for (size_t k = 0; k < sizeof cases / sizeof *cases; k++) {
@@ -481,7 +481,7 @@ static void leaves_of_a_state(void **state)
         for (size_t i = 0; i < m.n_tensors; i++)
             m.tensor[i].of = -1;
         must(equinox_roles(&m, &err));
-        for (size_t i = 0; i < m.n_tensors && cases[k].of; i++) {
+        for (size_t i = 0; i < m.n_tensors; i++) {
             enum role r = m.tensor[i].role;
             char c = r == ROLE_PARAMETER ? 'p'
                      : r == ROLE_COUNTER ? 'c'
