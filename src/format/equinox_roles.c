@@ -29,29 +29,31 @@ static bool alike(const struct tensor *a, const struct tensor *b)
            (a->n_dims == 0 || memcmp(a->dim, b->dim, a->n_dims * sizeof *a->dim) == 0);
 }
 
+enum fit { FIT_NONE, FIT_ONE, FIT_SEVERAL };
+
 /* Which of the model's leaves [0, end) the leaves [lo, hi) are of, in order: the first that fit and
- * the last that fit must be the same ones. */
-static bool embed(const struct tensor *t, size_t end, size_t lo, size_t hi, uint32_t *of)
+ * the last that fit are the same ones, or there are several ways. */
+static enum fit embed(const struct tensor *t, size_t end, size_t lo, size_t hi, uint32_t *of)
 {
     size_t at = 0, k = hi;
     for (size_t i = lo; i < hi; i++) {
         while (at < end && !alike(&t[at], &t[i]))
             at++;
         if (at == end)
-            return false;
+            return FIT_NONE;
         of[i - lo] = (uint32_t)at++;
     }
     for (at = end; k > lo; k--) {
         while (at > 0 && !alike(&t[at - 1], &t[k - 1]))
             at--;
         if (at == 0 || of[k - 1 - lo] != --at)
-            return false;
+            return FIT_SEVERAL;
     }
-    return hi > lo;
+    return hi > lo ? FIT_ONE : FIT_NONE;
 }
 
-/* Leaves from `count` on as `n` trees; false: they are none. */
-static bool parse(const struct model *m, size_t count, size_t n, size_t *tail, uint32_t *of)
+/* Leaves from `count` on as `n` trees. */
+static enum fit parse(const struct model *m, size_t count, size_t n, size_t *tail, uint32_t *of)
 {
     const struct tensor *t = m->tensor;
     *tail = m->n_tensors;
@@ -59,10 +61,10 @@ static bool parse(const struct model *m, size_t count, size_t n, size_t *tail, u
         (*tail)--;
     size_t each = (*tail - count - 1) / n, lo = count + 1;
     if (each == 0 || each * n != *tail - lo)
-        return false;
+        return FIT_NONE;
     for (size_t i = lo + each; i < *tail; i++)
         if (!alike(&t[i], &t[i - each]))
-            return false;
+            return FIT_NONE;
     return embed(t, count, lo, lo + each, of);
 }
 
@@ -77,13 +79,13 @@ enum status equinox_roles(struct model *m, struct err *e)
             continue;
         n_counts++;
         for (size_t n = 1; n <= 2; n++)
-            if (parse(m, i, n, &tail, of)) {
+            if (parse(m, i, n, &tail, of) != FIT_NONE) {
                 n_found++;
                 count = i;
                 trees = n;
             }
     }
-    if (n_found == 1 && parse(m, count, trees, &tail, of)) {
+    if (n_found == 1 && parse(m, count, trees, &tail, of) == FIT_ONE) {
         size_t each = (tail - count - 1) / trees;
         for (size_t i = count; i < m->n_tensors; i++) {
             struct tensor *t = &m->tensor[i];

@@ -72,7 +72,7 @@ static enum status keras_params(struct optim_reader *r, uint32_t *param, size_t 
 
 /* ---- settings ---- */
 
-struct optim_settings {
+struct rms_said {
     bool known, momentum, centered;
 };
 
@@ -98,7 +98,7 @@ static bool is_set(const struct json *j)
 }
 
 /* compile_config.optimizer.config of the model's config. What does not parse says nothing. */
-static void settings_of(const struct attachment *t, struct optim_settings *out)
+static void settings_of(const struct attachment *t, struct rms_said *out)
 {
     static const char *const path[] = {"compile_config", "optimizer", "config", NULL};
     struct cursor c;
@@ -145,7 +145,7 @@ static unsigned keras_slots(const struct model *m, enum optim k, size_t n)
         {OPTIM_ADAGRAD, 1, SLOT_BIT(SLOT_SUM)},
         {OPTIM_LION, 1, SLOT_BIT(SLOT_MEAN)},
     };
-    struct optim_settings said = {0};
+    struct rms_said said = {0};
     for (size_t i = 0; i < sizeof of / sizeof *of; i++)
         if (of[i].kind == k && of[i].n == n)
             return of[i].slots;
