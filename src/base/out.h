@@ -30,10 +30,15 @@ MUSTCHECK enum status out_add(struct out *o, struct str rel, uint64_t size, int 
  */
 MUSTCHECK enum status out_pwrite(struct out *o, int id, const void *p, size_t n, uint64_t off,
                                  struct err *e);
+/* Thread-safe. Reads what out_pwrite wrote; ST_OUTPUT "readback" where it is not all there. */
+MUSTCHECK enum status out_pread(struct out *o, int id, void *p, size_t n, uint64_t off,
+                                struct err *e);
 /* Whether writes from several threads only wait for each other: all go to one file of a local file
  * system, whose kernel locks it. */
 bool out_one_writer(const struct out *o);
 MUSTCHECK enum status out_truncate(struct out *o, int id, uint64_t size, struct err *e);
+/* Starts the write-back of what is left of what was written. A hint: out_sync reports errors. */
+void out_write_back(struct out *o);
 /* fsync of every file and of the temporary folder. */
 MUSTCHECK enum status out_sync(struct out *o, struct err *e);
 /* Begins out_sync on a thread of its own, so that what is written can be read back meanwhile.

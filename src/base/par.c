@@ -174,6 +174,8 @@ static void do_body(struct state *s, int slot)
         st = j->body(j->ctx, item, slot, &e);
     if (st == ST_OK && !j->commit && j->finish)
         st = j->finish(j->ctx, item, slot, &e);
+    if (st == ST_OK && !j->commit && j->finish && j->prove)
+        st = j->prove(j->ctx, item, slot, &e);
     pthread_mutex_lock(&s->lock);
     s->what[slot] = st == ST_OK && j->commit ? READY : FREE;
     if (st != ST_OK)
@@ -193,6 +195,12 @@ static void do_finish(struct state *s, int slot)
     pthread_mutex_lock(&s->lock);
     if (j->finish_alone)
         s->finishing = false;
+    if (st == ST_OK && j->prove) {
+        pthread_cond_broadcast(&s->change);
+        pthread_mutex_unlock(&s->lock);
+        st = j->prove(j->ctx, item, slot, &e);
+        pthread_mutex_lock(&s->lock);
+    }
     s->what[slot] = FREE;
     if (st != ST_OK)
         fail(s, item, st, &e);

@@ -29,6 +29,9 @@ struct par_job {
     /* With a commit: one finish at a time, while other threads go on with other items. For writes
      * to one file, which the kernel takes one after the other anyway, spinning meanwhile. */
     bool finish_alone;
+    /* After that item's finish, on the same thread, concurrent whatever finish_alone says; may be
+     * NULL. */
+    enum status (*prove)(void *ctx, uint64_t item, int slot, struct err *e);
 };
 /* Runs all items. On failures returns the one with the lowest item number among those that
  * ran; the others are not started. Polls stop_requested() between items (ST_SIGNAL). */

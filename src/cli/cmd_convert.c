@@ -2,6 +2,8 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "cli/command.h"
+#include "cli/convert_report.h"
+#include "convert/fold.h"
 #include "convert/map.h"
 #include <stdio.h>
 #include <string.h>
@@ -14,10 +16,12 @@ struct job {
     struct write_opt wo;
     struct map_opt mo;
     struct run_opt ro;
-    struct model m, like;
+    struct model m, like, adapter;
     struct plan p;
     struct upgrade up;
-    struct buf rules_text, rules_out, provenance;
+    struct casts casts;
+    struct fold *fold;
+    struct buf rules_text, rules_out, provenance, config;
     const struct format *found;
 };
 
@@ -104,6 +108,7 @@ static const char *ledger_word(const struct ledger_line *l)
 {
     return l->kind == LEDGER_DROP    ? "left behind"
            : l->kind == LEDGER_SYNTH ? "filled in"
+           : l->kind == LEDGER_VALUE ? "computed"
                                      : "renamed";
 }
 
@@ -113,6 +118,7 @@ static struct str ledger_head(const struct ledger_line *l, struct buf *b)
     static const char *const what[] = {
         [LEDGER_TENSOR] = "",
         [LEDGER_STRUCTURE] = "",
+        [LEDGER_VERSION] = "",
         [LEDGER_TIE] = "the tie of ",
         [LEDGER_ATTACHMENT] = "attachment ",
         [LEDGER_METADATA] = "metadata ",
@@ -127,40 +133,26 @@ static struct str ledger_head(const struct ledger_line *l, struct buf *b)
 /* What is lost or made up, in as many lines as a reader takes; --dry-run has all. Key-values are
  * many and small: one line for all of them. */
 #define SAY_LINES 24
-/* Layers alike have one text: said once, of the first of them. */
-static size_t alike(const struct plan *p, size_t at)
+/* The version numbers of a state_dict's modules: one line for all, --json has each. */
+static size_t n_versions(const struct plan *p)
 {
     size_t n = 0;
-    for (size_t i = 0; i < at; i++)
-        if (str_eq(p->note[i].text, p->note[at].text))
-            return 0;
-    for (size_t i = at; i < p->n_notes; i++)
-        n += str_eq(p->note[i].text, p->note[at].text);
+    for (size_t i = 0; i < p->n_lines; i++)
+        n += p->line[i].what == LEDGER_VERSION;
     return n;
 }
-
-/* at most `most` different texts */
-static void say_notes(const struct plan *p, size_t most)
-{
-    for (size_t i = 0, n = 0; i < p->n_notes && i < 100000 && n < most; i++) {
-        size_t k = alike(p, i);
-        char more[32] = "";
-        if (k == 0)
-            continue;
-        n++;
-        if (k > 1)
-            snprintf(more, sizeof more, " and %zu more", k - 1);
-        log_note("note on %.*s%s: %.*s", STR_ARG(p->note[i].layer), more, STR_ARG(p->note[i].text));
-    }
-}
+#define VERSIONS                                                                                   \
+    "left behind _metadata: %zu version number%s of modules, which say how to read old files"
 
 static void say_ledger(const struct job *j)
 {
     struct buf head = BUF_INIT;
-    size_t n_said = 0, n_left = 0, n_keys = 0;
+    size_t n_said = 0, n_left = 0, n_keys = 0, n_old = n_versions(&j->p);
     uint64_t key_bytes = 0;
     for (size_t i = 0; i < j->p.n_lines; i++) {
         const struct ledger_line *l = &j->p.line[i];
+        if (l->what == LEDGER_VERSION)
+            continue;
         if (l->what == LEDGER_METADATA) {
             n_keys++;
             key_bytes += l->n_bytes;
@@ -170,6 +162,8 @@ static void say_ledger(const struct job *j)
             n_left++;
         }
     }
+    if (n_old)
+        log_note(VERSIONS, n_old, n_old == 1 ? "" : "s");
     if (n_left)
         log_note("and %zu more such lines; --dry-run lists them", n_left);
     if (n_keys)
@@ -178,13 +172,14 @@ static void say_ledger(const struct job *j)
                  n_keys, n_keys == 1 ? "" : "s", (unsigned long long)key_bytes, j->fmt->name,
                  n_keys == 1 ? "it" : "them", n_keys == 1 ? "it" : "them");
     buf_free(&head);
-    say_notes(&j->p, SAY_LINES);
+    notes_say(&j->p, SAY_LINES);
 }
 
 static void json_ledger(const struct job *j)
 {
     static const char *const what[] = {
-        [LEDGER_TENSOR] = "tensor",         [LEDGER_STRUCTURE] = "structure", [LEDGER_TIE] = "tie",
+        [LEDGER_TENSOR] = "tensor",         [LEDGER_STRUCTURE] = "structure",
+        [LEDGER_VERSION] = "structure",     [LEDGER_TIE] = "tie",
         [LEDGER_ATTACHMENT] = "attachment", [LEDGER_METADATA] = "metadata",
     };
     struct json_w *w = print_json();
@@ -197,6 +192,7 @@ static void json_ledger(const struct job *j)
         json_w_key(w, STR("kind"));
         json_w_str(w, l->kind == LEDGER_DROP    ? STR("drop")
                       : l->kind == LEDGER_SYNTH ? STR("synthesis")
+                      : l->kind == LEDGER_VALUE ? STR("value")
                                                 : STR("rename"));
         json_w_key(w, STR("what"));
         json_w_str(w, str_from(what[l->what]));
@@ -221,6 +217,7 @@ static enum status show_plan(const struct job *j, struct err *e)
 {
     struct run_cost c;
     TRY(run_cost(&j->p, &j->ro, &c, e));
+    c.spool_bytes += fold_bytes(j->fold);
     if (j->a->set[OPT_JSON]) {
         struct json_w *w = print_json();
         json_w_key(w, STR("plan"));
@@ -236,18 +233,9 @@ static enum status show_plan(const struct job *j, struct err *e)
         }
         json_w_array_end(w);
         json_ledger(j);
+        notes_json(&j->p);
+        casts_json(&j->casts, &j->p);
         w = print_json();
-        json_w_key(w, STR("notes"));
-        json_w_array(w);
-        for (size_t i = 0; i < j->p.n_notes; i++) {
-            json_w_object(w);
-            json_w_key(w, STR("layer"));
-            json_w_str(w, j->p.note[i].layer);
-            json_w_key(w, STR("note"));
-            json_w_str(w, j->p.note[i].text);
-            json_w_object_end(w);
-        }
-        json_w_array_end(w);
         json_w_key(w, STR("cost"));
         json_w_object(w);
         json_w_key(w, STR("read_bytes"));
@@ -272,8 +260,13 @@ static enum status show_plan(const struct job *j, struct err *e)
         print_fmt("\n");
     }
     struct buf head = BUF_INIT;
+    size_t n_old = n_versions(&j->p);
+    if (n_old)
+        print_fmt(VERSIONS "\n", n_old, n_old == 1 ? "" : "s");
     for (size_t i = 0; i < j->p.n_lines; i++) {
         const struct ledger_line *l = &j->p.line[i];
+        if (l->what == LEDGER_VERSION)
+            continue;
         print_name(ledger_head(l, &head));
         print_fmt(": ");
         print_name(l->why);
@@ -282,13 +275,8 @@ static enum status show_plan(const struct job *j, struct err *e)
     enum status kept = buf_ok(&head, e);
     buf_free(&head);
     TRY(kept);
-    for (size_t i = 0; i < j->p.n_notes; i++) {
-        print_fmt("note on ");
-        print_name(j->p.note[i].layer);
-        print_fmt(": ");
-        print_name(j->p.note[i].text);
-        print_fmt("\n");
-    }
+    notes_print(&j->p);
+    casts_print(&j->casts, &j->p);
     char r[32], w[32], mem[32], spool[32];
     size_text(c.read_bytes, r, sizeof r);
     size_text(c.write_bytes, w, sizeof w);
@@ -323,6 +311,8 @@ static enum status write_it(struct job *j, struct out *out, struct err *e)
         st = out_not_input(out, j->m.file[i], e);
     for (size_t i = 0; i < j->like.n_files && st == ST_OK; i++)
         st = out_not_input(out, j->like.file[i], e);
+    for (size_t i = 0; i < j->adapter.n_files && st == ST_OK; i++)
+        st = out_not_input(out, j->adapter.file[i], e);
     if (st == ST_OK)
         st = not_rules(j, out, e);
     if (st == ST_OK)
@@ -334,9 +324,75 @@ static enum status write_it(struct job *j, struct out *out, struct err *e)
     slab_digests_free(kept);
     for (size_t i = 0; i < j->m.n_files && st == ST_OK; i++)
         st = file_check(j->m.file[i], e);
+    for (size_t i = 0; i < j->adapter.n_files && st == ST_OK; i++)
+        st = file_check(j->adapter.file[i], e);
     if (st == ST_OK)
         st = out_publish(out, e);
     return st;
+}
+
+/* What adapter_config.json holds, a file or a part of the adapter's folder. */
+static enum status read_config(struct job *j, struct file *f, uint64_t at, uint64_t n,
+                               struct err *e)
+{
+    if (n > (UINT64_C(16) << 20))
+        return err_set(e, ST_INPUT, "config-too-long", "a config of %llu bytes is too long",
+                       (unsigned long long)n);
+    if (!buf_reserve(&j->config, (size_t)n + 1))
+        return err_nomem(e, n);
+    TRY(file_pread(f, j->config.p, (size_t)n, at, e));
+    j->config.n = (size_t)n;
+    return ST_OK;
+}
+
+/* --merge-lora: an adapter's folder; or its adapter_config.json alone, where SRC has its tensors.
+ */
+static enum status open_adapter(struct job *j, struct err *e)
+{
+    const char *path = j->a->text[OPT_MERGE_LORA];
+    const struct format *found;
+    struct read_opt o = {.weights_only = false};
+    if (path_kind(path) == PATH_FILE && str_ends(str_from(path), STR(".json"))) {
+        struct file *f;
+        TRY(file_open(path, &f, e));
+        enum status st = read_config(j, f, 0, file_size(f), e);
+        file_close(f);
+        return st;
+    }
+    TRY(format_open(path, NULL, &o, &j->adapter, &found, e));
+    for (size_t i = 0; i < j->adapter.n_attachments; i++) {
+        const struct attachment *t = &j->adapter.attachment[i];
+        if (!str_is(t->name, "adapter_config.json"))
+            continue;
+        if (t->file)
+            return read_config(j, t->file, t->offset, t->n_bytes, e);
+        buf_bytes(&j->config, t->mem, (size_t)t->n_bytes);
+        return buf_ok(&j->config, e);
+    }
+    return ST_OK;
+}
+
+static enum status fold(struct job *j, struct err *e)
+{
+    const struct args *a = j->a;
+    struct fold_opt o = {.norms = a->set[OPT_FOLD_NORMS],
+                         .cudnn = a->set[OPT_UPGRADE] && fold_cudnn_found(&j->m) >= 0,
+                         .state_goes = j->mo.drop_train_state || j->mo.weights_only,
+                         .beside = j->dst};
+    if (!o.norms && !o.cudnn && !a->set[OPT_MERGE_LORA])
+        return ST_OK;
+    if (a->set[OPT_MERGE_LORA]) {
+        enum status st = open_adapter(j, e);
+        if (st != ST_OK) {
+            err_file(e, a->text[OPT_MERGE_LORA]);
+            return st;
+        }
+        o.adapter = &j->adapter;
+        o.config = buf_as_str(&j->config);
+    }
+    TRY(fold_plan(&j->m, &o, &j->up, &j->fold, e));
+    j->mo.upgrade = &j->up;
+    return ST_OK;
 }
 
 static bool is_folder(const struct job *j)
@@ -368,6 +424,7 @@ static enum status work(struct job *j, struct err *e)
         TRY(upgrade_names(&j->m, j->mo.like, j->mo.select, &j->up, e));
         j->mo.upgrade = &j->up;
     }
+    TRY(fold(j, e));
     j->mo.folder = is_folder(j);
     enum status st = map_plan(&j->p, &j->mo, j->fmt, a->number[OPT_MAX_OUTPUT], &j->rules_out, e);
     run_opt_fill(a, &j->ro);
@@ -377,15 +434,22 @@ static enum status work(struct job *j, struct err *e)
         err_file(e, a->arg[0]);
         return st;
     }
+    if (a->set[OPT_CAST_REPORT])
+        TRY(casts_measure(&j->casts, &j->p, &j->ro, e));
     if (a->set[OPT_DRY_RUN])
         return show_plan(j, e);
     TRY(provenance(j, e));
     struct out_opt oo = {.force = a->set[OPT_FORCE], .is_dir = is_folder(j)};
     TRY(out_begin(j->dst, &oo, &out, e));
-    st = write_it(j, out, e);
+    if (j->fold)
+        st = fold_run(j->fold, e);
+    if (st == ST_OK)
+        st = write_it(j, out, e);
     out_end(out);
     if (st == ST_OK) /* a failure is one line */
         say_ledger(j);
+    if (st == ST_OK && !a->set[OPT_JSON])
+        casts_print(&j->casts, &j->p);
     if (st == ST_OK && a->set[OPT_JSON]) {
         struct json_w *w = print_json();
         json_w_key(w, STR("written"));
@@ -397,6 +461,8 @@ static enum status work(struct job *j, struct err *e)
         json_w_key(w, STR("elements_written"));
         json_w_u64(w, j->p.elems_written);
         json_ledger(j);
+        notes_json(&j->p);
+        casts_json(&j->casts, &j->p);
     } else if (st == ST_OK) {
         log_detail("%s: %zu tensors written as %s", j->dst, j->p.dst.n_tensors, j->fmt->name);
     }
@@ -413,6 +479,7 @@ static enum status one(struct args *a, const char *src, const char *dst, struct 
     j->dst = dst;
     model_init(&j->m);
     model_init(&j->like);
+    model_init(&j->adapter);
     plan_init(&j->p, &j->m);
     options(j);
     enum status st = work(j, e);
@@ -424,12 +491,16 @@ static enum status one(struct args *a, const char *src, const char *dst, struct 
         json_w_key(print_json(), STR("rules"));
         json_w_str(print_json(), buf_as_str(&j->rules_out));
     }
+    casts_free(&j->casts);
     plan_free(&j->p);
+    fold_free(j->fold);
+    model_free(&j->adapter);
     model_free(&j->like);
     model_free(&j->m);
     buf_free(&j->rules_text);
     buf_free(&j->rules_out);
     buf_free(&j->provenance);
+    buf_free(&j->config);
     mem_free(j);
     return st;
 }
@@ -501,19 +572,35 @@ static enum status run(struct args *a, struct err *e)
     return several(a, dst, e);
 }
 
-static const enum opt opts[] = {OPT_OUTPUT,       OPT_FORCE,
-                                OPT_FROM,         OPT_TO,
-                                OPT_FORMAT,       OPT_INPUT_FORMAT,
-                                OPT_LIKE,         OPT_MAP,
-                                OPT_DTYPE,        OPT_ALLOW_OVERFLOW,
-                                OPT_SELECT,       OPT_TRAIN_STATE,
-                                OPT_WEIGHTS_ONLY, OPT_UPGRADE,
-                                OPT_AS_IS,        OPT_LAYOUT,
-                                OPT_SUMS,         OPT_NO_PROVENANCE,
-                                OPT_COMPRESS,     OPT_MAX_SHARD_SIZE,
-                                OPT_ALLOW_DROP,   OPT_ALLOW_SYNTH,
-                                OPT_MAX_OUTPUT,   OPT_DRY_RUN,
-                                OPT_KEEP_GOING,   OPT_N};
+static const enum opt opts[] = {OPT_OUTPUT,
+                                OPT_FORCE,
+                                OPT_FROM,
+                                OPT_TO,
+                                OPT_FORMAT,
+                                OPT_INPUT_FORMAT,
+                                OPT_LIKE,
+                                OPT_MAP,
+                                OPT_DTYPE,
+                                OPT_ALLOW_OVERFLOW,
+                                OPT_CAST_REPORT,
+                                OPT_SELECT,
+                                OPT_TRAIN_STATE,
+                                OPT_WEIGHTS_ONLY,
+                                OPT_UPGRADE,
+                                OPT_FOLD_NORMS,
+                                OPT_MERGE_LORA,
+                                OPT_AS_IS,
+                                OPT_LAYOUT,
+                                OPT_SUMS,
+                                OPT_NO_PROVENANCE,
+                                OPT_COMPRESS,
+                                OPT_MAX_SHARD_SIZE,
+                                OPT_ALLOW_DROP,
+                                OPT_ALLOW_SYNTH,
+                                OPT_MAX_OUTPUT,
+                                OPT_DRY_RUN,
+                                OPT_KEEP_GOING,
+                                OPT_N};
 const struct command convert_command = {"convert",
                                         "SRC... -o DST",
                                         "Convert a checkpoint to another format or framework",

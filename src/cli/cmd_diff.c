@@ -125,7 +125,8 @@ static void values_differ(const struct args *a, const struct tensor *x, enum dty
         json_w_object_end(w);
         return;
     }
-    print_fmt("differs: ");
+    print_ink(INK_BAD, "differs");
+    print_fmt(": ");
     print_name(x->name);
     if (tx != ty)
         print_fmt(" %s against %s", dtype_info(tx)->name, dtype_info(ty)->name);

@@ -1,6 +1,38 @@
 /* nnferry formats: what is read and written, from the registry. */
 #include "cli/command.h"
+#include "framework/defaults.h"
 #include <stdio.h>
+
+static void text_or_null(struct json_w *w, const char *key, const char *text)
+{
+    json_w_key(w, str_from(key));
+    if (text)
+        json_w_str(w, str_from(text));
+    else
+        json_w_null(w);
+}
+
+/* What notes on a conversion rest on: the frameworks' own defaults. */
+static void defaults(void)
+{
+    struct json_w *w = print_json();
+    json_w_key(w, STR("defaults"));
+    json_w_array(w);
+    for (size_t f = 0; f < n_frameworks; f++)
+        for (size_t i = 0; i < n_facts; i++) {
+            if (!fact_is_of(&facts[i], frameworks[f]->name))
+                continue;
+            json_w_object(w);
+            text_or_null(w, "framework", frameworks[f]->name);
+            text_or_null(w, "of", facts[i].of);
+            text_or_null(w, "setting", facts[i].setting);
+            text_or_null(w, "argument", facts[i].argument);
+            text_or_null(w, "value", facts[i].value);
+            text_or_null(w, "means", facts[i].means);
+            json_w_object_end(w);
+        }
+    json_w_array_end(w);
+}
 
 static enum status run(struct args *a, struct err *e)
 {
@@ -28,6 +60,7 @@ static enum status run(struct args *a, struct err *e)
             json_w_object_end(w);
         }
         json_w_array_end(w);
+        defaults();
         return ST_OK;
     }
     print_fmt("%-14s %-5s %-6s %-22s %s\n", "FORMAT", "READS", "WRITES", "SUFFIXES", "WHAT");

@@ -26,8 +26,8 @@ static void on_finding(void *ctx, bool unsafe, const char *code, uint64_t offset
         json_w_str(w, str_from(text));
         json_w_object_end(w);
     } else {
-        print_fmt("%s: byte %llu: %s: ", unsafe ? "unsafe" : "note", (unsigned long long)offset,
-                  code ? code : "note");
+        print_ink(unsafe ? INK_BAD : INK_DOUBT, unsafe ? "unsafe" : "note");
+        print_fmt(": byte %llu: %s: ", (unsigned long long)offset, code ? code : "note");
         print_name(str_from(text));
         print_fmt("\n");
     }
@@ -68,8 +68,10 @@ static enum status run(struct args *a, struct err *e)
         json_w_key(print_json(), STR("verdict"));
         json_w_str(print_json(), t.n_unsafe ? STR("unsafe") : STR("safe"));
     } else {
-        print_fmt("%s: %s: %llu unsafe, %llu notes\n", a->arg[0], t.n_unsafe ? "UNSAFE" : "safe",
-                  (unsigned long long)t.n_unsafe, (unsigned long long)t.n_odd);
+        print_fmt("%s: ", a->arg[0]);
+        print_ink(t.n_unsafe ? INK_BAD : INK_GOOD, t.n_unsafe ? "UNSAFE" : "safe");
+        print_fmt(": %llu unsafe, %llu notes\n", (unsigned long long)t.n_unsafe,
+                  (unsigned long long)t.n_odd);
     }
     if (!t.n_unsafe)
         return ST_OK;

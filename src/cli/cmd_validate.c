@@ -70,11 +70,20 @@ static void json_layer(const struct validate_layer *l)
     json_w_object_end(w);
 }
 
+static void print_verdict(enum verdict v)
+{
+    print_ink(v == VERDICT_EQUAL     ? INK_GOOD
+              : v == VERDICT_DIFFERS ? INK_BAD
+                                     : INK_DOUBT,
+              verdict_name(v));
+}
+
 static void text_layer(const struct args *a, const struct validate_layer *l)
 {
     if (l->verdict == VERDICT_EQUAL && a->set[OPT_QUIET])
         return;
-    print_fmt("%-9s %-14s ", verdict_name(l->verdict),
+    print_verdict(l->verdict);
+    print_fmt("%*s %-14s ", 9 - (int)strlen(verdict_name(l->verdict)), "",
               l->kind == LAYER_NONE ? "tensor" : layer_kind_name(l->kind));
     print_name(l->path_a.n ? l->path_a : l->path_b);
     if (l->path_a.n && l->path_b.n && !str_eq(l->path_a, l->path_b)) {
@@ -124,9 +133,10 @@ static void text_report(const struct args *a, const struct validate_report *r)
                   ? 100.0 * (double)r->params_at[RUNG_TRANSPORT] / (double)r->params_total
                   : 0.0,
               (unsigned long long)r->params_total);
-    print_fmt("verdict: %s: %zu equal, %zu differ, %zu unproven; coverage %.4g of %.4g\n",
-              verdict_name(r->overall), r->n_equal, r->n_differs, r->n_unproven, r->coverage,
-              r->min_coverage);
+    print_fmt("verdict: ");
+    print_verdict(r->overall);
+    print_fmt(": %zu equal, %zu differ, %zu unproven; coverage %.4g of %.4g\n", r->n_equal,
+              r->n_differs, r->n_unproven, r->coverage, r->min_coverage);
 }
 
 static void json_report(const struct validate_report *r)

@@ -27,8 +27,10 @@ static enum status run(struct args *a, struct err *e)
     char stored[32], raw[32];
     size_text(f.stored_bytes, stored, sizeof stored);
     size_text(f.raw_bytes, raw, sizeof raw);
-    print_fmt("%s: verified: %llu tensors, %llu members, %llu frames, %s (%s unpacked)\n",
-              a->arg[0], (unsigned long long)f.n_tensors, (unsigned long long)f.n_members,
+    print_fmt("%s: ", a->arg[0]);
+    print_ink(INK_GOOD, "verified");
+    print_fmt(": %llu tensors, %llu members, %llu frames, %s (%s unpacked)\n",
+              (unsigned long long)f.n_tensors, (unsigned long long)f.n_members,
               (unsigned long long)f.n_frames, stored, raw);
     return ST_OK;
 }

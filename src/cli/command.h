@@ -27,6 +27,10 @@ void print_fmt(const char *fmt, ...) PRINTF(1, 2);
 void print_str(struct str s);
 /* s with control bytes escaped, for foreign names */
 void print_name(struct str s);
+/* A verdict's word: in colour where --color asks for it, the same bytes without it. */
+enum ink { INK_GOOD, INK_DOUBT, INK_BAD };
+void print_ink(enum ink ink, const char *word);
+void print_set_color(bool on); /* off at first */
 MUSTCHECK enum status print_end(struct err *e);
 
 /* JSON result: begun by the command, fields added, ended by main with "result" and "exit". */

@@ -205,7 +205,7 @@ void host_signals(void)
 /* ---- messages ---- */
 
 static struct {
-    bool quiet, verbose, json, progress, terminal;
+    bool quiet, verbose, json, progress, terminal, color;
     uint64_t last_ns, last_tenth;
     bool drawn;
 } talk;
@@ -255,8 +255,10 @@ static void on_line(void *ctx, enum log_level level, const char *line)
         return;
     }
     char text[4096];
-    int n =
-        snprintf(text, sizeof text, "nnferry: %s%s\n", level == LOG_WARN ? "warning: " : "", line);
+    const char *word = level != LOG_WARN ? ""
+                       : talk.color      ? "\033[33mwarning:\033[m "
+                                         : "warning: ";
+    int n = snprintf(text, sizeof text, "nnferry: %s%s\n", word, line);
     if (n > 0)
         put((struct str){text, (size_t)n < sizeof text ? (size_t)n : sizeof text - 1});
 }
@@ -289,6 +291,15 @@ static void on_progress(void *ctx, uint64_t done, uint64_t total, const char *te
     put(str_from(text));
 }
 
+/* Whether what goes to fd is coloured: as --color says, else on a terminal that can show it. */
+static bool wants_color(const struct args *a, int fd)
+{
+    const char *c = a->text[OPT_COLOR], *no = getenv("NO_COLOR"), *term = getenv("TERM");
+    if (c && strcmp(c, "auto") != 0)
+        return strcmp(c, "always") == 0;
+    return isatty(fd) && !(no && *no) && term && strcmp(term, "dumb") != 0;
+}
+
 void host_talk(const struct args *a)
 {
     struct log_sink s = {NULL, on_line, NULL};
@@ -297,6 +308,8 @@ void host_talk(const struct args *a)
     talk.verbose = a->set[OPT_VERBOSE];
     talk.json = a->text[OPT_LOG] && strcmp(a->text[OPT_LOG], "json") == 0;
     talk.terminal = isatty(STDERR_FILENO) && !talk.json;
+    talk.color = wants_color(a, STDERR_FILENO);
+    print_set_color(wants_color(a, STDOUT_FILENO) && !a->set[OPT_JSON]);
     talk.progress = p && strcmp(p, "always") == 0  ? true
                     : p && strcmp(p, "never") == 0 ? false
                                                    : !talk.quiet;
@@ -315,7 +328,8 @@ void host_error(const struct args *a, const struct err *e)
         json_line("error", line);
         return;
     }
-    int n = snprintf(text, sizeof text, "nnferry: %s\n", line);
+    const char *on = talk.color ? "\033[31m" : "", *off = talk.color ? "\033[m" : "";
+    int n = snprintf(text, sizeof text, "%snnferry:%s %s\n", on, off, line);
     if (n > 0)
         put((struct str){text, (size_t)n < sizeof text ? (size_t)n : sizeof text - 1});
 }

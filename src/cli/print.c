@@ -70,6 +70,20 @@ void print_name(struct str s)
     }
 }
 
+static bool colored;
+
+void print_set_color(bool on)
+{
+    colored = on;
+}
+
+void print_ink(enum ink ink, const char *word)
+{
+    static const char *const on[] = {
+        [INK_GOOD] = "\033[32m", [INK_DOUBT] = "\033[33m", [INK_BAD] = "\033[31m"};
+    print_fmt("%s%s%s", colored ? on[ink] : "", word, colored ? "\033[m" : "");
+}
+
 enum status print_end(struct err *e)
 {
     flush();

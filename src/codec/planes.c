@@ -25,6 +25,7 @@ struct mover {
     void (*merge4)(const uint8_t *const *, size_t, uint8_t *restrict);
     void (*split8)(const uint8_t *restrict, size_t, uint8_t *const *);
     void (*merge8)(const uint8_t *const *, size_t, uint8_t *restrict);
+    bool (*same)(const uint8_t *, const uint8_t *, size_t);
 };
 #define NAME(f) f##_plain
 #define TARGET
@@ -238,10 +239,31 @@ enum status planes_encode(enum planes_kind k, const void *raw, size_t n, void *d
     return zs_encode(how, raw, n, dst, cap, (uint8_t *)scratch + PLANES_CHUNK, &size[0], e);
 }
 
-/* Frames of our own: block by block, stored ones where they lie. False where anything is not as it
- * should be; planes_decode_all says what. */
-static bool decode(enum planes_kind k, const uint8_t *src, const size_t size[PLANES_MAX],
-                   uint8_t *raw, size_t n_words, uint8_t *scratch)
+#define BITE ((size_t)4096) /* words that are merged and compared in the first-level cache */
+
+static bool merges_to(enum planes_kind k, const uint8_t *const *src, size_t n_words,
+                      const uint8_t *raw, uint8_t *room)
+{
+    const struct mover *m = mover();
+    size_t w = info[k].width;
+    for (size_t lo = 0; lo < n_words; lo += BITE) {
+        size_t n = n_words - lo < BITE ? n_words - lo : BITE;
+        const uint8_t *at[PLANES_MAX];
+        for (size_t i = 0; i < w; i++)
+            at[i] = src[i] + lo;
+        merge(k, at, n, room);
+        if (!m->same(room, raw + lo * w, n * w))
+            return false;
+    }
+    return true;
+}
+
+/* Frames of our own: block by block, stored ones where they lie; to raw, or with `room` to see
+ * whether they give what it holds. False where anything is not as it should be; planes_decode_all
+ * says what. */
+static bool blocks(enum planes_kind k, const uint8_t *src, const size_t size[PLANES_MAX],
+                   uint8_t *raw, const uint8_t *same, uint8_t *room, size_t n_words,
+                   uint8_t *scratch)
 {
     unsigned w = info[k].width;
     struct zs_take take[PLANES_MAX];
@@ -264,7 +286,10 @@ static bool decode(enum planes_kind k, const uint8_t *src, const size_t size[PLA
                 return false;
         }
         xxh64_runs_add(&sum, at, m);
-        merge(k, at, m, raw + lo * w);
+        if (same && !merges_to(k, at, m, same + lo * w, room))
+            return false;
+        if (!same)
+            merge(k, at, m, raw + lo * w);
     }
     xxh64_runs_end(&sum, xxh);
     for (unsigned i = 0; i < w; i++) {
@@ -297,7 +322,25 @@ enum status planes_decode(enum planes_kind k, const void *src, const size_t size
 {
     unsigned w = info[k].width;
     if (k != PLANES_NONE && n <= PLANES_CHUNK && n % w == 0 && n > 0 &&
-        decode(k, src, size, raw, n / w, scratch))
+        blocks(k, src, size, raw, NULL, NULL, n / w, scratch))
         return ST_OK;
     return planes_decode_all(k, src, size, raw, n, scratch, e);
+}
+
+size_t planes_holds_scratch(void)
+{
+    return PLANES_CHUNK + planes_decode_scratch();
+}
+
+bool planes_hold(enum planes_kind k, const void *src, const size_t size[PLANES_MAX],
+                 const void *raw, size_t n, void *scratch)
+{
+    unsigned w = info[k].width;
+    uint8_t *room = scratch, *work = room + PLANES_CHUNK;
+    if (n > PLANES_CHUNK || n % w != 0)
+        return false;
+    if (k != PLANES_NONE && n > 0 && blocks(k, src, size, NULL, raw, room, n / w, work))
+        return true;
+    return planes_decode_all(k, src, size, room, n, work, NULL) == ST_OK &&
+           mover()->same(room, raw, n);
 }

@@ -50,6 +50,11 @@ size_t planes_decode_scratch(void); /* besides the stored bytes */
 MUSTCHECK enum status planes_decode(enum planes_kind k, const void *src,
                                     const size_t size[PLANES_MAX], void *raw, size_t n,
                                     void *scratch, struct err *e);
+/* Whether the frames give these raw bytes, without keeping them. scratch:
+ * planes_holds_scratch(), 64-byte aligned. */
+size_t planes_holds_scratch(void);
+bool planes_hold(enum planes_kind k, const void *src, const size_t size[PLANES_MAX],
+                 const void *raw, size_t n, void *scratch);
 /* The same for who wants the planes too: scratch begins with them afterwards where the width is
  * over 1. */
 MUSTCHECK enum status planes_decode_all(enum planes_kind k, const void *src,

@@ -77,7 +77,23 @@ TARGET static void NAME(merge8)(const uint8_t *const *src, size_t n, uint8_t *re
     }
 }
 
-static const struct mover NAME(mover) = {NAME(split2), NAME(merge2), NAME(split4),
-                                         NAME(merge4), NAME(split8), NAME(merge8)};
+/* To the end, unlike memcmp: what is compared is equal. */
+TARGET static bool NAME(same)(const uint8_t *a, const uint8_t *b, size_t n)
+{
+    uint64_t differ = 0;
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        uint64_t x, y;
+        memcpy(&x, a + i, 8);
+        memcpy(&y, b + i, 8);
+        differ |= x ^ y;
+    }
+    for (; i < n; i++)
+        differ |= (uint64_t)(a[i] ^ b[i]);
+    return differ == 0;
+}
+
+static const struct mover NAME(mover) = {NAME(split2), NAME(merge2), NAME(split4), NAME(merge4),
+                                         NAME(split8), NAME(merge8), NAME(same)};
 #undef NAME
 #undef TARGET

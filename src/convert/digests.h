@@ -3,11 +3,15 @@
 #define CONVERT_DIGESTS_H
 #include "base/arena.h"
 #include "base/err.h"
+#include "format/format.h"
 
 struct tensor_digests {
-    uint64_t slab_elems;
+    uint64_t slab_elems; /* 0: an alias that was not written */
     uint64_t n_slabs;
-    uint8_t (*xxh)[16]; /* NULL: an alias that was not written */
+    bool proved;            /* every slab was read back when it was written */
+    bool unpacked;          /* as in struct place */
+    struct kept_slab *slab; /* of those */
+    uint8_t (*xxh)[16];     /* of the others */
 };
 struct slab_digests {
     struct arena arena;

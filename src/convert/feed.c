@@ -99,7 +99,7 @@ static enum status each_input(const struct plan *p, const struct recipe *r, void
             continue;
         TRY(fn(ctx, p, (uint32_t)q->src, part_unpacks(q), e));
         for (size_t k = 0; k < q->n_ops; k++)
-            if (q->op[k].kind == OP_ADD)
+            if (op_reads(&q->op[k]))
                 TRY(fn(ctx, p, q->op[k].operand, false, e));
     }
     return ST_OK;
@@ -402,6 +402,13 @@ static enum status item_finish(void *ctx, uint64_t item, int slot, struct err *e
                               : ST_OK;
 }
 
+static enum status item_prove(void *ctx, uint64_t item, int slot, struct err *e)
+{
+    struct state *s = ctx;
+    (void)item;
+    return s->f->sink->prove ? s->f->sink->prove(s->f->sink->ctx, &s->slab[slot], slot, e) : ST_OK;
+}
+
 static enum status flush(struct state *s, struct err *e)
 {
     enum status st = ST_OK;
@@ -413,6 +420,7 @@ static enum status flush(struct state *s, struct err *e)
                               .body = batch_body,
                               .commit = item_commit,
                               .finish = item_finish,
+                              .prove = item_prove,
                               .finish_alone = s->f->sink->finish_alone};
         st = par_run(&job, e);
     }
@@ -479,6 +487,11 @@ static enum status ahead_commit(void *ctx, uint64_t item, int slot, struct err *
 static enum status ahead_finish(void *ctx, uint64_t item, int slot, struct err *e)
 {
     return item_finish(((struct ahead *)ctx)->s, item, slot, e);
+}
+
+static enum status ahead_prove(void *ctx, uint64_t item, int slot, struct err *e)
+{
+    return item_prove(((struct ahead *)ctx)->s, item, slot, e);
 }
 
 /* Target index where slab i starts, or the end. */
@@ -613,6 +626,7 @@ static enum status one_panel(struct state *s, struct ahead *a, uint64_t n, bool 
                           .body = ahead_body,
                           .commit = ahead_commit,
                           .finish = ahead_finish,
+                          .prove = ahead_prove,
                           .finish_alone = s->f->sink->finish_alone};
     return par_run(&eat, e);
 }

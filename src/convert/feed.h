@@ -28,6 +28,8 @@ struct sink {
     enum status (*commit)(void *ctx, const struct slab *s, int slot, struct err *e);
     enum status (*finish)(void *ctx, const struct slab *s, int slot, struct err *e);
     bool finish_alone; /* as par_job's */
+    /* As par_job's, or NULL. The data is valid. */
+    enum status (*prove)(void *ctx, const struct slab *s, int slot, struct err *e);
 };
 struct feed {
     const struct plan *plan[2]; /* [1] NULL: one side */

@@ -4,6 +4,7 @@
 #include "base/checked.h"
 #include "base/mem.h"
 #include "convert/block.h"
+#include "convert/fold.h"
 #include "convert/map_int.h"
 #include "framework/recognise.h"
 #include <stdlib.h>
@@ -78,15 +79,14 @@ enum status map_reason(struct mapping *m, uint32_t dst, struct str text, struct 
     return ST_OK;
 }
 
-enum status map_note(struct mapping *m, struct str layer, struct str text, struct err *e)
+enum status map_note(struct mapping *m, const struct plan_note *note, struct err *e)
 {
     struct plan *p = m->p;
     struct plan_note *n = map_grown(m->a, p->note, p->n_notes, &m->cap_notes, sizeof *n);
-    struct str path = arena_str(m->a, layer.p ? layer.p : "", layer.n);
-    if (!n || !path.p)
+    if (!n)
         return err_nomem(e, sizeof *n);
     p->note = n;
-    n[p->n_notes++] = (struct plan_note){path, text};
+    n[p->n_notes++] = *note;
     return ST_OK;
 }
 
@@ -115,8 +115,16 @@ bool map_renamed(const struct mapping *m)
     return m->o->upgrade && m->o->upgrade->n;
 }
 
-/* By the name that the source has: --select speaks of it. */
-static bool selected(const struct mapping *m, size_t i)
+bool map_upgrade_lost(const struct mapping *m)
+{
+    const struct upgrade *u = m->o->upgrade;
+    for (size_t i = 0; u && i < u->n; i++)
+        if (!u->item[i].to.p)
+            return true;
+    return false;
+}
+
+struct str map_old_name(const struct mapping *m, size_t i)
 {
     const struct upgrade *u = m->o->upgrade;
     size_t lo = 0, hi = u ? u->n : 0; /* in the order of the tensors */
@@ -128,7 +136,7 @@ static bool selected(const struct mapping *m, size_t i)
             hi = mid;
     }
     bool renamed = u && lo < u->n && u->item[lo].tensor == i;
-    return glob_any(m->o->select, renamed ? u->item[lo].from : m->src->tensor[i].name);
+    return renamed ? u->item[lo].from : m->src->tensor[i].name;
 }
 
 /* Equinox saves Python's numbers among its leaves: of leaves that were named those without a name,
@@ -163,7 +171,8 @@ static enum status choose(struct mapping *m, struct err *e)
             if (!line.p)
                 return err_nomem(e, up->from.n);
             if (up->to.p)
-                TRY(map_ledger(m, LEDGER_RENAME, up->to, 0, true, line, e));
+                TRY(map_ledger(m, up->value ? LEDGER_VALUE : LEDGER_RENAME, up->to,
+                               up->value ? tensor_elems(t) : 0, true, line, e));
             else
                 why = up->why;
             up++;
@@ -175,7 +184,7 @@ static enum status choose(struct mapping *m, struct err *e)
             m->in[i] = false;
         else if (own_number(m, t))
             why = "a number of the model's own, no part of a layer";
-        else if (m->o->select && !selected(m, i))
+        else if (m->o->select && !glob_any(m->o->select, map_old_name(m, i)))
             why = "not selected";
         else if (m->o->weights_only && !is_weight(t))
             why = "weights only";
@@ -189,7 +198,7 @@ static enum status choose(struct mapping *m, struct err *e)
             TRY(map_ledger(m, LEDGER_DROP, t->name, tensor_elems(t), true, str_from(why), e));
         }
     }
-    return ST_OK;
+    return map_scales(m, e);
 }
 
 void map_thin(struct mapping *m)
@@ -207,6 +216,15 @@ void map_thin(struct mapping *m)
             m->sl.layer[n++] = *l;
     }
     m->sl.n = n;
+    n = 0;
+    for (size_t i = 0; i < m->sl.n_maybe; i++) {
+        bool whole = true;
+        for (int k = 0; k < LEAF_N; k++)
+            whole = whole && (m->sl.maybe[i].tensor[k] < 0 || m->in[m->sl.maybe[i].tensor[k]]);
+        if (whole)
+            m->sl.maybe[n++] = m->sl.maybe[i];
+    }
+    m->sl.n_maybe = n;
 }
 
 /* ---- the ways ---- */
@@ -255,19 +273,53 @@ static enum status recognise(struct mapping *m, struct err *e)
     return ST_OK;
 }
 
+static bool one_of(const char *name, const char *a, const char *b)
+{
+    return strcmp(name, a) == 0 || strcmp(name, b) == 0;
+}
+
+/* What only its own framework computes with: parts of a weight that a norm makes up, cells in the
+ * order of CuDNN. */
+static enum status foreign_parts(const struct mapping *m, struct err *e)
+{
+    const char *to = m->to->name, *from = m->from->name;
+    int64_t t = fold_found(m->src), c = fold_cudnn_found(m->src);
+    enum status st = ST_OK;
+    if (m->from == m->to || strcmp(to, "canonical") == 0)
+        return ST_OK;
+    if (t >= 0 && m->in[t] && !(one_of(to, "pytorch", "hf") && one_of(from, "pytorch", "hf")))
+        st = err_set(e, ST_CANNOT, "norm-unfolded",
+                     "part of a weight that a norm makes up, of which %s's layers know nothing: "
+                     "--fold-norms computes the weight",
+                     to);
+    else if (c >= 0 && m->in[c] && !one_of(to, "keras", "tensorflow"))
+        st = err_set(e, ST_CANNOT, "cudnn-cell",
+                     "a cell in the order of CuDNN: --upgrade makes it one of Keras's own");
+    if (st != ST_OK) {
+        struct str name = m->src->tensor[strcmp(e->code, "cudnn-cell") == 0 ? c : t].name;
+        err_in(e, name.p, name.n);
+    }
+    return st;
+}
+
 static enum status across(struct mapping *m, struct err *e)
 {
+    TRY(foreign_parts(m, e));
     TRY(m->from->layers(m->src, m->tmp, &m->sl, e));
     map_thin(m);
     TRY(map_settle(m, e));
+    m->respelled = true;
+    TRY(map_told_read(m, e));
+    TRY(map_notes_functions(m, e));
     TRY(map_train_begin(m, e));
     if (m->o->like) {
         TRY(map_like(m, e));
     } else {
         TRY(map_pairs(m, NULL, e));
+        TRY(map_maybe_alone(m, e));
         TRY(map_open(m, e));
         TRY(map_flatten(m, e));
-        map_rank(m);
+        TRY(map_rank(m, e));
         for (size_t i = 0; i < m->sl.n; i++) /* every question at once */
             TRY(map_layer(m, &m->sl.layer[i], NULL, NULL, e));
     }
@@ -290,6 +342,7 @@ static enum status to_leaves(struct mapping *m, struct err *e)
     *own = *m->o;
     own->like = NULL;
     m->o = own;
+    m->leaves = like;
     TRY(recognise(m, e));
     m->to = own->to ? named(to, e) : framework_find(str_from(to));
     if (own->to && !m->to)
@@ -326,6 +379,7 @@ static enum status plan_it(struct mapping *m, struct err *e)
             return err_set(e, ST_USAGE, "source-like", "--to source needs no skeleton");
         if (m->src->spelling.n) {
             TRY(spelling_restore(m, e));
+            m->respelled = true;
             TRY(map_put(m, e));
             m->p->dst.framework = m->framework;
             TRY(map_not_twice(m, e));
@@ -397,6 +451,7 @@ enum status map_plan(struct plan *p, const struct map_opt *o, const struct forma
     if (st == ST_CANNOT && rules_out && help.n > empty)
         buf_bytes(rules_out, help.p, help.n);
     buf_free(&help);
+    buf_free(&m.told);
     mem_free(m.made);
     arena_free(&tmp);
     return st == ST_OK ? plan_prove(p, max_output, e) : st;
@@ -449,6 +504,7 @@ enum status map_canonical_ruled(struct plan *p, const char *from, struct str rul
         .p = p, .o = &o, .src = p->src, .a = &p->dst.arena, .tmp = &tmp, .help = &help};
     enum status st = canonical(&m, e);
     buf_free(&help);
+    buf_free(&m.told);
     mem_free(m.made);
     arena_free(&tmp);
     *rules_version = RULES_VERSION;

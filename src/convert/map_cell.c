@@ -497,6 +497,7 @@ enum status map_cell(struct mapping *m, const struct layer *l, struct skeleton *
     c->variant = t ? t->variant : 0;
     if (!t && !rules_cell_variant(m->to->rules, l->kind, path, &c->variant))
         return no_spelling(c, e);
+    map_tell(m, path, l);
     bool biased = has_bias(c);
     for (size_t i = 0; (r = rules_cell(m->to->rules, l->kind, c->variant, i)) != NULL; i++) {
         bool value = has_value(c, r);

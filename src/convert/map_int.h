@@ -86,9 +86,24 @@ struct map_rule {
 struct map_rules {
     struct map_rule *rule;
     size_t n;
+    uint32_t *exact, *pattern; /* rules whose src is a name, by it; the others, in order */
+    size_t n_exact, n_pattern;
 };
 
-struct train; /* train.h */
+/* Per source tensor: a weight of eight bits has a scale, and a scale a weight; -1 = none. */
+struct scaled {
+    int64_t scale, weight;
+    bool applied; /* a weight whose scale is multiplied in */
+};
+
+/* A number of the skeleton's config that is written as the source's. */
+struct patch {
+    struct said_at at;
+    struct str text;
+};
+
+struct train;  /* train.h */
+struct around; /* map_around.c */
 struct mapping {
     struct plan *p;
     const struct map_opt *o;
@@ -112,29 +127,41 @@ struct mapping {
     size_t cap_reasons, cap_lines, cap_notes;
     const char *axes[AXES_KEPT]; /* texts that takes share, the last ones met */
     size_t n_axes;
-    struct train *train; /* map_train.c: of one optimizer, spelled anew; NULL */
-    struct str cut, put; /* a layer's path loses cut where it begins so, then gets put before */
-    struct offer *offer; /* map_layer.c: of one layer at a time */
-    bool leaves_named;   /* src is a copy of a source whose leaves had numbers */
+    struct train *train;   /* map_train.c: of one optimizer, spelled anew; NULL */
+    struct around *around; /* map_around.c; NULL before it is asked for */
+    struct str cut, put;   /* a layer's path loses cut where it begins so, then gets put before */
+    struct offer *offer;   /* map_layer.c: of one layer at a time */
+    const struct model *leaves; /* the skeleton, where it has leaves without names; NULL */
+    bool leaves_named;          /* src is a copy of a source whose leaves had numbers */
     bool stats_known, has_stats; /* are there running statistics? (rules' `bare`) */
+    bool respelled;              /* layers were spelled anew, or as before they were canonical */
     bool keep_tree;              /* the target carries the source's tree as it is */
     struct node *tree;           /* restored from the spelling */
     struct str framework;        /* ... its framework */
     struct buf *help;            /* rules file to complete */
-    size_t n_open;               /* questions in it */
-    struct str open_1;           /* the first, for the error line */
-    size_t n_lost;               /* ledger lines that are neither harmless nor allowed */
+    struct scaled *scale;        /* map_scale.c; NULL: no scales */
+    struct patch *patch;         /* map_notes.c */
+    size_t n_patches, cap_patches;
+    struct buf told;    /* map_notes.c: settings of layers, for the target's key-values */
+    const char *origin; /* ... the framework that spelled the weights; NULL = not asked */
+    size_t n_open;      /* questions in it */
+    struct str open_1;  /* the first, for the error line */
+    size_t n_lost;      /* ledger lines that are neither harmless nor allowed */
     struct str lost_1;
 };
 
 /* map.c */
 /* Has --upgrade given tensors other names? The source's tree has the old ones then. */
 bool map_renamed(const struct mapping *m);
+/* The name that source tensor i had before. */
+struct str map_old_name(const struct mapping *m, size_t i);
+/* Has it left tensors out? The source's tree cannot come back then. */
+bool map_upgrade_lost(const struct mapping *m);
 /* Room for one more in a list of n that grows in an arena; NULL: no memory. */
 void *map_grown(struct arena *a, void *p, size_t n, size_t *cap, size_t size);
 MUSTCHECK enum status map_reason(struct mapping *m, uint32_t made, struct str text, struct err *e);
-/* A note on a layer; text lives as long as the plan. */
-MUSTCHECK enum status map_note(struct mapping *m, struct str layer, struct str text, struct err *e);
+/* A note on a layer; its texts live as long as the plan. */
+MUSTCHECK enum status map_note(struct mapping *m, const struct plan_note *note, struct err *e);
 /* Appends a zeroed made tensor. */
 MUSTCHECK enum status map_made(struct mapping *m, size_t n_takes, struct made **out, struct err *e);
 /* A text of axes (below AXES_TEXT bytes), kept once for the takes that share it. NULL: no memory.
@@ -165,6 +192,32 @@ bool map_shared(const struct model *m, size_t t);
 /* What travels along. Attachments and key-values that the target does not keep leave
  * the plan and stand in the ledger, as harmless: no number lies in them. After everything else. */
 MUSTCHECK enum status map_aside(struct mapping *m, struct err *e);
+
+/* map_notes.c: where the target's defaults are not the source's. t: the skeleton's layer, or NULL.
+ */
+MUSTCHECK enum status map_notes(struct mapping *m, const struct layer *l, const struct layer *t,
+                                struct err *e);
+MUSTCHECK enum status map_notes_functions(struct mapping *m, struct err *e);
+/* What a config told of a layer, as key-value of the target: told layer by layer (path: the
+ * target's), added at the end, read again into m->sl. */
+void map_tell(struct mapping *m, struct str path, const struct layer *l);
+MUSTCHECK enum status map_told(struct mapping *m, struct err *e);
+MUSTCHECK enum status map_told_read(struct mapping *m, struct err *e);
+bool map_is_settings(struct str key);
+/* The skeleton's attachment with the numbers that are the source's; as it is where none is. */
+MUSTCHECK enum status map_patched(struct mapping *m, size_t index, struct attachment *a,
+                                  struct err *e);
+
+/* map_scale.c: scales of weights of eight bits. Found once it is known which tensors take part;
+ * applied to what was made, before it is put; then a part's ops, up to float32 (*scaled). */
+MUSTCHECK enum status map_scales(struct mapping *m, struct err *e);
+MUSTCHECK enum status map_scales_apply(struct mapping *m, struct err *e);
+MUSTCHECK enum status map_scale_op(struct mapping *m, const struct take *k, struct part *q,
+                                   enum dtype to, bool *scaled, struct err *e);
+bool map_is_scale(const struct mapping *m, const struct made *d);
+/* The element type that --dtype gives a tensor: its name, role and shape are the target's. */
+MUSTCHECK enum status map_dtype(struct mapping *m, const struct tensor *t, enum dtype have,
+                                enum dtype *out, struct err *e);
 
 /* map_put.c: recipes of all that was made, and the ledger of what was not taken. */
 MUSTCHECK enum status map_put(struct mapping *m, struct err *e);
@@ -197,7 +250,8 @@ MUSTCHECK enum status map_layer(struct mapping *m, const struct layer *l, struct
 /* Layers whose kind is open: settled where every kind gives the same, kept as they came in an
  * archive, asked about elsewhere. */
 MUSTCHECK enum status map_open(struct mapping *m, struct err *e);
-/* Pairs of single tensors that a rules file makes; they leave their layers. sk may be NULL. */
+/* map_pairs.c: pairs of single tensors that a rules file makes; they leave their layers. sk may be
+ * NULL. */
 MUSTCHECK enum status map_pairs(struct mapping *m, struct skeleton *sk, struct err *e);
 /* A cell: gates put in the target's order, biases summed or parted (map_cell.c). */
 MUSTCHECK enum status map_cell(struct mapping *m, const struct layer *l, struct skeleton *sk,
@@ -225,6 +279,9 @@ bool take_is_whole(const struct take *k);
 /* The view of a take on source tensor t (take->src, or a moment of it). */
 MUSTCHECK enum status take_view(const struct model *src, const struct take *k, uint32_t t,
                                 struct view *out, struct err *e);
+/* ... on any view that has that tensor's shape. */
+MUSTCHECK enum status take_turn(const struct take *k, struct view *v, struct str name,
+                                struct err *e);
 
 /* map_flat.c: which dense layers and norms read a flattened map. */
 MUSTCHECK enum status map_flatten(struct mapping *m, struct err *e);
@@ -235,18 +292,32 @@ MUSTCHECK enum status map_flatten_ruled(struct mapping *m, struct layer *l, bool
 /* Extent of a canonical axis letter of a leaf; 0 = unknown. */
 uint64_t map_extent(const struct mapping *m, const struct layer *l, enum layer_kind kind,
                     enum leaf lf, char letter);
-/* Does this layer give exactly n values, or channels? */
+/* Channels a convolution gives; up to two, where its kind is open. */
+size_t map_channels(const struct mapping *m, const struct layer *l, uint64_t c[2]);
+bool map_may_be(const struct layer *l, enum layer_kind k);
+bool map_is_norm(enum layer_kind k);
+
+/* map_around.c: what stands around a layer of m->sl, which l and o point into. look_around sorts
+ * it all, anew where the layers have changed; the others ask. */
+MUSTCHECK enum status map_look_around(struct mapping *m, struct err *e);
+/* Does this layer give exactly n values, or channels? Any layer, but one? */
 bool map_gives(const struct mapping *m, const struct layer *o, uint64_t n);
+bool map_given(const struct mapping *m, const struct layer *but, uint64_t n);
+/* May n be a flattened map of some convolution, larger than one position? */
+bool map_flattens(const struct mapping *m, uint64_t n);
+/* The layers that give n, and the convolutions that read n; out: room for six of each layer. A
+ * layer may stand there twice. */
+size_t map_beside(const struct mapping *m, uint64_t n, uint32_t *out);
 /* What numbers in names say of the layers before l: the one directly before (norms passed over) and
  * the nearest convolution. False when they do not order the layers around l. */
 bool map_before(const struct mapping *m, const struct layer *l, const struct layer **prev,
                 const struct layer **conv);
 
-/* map_rank.c: how many axes the batch norms read, where the target's spelling depends on it: from
- * the layers whose channels they may have. What stays open is asked about by map_layer. */
-void map_rank(struct mapping *m);
-/* Does a spelling of batch norms depend on it? */
-bool map_needs_rank(const struct spelling_rules *r);
+/* map_rank.c: how many axes batch norms and PReLUs read, where the target's spelling depends on it:
+ * from the layers whose channels they may have. What stays open is asked about by map_layer. */
+MUSTCHECK enum status map_rank(struct mapping *m, struct err *e);
+/* Does a spelling of the layer depend on it? */
+bool map_needs_rank(const struct spelling_rules *r, const struct layer *l);
 
 /* map_like.c: the source's layers meet the skeleton's. m->sl and sk.layers are given. */
 struct meeting {
@@ -270,6 +341,14 @@ unsigned map_common(const struct meeting *w, size_t i);
 enum layer_kind map_one_kind(unsigned kinds);
 MUSTCHECK enum status map_like(struct mapping *m, struct err *e);
 
+/* map_maybe.c: cells that look like other layers (struct layers' maybe), of m->sl or the skeleton.
+ * Ruled: what the rules file says. Without a skeleton, what sounds like one is asked about and the
+ * others are noted. */
+MUSTCHECK enum status map_maybe_ruled(struct mapping *m, const struct model *md, struct layers *l,
+                                      struct err *e);
+MUSTCHECK enum status map_maybe(struct mapping *m, struct skeleton *sk, struct err *e);
+MUSTCHECK enum status map_maybe_alone(struct mapping *m, struct err *e);
+
 /* map_leaves.c: a skeleton that has no names, only an order. Renames the tensors of the plan that
  * is made to the leaves' numbers, and adds the numbers that only the skeleton has. ST_CANNOT
  * map-ambiguous with the candidates asked about; map-pair, like-dtype, like-value. */
@@ -281,6 +360,11 @@ MUSTCHECK enum status map_leaves(struct mapping *m, const struct model *like, st
 MUSTCHECK enum status map_leaf_names(struct mapping *m, const struct model *spelled,
                                      const struct model *origin, const struct model *leaves,
                                      struct str *name, struct err *e);
+
+/* Names for the leaves of an optimizer's state, as optax's chain has them, from those of the model's
+ * leaves; those that are given stay. */
+MUSTCHECK enum status map_state_leaves(struct mapping *m, const struct model *leaves,
+                                       struct str *name, struct err *e);
 
 /* map_names.c: a source of Equinox's leaves gets their names, from lines `leaf N = NAME` and from
  * the skeleton; m->src is then a copy that has them. */

@@ -45,6 +45,11 @@ enum status take_view(const struct model *src, const struct take *k, uint32_t t,
     if (k->zero && k->n_fill_dims)
         return view_c(out, k->fill_dim, k->n_fill_dims, e);
     view_load(out, src->tensor[t].view);
+    return take_turn(k, out, src->tensor[t].name, e);
+}
+
+enum status take_turn(const struct take *k, struct view *out, struct str name, struct err *e)
+{
     for (size_t i = 0; i < k->n_cuts; i++)
         TRY(view_slice(out, k->cut[i].axis, k->cut[i].lo, k->cut[i].hi, e));
     if (k->n_parts) {
@@ -77,7 +82,7 @@ enum status take_view(const struct model *src, const struct take *k, uint32_t t,
         TRY(axes_parse(str_from(step[i][1]), &to, e));
         enum status st = axes_apply(out, &from, &to, &size, e);
         if (st != ST_OK) {
-            err_in(e, src->tensor[t].name.p, src->tensor[t].name.n);
+            err_in(e, name.p, name.n);
             return st;
         }
     }
@@ -227,6 +232,8 @@ static const char *letters_of(struct mapping *m, const struct tensor *t)
             text[k++] = ' ';
         text[k++] = t->dim[d] == 1 ? '1' : next++;
     }
+    if (k == 0)
+        text[k++] = ' '; /* no axes, where "" would say nothing */
     text[k] = 0;
     return map_axes(m, text);
 }
@@ -238,6 +245,18 @@ static enum status same_but_ones(struct mapping *m, const struct tensor *x, cons
         return ST_OK;
     k->src_axes = letters_of(m, x);
     k->can_axes = k->dst_axes = letters_of(m, t);
+    return k->src_axes && k->dst_axes ? ST_OK : err_nomem(e, AXES_TEXT);
+}
+
+/* A parameter of one number, with or without an axis of extent 1 as the target has it. */
+static enum status scalar(struct mapping *m, const struct tensor *x, struct take *k, struct err *e)
+{
+    const struct leaf_rule *r = rules_find(m->to->rules, LAYER_PARAM, 0, FORM_SCALAR, LEAF_VALUE);
+    size_t n = r ? 1 : 0;
+    if (x->n_dims == n || x->n_dims > 1 || (x->n_dims == 1 && x->dim[0] != 1))
+        return ST_OK;
+    k->src_axes = letters_of(m, x);
+    k->can_axes = k->dst_axes = map_axes(m, r ? r->axes : " ");
     return k->src_axes && k->dst_axes ? ST_OK : err_nomem(e, AXES_TEXT);
 }
 
@@ -281,6 +300,8 @@ static enum status keep_tensors(struct mapping *m, const struct layer *l, struct
         } else {
             TRY(name_in(m, m->to->rules->param, path, "", &d->name, e));
         }
+        if (l->kind == LAYER_PARAM && l->form == FORM_SCALAR && !t)
+            TRY(scalar(m, x, d->take, e));
         d->why = l->kind == LAYER_PARAM
                      ? arena_fmt(m->tmp, "param, axes kept (%.*s)", STR_ARG(l->reason))
 
@@ -447,6 +468,28 @@ static enum status debiased(struct mapping *m, const struct layer *l, bool kept,
     return st;
 }
 
+/* Slopes that the target's PReLU cannot have are no other layer's either. */
+static enum status prelu_fits(const struct mapping *m, const struct layer *l, uint8_t rank,
+                              const struct layer *t, struct err *e)
+{
+    const struct spelling_rules *r = m->to->rules;
+    uint8_t form = rules_variant(l);
+    const struct leaf_rule *own = rules_find(r, LAYER_PRELU, rank, form, LEAF_WEIGHT),
+                           *one = rules_find(r, LAYER_PRELU, rank, FORM_ONE, LEAF_WEIGHT);
+    if (own && own->variant == form && (!t || rules_variant(t) == form))
+        return ST_OK;
+    const char *have = form == FORM_ONE   ? "one slope for all"
+                       : form == FORM_MAP ? "a slope for each channel and position"
+                                          : "a slope for each channel";
+    enum status st =
+        !own && !one
+            ? err_set(e, ST_CANNOT, "prelu-unknown", "%s has no PReLU (%s)", m->to->name, have)
+            : err_set(e, ST_CANNOT, "prelu-shape", "%s, which %s of %s cannot hold", have,
+                      t ? "the skeleton's" : "a PReLU", m->to->name);
+    err_in(e, l->path.p, l->path.n);
+    return st;
+}
+
 /* Does one side have the layer's rows in another order, by heads? */
 static bool turns_rows(const struct mapping *m, const struct layer *l)
 {
@@ -456,38 +499,20 @@ static bool turns_rows(const struct mapping *m, const struct layer *l)
     return rows && a && b && (a->variant == l->form) != (b->variant == l->form);
 }
 
-/* Both sides carry a norm's vectors alike; what each adds to the variance may differ. */
-static enum status note_eps(struct mapping *m, const struct layer *l, const struct layer *t,
-                            struct err *e)
-{
-    double from = l->eps > 0 ? l->eps : m->from->rules->eps[l->kind];
-    bool said = t && t->eps > 0;
-    double to = said ? t->eps : m->to->rules->eps[l->kind];
-    if (from <= 0 || to <= 0 || (from >= to && from <= to))
-        return ST_OK;
-    struct str text = arena_fmt(
-        m->a, "epsilon is %g in %s%s, %g in %s%s: it must be the same in both", from, m->from->name,
-        l->eps > 0 ? "" : " by default", to, m->to->name, said ? "" : " by default");
-    struct plan *p = m->p;
-    if (!text.p)
-        return err_nomem(e, 64);
-    if (p->n_notes && str_eq(p->note[p->n_notes - 1].text, text))
-        text = p->note[p->n_notes - 1].text;
-    return map_note(m, t ? t->path : l->path, text, e);
-}
-
 enum status map_layer(struct mapping *m, const struct layer *l0, struct skeleton *sk,
                       const struct layer *t, struct err *e)
 {
     struct layer l = *l0;
+    if (!t && l.again && strcmp(m->to->name, "canonical") != 0)
+        return leave(m, &l, LEAF_VALUE, true, l.reason, e);
     if (!t && l.computed && m->to->rules->no_computed)
         return leave(m, &l, LEAF_VALUE, true, STR("computed again by the model"), e);
     if (l.kind == LAYER_NONE || l.kind == LAYER_PARAM)
         return keep_tensors(m, &l, sk, t, e);
+    TRY(map_notes(m, &l, t, e));
     if (kind_is_cell(l.kind))
         return map_cell(m, &l, sk, t, e);
     const struct spelling_rules *r = m->to->rules;
-    TRY(note_eps(m, &l, t, e));
     if (!m->offer)
         m->offer = ARENA_ARRAY(m->tmp, struct offer, LEAF_N);
     struct offer *of = m->offer;
@@ -515,14 +540,23 @@ enum status map_layer(struct mapping *m, const struct layer *l0, struct skeleton
         variant = l.kind == LAYER_CONV_TRANSPOSE ? (k && k->kept_kernel ? VARIANT_KEPT : 0)
                                                  : rules_variant(&l);
     }
+    map_tell(m, tl.path, &l);
     if (l.kind == LAYER_BATCHNORM)
         TRY(debiased(m, &l, rules_find(r, l.kind, 0, variant, LEAF_UPDATES) != NULL, e));
     uint8_t rank = t ? t->rank : l.rank;
-    if (l.kind == LAYER_BATCHNORM && rank == 0 && map_needs_rank(r)) {
+    if (rank == 0 && map_needs_rank(r, &l)) {
         struct str q = map_line(m, "rank ", l.path, " = ?");
-        map_ask(m, "batch norm: how many axes has its input, batch and channels with them?", q);
-        return q.p ? ST_OK : err_nomem(e, 64);
+        struct str text = arena_fmt(m->tmp,
+                                    "%s: how many axes has its input, batch and channels "
+                                    "with them?",
+                                    l.kind == LAYER_PRELU ? "PReLU" : "batch norm");
+        if (!q.p || !text.p)
+            return err_nomem(e, 64);
+        map_ask(m, text.p, q);
+        return ST_OK;
     }
+    if (l.kind == LAYER_PRELU)
+        TRY(prelu_fits(m, &l, rank, t, e));
     if (l.kind == LAYER_CONV_TRANSPOSE && l.groups > 1 && !r->groups_up) {
         enum status st = err_set(e, ST_CANNOT, "grouped-transpose",
                                  "%s has no transposed convolution of %llu groups", m->to->name,
@@ -606,77 +640,6 @@ enum status map_one(enum dtype t, uint8_t out[16], struct err *e)
     return ST_OK;
 }
 
-static bool is_layer(const struct layers *l, struct str path)
-{
-    for (size_t i = 0; i < l->n; i++)
-        if (str_eq(l->layer[i].path, path))
-            return true;
-    return false;
-}
-
-static void take_out(struct layers *l, size_t tensor)
-{
-    size_t n = 0;
-    for (size_t i = 0; i < l->n; i++) {
-        struct layer *y = &l->layer[i];
-        size_t left = 0;
-        for (int k = 0; k < LEAF_N; k++) {
-            if (y->tensor[k] == (int64_t)tensor)
-                y->tensor[k] = -1;
-            left += y->tensor[k] >= 0;
-        }
-        if (left)
-            l->layer[n++] = *y;
-    }
-    l->n = n;
-}
-
-enum status map_pairs(struct mapping *m, struct skeleton *sk, struct err *e)
-{
-    bool any = false;
-    for (size_t i = 0; i < m->rules.n; i++)
-        any = any || m->rules.rule[i].what == RULE_PAIR;
-    for (size_t i = 0; any && i < m->src->n_tensors; i++) {
-        struct str name = m->src->tensor[i].name, dst;
-        struct map_rule *r = m->in[i] ? map_rule_for(m, RULE_PAIR, name) : NULL;
-        if (!r || (!r->from_axes.n && is_layer(&m->sl, name)))
-            continue; /* without layouts, a parameter of its own is renamed as layers are */
-        TRY(map_captured(m, r, name, &dst, e));
-        struct made *d;
-        TRY(map_made(m, 1, &d, e));
-        d->name = dst;
-        d->take->src = (uint32_t)i;
-        d->take->size = r->size;
-        if (r->from_axes.n) {
-            struct str from = arena_str(m->a, r->from_axes.p, r->from_axes.n),
-                       to = arena_str(m->a, r->to_axes.p, r->to_axes.n);
-            if (!from.p || !to.p)
-                return err_nomem(e, AXES_TEXT);
-            d->take->src_axes = from.p;
-            d->take->can_axes = d->take->dst_axes = to.p;
-        }
-        d->why = arena_fmt(m->tmp, "line %zu of the rules file", r->line);
-        if (!d->why.p)
-            return err_nomem(e, 64);
-        take_out(&m->sl, i);
-        if (!sk)
-            continue;
-        int64_t t = model_find(sk->m, dst);
-        struct view v;
-        TRY(take_view(m->src, d->take, (uint32_t)i, &v, e));
-        bool fits = t >= 0 && sk->m->tensor[t].n_dims == v.n_dims;
-        for (size_t k = 0; fits && k < v.n_dims; k++)
-            fits = sk->m->tensor[t].dim[k] == view_dim(&v, k);
-        if (!fits)
-            return err_set(e, ST_CANNOT, "map-pair",
-                           "line %zu of the rules file: the skeleton has no %.*s of that shape",
-                           r->line, STR_ARG(dst));
-        sk->filled[t] = true;
-        take_out(&sk->layers, (size_t)t);
-    }
-    return ST_OK;
-}
-
 /* ---- layers whose kind is open ---- */
 
 /* What a layer's leaf becomes under one kind: "name|layouts"; empty where the kind has none. */
@@ -701,7 +664,9 @@ static enum status outcome(struct mapping *m, const struct layer *l, enum layer_
         if (kind != LAYER_PARAM) {
             const struct leaf_rule *a =
                 rules_find(m->from->rules, kind, l->rank, rules_variant(&y), (enum leaf)i);
-            const struct leaf_rule *b = rules_find(m->to->rules, kind, l->rank, 0, (enum leaf)i);
+            const struct leaf_rule *b =
+                rules_find(m->to->rules, kind, l->rank, kind == LAYER_PRELU ? rules_variant(&y) : 0,
+                           (enum leaf)i);
             if (!a || !b) { /* a table without that kind: nothing comes out */
                 *out = str_from(layer_kind_name(kind));
                 *same_axes = false;

@@ -135,6 +135,8 @@ static enum status key_values(struct mapping *m, struct err *e)
     size_t n = 0;
     for (size_t i = 0; i < d->n_meta; i++) {
         struct meta kv = d->meta[i];
+        if (map_is_settings(kv.key) && m->respelled)
+            continue; /* said anew, or by the config that comes back */
         if (format_keeps_meta(m->target, kv.key))
             d->meta[n++] = kv;
         else if (!is_tag(m, kv.key))
@@ -149,5 +151,6 @@ enum status map_aside(struct mapping *m, struct err *e)
     if (!m->target)
         return ST_OK;
     TRY(attachments(m, e));
-    return key_values(m, e);
+    TRY(key_values(m, e));
+    return m->to ? map_told(m, e) : ST_OK;
 }

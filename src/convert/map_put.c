@@ -22,8 +22,8 @@ static bool by_default(const struct tensor *t, enum dtype have, enum dtype to)
 }
 
 /* t is the target's so far: name, role, shape. */
-static enum status dtype_of(struct mapping *m, const struct tensor *t, enum dtype have,
-                            enum dtype *out, struct err *e)
+enum status map_dtype(struct mapping *m, const struct tensor *t, enum dtype have, enum dtype *out,
+                      struct err *e)
 {
     *out = have;
     for (const char *const *p = m->o->dtype; p && *p; p++) {
@@ -230,6 +230,22 @@ static enum status parts_of(struct mapping *m, const struct made *d, struct tens
     return plan_shape(m->p, t, r->part->view, e);
 }
 
+/* A pattern that speaks of the scale alone would change its weight. */
+static enum status scale_dtype(struct mapping *m, struct tensor *t, enum dtype have, struct err *e)
+{
+    struct tensor as = *t;
+    enum dtype to;
+    t->dtype = have;
+    as.role = ROLE_OTHER; /* which --dtype without a pattern does not mean */
+    TRY(map_dtype(m, &as, have, &to, e));
+    if (to == have)
+        return ST_OK;
+    enum status st = err_set(e, ST_CANNOT, "fp8-scale",
+                             "the scale of a weight of eight bits is not cast by itself");
+    err_in(e, t->name.p, t->name.n);
+    return st;
+}
+
 static enum status put_tensor(struct mapping *m, struct made *d, struct recipe *r, struct err *e)
 {
     struct tensor *t;
@@ -246,7 +262,10 @@ static enum status put_tensor(struct mapping *m, struct made *d, struct recipe *
     if (s && d->n_takes == 1)
         t->unpacked = false;
     TRY(parts_of(m, d, t, r, e));
-    TRY(dtype_of(m, t, have, &t->dtype, e));
+    if (map_is_scale(m, d))
+        TRY(scale_dtype(m, t, have, e));
+    else
+        TRY(map_dtype(m, t, have, &t->dtype, e));
     if (s && d->dtype != DT_NONE)
         t->dtype = d->dtype;
     uint64_t zeros[2] = {0};
@@ -266,8 +285,10 @@ static enum status put_tensor(struct mapping *m, struct made *d, struct recipe *
             TRY(fill_cast(&r->part[i], have, t->dtype, e));
             continue;
         }
+        bool scaled;
         TRY(add_values(m, k, &r->part[i], e));
-        TRY(add_cast(m, &r->part[i], have, t->dtype, e));
+        TRY(map_scale_op(m, k, &r->part[i], t->dtype, &scaled, e));
+        TRY(add_cast(m, &r->part[i], scaled ? DT_F32 : have, t->dtype, e));
     }
     for (int i = 0; i < 2; i++)
         if (zeros[i])
@@ -371,6 +392,8 @@ static enum status carry(struct mapping *m, struct err *e)
                 continue;
             TRY(model_attach(d, &a, e));
             *a = s->attachment[i];
+            if (k == 0)
+                TRY(map_patched(m, i, a, e));
         }
     }
     return ST_OK;
@@ -394,7 +417,7 @@ static uint64_t elems_read(const struct plan *p, size_t src)
             const struct part *q = &p->recipe[i].part[k];
             n += q->src == (int64_t)src ? kept_elems(q->view) : 0;
             for (size_t j = 0; j < q->n_ops; j++)
-                if (q->op[j].kind == OP_ADD && q->op[j].operand == src)
+                if (op_reads(&q->op[j]) && q->op[j].operand == src)
                     n += kept_elems(q->op[j].view);
         }
     return n;
@@ -481,6 +504,7 @@ static enum status names_fit(struct mapping *m, struct err *e)
 enum status map_put(struct mapping *m, struct err *e)
 {
     struct plan *p = m->p;
+    TRY(map_scales_apply(m, e));
     p->recipe = ARENA_ARRAY(m->a, struct recipe, m->n_made + 1);
     if (!p->recipe)
         return err_nomem(e, m->n_made * sizeof *p->recipe);

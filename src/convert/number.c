@@ -184,6 +184,18 @@ uint64_t num_encode(enum dtype t, struct num v, bool *overflow)
     return encode_int(t, v, overflow);
 }
 
+double num_smallest(enum dtype t)
+{
+    if (dtype_info(t)->kind != DK_FLOAT || layouts[t].exp_bits == 0)
+        return 0;
+    uint64_t bits = (uint64_t)(1 - layouts[t].bias + 1023) << 52;
+    double v;
+    if (t == DT_F64)
+        bits = UINT64_C(1) << 52;
+    memcpy(&v, &bits, 8);
+    return v;
+}
+
 enum dtype num_half(enum dtype t)
 {
     switch (t) {

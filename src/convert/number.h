@@ -30,6 +30,8 @@ struct num {
 struct num num_decode(enum dtype t, uint64_t code);
 /* *overflow is set (never cleared) where the value had no place. */
 uint64_t num_encode(enum dtype t, struct num v, bool *overflow);
+/* The smallest normal number of a float type; 0 of others. */
+double num_smallest(enum dtype t);
 /* Can values of type a be cast to b at all? (complex to real cannot) */
 bool num_castable(enum dtype a, enum dtype b);
 /* n elements, one a byte for sub-byte types (high bits zero); dst and src do not overlap.

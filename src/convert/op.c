@@ -5,6 +5,7 @@
 #include "convert/block.h"
 #include "convert/kernel.h"
 #include "convert/number.h"
+#include <math.h>
 #include <string.h>
 
 size_t op_cast(enum dtype from, const void *src, enum dtype to, void *dst, size_t n)
@@ -85,6 +86,22 @@ static bool add_real(enum dtype t, const uint8_t *a, const uint8_t *b, uint8_t *
     return over;
 }
 
+/* A product of two floats is exact in double and rounded once; that of a float and a double twice.
+ */
+static bool mul_real(enum dtype t, const uint8_t *a, enum dtype with, const uint8_t *b,
+                     uint8_t *out)
+{
+    if (t == DT_F32 && with == DT_F32) {
+        float x, y, z;
+        memcpy(&x, a, 4);
+        memcpy(&y, b, 4);
+        z = x * y;
+        memcpy(out, &z, 4);
+        return isinf(z) && !isinf(x) && !isinf(y);
+    }
+    return from_double(t, to_double(t, a) * to_double(with, b), out);
+}
+
 static bool neg_real(enum dtype t, const uint8_t *a, uint8_t *out)
 {
     const struct dtype_info *d = dtype_info(t);
@@ -128,7 +145,9 @@ void op_apply(const struct op *op, enum dtype from, const void *src, const void 
     for (size_t i = 0; i < count; i++) {
         size_t at = i * size;
         bool over;
-        if (op->kind == OP_ADD)
+        if (op->kind == OP_MUL)
+            over = mul_real(half, s + at, op->to, o + i * num_bytes(op->to), d + at);
+        else if (op->kind == OP_ADD)
             over = add_real(half, s + at, o + at, d + at);
         else if (op->kind == OP_OFFSET)
             over = add_real(half, s + at, offset, d + at);
@@ -158,6 +177,9 @@ enum dtype op_chain_type(const struct op *op, size_t n_ops, enum dtype from)
             break;
         case OP_ADD:
             ok = ok && k != DK_BOOL && from != DT_F8_E8M0FNU;
+            break;
+        case OP_MUL:
+            ok = ok && k == DK_FLOAT && dtype_info(op[i].to)->kind == DK_FLOAT;
             break;
         case OP_NEG:
             ok = ok && k != DK_BOOL && k != DK_UINT && from != DT_F8_E8M0FNU;

@@ -283,12 +283,12 @@ static enum status prove_ops(const struct plan *p, size_t t, const struct part *
     enum dtype now = p->src->tensor[q->src].dtype;
     for (size_t i = 0; i < q->n_ops; i++) {
         const struct op *op = &q->op[i];
-        if (op->kind == OP_ADD) {
+        if (op_reads(op)) {
             if (op->operand >= p->src->n_tensors)
                 return broken(p, t, "plan-source", "an operand that the source does not have", e);
             const struct tensor *s = &p->src->tensor[op->operand];
-            if (s->dtype != now || !dims_match(op->view, q, d->n_dims) ||
-                !inside(p->src, s, op->view))
+            if (s->dtype != (op->kind == OP_MUL ? op->to : now) ||
+                !dims_match(op->view, q, d->n_dims) || !inside(p->src, s, op->view))
                 return broken(p, t, "plan-ops", "an operand that does not fit its part", e);
         }
         if (i > 0 && op->kind == OP_UNPACK)
@@ -395,7 +395,7 @@ static void count_reads(struct plan *p, uint64_t *read, uint64_t *filled)
             }
             read[q->src] += n;
             for (size_t k = 0; k < q->n_ops; k++)
-                if (q->op[k].kind == OP_ADD)
+                if (op_reads(&q->op[k]))
                     read[q->op[k].operand] += distinct(q->op[k].view);
         }
     }

@@ -16,15 +16,16 @@ enum op_kind {
                   block_packs says yes to: only as the last op, into a target of that type */
     OP_ADD,    /* + operand (same dtype, broadcast by stride 0): bias sums */
     OP_NEG,
+    OP_MUL,   /* * operand (of type op.to, broadcast by stride 0), rounded once: scales */
     OP_SCALE, /* * op.scale (exact powers of two and the like; dtype kept) */
     OP_OFFSET /* + a small whole number, op.scale_bits: rounded once to nearest, ties to even */
 };
 struct op {
     enum op_kind kind;
-    enum dtype to;       /* CAST */
+    enum dtype to;       /* CAST; MUL: the operand's */
     bool allow_overflow; /* CAST to float16 of a finite value beyond its range: else ST_CANNOT */
-    uint32_t operand;    /* ADD: source tensor */
-    const struct view_kept *view; /* ADD: same dims as the part's box */
+    uint32_t operand;    /* ADD, MUL: source tensor */
+    const struct view_kept *view; /* ADD, MUL: same dims as the part's box */
     uint64_t scale_bits;          /* SCALE, OFFSET: IEEE double */
 };
 struct part {
@@ -44,10 +45,16 @@ struct reason {
     uint32_t dst;
     struct str text; /* "h.0.attn.c_attn.weight: linear [O,I] -> [I,O] (name rule)" */
 };
-enum ledger_kind { LEDGER_DROP, LEDGER_SYNTH, LEDGER_RENAME /* by --upgrade: loses nothing */ };
+enum ledger_kind {
+    LEDGER_DROP,
+    LEDGER_SYNTH,
+    LEDGER_RENAME, /* by --upgrade: loses nothing */
+    LEDGER_VALUE   /* folded or merged, as asked */
+};
 enum ledger_what {
     LEDGER_TENSOR,
     LEDGER_STRUCTURE,
+    LEDGER_VERSION, /* of a module, below a state_dict's _metadata: a structure, too */
     LEDGER_TIE,
     LEDGER_ATTACHMENT,
     LEDGER_METADATA
@@ -62,9 +69,14 @@ struct ledger_line {
     struct str why;
 };
 /* What the target's own default would change in a layer whose weights are carried as they are: the
- * epsilon of a norm. For people; nothing in the plan depends on it. */
+ * epsilon of a norm, a padding (framework/defaults.h). Nothing in the plan depends on it. */
 struct plan_note {
     struct str layer, text;
+    const char *of, *setting;
+    struct str source, target; /* what it means; target empty: it must be given */
+    struct str set;            /* "eps=0.001": what makes the target do it; empty: not known */
+    bool known;                /* the source's value is told, and no default */
+    bool special;              /* the text holds more than the above */
 };
 struct plan {
     const struct model *src;
@@ -79,6 +91,10 @@ struct plan {
     struct buf spelling; /* what dst.spelling is, where the mapping wrote it */
     uint64_t elems_read, elems_dropped, elems_written, elems_synth;
 };
+static inline bool op_reads(const struct op *op)
+{
+    return op->kind == OP_ADD || op->kind == OP_MUL;
+}
 /* Do blocks come out of the source as float32? */
 static inline bool part_unpacks(const struct part *q)
 {

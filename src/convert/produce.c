@@ -48,7 +48,7 @@ enum status side_make(struct side *sd, const struct plan *p, const struct tensor
             continue;
         n_inputs++;
         for (size_t k = 0; k < r->part[i].n_ops; k++)
-            n_inputs += r->part[i].op[k].kind == OP_ADD;
+            n_inputs += op_reads(&r->part[i].op[k]);
     }
     sd->part = mem_zalloc(r->n_parts + 1, sizeof *sd->part);
     sd->input = mem_zalloc(n_inputs + 1, sizeof *sd->input);
@@ -64,7 +64,7 @@ enum status side_make(struct side *sd, const struct plan *p, const struct tensor
             input_init(&sd->input[sd->n_inputs++], p->src, part->view, (uint32_t)part->src,
                        part_unpacks(part), x);
             for (size_t k = 0; k < part->n_ops; k++)
-                if (part->op[k].kind == OP_ADD)
+                if (op_reads(&part->op[k]))
                     input_init(&sd->input[sd->n_inputs++], p->src, part->op[k].view,
                                part->op[k].operand, false, x);
         }
@@ -170,7 +170,7 @@ static enum status run_ops(struct side *sd, const struct made_part *q, uint64_t 
         uint8_t *to = k + 1 == q->n_ops ? out : sc->block[k % 2];
         enum dtype next;
         size_t bad;
-        if (op->kind == OP_ADD)
+        if (op_reads(op))
             TRY(input_get(&sd->input[operand++], p0, n, sc->operand, sc, c, &with, e));
         op_apply(op, now, src, with, to, n, &next, &bad);
         if (bad < n)

@@ -53,6 +53,9 @@ struct run_diff {
     double max_ref;                       /* largest |b| */
     uint64_t n_fail;                      /* elements with |a-b| > atol + rtol*|b| */
     uint64_t n_nonfinite; /* NaN or infinity on one side only, or infinities that differ */
+    uint64_t n_overflow;  /* finite in b, infinite or NaN in a */
+    uint64_t n_flushed;   /* 0 in a alone */
+    uint64_t n_subnormal; /* below the smallest normal number of a's type, in a, and not 0 */
 };
 MUSTCHECK enum status run_compare(const struct plan *a, const struct plan *b, const int64_t *b_of,
                                   double rtol, double atol, const struct run_opt *o,

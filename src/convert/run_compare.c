@@ -12,7 +12,7 @@
 
 struct sums {
     bool bits_differ;
-    uint64_t n_unequal, first, n_fail, n_nonfinite, n_finite;
+    uint64_t n_unequal, first, n_fail, n_nonfinite, n_finite, n_overflow, n_flushed, n_subnormal;
     double max_abs, max_rel, max_ref, sq, aa, bb, ab;
 };
 struct compare {
@@ -77,16 +77,19 @@ static bool is_real_float(enum dtype t)
     return dtype_info(t)->kind == DK_FLOAT;
 }
 
-static void one_pair(const struct compare *c, struct sums *s, double a, double b)
+static void one_pair(const struct compare *c, struct sums *s, double a, double b, double smallest)
 {
     double ref = fabs(b);
     if (!isfinite(a) || !isfinite(b)) {
         bool same = (isnan(a) && isnan(b)) || (isinf(a) && isinf(b) && (a > 0) == (b > 0));
         s->n_nonfinite += !same;
+        s->n_overflow += isfinite(b) != 0;
         return;
     }
     double d = fabs(a - b);
     s->n_finite++;
+    s->n_flushed += a == 0 && b != 0;
+    s->n_subnormal += fabs(a) < smallest && a != 0;
     s->sq += d * d;
     s->aa += a * a;
     s->bb += b * b;
@@ -120,6 +123,7 @@ static enum status body(void *ctx, const struct slab *b, int slot, struct err *e
         return ST_OK;
     }
     s->bits_differ = ta != tb || memcmp(b->data[0], b->data[1], b->n * num_bytes(ta)) != 0;
+    double smallest = num_smallest(ha);
     bool by_double = is_real_float(ha) && is_real_float(hb);
     for (uint64_t i = 0; i < b->n; i += OP_BLOCK) {
         uint64_t n = b->n - i < OP_BLOCK ? b->n - i : OP_BLOCK;
@@ -128,7 +132,7 @@ static enum status body(void *ctx, const struct slab *b, int slot, struct err *e
         to_double(hb, pb, y, n * halves);
         uint64_t last = UINT64_MAX; /* element counted as unequal already */
         for (uint64_t k = 0; k < n * halves; k++) {
-            one_pair(c, s, x[k], y[k]);
+            one_pair(c, s, x[k], y[k], smallest);
             if (!s->bits_differ)
                 continue;
             bool same = by_double ? x[k] == y[k] || (isnan(x[k]) && isnan(y[k]))
@@ -163,7 +167,10 @@ static void settle(const struct sums *s, struct run_diff *d)
                            .max_rel = s->max_rel,
                            .max_ref = s->max_ref,
                            .n_fail = s->n_fail,
-                           .n_nonfinite = s->n_nonfinite};
+                           .n_nonfinite = s->n_nonfinite,
+                           .n_overflow = s->n_overflow,
+                           .n_flushed = s->n_flushed,
+                           .n_subnormal = s->n_subnormal};
 }
 
 static enum status commit(void *ctx, const struct slab *b, int slot, struct err *e)
@@ -183,6 +190,9 @@ static enum status commit(void *ctx, const struct slab *b, int slot, struct err 
     t->n_fail += s->n_fail;
     t->n_nonfinite += s->n_nonfinite;
     t->n_finite += s->n_finite;
+    t->n_overflow += s->n_overflow;
+    t->n_flushed += s->n_flushed;
+    t->n_subnormal += s->n_subnormal;
     t->sq += s->sq;
     t->aa += s->aa;
     t->bb += s->bb;

@@ -23,9 +23,11 @@ struct slot {
     struct piece *piece;
     size_t n_pieces;
     size_t stored_bytes;
-    uint64_t at; /* file offset given out */
-    const uint8_t *raw;
+    uint64_t at;        /* file offset given out */
+    const uint8_t *raw; /* as they are written */
     size_t raw_bytes;
+    const uint8_t *given; /* as the encoder had them */
+    uint8_t *back;
     uint32_t crc32, crc32c;
     uint8_t (*leaf)[32];
     size_t n_leaves;
@@ -38,7 +40,7 @@ struct write {
     struct slot *slot;
     int n_slots;
     /* largest needs over all tensors */
-    size_t stored_cap, packed_cap, scratch_cap, piece_cap, leaf_cap;
+    size_t stored_cap, packed_cap, scratch_cap, piece_cap, leaf_cap, back_cap;
     /* of the tensor in turn */
     struct sha256 tree;
     struct buf extra;
@@ -69,6 +71,23 @@ static uint64_t slab_elems(void *ctx, uint32_t t)
     return x->kept->tensor[t].slab_elems;
 }
 
+/* What a tensor's slabs are read back against: the raw bytes themselves, at once, where that can be
+ * proved afterwards to be what a reader finds (not over a network, whose server has the last word);
+ * else their digests. */
+static enum status plan_proof(struct write *x, uint32_t t, struct err *e)
+{
+    struct tensor_digests *d = &x->kept->tensor[t];
+    const struct place *pl = &x->w.place[t];
+    d->unpacked = pl->unpacked;
+    d->proved = pl->kind == PLACE_APPEND && pl->enc && pl->enc->holds && x->fmt->tile_is &&
+                out_one_writer(x->w.out);
+    if (d->proved)
+        d->slab = arena_alloc(&x->kept->arena, d->n_slabs + 1, sizeof *d->slab);
+    else
+        d->xxh = arena_alloc(&x->kept->arena, d->n_slabs + 1, sizeof *d->xxh);
+    return d->slab || d->xxh ? ST_OK : err_nomem(e, d->n_slabs * sizeof *d->slab);
+}
+
 static enum status plan_slabs(struct write *x, const struct feed *f, struct err *e)
 {
     for (size_t j = 0; j < f->n; j++) {
@@ -90,13 +109,13 @@ static enum status plan_slabs(struct write *x, const struct feed *f, struct err 
             (pl->want & WANT_TREE && (d->slab_elems * size) % SHA256_LEAF != 0))
             return err_set(e, ST_BUG, "writer-slab", "a slab is no whole number of leaves");
         d->n_slabs = n / d->slab_elems + (n % d->slab_elems != 0);
-        d->xxh = arena_alloc(&x->kept->arena, d->n_slabs + 1, sizeof *d->xxh);
-        if (!d->xxh)
-            return err_nomem(e, d->n_slabs * sizeof *d->xxh);
+        TRY(plan_proof(x, t, e));
         uint64_t most = n < d->slab_elems ? n : d->slab_elems;
         if (pl->kind == PLACE_APPEND && pl->enc) {
             size_t bound = pl->enc->bound(raw_of(x, t, most));
             x->stored_cap = bound > x->stored_cap ? bound : x->stored_cap;
+            if (d->proved)
+                x->back_cap = x->stored_cap;
             if (pl->enc->scratch_bytes > x->scratch_cap)
                 x->scratch_cap = pl->enc->scratch_bytes;
             if (pl->enc->max_pieces > x->piece_cap)
@@ -123,10 +142,11 @@ static enum status start(void *ctx, int n_slots, struct err *e)
         s->stored = mem_pages(x->stored_cap + 64);
         s->packed = mem_pages(x->packed_cap + 64);
         s->scratch = mem_pages(x->scratch_cap + 64);
+        s->back = mem_pages(x->back_cap + 64);
         s->piece = mem_zalloc(x->piece_cap + 1, sizeof *s->piece);
         s->leaf = mem_zalloc(x->leaf_cap + 1, 32);
-        if (!s->stored || !s->packed || !s->scratch || !s->piece || !s->leaf)
-            return err_nomem(e, x->stored_cap + x->packed_cap + x->scratch_cap);
+        if (!s->stored || !s->packed || !s->scratch || !s->back || !s->piece || !s->leaf)
+            return err_nomem(e, x->stored_cap + x->packed_cap + x->scratch_cap + x->back_cap);
     }
     return ST_OK;
 }
@@ -138,17 +158,22 @@ static void free_slots(struct write *x)
         mem_pages_free(s->stored, x->stored_cap + 64);
         mem_pages_free(s->packed, x->packed_cap + 64);
         mem_pages_free(s->scratch, x->scratch_cap + 64);
+        mem_pages_free(s->back, x->back_cap + 64);
         mem_free(s->piece);
         mem_free(s->leaf);
     }
     mem_free(x->slot);
 }
 
-/* What is kept of the raw bytes, and the leaves of their tree. */
-static void digest(struct slot *s, const uint8_t *p, size_t n, bool tree, uint8_t sum[16])
+/* What is kept of the raw bytes (sum: may be NULL), and the leaves of their tree. */
+static void digest(struct slot *s, const uint8_t *p, size_t n, bool tree, uint8_t *sum)
 {
     struct xxh128 x;
     s->n_leaves = tree ? sha256_tree_n_leaves(n) : 0;
+    if (tree && !sum)
+        sha256_tree_leaves(p, n, s->leaf);
+    if (!sum)
+        return;
     xxh128_begin(&x);
     for (size_t lo = 0; lo < n; lo += BITE) {
         size_t m = n - lo < BITE ? n - lo : BITE;
@@ -168,7 +193,8 @@ static enum status body(void *ctx, const struct slab *b, int slot, struct err *e
     size_t bytes = b->n * num_bytes(dt);
     if (b->n == 0)
         return ST_OK;
-    digest(s, b->data[0], bytes, pl->want & WANT_TREE, x->kept->tensor[b->t].xxh[b->index]);
+    const struct tensor_digests *d = &x->kept->tensor[b->t];
+    digest(s, b->data[0], bytes, pl->want & WANT_TREE, d->proved ? NULL : d->xxh[b->index]);
     s->raw = b->data[0];
     s->raw_bytes = bytes;
     if (is_packed(x, b->t)) {
@@ -184,6 +210,7 @@ static enum status body(void *ctx, const struct slab *b, int slot, struct err *e
         s->stored_bytes = s->raw_bytes;
         return ST_OK;
     }
+    s->given = s->raw;
     enum status st =
         pl->enc->encode(s->raw, s->raw_bytes, dt, b->first, b->last, s->stored, x->stored_cap,
                         s->scratch, &s->stored_bytes, s->piece, x->piece_cap, &s->n_pieces, e);
@@ -199,7 +226,7 @@ static enum status room_for_pieces(struct write *x, const struct slab *b, const 
     size_t n = s->n_pieces;
     if (!b->last && !mul_size(x->kept->tensor[b->t].n_slabs, enc->max_pieces, &n))
         return err_nomem(e, UINT64_MAX);
-    struct piece *p = ARENA_ARRAY(&x->w.arena, struct piece, n + 1);
+    struct piece *p = ARENA_ARRAY(&x->kept->arena, struct piece, n + 1);
     x->w.placed[b->t].piece = p;
     return p ? ST_OK : err_nomem(e, n * sizeof *p);
 }
@@ -243,6 +270,10 @@ static enum status commit_append(struct write *x, const struct slab *b, struct s
         *end += s->stored_bytes;
         d->stored_bytes += s->stored_bytes;
         if (pl->enc) {
+            struct tensor_digests *k = &x->kept->tensor[b->t];
+            if (k->proved)
+                k->slab[b->index] =
+                    (struct kept_slab){pl->enc->name, s->at, d->piece + d->n_pieces, s->n_pieces};
             memcpy(d->piece + d->n_pieces, s->piece, s->n_pieces * sizeof *s->piece);
             d->n_pieces += s->n_pieces;
         }
@@ -311,6 +342,23 @@ static enum status finish(void *ctx, const struct slab *b, int slot, struct err 
     return out_pwrite(x->w.out, pl->file, s->raw, s->stored_bytes, s->at, e);
 }
 
+/* Reads the slab back while all of it is near. */
+static enum status prove(void *ctx, const struct slab *b, int slot, struct err *e)
+{
+    struct write *x = ctx;
+    const struct slot *s = &x->slot[slot];
+    const struct place *pl = &x->w.place[b->t];
+    const struct tensor *t = &x->w.m->tensor[b->t];
+    if (b->n == 0 || !x->kept->tensor[b->t].proved)
+        return ST_OK;
+    TRY(out_pread(x->w.out, pl->file, s->back, s->stored_bytes, s->at, e));
+    if (pl->enc->holds(s->back, s->piece, s->n_pieces, s->given, s->raw_bytes, s->scratch))
+        return ST_OK;
+    (void)err_set(e, ST_OUTPUT, "readback", "what was written reads back with other values");
+    err_in(e, t->name.p, t->name.n);
+    return ST_OUTPUT;
+}
+
 static enum status begin(struct write *x, const struct plan *p, const struct write_opt *wo,
                          struct out *out, struct err *e)
 {
@@ -359,13 +407,14 @@ static enum status write_all(struct write *x, const struct run_opt *o, struct er
                         .body = body,
                         .commit = commit,
                         .finish = finish,
+                        .prove = prove,
                         .finish_alone = out_one_writer(x->w.out)};
     if (o)
         f.opt = *o;
     TRY(written_order(x, &order, &f.n, e));
     f.order = order;
     TRY(plan_slabs(x, &f, e));
-    sink.slot_bytes = x->stored_cap + x->packed_cap + x->scratch_cap +
+    sink.slot_bytes = x->stored_cap + x->packed_cap + x->scratch_cap + x->back_cap +
                       x->piece_cap * sizeof(struct piece) + 32 * x->leaf_cap + 4096;
     f.sink = &sink;
     return feed_run(&f, NULL, e);
@@ -395,8 +444,10 @@ enum status run_write(const struct plan *p, const struct format *fmt, const stru
         st = begin(&x, p, wo, out, e);
     if (st == ST_OK)
         st = write_all(&x, o, e);
-    if (st == ST_OK)
+    if (st == ST_OK) {
+        out_write_back(out); /* the disk shall not wait for what end() has to say */
         st = fmt->end(&x.w, e);
+    }
     if (st == ST_OK)
         out_sync_begin(out);
     if (fmt->drop && x.w.place)

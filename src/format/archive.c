@@ -41,4 +41,5 @@ const struct format archive_format = {
     .begin = ar_begin,
     .around = ar_around,
     .end = ar_end,
+    .tile_is = ar_tile_is,
 };

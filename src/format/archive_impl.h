@@ -100,6 +100,7 @@ int ar_bid(const struct source *s);
 MUSTCHECK enum status ar_read(struct source *s, const struct read_opt *opt, struct model *m,
                               struct err *e);
 extern const struct decoder ar_decoder;
+bool ar_tile_is(const struct storage *s, uint64_t t, const struct kept_slab *slab);
 /* Decodes the chunk of n raw bytes whose frames begin with f. scratch: ar_decoder_scratch().
  * *stream (may be NULL): the bytes as the tar stream has them, in dst or scratch. */
 MUSTCHECK enum status ar_chunk_read(const struct ar_map *x, enum planes_kind k, uint64_t f,

@@ -74,6 +74,24 @@ static enum status tile(const struct storage *s, uint64_t t, void *dst, void *sc
                          e);
 }
 
+bool ar_tile_is(const struct storage *s, uint64_t t, const struct kept_slab *slab)
+{
+    if (s->dec != &ar_decoder || s->tile_bytes != PLANES_CHUNK || t >= s->n_tiles)
+        return false;
+    const struct tile_of *o = s->priv;
+    const struct frames *fr = &o->x->fr;
+    const struct planes_info *k = planes_info(o->x->ar.tensor[o->tensor].kind);
+    uint64_t f = ar_tile_frame(o->x, o->tensor, t);
+    if (strcmp(slab->encoder, k->name) != 0 || slab->n_pieces != k->width || fr->off[f] != slab->at)
+        return false;
+    for (unsigned i = 0; i < k->width; i++)
+        if (frame_stored(fr, f + i) != slab->piece[i].stored ||
+            frame_raw(fr, f + i) != slab->piece[i].raw ||
+            memcmp(fr->check[f + i], slab->piece[i].check, 16) != 0)
+            return false;
+    return true;
+}
+
 const struct decoder ar_decoder = {.name = "planes", .tile = tile};
 
 static enum status add_storage(struct model *m, const struct ar_map *x, uint32_t i, struct err *e)

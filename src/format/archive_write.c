@@ -33,6 +33,23 @@ static enum status encode(enum planes_kind k, const void *raw, size_t n, void *d
     return ST_OK;
 }
 
+static bool holds(enum planes_kind k, const void *stored, const struct piece *piece,
+                  size_t n_pieces, const void *raw, size_t n, void *scratch)
+{
+    size_t size[PLANES_MAX];
+    const uint8_t *p = stored;
+    uint8_t sum[16];
+    if (n_pieces != planes_info(k)->width)
+        return false;
+    for (size_t i = 0; i < n_pieces; p += size[i++]) {
+        size[i] = piece[i].stored;
+        xxh128(p, size[i], sum);
+        if (memcmp(sum, piece[i].check, sizeof sum) != 0)
+            return false;
+    }
+    return planes_hold(k, stored, size, raw, n, ar_align(scratch));
+}
+
 #define ENCODER(KIND)                                                                              \
     static enum status encode_##KIND(const void *raw, size_t n, enum dtype dtype, bool is_first,   \
                                      bool is_last, void *dst, size_t cap, void *scratch,           \
@@ -45,6 +62,11 @@ static enum status encode(enum planes_kind k, const void *raw, size_t n, void *d
         if (max_pieces < planes_info(KIND)->width)                                                 \
             return err_set(e, ST_BUG, "planes", "no room for the frames");                         \
         return encode(KIND, raw, n, dst, cap, scratch, stored, piece, n_pieces, e);                \
+    }                                                                                              \
+    static bool holds_##KIND(const void *stored, const struct piece *piece, size_t n_pieces,       \
+                             const void *raw, size_t n, void *scratch)                             \
+    {                                                                                              \
+        return holds(KIND, stored, piece, n_pieces, raw, n, scratch);                              \
     }
 ENCODER(PLANES_NONE)
 ENCODER(PLANES_BYTE)
@@ -59,6 +81,13 @@ static const encode_fn encode_of[PLANES_N] = {
     [PLANES_NONE] = encode_PLANES_NONE,     [PLANES_BYTE] = encode_PLANES_BYTE,
     [PLANES_SPLIT2] = encode_PLANES_SPLIT2, [PLANES_ROT2] = encode_PLANES_ROT2,
     [PLANES_ROT4] = encode_PLANES_ROT4,     [PLANES_ROT8] = encode_PLANES_ROT8,
+};
+
+typedef bool (*holds_fn)(const void *, const struct piece *, size_t, const void *, size_t, void *);
+static const holds_fn holds_of[PLANES_N] = {
+    [PLANES_NONE] = holds_PLANES_NONE,     [PLANES_BYTE] = holds_PLANES_BYTE,
+    [PLANES_SPLIT2] = holds_PLANES_SPLIT2, [PLANES_ROT2] = holds_PLANES_ROT2,
+    [PLANES_ROT4] = holds_PLANES_ROT4,     [PLANES_ROT8] = holds_PLANES_ROT8,
 };
 
 /* ---- state ---- */
@@ -212,14 +241,16 @@ static size_t bound(size_t n)
 
 static void set_places(struct writer *w, struct state *s)
 {
+    size_t scratch = planes_encode_scratch() > planes_holds_scratch() ? planes_encode_scratch()
+                                                                      : planes_holds_scratch();
     for (int k = 0; k < PLANES_N; k++)
-        s->encoder[k] =
-            (struct encoder){.name = planes_info((enum planes_kind)k)->name,
-                             .slab_bytes = PLANES_CHUNK,
-                             .bound = bound,
-                             .scratch_bytes = planes_encode_scratch() + AR_SCRATCH_ALIGN,
-                             .encode = encode_of[k],
-                             .max_pieces = PLANES_MAX};
+        s->encoder[k] = (struct encoder){.name = planes_info((enum planes_kind)k)->name,
+                                         .slab_bytes = PLANES_CHUNK,
+                                         .bound = bound,
+                                         .scratch_bytes = scratch + AR_SCRATCH_ALIGN,
+                                         .encode = encode_of[k],
+                                         .max_pieces = PLANES_MAX,
+                                         .holds = holds_of[k]};
     size_t at = s->n_order;
     for (size_t i = 0; i < s->n_order; i++) {
         uint32_t t = s->order[i];

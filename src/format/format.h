@@ -50,6 +50,13 @@ struct piece {
     uint32_t stored, raw;
     uint8_t check[16]; /* the encoder's own, handed on to end() as it is */
 };
+/* Where a slab went: what is kept of those that were read back at once. */
+struct kept_slab {
+    const char *encoder; /* its name */
+    uint64_t at;         /* in its file */
+    const struct piece *piece;
+    size_t n_pieces;
+};
 /* Turns raw slabs into stored bytes (APPEND places). Stateless between slabs; bytes are a function
  * of the slab and its place alone, never of threads or CPU. */
 struct encoder {
@@ -65,6 +72,11 @@ struct encoder {
                           void *dst, size_t dst_cap, void *scratch, size_t *stored,
                           struct piece *piece, size_t max_pieces, size_t *n_pieces, struct err *e);
     size_t max_pieces;
+    /* Whether the n raw bytes are what these stored bytes give by the format's own decoder, each
+     * piece's check proved on the way; scratch as encode's. With it (and the format's tile_is)
+     * slabs are read back as soon as they are written. NULL: when all is. */
+    bool (*holds)(const void *stored, const struct piece *piece, size_t n_pieces, const void *raw,
+                  size_t n, void *scratch);
 };
 struct place {
     enum place_kind kind;      /* NONE: an alias, nothing is written. An alias with another kind is
@@ -87,7 +99,7 @@ struct placed {
     uint8_t tree[32]; /* SHA-256 tree root (see codec/sha256.h) */
     uint64_t offset;  /* APPEND: file offset of its first stored byte */
     uint64_t stored_bytes;
-    struct piece *piece; /* APPEND: every piece in order; from the writer's arena */
+    struct piece *piece; /* APPEND: every piece in order; valid as long as this */
     size_t n_pieces;
 };
 struct write_opt {
@@ -161,6 +173,10 @@ struct format {
     /* All tensors are written, w->placed and w->file_end are filled: patch headers, write indexes.
      */
     enum status (*end)(struct writer *w, struct err *e);
+    /* Whether tile t of what was read is slab t of a tensor that enc wrote: with these pieces,
+     * checks and all, at this file offset, and read as enc's slabs are. NULL where no encoder has
+     * holds. */
+    bool (*tile_is)(const struct storage *s, uint64_t t, const struct kept_slab *slab);
     /* Frees what the writer took outside w->arena. Called once after begin(), whatever came of it
      * and of the run; may be NULL. */
     void (*drop)(struct writer *w);

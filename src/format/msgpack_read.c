@@ -11,7 +11,7 @@
 /* Values in the tree, keys apart: so many are free; more must take this many bytes each, arrays'
  * data not counted, or a small file would fill much memory. An array's head alone takes as many. */
 #define FREE_NODES 131072u
-#define NODE_BYTES 16u
+#define VALUE_BYTES 16u
 #define TILE_BYTES ((uint64_t)1 << 20)
 #define SEGMENT_MAX 65535u
 
@@ -382,10 +382,10 @@ static enum status read_tree(struct reader *x, struct err *e)
             TRY(read_key(x, &key, e));
             continue;
         }
-        if (x->n_nodes++ >= FREE_NODES && (x->r.at - x->data_bytes) / x->n_nodes < NODE_BYTES)
+        if (x->n_nodes++ >= FREE_NODES && (x->r.at - x->data_bytes) / x->n_nodes < VALUE_BYTES)
             return msgpack_fail(&x->r, e, "too-many-nodes",
                                 "more than %u values of less than %u bytes each", FREE_NODES,
-                                NODE_BYTES);
+                                VALUE_BYTES);
         struct node *n = node_new(&x->m->arena, NODE_NIL);
         if (!n)
             return err_nomem(e, sizeof *n);

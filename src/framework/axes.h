@@ -11,7 +11,8 @@
 #include "base/arena.h"
 #include "model/view.h"
 
-#define AXES_MAX 16 /* letters of one layout */
+#define AXES_MAX 16   /* letters of one layout */
+#define AXES_NONE " " /* the layout without axes; an empty text is no layout */
 /* letters of a fixed extent in the tables: the pair that a rotary embedding turns; q, k and v */
 #define AXES_PAIR 'p'
 #define AXES_TRIPLE 't'

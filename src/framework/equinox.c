@@ -5,7 +5,8 @@
  * index: ema_state_index (with ema_first_time_index), or batch_state_index (with batch_counter),
  * whose values are not debiased.
  * Files have no names (format/equinox.c): they come from a list of leaves or from a skeleton.
- * Sources: equinox/nn/{_linear,_conv,_batch_norm,_normalisation,_embedding,_attention,_rnn}.py.
+ * Sources: equinox/nn/{_linear,_conv,_batch_norm,_normalisation,_embedding,_attention,_rnn,
+ * _activation}.py.
  */
 #include "framework/recognise.h"
 #include "framework/rules.h"
@@ -47,6 +48,14 @@ static const struct leaf_rule leaves[] = {
     L(GROUPNORM, 0, WEIGHT, "weight", "F"),
     L(GROUPNORM, 0, BIAS, "bias", "F"),
     L(EMBEDDING, 0, WEIGHT, "weight", "V D"),
+    L(PRELU, 1, WEIGHT, "negative_slope", "O"),
+    L(PRELU, 2, WEIGHT, "negative_slope", "O 1"),
+    L(PRELU, 3, WEIGHT, "negative_slope", "O 1 1"),
+    L(PRELU, 4, WEIGHT, "negative_slope", "O 1 1 1"),
+    {LAYER_PRELU, 0, FORM_ONE, LEAF_WEIGHT, "negative_slope", "", AXES_NONE},
+    {LAYER_PRELU, 2, FORM_MAP, LEAF_WEIGHT, "negative_slope", "", "O W"},
+    {LAYER_PRELU, 3, FORM_MAP, LEAF_WEIGHT, "negative_slope", "", "O H W"},
+    {LAYER_PRELU, 4, FORM_MAP, LEAF_WEIGHT, "negative_slope", "", "O D H W"},
     L(ATTENTION, 0, Q_WEIGHT, "query_proj.weight", "(N D) E"),
     L(ATTENTION, 0, K_WEIGHT, "key_proj.weight", "(N D) E"),
     L(ATTENTION, 0, V_WEIGHT, "value_proj.weight", "(N D) E"),
@@ -199,6 +208,26 @@ static struct layer *convolution(struct ctx *c, struct module *mod, const struct
     return l;
 }
 
+/* A slope for all, for each channel, [O,1,..,1], or for each element. */
+static enum status prelu(struct ctx *c, struct module *mod, struct err *e)
+{
+    const struct tensor *w = module_tensor(c->ms, mod, "negative_slope");
+    if (!w || w->n_dims > 4)
+        return ST_OK;
+    struct layer *l =
+        layer_add(c->list, LAYER_PRELU, mod->path, STR("attribute named negative_slope"));
+    if (!l)
+        return err_nomem(e, sizeof *l);
+    l->by_name = true;
+    l->rank = w->n_dims;
+    l->form = w->n_dims ? FORM_USUAL : FORM_ONE;
+    for (size_t d = 1; d < w->n_dims; d++)
+        if (w->dim[d] != 1)
+            l->form = FORM_MAP;
+    layer_claim(c->ms, l, LEAF_WEIGHT, mod, "negative_slope");
+    return ST_OK;
+}
+
 static enum status weights(struct ctx *c, struct module *mod, struct err *e)
 {
     const struct tensor *w = module_tensor(c->ms, mod, "weight"),
@@ -227,6 +256,8 @@ static enum status first(struct modules *ms, struct layer_list *list, struct err
         TRY(attention(&c, &ms->module[i], e));
     for (size_t i = 0; i < ms->n; i++)
         TRY(weights(&c, &ms->module[i], e));
+    for (size_t i = 0; i < ms->n; i++)
+        TRY(prelu(&c, &ms->module[i], e));
     return ST_OK;
 }
 

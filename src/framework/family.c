@@ -268,8 +268,10 @@ static enum status one(const struct model *m, const struct family *f,
         l->computed = l->kind == LAYER_PARAM;
         return ST_OK;
     }
-    if (at.row->kind == LAYER_PARAM)
+    if (at.row->kind == LAYER_PARAM) {
+        l->form = l->kind == LAYER_PARAM ? (uint8_t)at.row->form : l->form;
         return ST_OK;
+    }
     enum layer_form form = at.row->form;
     family_heads(at.row, l, config_u64(c, "num_attention_heads"),
                  config_u64(c, "num_key_value_heads"));
@@ -311,8 +313,11 @@ enum status family_settle(const struct model *m, name_cut *cut, const struct spe
     if (!f)
         return ST_OK;
     l->family_sure = sure;
-    for (size_t i = 0; i < l->n; i++)
+    for (size_t i = 0; i < l->n; i++) {
         TRY(one(m, f, rules, c, a, &l->layer[i], e));
+        family_norm(c, &l->layer[i]);
+    }
+    TRY(family_functions(c, a, l, e));
     struct layer *head = layer_of(f, l, f->head), *table = layer_of(f, l, f->tied);
     if (head && table && head->tensor[LEAF_WEIGHT] >= 0 && table->tensor[LEAF_WEIGHT] >= 0)
         head->tied =

@@ -25,6 +25,13 @@ struct family {
     const char *head, *tied;        /* rows whose weights may be one */
     const char *arch;               /* GGUF's general.architecture, NULL = none */
     bool bare;                      /* GGUF holds the base model: names without the prefix */
+    /* TensorFlow's models: what stands between the name of a list and a number in it ("_._" in
+     * "layer_._0"), NULL = there are none; the base model's own name where that is no prefix here
+     * ("clip"), else NULL; heads that are called otherwise there. */
+    const char *tf_join, *tf_base;
+    struct {
+        const char *path, *tf;
+    } tf_head[2];
     const struct family_row *row;
     size_t n;
 };
@@ -51,6 +58,10 @@ struct family_place {
     struct str number[FAMILY_NUMBERS];
     size_t n_numbers;
 };
+/* What a config of Hugging Face's says of norms and of functions without weights. */
+void family_norm(const struct config *c, struct layer *l);
+MUSTCHECK enum status family_functions(const struct config *c, struct arena *a, struct layers *l,
+                                       struct err *e);
 /* The row of a canonical path, or of a GGUF path. */
 struct family_place family_at(const struct family *f, struct str path);
 struct family_place family_at_gguf(const struct family *f, struct str path);

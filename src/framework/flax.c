@@ -21,7 +21,6 @@ static const struct spelling_rules rules = {
     .n = sizeof leaves / sizeof *leaves,
     .cell = cells,
     .n_cells = sizeof cells / sizeof *cells,
-    .eps = {[LAYER_BATCHNORM] = 1e-5, [LAYER_LAYERNORM] = 1e-6, [LAYER_GROUPNORM] = 1e-6},
     .flat = "(S C)",
     .param = "params",
 };

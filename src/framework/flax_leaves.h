@@ -1,7 +1,8 @@
 /* How Flax's layers spell their leaves, Linen's and NNX's alike: the body of a struct leaf_rule
  * table. Before including, define FLAX_PARAMS and FLAX_STATS, the collections that parameters and
  * statistics stand in ("" = none). Sources:
- * flax/{linen,nnx/nn}/{linear,normalization,attention}.py.
+ * flax/{linen,nnx/nn}/{linear,normalization,attention}.py,
+ * flax/linen/activation.py.
  */
 // clang-format off
 #define P(k, r, l, n, x)                                                                           \
@@ -35,6 +36,7 @@ P(LAYERNORM, 0, BIAS, "bias", "F"),
 P(GROUPNORM, 0, WEIGHT, "scale", "F"),
 P(GROUPNORM, 0, BIAS, "bias", "F"),
 P(EMBEDDING, 0, WEIGHT, "embedding", "V D"),
+{LAYER_PRELU, 0, FORM_ONE, LEAF_WEIGHT, "negative_slope", FLAX_PARAMS, AXES_NONE},
 P(ATTENTION, 0, Q_WEIGHT, "query.kernel", "E N D"),
 P(ATTENTION, 0, K_WEIGHT, "key.kernel", "E N D"),
 P(ATTENTION, 0, V_WEIGHT, "value.kernel", "E N D"),

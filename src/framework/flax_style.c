@@ -141,6 +141,7 @@ static enum status plain_module(struct ctx *c, struct module *mod, struct err *e
     const struct tensor *scale = module_tensor(&c->ms, mod, "scale");
     const struct tensor *mean = module_tensor(&c->ms, mod, "mean");
     const struct tensor *var = module_tensor(&c->ms, mod, "var");
+    const struct tensor *slope = module_tensor(&c->ms, mod, "negative_slope");
     struct layer *l;
     if (w && w->n_dims >= 2) {
         l = kernel(c, mod, w, b);
@@ -166,6 +167,13 @@ static enum status plain_module(struct ctx *c, struct module *mod, struct err *e
             return err_nomem(e, sizeof *l);
         l->by_name = true;
         layer_claim(&c->ms, l, LEAF_WEIGHT, mod, "embedding");
+    } else if (slope && slope->n_dims == 0) {
+        l = layer_add(&c->list, LAYER_PRELU, mod->path, STR("leaf named negative_slope"));
+        if (!l)
+            return err_nomem(e, sizeof *l);
+        l->by_name = true;
+        l->form = FORM_ONE;
+        layer_claim(&c->ms, l, LEAF_WEIGHT, mod, "negative_slope");
     }
     return ST_OK;
 }

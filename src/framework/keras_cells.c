@@ -71,8 +71,31 @@ static enum status layer_path(struct str called, struct arena *a, struct str *ou
     return out->p ? ST_OK : err_nomem(e, path.n);
 }
 
-enum status keras_cells(const struct spelling_rules *r, struct modules *ms,
-                        const struct str *called, struct layer_list *list, struct err *e)
+/* What the config says of the layer that a cell's module stands in: the nearest above it that the
+ * config has. */
+static enum status said(const struct keras_names *x, struct str module, struct str called,
+                        struct arena *a, struct settings *out, struct err *e)
+{
+    for (int up = 0; up < 3 && x->n; up++) {
+        struct str by_class = keras_class_path(module, a), seg;
+        if (!by_class.p && module.n)
+            return err_nomem(e, module.n);
+        const struct keras_layer *l = keras_by_class(x, by_class);
+        if (!l)
+            l = keras_by_name(x, called);
+        if (l) {
+            *out = l->said;
+            return ST_OK;
+        }
+        name_tail(module, &module, &seg);
+        name_tail(called, &called, &seg);
+    }
+    return ST_OK;
+}
+
+enum status keras_cells(const struct spelling_rules *r, const struct keras_names *names,
+                        struct modules *ms, const struct str *called, struct layer_list *list,
+                        struct err *e)
 {
     size_t before = list->n;
     for (size_t i = 0; i < ms->n; i++)
@@ -92,6 +115,7 @@ enum status keras_cells(const struct spelling_rules *r, struct modules *ms,
             continue;
         struct str path = called[mod - ms->module];
         TRY(noted(ms, mod, list->a, &path, e));
+        TRY(said(names, mod->path, path, list->a, &list->layer[k].said, e));
         TRY(layer_path(path, list->a, &list->layer[k].path, e));
     }
     return ST_OK;

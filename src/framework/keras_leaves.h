@@ -1,7 +1,8 @@
 /* How Keras's layers spell their leaves, in Keras and in TensorFlow alike: the body of a struct
  * leaf_rule table. Kernels are [in,out] and channels last; a transposed convolution's is [k..,O,I],
  * not flipped; a depthwise one's stands by channels, [k..,C,m]; attention's projections part the
- * heads. Sources: keras/src/layers/{core,convolutional,normalization,attention}, tf_keras/layers.
+ * heads; a PReLU has an axis for each of its input but the batch. Sources:
+ * keras/src/layers/{core,convolutional,normalization,attention,activations}, tf_keras/layers.
  */
 // clang-format off
 #define L(k, r, v, l, n, x)                                                                        \
@@ -30,6 +31,17 @@ L(LAYERNORM, 0, 0, BIAS, "beta", "F"),
 L(GROUPNORM, 0, 0, WEIGHT, "gamma", "F"),
 L(GROUPNORM, 0, 0, BIAS, "beta", "F"),
 L(EMBEDDING, 0, 0, WEIGHT, "embeddings", "V D"),
+L(PRELU, 1, 0, WEIGHT, "alpha", "O"),
+L(PRELU, 2, 0, WEIGHT, "alpha", "1 O"),
+L(PRELU, 3, 0, WEIGHT, "alpha", "1 1 O"),
+L(PRELU, 4, 0, WEIGHT, "alpha", "1 1 1 O"),
+L(PRELU, 1, FORM_ONE, WEIGHT, "alpha", "1"),
+L(PRELU, 2, FORM_ONE, WEIGHT, "alpha", "1 1"),
+L(PRELU, 3, FORM_ONE, WEIGHT, "alpha", "1 1 1"),
+L(PRELU, 4, FORM_ONE, WEIGHT, "alpha", "1 1 1 1"),
+L(PRELU, 2, FORM_MAP, WEIGHT, "alpha", "W O"),
+L(PRELU, 3, FORM_MAP, WEIGHT, "alpha", "H W O"),
+L(PRELU, 4, FORM_MAP, WEIGHT, "alpha", "D H W O"),
 L(ATTENTION, 0, 0, Q_WEIGHT, "query.kernel", "E N D"),
 L(ATTENTION, 0, 0, K_WEIGHT, "key.kernel", "E N D"),
 L(ATTENTION, 0, 0, V_WEIGHT, "value.kernel", "E N D"),

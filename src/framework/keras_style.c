@@ -13,59 +13,12 @@
  * Sources: keras/src/layers, keras/src/saving/saving_lib.py, tf_keras/saving.
  */
 #include "framework/keras_style.h"
-#include "framework/keras_names.h"
+#include "framework/keras_vars.h"
 #include <stdlib.h>
 #include <string.h>
 
-enum var {
-    V_KERNEL,
-    V_BIAS,
-    V_GAMMA,
-    V_BETA,
-    V_MEAN,
-    V_VAR,
-    V_EMBEDDINGS,
-    V_DEPTHWISE,
-    V_POINTWISE,
-    V_SCALE,
-    V_N
-};
-static const struct {
-    const char *name;
-    enum var var;
-} var_names[] = {
-    {"kernel", V_KERNEL},
-    {"bias", V_BIAS},
-    {"gamma", V_GAMMA},
-    {"beta", V_BETA},
-    {"moving_mean", V_MEAN},
-    {"moving_variance", V_VAR},
-    {"embeddings", V_EMBEDDINGS},
-    {"depthwise_kernel", V_DEPTHWISE},
-    {"pointwise_kernel", V_POINTWISE},
-    {"scale", V_SCALE},
-};
-
 #define CONV_BITS (KIND_BIT(LAYER_CONV) | KIND_BIT(LAYER_CONV_TRANSPOSE))
 #define NORM_BITS (KIND_BIT(LAYER_LAYERNORM) | KIND_BIT(LAYER_GROUPNORM))
-
-struct mod {
-    struct module *of;
-    struct str path; /* what the layer is called */
-    enum keras_class cls;
-    const struct keras_layer *config; /* may be NULL */
-    bool numbered;                    /* its variables are vars.N */
-    size_t n_vars;                    /* not yet taken */
-    int64_t var[V_N];                 /* tensors, -1 = absent */
-    bool odd;                         /* holds more than the above */
-};
-struct ctx {
-    const struct keras_style *style;
-    struct keras_names names;
-    struct modules ms;
-    struct mod *mod; /* as ms.module */
-    struct layer_list list;
-};
 
 /* ---- names ---- */
 
@@ -102,7 +55,7 @@ static bool is_list(struct str seg)
 
 /* The user's name for the layer at a path of a weights file; empty when there is none, or when it
  * is Keras's own. */
-static enum status given(struct ctx *c, struct str path, struct str seg, struct str *out,
+static enum status given(struct keras_ctx *c, struct str path, struct str seg, struct str *out,
                          struct err *e)
 {
     struct arena *a = c->list.a;
@@ -120,7 +73,7 @@ static enum status given(struct ctx *c, struct str path, struct str seg, struct 
 }
 
 /* A path of attributes and classes: "layers.sequential.layers.conv2d" to "inner.conv_1". */
-static enum status walk_names(struct ctx *c, struct str path, struct str *out, struct err *e)
+static enum status walk_names(struct keras_ctx *c, struct str path, struct str *out, struct err *e)
 {
     struct str rest = path, seg, last = STR_NONE;
     *out = STR("");
@@ -145,16 +98,28 @@ static enum status walk_names(struct ctx *c, struct str path, struct str *out, s
     return ST_OK;
 }
 
+/* The scope of a layer whose name TensorFlow had given away: "conv2d_1_1" of the layer "conv2d_1",
+ * by the config a layer, and not a model with a layer of that name. */
+static bool scope_again(const struct keras_ctx *c, struct str group, struct str seg)
+{
+    uint64_t k;
+    if (!str_starts(seg, group) || seg.n < group.n + 2 || seg.p[group.n] != '_' ||
+        !str_u64(str_sub(seg, group.n + 1, seg.n), &k) || !keras_by_name(&c->names, group))
+        return false;
+    struct str inner = arena_fmt(c->list.a, "%.*s.%.*s", STR_ARG(group), STR_ARG(seg));
+    return inner.p && !keras_by_name(&c->names, inner);
+}
+
 /* Legacy HDF5: GROUP, then the variable's path, which begins with GROUP or, after the model's name,
  * goes on with it. */
-static enum status walk_legacy(struct ctx *c, struct str path, struct str *out, struct err *e)
+static enum status walk_legacy(struct keras_ctx *c, struct str path, struct str *out, struct err *e)
 {
     struct str rest = path, group, seg;
     *out = path;
     if (!name_head(&rest, &group) || !rest.n)
         return ST_OK;
     for (int k = 0; k < 2 && name_head(&rest, &seg); k++)
-        if (str_eq(seg, group)) {
+        if (str_eq(seg, group) || (k == 0 && scope_again(c, group, seg))) {
             *out =
                 rest.n ? arena_fmt(c->list.a, "%.*s.%.*s", STR_ARG(group), STR_ARG(rest)) : group;
             return out->p ? ST_OK : err_nomem(e, path.n);
@@ -164,7 +129,7 @@ static enum status walk_legacy(struct ctx *c, struct str path, struct str *out, 
 
 /* A segment of the variable's own name, which a checkpoint's graph keeps: the one `up` above the
  * variable, 1 for its layer's. */
-static struct str variable_of(const struct ctx *c, const struct module *mod, int up)
+static struct str variable_of(const struct keras_ctx *c, const struct module *mod, int up)
 {
     const struct member *b = &c->ms.member[mod->first];
     struct str note = c->ms.m->tensor[b->tensor].note, seg = STR_NONE;
@@ -190,7 +155,7 @@ static bool counts(struct str seg)
 
 /* A segment that only counts layers gives way to the layer's name; of an attention, the segment
  * above its projections'. */
-static enum status walk_counted(struct ctx *c, const struct module *mod, struct str *out,
+static enum status walk_counted(struct keras_ctx *c, const struct module *mod, struct str *out,
                                 struct err *e)
 {
     struct str parent, last, up, above;
@@ -216,7 +181,7 @@ static int by_called(const void *x, const void *y)
     return str_cmp(((const struct called *)x)->path, ((const struct called *)y)->path);
 }
 
-static enum status call_all(struct ctx *c, struct err *e)
+static enum status call_all(struct keras_ctx *c, struct err *e)
 {
     size_t n = c->ms.n;
     bool twice = false;
@@ -224,7 +189,7 @@ static enum status call_all(struct ctx *c, struct err *e)
     if (!all)
         return err_nomem(e, n * sizeof *all);
     for (size_t i = 0; i < n; i++) {
-        struct mod *x = &c->mod[i];
+        struct keras_mod *x = &c->mod[i];
         if (x->numbered)
             TRY(walk_names(c, x->of->path, &x->path, e));
         else if (c->style->legacy)
@@ -244,7 +209,7 @@ static enum status call_all(struct ctx *c, struct err *e)
 
 /* ---- what a module holds ---- */
 
-static enum status class_of(struct ctx *c, struct mod *x, struct err *e)
+static enum status class_of(struct keras_ctx *c, struct keras_mod *x, struct err *e)
 {
     struct arena *a = c->list.a;
     struct str parent, seg;
@@ -252,6 +217,10 @@ static enum status class_of(struct ctx *c, struct mod *x, struct err *e)
     if (!at.p && x->of->path.n)
         return err_nomem(e, x->of->path.n);
     x->config = x->numbered ? keras_by_class(&c->names, at) : keras_by_name(&c->names, x->path);
+    if (!x->config && !x->numbered && c->style->legacy)
+        x->config = keras_by_group(&c->names, x->path);
+    while (x->config && str_is(x->config->cls, "timedistributed") && x->config->last >= 0)
+        x->config = &c->names.layer[x->config->last]; /* what it wraps has the variables */
     if (x->config)
         x->cls = keras_class_of(x->config->cls);
     name_tail(x->of->path, &parent, &seg);
@@ -270,136 +239,10 @@ static enum status class_of(struct ctx *c, struct mod *x, struct err *e)
     return ST_OK;
 }
 
-static const struct tensor *tensor_at(const struct ctx *c, int64_t t)
-{
-    return t < 0 ? NULL : &c->ms.m->tensor[t];
-}
-
-static size_t rank_of(const struct ctx *c, int64_t t)
-{
-    return t < 0 ? 0 : c->ms.m->tensor[t].n_dims;
-}
-
-/* Gives the variables of a class, in its order, their names. False: not so many. */
-static bool in_order(struct mod *x, const int64_t *t, const enum var *order, size_t least,
-                     size_t most)
-{
-    if (x->n_vars < least || x->n_vars > most)
-        return false;
-    for (size_t i = 0; i < x->n_vars; i++)
-        x->var[order[i]] = t[i];
-    return true;
-}
-
-/* scale and center of a norm: where the config does not say, the number of variables does, unless
- * there is one of the two. */
-static bool norm_order(struct mod *x, const int64_t *t, size_t n_stats)
-{
-    enum var order[4];
-    size_t n = 0, own = x->n_vars - n_stats;
-    int scale = x->config ? x->config->scale : -1, center = x->config ? x->config->center : -1;
-    if (x->n_vars < n_stats || own > 2)
-        return false;
-    if (own == 0)
-        scale = center = 0;
-    if (own == 2)
-        scale = center = 1;
-    if (scale < 0 || center < 0 || (size_t)(scale + center) != own)
-        return false;
-    if (scale)
-        order[n++] = V_GAMMA;
-    if (center)
-        order[n++] = V_BETA;
-    if (n_stats) {
-        order[n++] = V_MEAN;
-        order[n++] = V_VAR;
-    }
-    return in_order(x, t, order, n, n);
-}
-
-/* A class that nothing tells: what the shapes of its variables can only be. */
-static enum keras_class by_shapes(const struct ctx *c, const struct mod *x, const int64_t *t)
-{
-    const struct tensor *w = tensor_at(c, t[0]), *b = tensor_at(c, t[1]);
-    if (x->n_vars > 2 || !w || w->n_dims < 2 || w->n_dims > 5)
-        return KERAS_UNKNOWN;
-    if (b && b->n_dims != 1)
-        return KERAS_UNKNOWN;
-    if (w->n_dims > 2)
-        return KERAS_CONV; /* of some kind: told by the bias, or asked about */
-    return b && b->dim[0] == w->dim[1] ? KERAS_DENSE : KERAS_UNKNOWN;
-}
-
-static bool number_vars(const struct ctx *c, struct mod *x, const int64_t *t)
-{
-    static const enum var kernel[] = {V_KERNEL, V_BIAS}, depthwise[] = {V_DEPTHWISE, V_BIAS},
-                          separable[] = {V_DEPTHWISE, V_POINTWISE, V_BIAS},
-                          embeddings[] = {V_EMBEDDINGS}, scale[] = {V_SCALE};
-    if (x->cls == KERAS_UNKNOWN && x->n_vars == 4 && rank_of(c, t[0]) == 1 &&
-        rank_of(c, t[1]) == 1 && rank_of(c, t[2]) == 1 && rank_of(c, t[3]) == 1 &&
-        name_kinds(x->path) == KIND_BIT(LAYER_BATCHNORM))
-        x->cls = KERAS_BATCHNORM;
-    enum keras_class cls = x->cls ? x->cls : by_shapes(c, x, t);
-    switch (cls) {
-    case KERAS_DENSE:
-    case KERAS_CONV:
-    case KERAS_CONV_TRANSPOSE:
-        return in_order(x, t, kernel, 1, 2);
-    case KERAS_DEPTHWISE:
-        return in_order(x, t, depthwise, 1, 2);
-    case KERAS_SEPARABLE:
-        return in_order(x, t, separable, 2, 3);
-    case KERAS_BATCHNORM:
-        return norm_order(x, t, 2);
-    case KERAS_LAYERNORM:
-    case KERAS_GROUPNORM:
-        return norm_order(x, t, 0);
-    case KERAS_RMSNORM:
-        return in_order(x, t, scale, 1, 1);
-    case KERAS_EMBEDDING:
-        return in_order(x, t, embeddings, 1, 1);
-    case KERAS_ATTENTION:
-    case KERAS_OTHER:
-    case KERAS_UNKNOWN:
-        break;
-    }
-    return false;
-}
-
-#define VARS_MAX 8
-static void vars_of(struct ctx *c, struct mod *x)
-{
-    int64_t t[VARS_MAX];
-    for (size_t i = 0; i < VARS_MAX; i++)
-        t[i] = -1;
-    for (uint32_t i = x->of->first; i < x->of->first + x->of->n; i++) {
-        const struct member *b = &c->ms.member[i];
-        uint64_t at = VARS_MAX;
-        size_t k = 0;
-        x->n_vars += !b->taken;
-        if (x->numbered) {
-            if (b->taken || !b->collection.n || !str_u64(b->leaf, &at) || at >= VARS_MAX)
-                x->odd = true;
-            else
-                t[at] = b->tensor;
-            continue;
-        }
-        while (k < sizeof var_names / sizeof *var_names && !str_is(b->leaf, var_names[k].name))
-            k++;
-        if (k == sizeof var_names / sizeof *var_names || x->var[var_names[k].var] >= 0)
-            x->odd = true;
-        else
-            x->var[var_names[k].var] = b->tensor;
-    }
-    for (size_t i = 0; x->numbered && i < x->n_vars; i++)
-        x->odd = x->odd || x->n_vars > VARS_MAX || t[i] < 0;
-    if (x->numbered && !x->odd)
-        x->odd = !number_vars(c, x, t);
-}
-
 /* ---- layers ---- */
 
-static void claim(struct ctx *c, struct layer *l, enum leaf leaf, const struct mod *x, enum var v)
+static void claim(struct keras_ctx *c, struct layer *l, enum leaf leaf, const struct keras_mod *x,
+                  enum var v)
 {
     if (x->var[v] < 0)
         return;
@@ -409,7 +252,8 @@ static void claim(struct ctx *c, struct layer *l, enum leaf leaf, const struct m
             c->ms.member[i].taken = true;
 }
 
-static struct layer *put(struct ctx *c, enum layer_kind kind, struct str path, const char *reason)
+static struct layer *put(struct keras_ctx *c, enum layer_kind kind, struct str path,
+                         const char *reason)
 {
     return layer_add(&c->list, kind, path, str_from(reason));
 }
@@ -426,7 +270,7 @@ static void depthwise(struct layer *l, const struct tensor *w)
 }
 
 /* A kernel over several axes. Candidates by the class, then by the bias, then by the name. */
-static struct layer *spatial(struct ctx *c, const struct mod *x, const struct tensor *w,
+static struct layer *spatial(struct keras_ctx *c, const struct keras_mod *x, const struct tensor *w,
                              const struct tensor *b)
 {
     enum { CONV = 1, TRANSPOSED = 2, DEPTH = 4 };
@@ -474,7 +318,7 @@ static struct layer *spatial(struct ctx *c, const struct mod *x, const struct te
     return l;
 }
 
-static struct layer *kernel(struct ctx *c, const struct mod *x, const struct tensor *w,
+static struct layer *kernel(struct keras_ctx *c, const struct keras_mod *x, const struct tensor *w,
                             const struct tensor *b)
 {
     bool conv = x->cls == KERAS_CONV || x->cls == KERAS_CONV_TRANSPOSE || x->cls == KERAS_DEPTHWISE;
@@ -488,7 +332,7 @@ static struct layer *kernel(struct ctx *c, const struct mod *x, const struct ten
     return put(c, LAYER_LINEAR, x->path, "kernel of two axes");
 }
 
-static struct layer *norm(struct ctx *c, const struct mod *x)
+static struct layer *norm(struct keras_ctx *c, const struct keras_mod *x)
 {
     unsigned said = name_kinds(x->path);
     bool one = x->cls == KERAS_LAYERNORM || x->cls == KERAS_GROUPNORM || x->cls == KERAS_RMSNORM;
@@ -515,12 +359,12 @@ static struct layer *norm(struct ctx *c, const struct mod *x)
 }
 
 /* All vectors of one size? */
-static bool vectors(const struct ctx *c, const struct mod *x)
+static bool vectors(const struct keras_ctx *c, const struct keras_mod *x)
 {
     static const enum var part[] = {V_GAMMA, V_BETA, V_MEAN, V_VAR, V_SCALE};
     uint64_t n = 0;
     for (size_t i = 0; i < sizeof part / sizeof *part; i++) {
-        const struct tensor *t = tensor_at(c, x->var[part[i]]);
+        const struct tensor *t = keras_tensor(c, x->var[part[i]]);
         if (!t)
             continue;
         if (t->n_dims != 1 || (n && t->dim[0] != n))
@@ -531,9 +375,10 @@ static bool vectors(const struct ctx *c, const struct mod *x)
 }
 
 /* Depthwise without bias, then 1x1 with it. */
-static enum status separable(struct ctx *c, struct mod *x, const struct tensor *w, struct err *e)
+static enum status separable(struct keras_ctx *c, struct keras_mod *x, const struct tensor *w,
+                             struct err *e)
 {
-    const struct tensor *p = tensor_at(c, x->var[V_POINTWISE]);
+    const struct tensor *p = keras_tensor(c, x->var[V_POINTWISE]);
     struct str first, second;
     if (w->n_dims < 3 || w->n_dims > 5 || p->n_dims != w->n_dims)
         return ST_OK;
@@ -544,6 +389,8 @@ static enum status separable(struct ctx *c, struct mod *x, const struct tensor *
         return err_nomem(e, sizeof *l);
     depthwise(l, w);
     l->by_name = true;
+    if (x->config)
+        l->said = x->config->said;
     claim(c, l, LEAF_WEIGHT, x, V_DEPTHWISE);
     if (!(l = put(c, LAYER_CONV, second, "pointwise kernel of a separable convolution")))
         return err_nomem(e, sizeof *l);
@@ -557,11 +404,11 @@ static enum status separable(struct ctx *c, struct mod *x, const struct tensor *
 
 /* One variable by a number. A class of the user's own, which the config names, holds a bare
  * parameter; of two axes and nothing that tells the class, one of two kinds. */
-static enum status lone(struct ctx *c, struct mod *x, struct err *e)
+static enum status lone(struct keras_ctx *c, struct keras_mod *x, struct err *e)
 {
     const struct member *b = &c->ms.member[x->of->first];
     if (!x->numbered || x->of->n != 1 || x->cls != KERAS_UNKNOWN || b->taken ||
-        !str_is(b->leaf, "0") || (!x->config && rank_of(c, b->tensor) != 2))
+        !str_is(b->leaf, "0") || (!x->config && keras_rank(c, b->tensor) != 2))
         return ST_OK;
     x->var[V_KERNEL] = b->tensor;
     if (x->config) {
@@ -583,21 +430,44 @@ static enum status lone(struct ctx *c, struct mod *x, struct err *e)
     return ST_OK;
 }
 
-static enum status plain(struct ctx *c, struct mod *x, struct err *e)
+/* A slope for each element of the input, 1 along the axes that share it; a variable called so may
+ * be a user's own. */
+static struct layer *prelu(struct keras_ctx *c, const struct keras_mod *x,
+                           const struct tensor *alpha)
+{
+    bool told = x->cls == KERAS_PRELU || name_kinds(x->path) == KIND_BIT(LAYER_PRELU);
+    struct layer *l = told ? put(c, LAYER_PRELU, x->path, "slopes of a PReLU")
+                           : put(c, LAYER_NONE, x->path, "variable named alpha: a PReLU, or not");
+    if (!l)
+        return NULL;
+    if (!told)
+        layer_open(l, KIND_BIT(LAYER_PRELU) | KIND_BIT(LAYER_PARAM));
+    l->by_name = told;
+    l->rank = alpha->n_dims;
+    l->form = alpha->dim[alpha->n_dims - 1] == 1 ? FORM_ONE : FORM_USUAL;
+    for (size_t d = 0; d + 1 < alpha->n_dims; d++)
+        if (alpha->dim[d] != 1)
+            l->form = FORM_MAP;
+    return l;
+}
+
+static enum status plain(struct keras_ctx *c, struct keras_mod *x, struct err *e)
 {
     if (x->odd)
         return lone(c, x, e);
-    const struct tensor *w = tensor_at(c, x->var[V_KERNEL]), *b = tensor_at(c, x->var[V_BIAS]),
-                        *d = tensor_at(c, x->var[V_DEPTHWISE]),
-                        *emb = tensor_at(c, x->var[V_EMBEDDINGS]),
-                        *scale = tensor_at(c, x->var[V_SCALE]);
+    const struct tensor *w = keras_tensor(c, x->var[V_KERNEL]),
+                        *b = keras_tensor(c, x->var[V_BIAS]),
+                        *d = keras_tensor(c, x->var[V_DEPTHWISE]),
+                        *emb = keras_tensor(c, x->var[V_EMBEDDINGS]),
+                        *scale = keras_tensor(c, x->var[V_SCALE]),
+                        *alpha = keras_tensor(c, x->var[V_ALPHA]);
     bool gamma = x->var[V_GAMMA] >= 0 || x->var[V_BETA] >= 0,
          stats = x->var[V_MEAN] >= 0 && x->var[V_VAR] >= 0;
     struct layer *l = NULL;
     if (d && x->var[V_POINTWISE] >= 0)
         return separable(c, x, d, e);
     if (d && d->n_dims >= 3 && d->n_dims <= 5) {
-        struct mod y = *x;
+        struct keras_mod y = *x;
         y.cls = KERAS_DEPTHWISE;
         l = spatial(c, &y, d, b);
         if (!l)
@@ -610,6 +480,8 @@ static enum status plain(struct ctx *c, struct mod *x, struct err *e)
             return err_nomem(e, sizeof *l);
         claim(c, l, LEAF_WEIGHT, x, V_KERNEL);
         claim(c, l, LEAF_BIAS, x, V_BIAS);
+        TRY(keras_flat_layer(&c->names, x->config, keras_tensor(c, l->tensor[LEAF_WEIGHT]), l,
+                             c->list.a, e));
     } else if ((stats || (gamma && x->var[V_MEAN] < 0 && x->var[V_VAR] < 0) ||
                 (scale && x->cls == KERAS_RMSNORM)) &&
                vectors(c, x)) {
@@ -620,90 +492,35 @@ static enum status plain(struct ctx *c, struct mod *x, struct err *e)
         claim(c, l, LEAF_BIAS, x, V_BETA);
         claim(c, l, LEAF_MEAN, x, V_MEAN);
         claim(c, l, LEAF_VAR, x, V_VAR);
-        if (x->config)
-            l->eps = x->config->eps;
+        if (x->cls == KERAS_RMSNORM)
+            l->form = FORM_RMS;
+        TRY(keras_flat_layer(&c->names, x->config, keras_tensor(c, l->tensor[LEAF_WEIGHT]), l,
+                             c->list.a, e));
     } else if (emb && emb->n_dims == 2) {
         l = put(c, LAYER_EMBEDDING, x->path, "variable named embeddings");
         if (!l)
             return err_nomem(e, sizeof *l);
         l->by_name = true;
         claim(c, l, LEAF_WEIGHT, x, V_EMBEDDINGS);
+    } else if (alpha && alpha->n_dims >= 1 && alpha->n_dims <= 4) {
+        if (!(l = prelu(c, x, alpha)))
+            return err_nomem(e, sizeof *l);
+        claim(c, l, LEAF_WEIGHT, x, V_ALPHA);
     }
-    return ST_OK;
-}
-
-/* ---- attention ---- */
-
-static const char *const parts[][4] = {
-    {"query", "key", "value", "attention_output"},
-    {"query_dense", "key_dense", "value_dense", "output_dense"},
-    {"_query_dense", "_key_dense", "_value_dense", "_output_dense"},
-};
-
-/* Which spelling, and which part of it; false for other names. */
-static bool part_of(struct str seg, size_t *set, size_t *part)
-{
-    for (*set = 0; *set < sizeof parts / sizeof *parts; ++*set)
-        for (*part = 0; *part < 4; ++*part)
-            if (str_is(seg, parts[*set][*part]))
-                return true;
-    return false;
-}
-
-/* Kernel and bias of one projection, by name or by number. */
-static int64_t leaf_of(struct ctx *c, const struct module *mod, bool bias)
-{
-    int64_t t = module_leaf(&c->ms, mod, bias ? "bias" : "kernel");
-    return t >= 0 ? t : module_leaf(&c->ms, mod, bias ? "1" : "0");
-}
-
-static enum status attention(struct ctx *c, size_t at, struct err *e)
-{
-    struct str parent, seg, called;
-    struct module *mod[4];
-    const struct tensor *w[4];
-    size_t set, k;
-    name_tail(c->ms.module[at].path, &parent, &seg);
-    if (!part_of(seg, &set, &k) || k != 0)
-        return ST_OK;
-    for (int i = 0; i < 4; i++) {
-        mod[i] = parent.n ? module_child(&c->ms, parent, parts[set][i], c->list.a)
-                          : module_at(&c->ms, str_from(parts[set][i]));
-        w[i] = tensor_at(c, leaf_of(c, mod[i], false));
-        if (!w[i] || w[i]->n_dims != 3 || mod[i]->n > 2)
-            return ST_OK;
-    }
-    uint64_t heads = w[0]->dim[1];
-    if (w[1]->dim[1] != heads || w[2]->dim[1] != heads || w[3]->dim[0] != heads ||
-        w[0]->dim[2] != w[1]->dim[2] || w[2]->dim[2] != w[3]->dim[1])
-        return ST_OK;
-    name_tail(c->mod[at].path, &called, &seg);
-    struct layer *l =
-        put(c, LAYER_ATTENTION, called, "query, key, value and output with kernels of three axes");
-    if (!l)
-        return err_nomem(e, sizeof *l);
-    l->by_name = true;
-    l->heads = heads;
-    for (int i = 0; i < 4; i++)
-        for (int bias = 0; bias < 2; bias++) {
-            int64_t t = leaf_of(c, mod[i], bias);
-            l->tensor[(bias ? LEAF_Q_BIAS : LEAF_Q_WEIGHT) + i] = t;
-            for (uint32_t q = 0; t >= 0 && q < mod[i]->n; q++)
-                if (c->ms.member[mod[i]->first + q].tensor == (uint32_t)t)
-                    c->ms.member[mod[i]->first + q].taken = true;
-        }
+    if (l && x->config)
+        l->said = x->config->said;
     return ST_OK;
 }
 
 /* ---- the whole ---- */
 
-static enum status modules(struct ctx *c, struct err *e)
+static enum status modules(struct keras_ctx *c, struct err *e)
 {
-    c->mod = ARENA_ARRAY(c->list.a, struct mod, c->ms.n + 1);
+    c->mod = ARENA_ARRAY(c->list.a, struct keras_mod, c->ms.n + 1);
     if (!c->mod)
         return err_nomem(e, c->ms.n * sizeof *c->mod);
     for (size_t i = 0; i < c->ms.n; i++) {
-        struct mod *x = &c->mod[i];
+        struct keras_mod *x = &c->mod[i];
         x->of = &c->ms.module[i];
         x->path = x->of->path;
         x->numbered = c->ms.member[x->of->first].collection.n > 0;
@@ -717,10 +534,10 @@ static enum status modules(struct ctx *c, struct err *e)
 }
 
 /* What no layer took is called as its module is. */
-static enum status call_rest(struct ctx *c, struct err *e)
+static enum status call_rest(struct keras_ctx *c, struct err *e)
 {
     for (size_t i = 0; i < c->ms.n; i++) {
-        const struct mod *x = &c->mod[i];
+        const struct keras_mod *x = &c->mod[i];
         for (uint32_t k = x->of->first; k < x->of->first + x->of->n; k++) {
             struct member *b = &c->ms.member[k];
             if (b->taken)
@@ -736,38 +553,38 @@ static enum status call_rest(struct ctx *c, struct err *e)
     return ST_OK;
 }
 
-static enum status cells(struct ctx *c, struct err *e)
+static enum status cells(struct keras_ctx *c, struct err *e)
 {
     struct str *called = ARENA_ARRAY(c->list.a, struct str, c->ms.n + 1);
     if (!called)
         return err_nomem(e, c->ms.n * sizeof *called);
     for (size_t i = 0; i < c->ms.n; i++)
         called[i] = c->mod[i].path;
-    return keras_cells(c->style->rules, &c->ms, called, &c->list, e);
+    return keras_cells(c->style->rules, &c->names, &c->ms, called, &c->list, e);
 }
 
 enum status keras_layers(const struct keras_style *style, const struct model *m, struct arena *a,
                          struct layers *out, struct err *e)
 {
-    struct ctx c = {.style = style, .list = {.a = a}};
+    struct keras_ctx c = {.style = style, .list = {.a = a}};
     TRY(keras_names_read(m, a, &c.names, e));
     TRY(modules_build(m, cut, a, &c.ms, e));
     c.list.most = c.ms.n;
     TRY(modules(&c, e));
     TRY(cells(&c, e));
     for (size_t i = 0; i < c.ms.n; i++)
-        TRY(attention(&c, i, e));
+        TRY(keras_attention(&c.ms, &c.list, i, c.mod[i].path, e));
     for (size_t i = 0; i < c.ms.n; i++) {
-        size_t set, part;
         struct str parent, seg;
         name_tail(c.mod[i].of->path, &parent, &seg);
-        vars_of(&c, &c.mod[i]);
-        bool lost = part_of(seg, &set, &part) && rank_of(&c, c.mod[i].var[V_KERNEL]) == 3;
+        keras_vars_of(&c, &c.mod[i]);
+        bool lost = keras_is_projection(seg) && keras_rank(&c, c.mod[i].var[V_KERNEL]) == 3;
         if (!lost) /* a projection of an attention that no rule knows */
             TRY(plain(&c, &c.mod[i], e));
     }
     TRY(call_rest(&c, e));
-    return layers_done(&c.list, &c.ms, style->framework, out, e);
+    TRY(layers_done(&c.list, &c.ms, style->framework, out, e));
+    return keras_functions(&c.names, a, out, e);
 }
 
 int keras_words(const struct model *m)

@@ -31,11 +31,21 @@ bool match_fits(const struct match_item *s, const struct match_item *t)
     return s->color == t->color && match_shares(s, t);
 }
 
-/* A query is no key, whatever else speaks for it. */
+/* Which way a cell reads, where its name says so; a name that says both says nothing. */
+static unsigned way_of(const struct side *x, size_t i)
+{
+    unsigned way = x->word[i].tower & (WAY_AHEAD | WAY_BACK);
+    bool cell = (x->it[i].kinds & KIND_CELLS) != 0;
+    return cell && way != (WAY_AHEAD | WAY_BACK) ? way : 0;
+}
+
+/* A query is no key, and what reads backwards does not read forwards, whatever else speaks for it.
+ */
 static bool contradict(const struct game *g, size_t i, size_t j)
 {
     enum part_of a = g->s.word[i].part, b = g->t.word[j].part;
-    return a && b && a != b;
+    unsigned x = way_of(&g->s, i), y = way_of(&g->t, j);
+    return (a && b && a != b) || (x && y && x != y);
 }
 
 static void pair(struct game *g, size_t i, size_t j, const char *why)
@@ -458,8 +468,10 @@ enum evidence {
     EVIDENCES
 };
 
-static uint64_t word_key(const struct spoken *w, enum evidence v, unsigned part)
+enum { TEXT_OR_IMAGE, FIRST_OR_SECOND, WAY };
+static uint64_t word_key(const struct side *x, size_t i, enum evidence v, unsigned part)
 {
+    const struct spoken *w = &x->word[i];
     switch (v) {
     case BY_FULL:
         return w->full;
@@ -469,8 +481,10 @@ static uint64_t word_key(const struct spoken *w, enum evidence v, unsigned part)
         return w->own;
     case BY_LAST:
         return w->last;
-    default:
-        return w->tower & (part ? TOWER_FIRST | TOWER_SECOND : TOWER_TEXT | TOWER_IMAGE);
+    default: /* forwards is what torch's names do not say */
+        return part == WAY               ? way_of(x, i) & WAY_BACK
+               : part == FIRST_OR_SECOND ? w->tower & (TOWER_FIRST | TOWER_SECOND)
+                                         : w->tower & (TOWER_TEXT | TOWER_IMAGE);
     }
 }
 
@@ -480,7 +494,7 @@ static enum status by_words(struct game *g, enum evidence v, unsigned part, bool
     for (int q = 0; q < 2; q++) {
         struct side *x = q ? &g->t : &g->s;
         for (size_t i = 0; i < x->n; i++)
-            x->key[i] = word_key(&x->word[i], v, part);
+            x->key[i] = word_key(x, i, v, part);
     }
     return split(g, false, "the same words in both names", changed, e);
 }
@@ -524,8 +538,9 @@ static enum status look_at(struct game *g, enum evidence v, bool *changed, struc
     case BY_LAST:
         return by_words(g, v, 0, changed, e);
     case BY_TOWER:
-        TRY(by_words(g, v, 0, changed, e));
-        return by_words(g, v, 1, changed, e);
+        TRY(by_words(g, v, TEXT_OR_IMAGE, changed, e));
+        TRY(by_words(g, v, FIRST_OR_SECOND, changed, e));
+        return by_words(g, v, WAY, changed, e);
     case BY_TREES:
         return by_tree(g, true, changed, e);
     case BY_TREE:

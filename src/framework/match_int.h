@@ -12,7 +12,14 @@ struct step {
     uint64_t v; /* hash of the words of a segment, or the number */
 };
 #define STEPS_MAX 48
-enum { TOWER_TEXT = 1, TOWER_IMAGE = 2, TOWER_FIRST = 4, TOWER_SECOND = 8 };
+enum {
+    TOWER_TEXT = 1,
+    TOWER_IMAGE = 2,
+    TOWER_FIRST = 4,
+    TOWER_SECOND = 8,
+    WAY_AHEAD = 16, /* of a cell: reads from the first step to the last */
+    WAY_BACK = 32   /* ... from the last to the first */
+};
 struct spoken {
     struct step *step; /* room for twice as many */
     size_t n;
@@ -20,7 +27,7 @@ struct spoken {
     uint64_t telling; /* the telling ones among them that the tables know; 0 = none */
     uint64_t own;     /* the telling words of the last segment that has words; 0 = none */
     uint64_t last;    /* the last two words, where one of them tells; 0 = none */
-    unsigned tower;   /* TOWER_* bits: text or image, encoder or decoder */
+    unsigned tower;   /* TOWER_*: text or image, encoder or decoder; WAY_* */
     bool norm;        /* the last word is a norm's */
     uint8_t rank; /* of a norm in its block: 1 the first, 2 the second, by words; 0 = not said */
     enum part_of part; /* by the last word; partners never differ in it */

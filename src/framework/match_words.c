@@ -346,6 +346,31 @@ static unsigned tower_of(const struct words *w)
     return bits;
 }
 
+/* Which way a cell reads. "r2l" is three words. */
+static unsigned way_of(const struct words *w)
+{
+    static const struct {
+        const char *is;
+        unsigned bit;
+    } way[] = {{"forward", WAY_AHEAD}, {"fwd", WAY_AHEAD},     {"fw", WAY_AHEAD},
+               {"ltr", WAY_AHEAD},     {"backward", WAY_BACK}, {"backwards", WAY_BACK},
+               {"bwd", WAY_BACK},      {"bw", WAY_BACK},       {"rtl", WAY_BACK},
+               {"reverse", WAY_BACK},  {"reversed", WAY_BACK}};
+    unsigned bits = 0;
+    for (size_t i = 0; i < sizeof way / sizeof *way; i++)
+        if (has(w, way[i].is))
+            bits |= way[i].bit;
+    for (size_t i = 0; i + 2 < w->n; i++) {
+        if (strcmp(w->word[i + 1], "2") != 0)
+            continue;
+        if (strcmp(w->word[i], "l") == 0 && strcmp(w->word[i + 2], "r") == 0)
+            bits |= WAY_AHEAD;
+        if (strcmp(w->word[i], "r") == 0 && strcmp(w->word[i + 2], "l") == 0)
+            bits |= WAY_BACK;
+    }
+    return bits;
+}
+
 enum status speak(struct str path, struct arena *a, struct spoken *out, struct err *e)
 {
     struct step step[STEPS_MAX] = {{0}};
@@ -359,7 +384,7 @@ enum status speak(struct str path, struct arena *a, struct spoken *out, struct e
         plain_words(seg, &w);
         say(&w, &it);
         steps_of(&w, out);
-        out->tower |= tower_of(&w);
+        out->tower |= tower_of(&w) | way_of(&w);
         if (it.words)
             out->full = match_mix(out->full, it.words);
         for (int i = 0; i < 2; i++)

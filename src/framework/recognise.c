@@ -248,10 +248,15 @@ static const struct hint hints[] = {
     {"ln", KIND_BIT(LAYER_LAYERNORM)},
     {"layernorm", KIND_BIT(LAYER_LAYERNORM)},
     {"rmsnorm", KIND_BIT(LAYER_LAYERNORM)},
+    {"rms", KIND_BIT(LAYER_LAYERNORM)},
     {"gn", KIND_BIT(LAYER_GROUPNORM)},
     {"groupnorm", KIND_BIT(LAYER_GROUPNORM)},
     {"bn", KIND_BIT(LAYER_BATCHNORM)},
     {"batchnorm", KIND_BIT(LAYER_BATCHNORM)},
+    {"prelu", KIND_BIT(LAYER_PRELU)},
+    {"relu", KIND_BIT(LAYER_PRELU)},
+    {"act", KIND_BIT(LAYER_PRELU)},
+    {"activation", KIND_BIT(LAYER_PRELU)},
 };
 
 static bool all_digits(struct str s)
@@ -270,14 +275,23 @@ static bool has_word(const struct words *w, const char *word)
     return false;
 }
 
+static bool is_lora(struct str seg)
+{
+    return str_is(seg, "lora_A") || str_is(seg, "lora_B");
+}
+
 unsigned name_kinds(struct str path)
 {
-    struct str seg, parent = path;
+    struct str seg, parent = path, up;
     do {
-        struct str up;
         name_tail(parent, &up, &seg);
         parent = up;
-    } while (all_digits(seg) && parent.n);
+    } while ((all_digits(seg) || str_is(seg, "base_layer")) && parent.n);
+    if (is_lora(seg))
+        return LINS | CONVS; /* peft: dense layers and convolutions of their own */
+    name_tail(parent, &up, &parent);
+    if (is_lora(parent)) /* below it, the adapter's name */
+        return LINS | CONVS;
     if (str_is(seg, "relative_attention_bias"))
         return EMBS;
     struct words w;
@@ -288,8 +302,11 @@ unsigned name_kinds(struct str path)
         return KIND_BIT(LAYER_BATCHNORM);
     if (has_word(&w, "group") && has_word(&w, "norm"))
         return KIND_BIT(LAYER_GROUPNORM);
-    if (has_word(&w, "layer") && has_word(&w, "norm"))
+    if ((has_word(&w, "layer") || has_word(&w, "rms")) &&
+        (has_word(&w, "norm") || has_word(&w, "normalization")))
         return KIND_BIT(LAYER_LAYERNORM);
+    if (has_word(&w, "p") && has_word(&w, "re") && has_word(&w, "lu")) /* PReLU_0, p_re_lu */
+        return KIND_BIT(LAYER_PRELU);
     for (size_t i = w.n; i-- > 0;) /* the last telling word: token_embedding, embed_out */
         for (size_t h = 0; h < sizeof hints / sizeof *hints; h++)
             if (strcmp(w.word[i], hints[h].word) == 0)
@@ -391,6 +408,8 @@ enum status layers_done(struct layer_list *l, struct modules *ms, const char *fr
     }
     out->layer = l->layer;
     out->n = l->n;
+    out->maybe = l->maybe ? l->maybe->layer : NULL;
+    out->n_maybe = l->maybe ? l->maybe->n : 0;
     out->framework = framework;
     return ST_OK;
 }

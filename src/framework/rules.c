@@ -69,8 +69,8 @@ bool rules_mutate(const struct framework *f, int i)
                 mutate_axes[k++] = l->axes[j];
         mutate_axes[k] = 0;
         mutate_to.axes = mutate_axes;
-    } else if (strlen(l->axes) > 1 && l->axes[0] != '(' && l->axes[n - 1] != ')' &&
-               n < sizeof mutate_axes) { /* swap the outer axes */
+    } else if (strlen(l->axes) > 1 && l->axes[0] != l->axes[n - 1] && l->axes[0] != '(' &&
+               l->axes[n - 1] != ')' && n < sizeof mutate_axes) { /* swap the outer axes */
         memcpy(mutate_axes, l->axes, n + 1);
         mutate_axes[0] = l->axes[n - 1];
         mutate_axes[n - 1] = l->axes[0];

@@ -70,10 +70,9 @@ struct spelling_rules {
     const char *top;
     bool shell; /* what stands around a skeleton's weights (configs, lists of layers, states of
                    random generators) belongs to what is written into it */
-    double eps[LAYER_KINDS]; /* what its norms add to the variance unless told; 0 = no one value */
-    bool bare;               /* no collections where the model has no statistics */
-    bool no_computed;        /* buffers that are computed again have no place */
-    bool no_tied;            /* a head that shares its weight has none of its own */
+    bool bare;  /* no collections where the model has no statistics */
+    bool no_computed; /* buffers that are computed again have no place */
+    bool no_tied;     /* a head that shares its weight has none of its own */
     /* A layer's path from its canonical one; NULL: they are the same. out->p == NULL: the framework
      * has no such layer. */
     enum status (*path)(const struct layers *l, struct str canonical, struct arena *a,

@@ -70,21 +70,35 @@ static enum status one_told(struct json *j, struct arena *a, struct told *t, str
     }
 }
 
-static void decide(struct layer *l, const struct told *t, enum layer_kind k)
+/* Slopes for each position look like a kernel. */
+static bool slopes(const struct model *m, struct layer *l, uint64_t rank)
 {
+    int64_t w = l->tensor[LEAF_WEIGHT];
+    if (w < 0 || l->tensor[LEAF_BIAS] >= 0 || rank < 2 || m->tensor[w].n_dims != rank)
+        return false;
+    l->form = FORM_MAP;
+    l->flip = false;
+    l->groups = 0;
+    return true;
+}
+
+static void decide(const struct model *m, struct layer *l, const struct told *t, enum layer_kind k)
+{
+    if (k == LAYER_PRELU && slopes(m, l, t->rank))
+        layer_decide(l, k);
     if (l->kind != k && !(l->kinds & KIND_BIT(k)))
         return; /* the tensors do not bear it out */
     layer_decide(l, k);
     l->heads = t->heads;
     l->groups = t->groups;
     l->flat_c = t->flat_c;
-    if (k == LAYER_BATCHNORM && t->rank <= 4)
+    if ((k == LAYER_BATCHNORM || k == LAYER_PRELU) && t->rank <= 4)
         l->rank = (uint8_t)t->rank;
     l->reason = STR("told by the archive");
 }
 
-static enum status read_layers(struct json *j, struct arena *a, struct layer **sorted, size_t n,
-                               struct err *e)
+static enum status read_layers(const struct model *m, struct json *j, struct arena *a,
+                               struct layer **sorted, size_t n, struct err *e)
 {
     TRY(json_expect(j, JSON_ARRAY, "layers", e));
     for (;;) {
@@ -98,7 +112,7 @@ static enum status read_layers(struct json *j, struct arena *a, struct layer **s
         TRY(one_told(j, a, &t, e));
         struct layer *l = layer_at(sorted, n, t.path);
         if (l && layer_kind_parse(t.kind, &k) && k != LAYER_NONE)
-            decide(l, &t, k);
+            decide(m, l, &t, k);
     }
 }
 
@@ -123,7 +137,7 @@ enum status spelling_decide(const struct model *m, struct arena *a, struct layer
         if (st != ST_OK || j.kind == JSON_OBJECT_END)
             break;
         if (str_is(j.text, "layers"))
-            st = read_layers(&j, a, sorted, l->n, e);
+            st = read_layers(m, &j, a, sorted, l->n, e);
         else if ((st = json_next(&j, e)) == ST_OK)
             st = json_skip(&j, e);
     }

@@ -14,7 +14,6 @@ static const struct cell_rule cells[] = {
 static const struct spelling_rules rules = {
     .leaf = leaves,
     .n = sizeof leaves / sizeof *leaves,
-    .eps = {[LAYER_BATCHNORM] = 1e-3, [LAYER_LAYERNORM] = 1e-3, [LAYER_GROUPNORM] = 1e-3},
     .cell = cells,
     .n_cells = sizeof cells / sizeof *cells,
     .flat = "(S C)",

@@ -1,6 +1,6 @@
 /* How torch.nn's layers spell their leaves, in plain modules and in Hugging Face's models alike:
  * the body of a struct leaf_rule table. Source:
- * torch/nn/modules/{linear,conv,batchnorm,normalization, sparse,activation}.py.
+ * torch/nn/modules/{linear,conv,batchnorm,normalization,sparse,activation}.py.
  */
 // clang-format off
 #define L(k, r, l, n, x)                                                                           \
@@ -28,6 +28,8 @@ L(LAYERNORM, 0, BIAS, "bias", "F"),
 L(GROUPNORM, 0, WEIGHT, "weight", "F"),
 L(GROUPNORM, 0, BIAS, "bias", "F"),
 L(EMBEDDING, 0, WEIGHT, "weight", "V D"),
+L(PRELU, 0, WEIGHT, "weight", "O"),
+{LAYER_PRELU, 0, FORM_ONE, LEAF_WEIGHT, "weight", "", "1"},
 L(ATTENTION, 0, QKV_WEIGHT, "in_proj_weight", "(N D) E"),
 L(ATTENTION, 0, QKV_BIAS, "in_proj_bias", "(N D)"),
 L(ATTENTION, 0, Q_WEIGHT, "q_proj_weight", "(N D) E"),

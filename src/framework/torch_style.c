@@ -4,6 +4,7 @@
  * (torch/nn/modules/{linear,conv,batchnorm,normalization,sparse,activation}.py).
  */
 #include "framework/recognise.h"
+#include "framework/rules.h"
 #include <string.h>
 
 struct ctx {
@@ -208,10 +209,21 @@ static struct layer *vector(struct ctx *c, struct module *mod, const struct tens
                             const struct tensor *b)
 {
     const unsigned norms = KIND_BIT(LAYER_LAYERNORM) | KIND_BIT(LAYER_GROUPNORM);
-    unsigned said = name_kinds(mod->path);
+    unsigned said = name_kinds(mod->path), slope = 0;
     struct layer *l;
     if (b && !vector_of(b, w->dim[0]))
         return put(c, LAYER_NONE, mod, "1-D weight whose bias has another size");
+    const struct leaf_rule *prelu = rules_find(c->style->rules, LAYER_PRELU, 0, 0, LEAF_WEIGHT);
+    if (!b && prelu && strcmp(prelu->name, "weight") == 0)
+        slope = KIND_BIT(LAYER_PRELU);
+    if (slope && said == slope) {
+        l = put(c, LAYER_PRELU, mod, "1-D weight without bias, named so");
+        if (l) {
+            l->by_name = true;
+            l->form = w->dim[0] == 1 ? FORM_ONE : FORM_USUAL;
+        }
+        return l;
+    }
     if (said == KIND_BIT(LAYER_BATCHNORM) || said == KIND_BIT(LAYER_GROUPNORM) ||
         said == KIND_BIT(LAYER_LAYERNORM)) {
         l = put(c, LAYER_NONE, mod, "1-D weight, named so");
@@ -233,8 +245,10 @@ static struct layer *vector(struct ctx *c, struct module *mod, const struct tens
         return l;
     }
     l = put(c, LAYER_NONE, mod, "1-D weight without bias: a normalisation, or a slope");
-    if (l)
-        layer_open(l, norms | KIND_BIT(LAYER_PARAM));
+    if (l) {
+        layer_open(l, norms | slope | KIND_BIT(LAYER_PARAM));
+        l->form = slope && w->dim[0] == 1 ? FORM_ONE : FORM_USUAL;
+    }
     return l;
 }
 

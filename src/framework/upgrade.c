@@ -398,7 +398,7 @@ enum status upgrade_names(struct model *m, const struct model *like, const char 
         if (!w.why[i])
             continue;
         struct tensor *t = &m->tensor[w.at[i]];
-        out->item[out->n++] = (struct upgraded){w.at[i], t->name, w.name[i], w.why[i]};
+        out->item[out->n++] = (struct upgraded){w.at[i], t->name, w.name[i], w.why[i], false};
         if (w.name[i].p)
             t->name = w.name[i];
     }

@@ -11,6 +11,7 @@ struct upgraded {
     uint32_t tensor;
     struct str from, to; /* to.p == NULL: left out */
     const char *why;
+    bool value; /* its values are computed (convert/fold.h), under whichever name */
 };
 struct upgrade {
     struct upgraded *item; /* in the model's arena, by tensor */

@@ -15,6 +15,7 @@ static const char *const kind_names[LAYER_KINDS] = {
     [LAYER_GRU] = "gru",
     [LAYER_GRU_BEFORE] = "gru_before",
     [LAYER_RNN] = "rnn",
+    [LAYER_PRELU] = "prelu",
     [LAYER_PARAM] = "param",
 };
 static const char *const leaf_names[LEAF_N] = {

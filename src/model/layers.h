@@ -20,6 +20,7 @@ enum layer_kind {
     LAYER_GRU,        /* the reset gate scales what the recurrent weights gave (torch, CuDNN) */
     LAYER_GRU_BEFORE, /* ... scales the state before them: no other spelling of LAYER_GRU */
     LAYER_RNN,
+    LAYER_PRELU, /* max(x, 0) + slope * min(x, 0) */
     LAYER_PARAM, /* a bare parameter (class token, position table, scale) */
     LAYER_KINDS
 };
@@ -86,7 +87,11 @@ enum layer_form {
     FORM_INPUT_FIRST, /* linear: GPT-2's Conv1D, where a framework has one of its own */
     FORM_ROTARY,      /* linear: rows of heads whose pairs a rotary embedding turns */
     FORM_HEADS_QKV,   /* linear: rows of q, k and v head by head, where others have all q first */
-    FORM_RMS          /* layernorm without bias, which some frameworks name otherwise */
+    FORM_RMS,         /* layernorm without bias, which some frameworks name otherwise */
+    FORM_ONE,         /* prelu: one slope for all, where the usual has one for each channel */
+    FORM_MAP,         /* prelu: one for each channel and position */
+    FORM_TABLE,       /* embedding that is also read as a matrix, which some name otherwise */
+    FORM_SCALAR       /* parameter of one number, which some keep in an axis of extent 1 */
 };
 bool leaf_parse(struct str s, enum leaf *out);
 /* Bookkeeping of running statistics: computes nothing. */
@@ -95,6 +100,26 @@ static inline bool leaf_is_count(enum leaf l)
     return l >= LEAF_COUNT && l <= LEAF_UPDATES;
 }
 
+/* What a config beside the weights tells of a layer, in words that mean the same everywhere
+ * (framework/defaults.h): 0 or empty where it tells nothing. */
+struct said_at { /* where a config has a number: bytes of one of the model's attachments */
+    uint32_t attachment, lo, n; /* n == 0: nowhere */
+};
+struct settings {
+    double epsilon;     /* norms: what is added to the variance, or to the mean of squares */
+    double momentum;    /* batch norms: the share of a running average that an update keeps */
+    struct str padding; /* convolutions: "none", "same", "causal" */
+    struct str activation, gates; /* cells: of the new state, of the gates */
+    bool strided;                 /* a convolution whose stride is not 1 */
+    struct said_at at_epsilon, at_momentum;
+};
+/* A function without weights that a config names and frameworks compute differently. */
+struct function {
+    struct str path;          /* of its layer, or the config's key */
+    const char *of, *setting; /* "gelu", "form": framework/defaults.h */
+    struct str means;
+};
+
 struct layer {
     enum layer_kind kind; /* LAYER_NONE while undecided */
     unsigned kinds;  /* KIND_BIT set of the kinds that names and shapes allow; several = undecided,
@@ -102,19 +127,21 @@ struct layer {
     struct str path; /* the source's own path of the layer, flat text ("" = top) */
     int64_t tensor[LEAF_N]; /* tensor index in the model, -1 = absent */
     uint8_t rank;           /* spatial rank of convolutions; axes of extent 1 before the channels in
-                               the tensors of a batch norm that keeps them, 0 = not known */
+                               the tensors of a batch norm that keeps them, axes of a prelu's input
+                               without the batch, 0 = not known */
     uint64_t groups;        /* convolution groups; 0 = not known from the weights */
     uint64_t heads;         /* attention heads; 0 = not known */
     /* Linear (or norm) after flatten: channels of the flattened map, 0 = none or not known. The
      * spatial extents need not be known: channels first and channels last differ only in where C
      * stands, the order of the positions is one and the same. */
     uint64_t flat_c;
-    bool flat_said; /* a rule told flat_c, 0 meaning that there is no flattened map */
+    bool flat_said; /* a rule or a config told flat_c, 0 meaning: no flattened map */
     /* Depthwise convolution whose kernel stands by channels, [k.., C, m]: C. 0 = any other. */
     uint64_t depth_c;
-    uint8_t form;      /* enum layer_form */
-    double eps;        /* norms: what is added to the variance; 0 = not said beside the weights */
+    uint8_t form; /* enum layer_form */
+    struct settings said;
     bool computed;     /* buffer that its own framework computes again: others have no place */
+    bool again;        /* a second copy in the file of a tensor that is another layer's */
     bool tied;         /* its weight is another layer's too, and frameworks may leave it out */
     bool flip;         /* transposed convolution whose kernel is stored flipped against torch */
     uint8_t variant;   /* cells: which of the framework's spellings */
@@ -125,8 +152,14 @@ struct family; /* framework/family.h */
 struct layers {
     struct layer *layer; /* from the arena given */
     size_t n;
+    /* Cells that some of these layers may be, whose tensors look like theirs; no layers
+     * yet. kinds 0: settled, one way or the other. */
+    struct layer *maybe;
+    size_t n_maybe;
     const char *framework;       /* who recognised them */
     const struct family *family; /* of Hugging Face's models, NULL = none known */
     bool family_sure;            /* told by the container, not by names alone */
+    struct function *function;   /* told by a config */
+    size_t n_functions;
 };
 #endif

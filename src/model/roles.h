@@ -15,8 +15,10 @@
  * (moment2), RMSProp_1 and other slots (other), ExponentialMovingAverage (ema); of: VARIABLE.
  *            global_step, save_counter at the top: counter. *.beta1_power, *.beta2_power: other.
  *            *.moving_mean, *.moving_variance: statistic
- * Keras:     optimizer_weights.*: *.iteration, *.iter: counter; OPTIMIZER.m.*, *.m, *_momentum:
- *            moment1; OPTIMIZER.v.*, *.v, *_velocity: moment2; else other.
+ * Keras:     optimizer_weights.*: *.iteration, *.iter: counter; OPTIMIZER.SLOT.LAYER.REST and
+ *            OPTIMIZER.LAYER.REST.SLOT with the slots m, momentum, average_gradient, mg: moment1;
+ *            v, vhat, v_hat, rms, velocity, accumulator: moment2; of: LAYER.LAYER.REST.
+ *            *_momentum: moment1; *_velocity: moment2; else other.
  *            optimizer.vars.0: counter. *.seed_generator_state, *.seed_generator.vars.*: rng.
  *            *.batch_normalization*.vars.N: the last two of a layer's, with renormalisation the
  *            last five, are statistics. metrics.*.vars.N: other. A last ":0" is not looked at

@@ -300,7 +300,7 @@ enum status cause_find(const struct setting *s, const struct side *a, const stru
     else if (scaled(&c[k], &r))
         *cause = arena_fmt(arena, "scaled by %.6g", r);
     if (cause->p || n > TRY_ELEMS || s->kind == LAYER_EMBEDDING || s->kind == LAYER_PARAM ||
-        kind_is_cell(s->kind))
+        s->kind == LAYER_PRELU || kind_is_cell(s->kind))
         return ST_OK;
     for (size_t i = 0; i < sizeof mistakes / sizeof mistakes[0]; i++) {
         struct side other_a = *a, other_b = *b;

@@ -351,6 +351,34 @@ static enum status eval_table(const struct job *j, uint64_t pass, void *const *o
     return st;
 }
 
+/* x times 1 or its slope, by its sign; every second row is negative. */
+static enum status eval_prelu(const struct job *j, void *const *out, struct err *e)
+{
+    const struct setting *s = j->s;
+    uint64_t c = s->n_elems, n = s->stage[0].n;
+    struct exec_call call = {.kernel = NNF_MULTIPLY, .out = out[0], .n_out = n, .n_in = 2 * n};
+    void *in, *slope;
+    call.p[NNF_P_ITEMS] = (int64_t)n;
+    call.p[NNF_P_WIDTH] = 1;
+    call.p[NNF_P_X] = (int64_t)n;
+    TRY(job_alloc(j, 2 * n + c, &in, e));
+    slope = job_place(j, in, 2 * n);
+    call.in = in;
+    enum status st = job_vector(j, LEAF_WEIGHT, "Oxyz", c, 1, slope, e);
+    for (uint64_t i = 0; st == ST_OK && i < n; i++) {
+        double x = random_value(s->seed, s->stream * 16, i);
+        if (i / c % 2)
+            x = -fabs(x);
+        job_put(j, in, n + i, x);
+        job_put(j, in, i, x < 0 ? job_get(j, slope, i % c) : 1);
+    }
+    memset(call.out, 0, n * exec_real_bytes(j->x));
+    if (st == ST_OK)
+        st = j->x->run(j->x, &call, e);
+    mem_free(in);
+    return st;
+}
+
 static enum status eval_context(const struct job *j, void *const *out, struct err *e)
 {
     const struct setting *s = j->s;
@@ -422,6 +450,8 @@ enum status evaluate(const struct setting *s, const struct side *side, struct ex
     case LAYER_GRU_BEFORE:
     case LAYER_RNN:
         return evaluate_cell(&j, out, e);
+    case LAYER_PRELU:
+        return eval_prelu(&j, out, e);
     case LAYER_EMBEDDING:
     case LAYER_PARAM:
         return eval_table(&j, pass, out, e);

@@ -3,7 +3,7 @@
  * map is positions first; ConvTranspose dilates the input and correlates with its kernel [k,I,O] as
  * stored, which is the adjoint of a convolution with the kernel reversed along every spatial axis;
  * with transpose_kernel=True it holds [k,O,I] and is the adjoint itself.
- * MultiHeadDotProductAttention's projections are [E,H,D] and [H,D,E]. Sources:
+ * MultiHeadDotProductAttention's projections are [E,H,D] and [H,D,E]. PReLU has one slope. Sources:
  * flax/{linen,nnx/nn}/{linear,normalization,attention}.py, jax.lax.conv_transpose.
  */
 // clang-format off
@@ -37,6 +37,7 @@ SAME(LAYERNORM, BIAS, "(S C)"),
 SAME(GROUPNORM, WEIGHT, "(S C)"),
 SAME(GROUPNORM, BIAS, "(S C)"),
 SAME(EMBEDDING, WEIGHT, "V D"),
+SAME(PRELU, WEIGHT, ""),
 SAME(ATTENTION, Q_WEIGHT, "E H D"),
 SAME(ATTENTION, K_WEIGHT, "E H D"),
 SAME(ATTENTION, V_WEIGHT, "E H D"),

@@ -3,7 +3,8 @@
  * [k,I/g,O] over channels last, so a flattened map is positions first. DepthwiseConv's kernel is
  * [k,C,m]: channel c gives the outputs c*m .. c*m+m-1, so its last two axes count the outputs.
  * ConvTranspose is the gradient of a convolution with kernel [k,O,I] as stored.
- * MultiHeadAttention's projections are [E,H,D] and [H,D,E]. Sources:
+ * MultiHeadAttention's projections are [E,H,D] and [H,D,E]. A PReLU's slopes are broadcast against
+ * the input without its batch. Sources:
  * keras/src/layers/{core/dense,convolutional/base_*, attention/multi_head_attention}.py,
  * keras/src/backend/tensorflow/nn.py (conv, depthwise_conv, conv_transpose).
  */
@@ -38,6 +39,13 @@ SAME(LAYERNORM, BIAS, "(S C)"),
 SAME(GROUPNORM, WEIGHT, "(S C)"),
 SAME(GROUPNORM, BIAS, "(S C)"),
 SAME(EMBEDDING, WEIGHT, "V D"),
+RANK(PRELU, 2, FORM + FORM_MAP, "x O"),
+RANK(PRELU, 3, FORM + FORM_MAP, "x y O"),
+RANK(PRELU, 4, FORM + FORM_MAP, "x y z O"),
+RANK(PRELU, 1, ANY, "O"),
+RANK(PRELU, 2, ANY, "1 O"),
+RANK(PRELU, 3, ANY, "1 1 O"),
+RANK(PRELU, 4, ANY, "1 1 1 O"),
 SAME(ATTENTION, Q_WEIGHT, "E H D"),
 SAME(ATTENTION, K_WEIGHT, "E H D"),
 SAME(ATTENTION, V_WEIGHT, "E H D"),

@@ -24,6 +24,7 @@ static struct need slots_of(enum layer_kind kind)
     case LAYER_GROUPNORM:
         return (struct need){{LEAF_WEIGHT, LEAF_BIAS}, 2, 0};
     case LAYER_EMBEDDING:
+    case LAYER_PRELU:
         return (struct need){{LEAF_WEIGHT}, 1, 1};
     case LAYER_ATTENTION:
         return (struct need){{LEAF_Q_WEIGHT, LEAF_K_WEIGHT, LEAF_V_WEIGHT, LEAF_O_WEIGHT,
@@ -409,7 +410,8 @@ enum status setting_make(struct setting *s, struct side *a, struct side *b, uint
     *why = *assumed = *input = STR_NONE;
     for (size_t i = 0; i < LEAF_N; i++)
         a->op[i].tensor = b->op[i].tensor = -1;
-    if (la->kind != lb->kind || (la->kind != LAYER_BATCHNORM && la->rank != lb->rank))
+    bool ranked = la->kind != LAYER_BATCHNORM && la->kind != LAYER_PRELU;
+    if (la->kind != lb->kind || (ranked && la->rank != lb->rank))
         return say(arena, why, ST_NO,
                    arena_fmt(arena, "a %s layer against a %s layer", layer_kind_name(la->kind),
                              layer_kind_name(lb->kind)),
@@ -445,6 +447,13 @@ enum status setting_make(struct setting *s, struct side *a, struct side *b, uint
         s->n_elems = operand_extent(w, 'V');
         s->dim = operand_extent(w, 'D');
         in_passes(s, "rows", s->n_elems, s->dim, pass_elems);
+        break;
+    case LAYER_PRELU: /* every slope meets values of either sign */
+        s->n_elems = values(w);
+        s->in_dim[0] = 1;
+        s->stage[0] = (struct stage){"output", 4 * s->n_elems};
+        s->rows = 4;
+        s->n_stages = 1;
         break;
     case LAYER_PARAM:
         s->n_elems = tensor_elems(&a->plan->dst.tensor[a->op[LEAF_VALUE].tensor]);

@@ -2,6 +2,7 @@
 """The command line's contract: options, exits, one-line errors, JSON, completion, manual."""
 import json
 import os
+import pty
 import re
 import shutil
 import subprocess
@@ -188,6 +189,38 @@ def environment(d):
     check("current folder deleted", r.returncode == 0, r.stderr)
 
 
+def colors(d):
+    """Colour on a terminal, on request, never in JSON; without it the bytes are the same."""
+    src, other = os.path.join(d, "a.safetensors"), os.path.join(d, "b.safetensors")
+    env = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "TERM")}
+    env["TERM"] = "xterm"
+
+    def on_terminal(*argv, **more):
+        leader, follower = pty.openpty()
+        subprocess.run([BINARY, *argv], stdout=follower, stderr=follower, env=dict(env, **more))
+        os.close(follower)
+        out = b""
+        try:
+            while block := os.read(leader, 65536):
+                out += block
+        except OSError:  # the other end is closed
+            pass
+        os.close(leader)
+        return out
+
+    plain = run("diff", src, other).stdout
+    always = run("diff", src, other, "--color", "always").stdout
+    check("no colour in a pipe", "\033" not in plain and "differs" in plain)
+    check("--color always", "\033[31mdiffers\033[m" in always and re.sub("\033\\[[0-9]*m", "", always) == plain, always)
+    check("no colour in JSON", "\033" not in run("diff", src, other, "--color", "always", "--json").stdout)
+    check("colour on a terminal", b"\033[31mdiffers" in on_terminal("diff", src, other))
+    check("--color never", b"\033" not in on_terminal("diff", src, other, "--color", "never"))
+    check("NO_COLOR", b"\033" not in on_terminal("diff", src, other, NO_COLOR="1"))
+    check("a dumb terminal", b"\033" not in on_terminal("diff", src, other, TERM="dumb"))
+    error = run("inspect", os.path.join(d, "nowhere"), "--color", "always").stderr
+    check("a coloured error", error.startswith("\033[31mnnferry:\033[m ") and error.count("\n") == 1, error)
+
+
 def texts(d):
     for shell, program in (("bash", "bash"), ("zsh", "zsh"), ("fish", "fish")):
         r = run("completion", shell)
@@ -217,7 +250,7 @@ def texts(d):
 
 
 with tempfile.TemporaryDirectory() as folder:
-    for part in (options, errors, results, environment, texts):
+    for part in (options, errors, results, environment, colors, texts):
         part(folder)
 print("# cases %d passed, %d failed" % (passed, failed))
 sys.exit(1 if failed else 0)

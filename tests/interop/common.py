@@ -28,7 +28,7 @@ class Tally:
     """Counts tests of one suite and prints one line for each failure."""
 
     def __init__(self, suite):
-        self.suite, self.passed, self.failed, self.notes = suite, 0, [], []
+        self.suite, self.passed, self.failed, self.notes, self.tables = suite, 0, [], [], []
 
     def run(self, name, test, *args):
         try:
@@ -41,6 +41,10 @@ class Tally:
             self.passed += 1
             if note:
                 self.notes.append(f"{name}: {note}")
+
+    def table(self, title, head, rows):
+        """For RESULTS.md: cells are text."""
+        self.tables.append((title, head, rows))
 
     def fail(self, name, text):
         self.failed.append(name)

@@ -23,6 +23,8 @@ SUITES = (
     "twins",
     "train_state",
     "rnn_twins",
+    "kind_twins",
+    "folds",
     "train_keras",
     "formats",
     "ids",
@@ -31,6 +33,7 @@ SUITES = (
     "onnx_models",
     "tflite_models",
     "pypi",
+    "real_models",
     "tf_checkpoints",
     "haiku_eqx",
     "haiku_eqx_twins",
@@ -41,6 +44,7 @@ SUITES = (
     "hf_models",
     "torch_files",
     "grid",
+    "defaults",
 )
 PACKAGES = (
     "pytorch_lightning",
@@ -111,6 +115,7 @@ def main(names):
         if said:
             told = json.loads(said)
             tally.passed, tally.failed, tally.notes = told["passed"], told["failed"], told["notes"]
+            tally.tables = told["tables"]
         if not said or tally.passed + len(tally.failed) == 0:
             tally.fail("(suite)", f"ran no test to its end: exit {got.returncode}")
         seconds = time.monotonic() - start
@@ -132,8 +137,14 @@ def one(name):
         importlib.import_module(name).run(tally)
     except Exception as e:
         tally.fail("(suite)", f"{type(e).__name__}: {e}")
-    print(json.dumps({"passed": tally.passed, "failed": tally.failed, "notes": tally.notes}))
+    print(json.dumps({"passed": tally.passed, "failed": tally.failed, "notes": tally.notes,
+                      "tables": tally.tables}))
     return 1 if tally.failed else 0
+
+
+def table_lines(title, head, rows):
+    return ["", f"### {title}", ""] + [f"| {' | '.join(r)} |" for r in
+                                       [head, ["---"] * len(head)] + rows]
 
 
 def write_results(report, passed, failed):
@@ -145,6 +156,7 @@ def write_results(report, passed, failed):
         out += [f"## {tally.suite}", "", f"{tally.passed} passed, {len(tally.failed)} failed.", ""]
         out += [f"- failed: {n}" for n in tally.failed]
         out += [f"- {n}" for n in tally.notes]
+        out += [line for table in tally.tables for line in table_lines(*table)]
         out.append("")
     (HERE / "RESULTS.md").write_text("\n".join(out).rstrip() + "\n")
 

@@ -139,6 +139,7 @@ static void torch_vectors(void **state)
     toy_add(&m, "gn1.bias", 0, 4, -1);
     toy_add(&m, "final_layer_norm.weight", 0, 4, -1);
     toy_add(&m, "act.weight", 0, 4, -1);
+    toy_add(&m, "thing.weight", 0, 4, -1);
     toy_add(&m, "bn.weight", 0, 4, -1);
     toy_add(&m, "bn.bias", 0, 4, -1);
     toy_add(&m, "bn.running_mean", 0, 4, -1);
@@ -151,7 +152,8 @@ static void torch_vectors(void **state)
     is("a", LAYER_LAYERNORM, NORM_OR);
     is("gn1", ONE(GROUPNORM));
     is("final_layer_norm", ONE(LAYERNORM));
-    is("act", LAYER_NONE, NORM_OR | KIND_BIT(LAYER_PARAM));
+    is("act", ONE(PRELU));
+    is("thing", LAYER_NONE, NORM_OR | KIND_BIT(LAYER_PARAM) | KIND_BIT(LAYER_PRELU));
     is("bn", ONE(BATCHNORM));
     assert_true(layer("bn")->tensor[LEAF_COUNT] >= 0);
     is("cls_token", ONE(PARAM));

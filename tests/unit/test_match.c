@@ -75,6 +75,66 @@ static void equal_names(void **state)
     pairs("model.layers.1.fc", "layers_1.fc");
 }
 
+/* Cells of two directions: kinds are those of test_match's sig / 10, 9 = LSTM. */
+static void directions(void **state)
+{
+    (void)state;
+    static const char *const way[][2] = {{"bi.forward_rnn.cell", "bi.backward_rnn.cell"},
+                                         {"enc.fw", "enc.bw"},
+                                         {"fwd_lstm.linear", "bwd_lstm.linear"},
+                                         {"net.lstm_l2r", "net.lstm_r2l"},
+                                         {"cells.ltr", "cells.rtl"},
+                                         {"a", "a_reversed"}};
+    for (size_t i = 0; i < sizeof way / sizeof *way; i++)
+        for (int turned = 0; turned < 2; turned++) {
+            n_s = n_t = 0;
+            src("lstm.l0", 90), src("lstm.l0_reverse", 90);
+            dst(way[i][turned], 90), dst(way[i][!turned], 90);
+            go();
+            pairs("lstm.l0", way[i][0]);
+            pairs("lstm.l0_reverse", way[i][1]);
+            n_s = n_t = 0;
+            dst("lstm.l0", 90), dst("lstm.l0_reverse", 90);
+            src(way[i][turned], 90), src(way[i][!turned], 90);
+            go();
+            pairs(way[i][0], "lstm.l0");
+            pairs(way[i][1], "lstm.l0_reverse");
+        }
+}
+
+static void directions_of_several(void **state)
+{
+    (void)state;
+    src("rnn.l0", 91), src("rnn.l0_reverse", 91), src("rnn.l1", 90), src("rnn.l1_reverse", 90),
+        src("rnn.l2", 90), src("rnn.l2_reverse", 90);
+    dst("layers_0.backward_rnn.cell", 91), dst("layers_0.forward_rnn.cell", 91),
+        dst("layers_1.backward_rnn.cell", 90), dst("layers_1.forward_rnn.cell", 90),
+        dst("layers_2.backward_rnn.cell", 90), dst("layers_2.forward_rnn.cell", 90);
+    go();
+    pairs("rnn.l0", "layers_0.forward_rnn.cell");
+    pairs("rnn.l0_reverse", "layers_0.backward_rnn.cell");
+    pairs("rnn.l1", "layers_1.forward_rnn.cell");
+    pairs("rnn.l1_reverse", "layers_1.backward_rnn.cell");
+    pairs("rnn.l2", "layers_2.forward_rnn.cell");
+    pairs("rnn.l2_reverse", "layers_2.backward_rnn.cell");
+}
+
+/* Two that say nothing stay open, and what says the other way is no partner, even the only one. */
+static void no_direction(void **state)
+{
+    (void)state;
+    src("rnn.l0", 90), src("rnn.l0_reverse", 90);
+    dst("one", 90), dst("two", 90);
+    go();
+    pairs("rnn.l0", NULL);
+    pairs("rnn.l0_reverse", NULL);
+    n_s = n_t = 0;
+    src("enc.fwd", 90);
+    dst("rnn.back.bwd", 90);
+    go();
+    pairs("enc.fwd", NULL);
+}
+
 /* conv1, conv2 count from one, Conv_0, Conv_1 from zero */
 static void other_numbers(void **state)
 {
@@ -465,6 +525,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(equal_names, clear),
         cmocka_unit_test_setup(other_numbers, clear),
+        cmocka_unit_test_setup(directions, clear),
+        cmocka_unit_test_setup(directions_of_several, clear),
+        cmocka_unit_test_setup(no_direction, clear),
         cmocka_unit_test_setup(necessity, clear),
         cmocka_unit_test_setup(not_complete, clear),
         cmocka_unit_test_setup(uninformative, clear),

@@ -317,6 +317,25 @@ static void scalars(void **state)
     model_free(&m);
 }
 
+/* Bytes stay bytes, in the tree and in what is written from it. */
+static void bytes(void **state)
+{
+    (void)state;
+    static const char text[] = "\x82\xa1k\xc4\x03\x00\xff\x01\xa1w\xc7\x11\x01\x93\x91\x01\xa7"
+                               "float32\xc4\x04\x00\x00\x80?";
+    struct model m;
+    struct err e = {0};
+    struct read_opt opt = {0};
+    const struct format *f;
+    model_init(&m);
+    put_file(temp, text, sizeof text - 1);
+    assert_int_equal(format_open(temp, format_find(STR("msgpack")), &opt, &m, &f, &e), ST_OK);
+    const struct node *k = node_get(m.tree, STR("k"));
+    assert_int_equal(k->kind, NODE_BYTES);
+    assert_true(k->text.n == 3 && memcmp(k->text.p, "\0\xff\1", 3) == 0);
+    model_free(&m);
+}
+
 /* Every head and value comes back, in its shortest form. */
 static void writer(void **state)
 {
@@ -385,7 +404,7 @@ int main(void)
         cmocka_unit_test(chunks),  cmocka_unit_test(frameworks),
         cmocka_unit_test(many),    cmocka_unit_test(depth),
         cmocka_unit_test(roles),   cmocka_unit_test(scalars),
-        cmocka_unit_test(writer),
+        cmocka_unit_test(bytes),   cmocka_unit_test(writer),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -301,6 +301,50 @@ static void counted(struct model *m)
     toy_done(m);
 }
 
+/* Slopes of a PReLU: as Keras and Equinox have them, of as many axes as a rule says, or as torch.
+ */
+static void slopes(struct model *m, const char *framework, const struct leaf_rule *l)
+{
+    uint64_t dim[4] = {1, 1, 1, 1};
+    size_t n = l->rank ? l->rank : 1;
+    model_init(m);
+    m->framework = str_from(framework);
+    for (size_t d = 0; d < n; d++)
+        dim[d] = l->variant == FORM_MAP || (d + 1 == n && l->variant != FORM_ONE) ? 4 : 1;
+    toy_tensor(m, l->rank ? "prelu.alpha" : "prelu.weight", 3, dim, n);
+    float *p = (float *)(uintptr_t)m->storage[0].mem;
+    for (uint64_t k = 0; k < tensor_elems(&m->tensor[0]); k++)
+        p[k] = sinf(p[k] * 1.7f) * 0.6f;
+    toy_done(m);
+}
+
+/* Keras and Equinox know how many axes the input has; the others are told, or need not know. */
+static bool slopes_show(const struct framework *fw, int i)
+{
+    const struct leaf_rule *l = &fw->rules->leaf[i];
+    static const char *const rank[] = {"rank prelu = 2\n", "rank prelu = 2\n", "rank prelu = 3\n",
+                                       "rank prelu = 4\n", "rank prelu = 5\n"};
+    bool torch = strcmp(fw->name, "pytorch") == 0 || strcmp(fw->name, "hf") == 0,
+         keras = strcmp(fw->name, "keras") == 0 || strcmp(fw->name, "tensorflow") == 0;
+    const char *from = torch || keras ? fw->name
+                       : l->rank      ? "keras"
+                                      : "pytorch",
+               *to = !torch && !keras ? fw->name : "equinox",
+               *there = l->variant == FORM_ONE && !l->rank ? "" : rank[l->rank],
+               *back = torch ? "" : there;
+    struct model m, other, again;
+    slopes(&m, from, l);
+    assert_int_equal(judge(&m, from, to, there, &other), EQUAL);
+    assert_int_equal(judge(&other, to, from, back, &again), EQUAL);
+    assert_true(rules_mutate(fw, i));
+    bool told = tells(&m, from, to, there, &other) || tells(&other, to, from, back, &again);
+    assert_true(rules_mutate(fw, -1));
+    model_free(&again);
+    model_free(&other);
+    model_free(&m);
+    return told;
+}
+
 /* Does the altered entry show, either way of this route? */
 static bool shows(const struct route *w, const struct framework *fw, int i)
 {
@@ -328,6 +372,8 @@ static bool shows(const struct route *w, const struct framework *fw, int i)
         model_free(&m);
         return told;
     }
+    if (l->kind == LAYER_PRELU)
+        return slopes_show(fw, i);
     every_kind(&m, split, w->type);
     assert_int_equal(judge(&m, from_of(w), w->to, there, &back), EQUAL);
     assert_int_equal(judge(&back, w->to, from_of(w), w->back, &again), EQUAL);

@@ -9,12 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from frames.jax_ops import Free, cast_tree, descend, fill
+from frames.jax_ops import Free, arrays_of, cast_tree, descend, fill, loss_of
 from frames.models import MODELS, data
 
 NAME = "equinox"
 SUFFIX = ".eqx"
-LACKS = ()
+LACKS = ("one_rnn",)  # it has no such cell
 KEY = jax.random.PRNGKey(0)
 
 
@@ -55,16 +55,16 @@ class Ops(Free):
         return self.made[i]
 
     def conv(self, name, x, out, kernel, stride=1, pad=0, groups=1, bias=True):
-        return self.layer(name, lambda: eqx.nn.Conv2d(
-            x.shape[0], out, kernel, stride, pad, groups=groups, use_bias=bias,
+        return self.layer(name, lambda: eqx.nn.Conv(
+            len(kernel), x.shape[0], out, kernel, stride, pad, groups=groups, use_bias=bias,
             dtype=self.dtype, key=KEY))(x)
 
     def depthwise(self, name, x, kernel):
         return self.conv(name, x, x.shape[0], kernel, groups=x.shape[0], bias=False)
 
-    def up(self, name, x, out, kernel):
-        return self.layer(name, lambda: eqx.nn.ConvTranspose2d(
-            x.shape[0], out, kernel, kernel, dtype=self.dtype, key=KEY))(x)
+    def up(self, name, x, out, kernel, stride=None):
+        return self.layer(name, lambda: eqx.nn.ConvTranspose(
+            len(kernel), x.shape[0], out, kernel, stride or kernel, dtype=self.dtype, key=KEY))(x)
 
     def bn(self, name, x):
         layer = self.layer(name, lambda: eqx.nn.BatchNorm(
@@ -103,10 +103,11 @@ class Ops(Free):
             use_output_bias=True, dtype=self.dtype, key=KEY))(x, x, x)
 
     def plus(self, name, x, shape):
-        return x + self.layer(name, lambda: jnp.zeros(shape, self.dtype))
+        return x + self.layer(name, lambda: jnp.zeros(shape, self.dtype))[0]
 
     def token(self, name, x, width):
-        return jnp.concatenate([self.layer(name, lambda: jnp.zeros((1, width), self.dtype)), x])
+        t = self.layer(name, lambda: jnp.zeros((1, 1, width), self.dtype))
+        return jnp.concatenate([t[0], x])
 
     def lstm(self, name, x, width):
         return self.layer(name, lambda: Cell(eqx.nn.LSTMCell(
@@ -117,8 +118,15 @@ class Ops(Free):
             x.shape[-1], width, dtype=self.dtype, key=KEY))) for end in (".l0", ".l0_reverse"))
         return jnp.concatenate([there(x), back(x, True)], -1)
 
+    def gru(self, name, x, width):
+        return self.layer(name, lambda: Cell(eqx.nn.GRUCell(
+            x.shape[-1], width, dtype=self.dtype, key=KEY)))(x)
+
     def flatten(self, x):
         return x.reshape(-1)
+
+    def first(self, x):
+        return x
 
     def gap(self, x):
         return x.mean((1, 2))
@@ -130,23 +138,29 @@ class Ops(Free):
         return x.reshape(x.shape[0], -1).T
 
 
+def in_file(leaf):
+    return eqx.is_array(leaf) or isinstance(leaf, (bool, int, float, complex))
+
+
 class Net:
     def __init__(self, model, dtype):
         self.model, self.dtype = model, getattr(jnp, dtype)
-        x = data(model)
-        self.x = jnp.asarray(x, self.dtype) if x.dtype.kind == "f" else jnp.asarray(x)
+        self.x = data(model, lambda x: jnp.asarray(x, self.dtype if x.dtype.kind == "f" else None))
         self.names = []
 
         def make():
             made = []
             self.names.clear()
             jax.eval_shape(lambda x: MODELS[model][0](
-                Ops(self.dtype, made, self.names, None), x), self.x[0])
+                Ops(self.dtype, made, self.names, None), x),
+                jax.tree_util.tree_map(lambda x: x[0], self.x))
             return Tree(made)
         self.tree, self.state = eqx.filter_eval_shape(eqx.nn.make_with_state(make))
         self.jit = eqx.filter_jit(lambda tree, state: self.forward(
             eqx.nn.inference_mode(tree), state)[0])
         self.reset(1)
+        self.state = jax.tree_util.tree_map(  # its norms have been asked before
+            lambda x: jnp.zeros_like(x) if x.dtype == bool else x, self.state)
 
     def forward(self, tree, state):
         def one(x, state):
@@ -164,7 +178,7 @@ class Net:
 
         def loss(arrays, state):
             y, state = self.forward(eqx.combine(arrays, rest), state)
-            return ((y - 0.5) ** 2).mean(), state
+            return loss_of(y), state
         arrays, self.state = descend(loss, arrays, self.state, steps)
         self.tree = eqx.combine(arrays, rest)
 
@@ -176,7 +190,7 @@ class Net:
         stats = [f"{n}.{leaf}" for n in norms for leaf in
                  ("ema_first_time_index", "ema_state_index.0", "ema_state_index.1")]
         for path, leaf in jax.tree_util.tree_leaves_with_path((self.tree, self.state)):
-            if not (eqx.is_array(leaf) or isinstance(leaf, (bool, int, float, complex))):
+            if not in_file(leaf):
                 continue
             text = jax.tree_util.keystr(path)
             if not text.startswith("[0].layers["):  # the state's: three of each batch norm
@@ -205,7 +219,11 @@ class Net:
             self.tree, self.state = eqx.tree_deserialise_leaves(f, (self.tree, self.state))
 
     def run(self):
-        return np.asarray(self.jit(self.tree, self.state))
+        return arrays_of(self.jit(self.tree, self.state))
+
+    def leaves(self):
+        found = filter(in_file, jax.tree_util.tree_leaves((self.tree, self.state)))
+        return dict(zip(self.leaf_names(), map(np.asarray, found), strict=True))
 
     def cast(self, dtype):
         other = Net(self.model, dtype)

@@ -1,13 +1,15 @@
 """Flax Linen: one compact module, layers named with the dots of models.py as underscores."""
 
+from typing import Callable
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import serialization, traverse_util
 
-from frames.jax_ops import Free, cast_tree, channels_last, descend, fill, rms
-from frames.models import MODELS, data
+from frames.jax_ops import Free, arrays_of, cast_tree, channels_last, descend, fill, loss_of
+from frames.models import MODELS
 
 NAME = "flax"
 SUFFIX = ".msgpack"
@@ -23,14 +25,15 @@ class Ops(Free):
         return {"name": name.replace(".", "_"), **self.kw}
 
     def conv(self, name, x, out, kernel, stride=1, pad=0, groups=1, bias=True):
-        return nn.Conv(out, kernel, stride, [(pad, pad)] * 2, feature_group_count=groups,
+        return nn.Conv(out, kernel, stride, [(pad, pad)] * len(kernel), feature_group_count=groups,
                        use_bias=bias, **self.n(name))(x)
 
     def depthwise(self, name, x, kernel):
         return self.conv(name, x, x.shape[-1], kernel, groups=x.shape[-1], bias=False)
 
-    def up(self, name, x, out, kernel):
-        return nn.ConvTranspose(out, kernel, kernel, "VALID", **self.n(name))(x)
+    def up(self, name, x, out, kernel, stride=None):
+        strides = (stride,) * len(kernel) if stride else kernel
+        return nn.ConvTranspose(out, kernel, strides, "VALID", **self.n(name))(x)
 
     def bn(self, name, x):
         return nn.BatchNorm(not self.train, momentum=0.9, epsilon=1e-5, **self.n(name))(x)
@@ -57,7 +60,7 @@ class Ops(Free):
         return x + self.module.param(name, nn.initializers.zeros, shape, self.dtype)
 
     def token(self, name, x, width):
-        t = self.module.param(name, nn.initializers.zeros, (1, width), self.dtype)
+        t = self.module.param(name, nn.initializers.zeros, (1, 1, width), self.dtype)
         return jnp.concatenate([jnp.broadcast_to(t, (x.shape[0], 1, width)), x], 1)
 
     def lstm(self, name, x, width):
@@ -67,6 +70,28 @@ class Ops(Free):
         there, back = (nn.RNN(nn.GRUCell(width, **self.n(name + end)))
                        for end in ("_l0", "_l0_reverse"))
         return nn.Bidirectional(there, back)(x)
+
+    def gru(self, name, x, width):
+        return nn.RNN(nn.GRUCell(width, **self.n(name)))(x)
+
+    def rnn(self, name, x, width):
+        return nn.RNN(nn.SimpleCell(width, **self.n(name)))(x)
+
+    def blocks(self, name, n, body, x, stacked=False):
+        if not stacked:
+            return super().blocks(name, n, body, x)
+        many = nn.scan(Block, variable_axes={"params": 0}, split_rngs={"params": True}, length=n)
+        return many(body, self.dtype, self.train, name=name)(x, None)[0]
+
+
+class Block(nn.Module):
+    body: Callable
+    dtype: object
+    train: bool
+
+    @nn.compact
+    def __call__(self, x, _):
+        return self.body(Ops(self, self.dtype, self.train), "", x), None
 
 
 class Module(nn.Module):
@@ -82,19 +107,20 @@ class Net:
     def __init__(self, model, dtype):
         self.model, self.dtype = model, getattr(jnp, dtype)
         self.module = Module(model, self.dtype)
-        self.x = channels_last(data(model), self.dtype)
+        self.x = channels_last(model, self.dtype)
         self.shapes = jax.eval_shape(self.module.init, jax.random.PRNGKey(0), self.x)
         self.jit = jax.jit(self.module.apply)
         self.reset(1)
 
     def reset(self, seed):
-        self.state = fill(self.shapes, seed)
+        # a batch norm's statistics are float32 whatever is asked for
+        self.state = cast_tree(fill(self.shapes, seed), self.dtype)
 
     def train_steps(self, steps):
         def loss(params, rest):
             y, new = self.module.apply({"params": params, **rest}, self.x, True,
                                        mutable=list(rest))
-            return ((y - 0.5) ** 2).mean(), dict(new)
+            return loss_of(y), dict(new)
         rest = {k: v for k, v in self.state.items() if k != "params"}
         params, rest = descend(loss, self.state["params"], rest, steps)
         self.state = {"params": params, **rest}
@@ -108,7 +134,11 @@ class Net:
             self.state = serialization.from_bytes(self.state, f.read())
 
     def run(self):
-        return np.asarray(self.jit(self.state, self.x))
+        return arrays_of(self.jit(self.state, self.x))
+
+    def leaves(self):
+        flat = traverse_util.flatten_dict(self.state, sep="/")
+        return {k: np.asarray(v) for k, v in flat.items()}
 
     def cast(self, dtype):
         other = Net(self.model, dtype)

@@ -7,12 +7,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from frames.jax_ops import Free, cast_tree, channels_last, descend, fill
-from frames.models import MODELS, data
+from frames.jax_ops import Free, arrays_of, cast_tree, channels_last, descend, fill, loss_of
+from frames.models import MODELS
 
 NAME = "haiku"
 SUFFIX = ".pkl"
-LACKS = ("bigru",)  # its GRU resets before the product
+LACKS = ("bigru", "one_gru", "one_rnn")  # its GRU resets before the product, its RNN has relu
+
+CONVS = {1: hk.Conv1D, 2: hk.Conv2D, 3: hk.Conv3D}
+UPS = {1: hk.Conv1DTranspose, 2: hk.Conv2DTranspose, 3: hk.Conv3DTranspose}
 
 
 def n(name):
@@ -24,14 +27,14 @@ class Ops(Free):
         self.dtype, self.train = dtype, train
 
     def conv(self, name, x, out, kernel, stride=1, pad=0, groups=1, bias=True):
-        return hk.Conv2D(out, kernel, stride, padding=[(pad, pad)] * 2,
-                         feature_group_count=groups, with_bias=bias, name=n(name))(x)
+        return CONVS[len(kernel)](out, kernel, stride, padding=[(pad, pad)] * len(kernel),
+                                  feature_group_count=groups, with_bias=bias, name=n(name))(x)
 
     def depthwise(self, name, x, kernel):
         return self.conv(name, x, x.shape[-1], kernel, groups=x.shape[-1], bias=False)
 
-    def up(self, name, x, out, kernel):
-        return hk.Conv2DTranspose(out, kernel, kernel, padding="VALID", name=n(name))(x)
+    def up(self, name, x, out, kernel, stride=None):
+        return UPS[len(kernel)](out, kernel, stride or kernel, padding="VALID", name=n(name))(x)
 
     def bn(self, name, x):
         return hk.BatchNorm(True, True, 0.9, eps=1e-5, name=n(name))(x, self.train)
@@ -62,7 +65,7 @@ class Ops(Free):
         return x + hk.get_parameter(name, shape, self.dtype, jnp.zeros)
 
     def token(self, name, x, width):
-        t = hk.get_parameter(name, (1, width), self.dtype, jnp.zeros)
+        t = hk.get_parameter(name, (1, 1, width), self.dtype, jnp.zeros)
         return jnp.concatenate([jnp.broadcast_to(t, (x.shape[0], 1, width)), x], 1)
 
     def lstm(self, name, x, width):
@@ -75,7 +78,7 @@ class Ops(Free):
 class Net:
     def __init__(self, model, dtype):
         self.model, self.dtype = model, getattr(jnp, dtype)
-        self.x = channels_last(data(model), self.dtype)
+        self.x = channels_last(model, self.dtype)
         self.f = hk.without_apply_rng(hk.transform_with_state(
             lambda x, train: MODELS[model][0](Ops(self.dtype, train), x)))
         self.shapes = jax.eval_shape(lambda x: self.f.init(jax.random.PRNGKey(0), x, True),
@@ -89,7 +92,7 @@ class Net:
     def train_steps(self, steps):
         def loss(params, state):
             y, state = self.f.apply(params, state, self.x, True)
-            return ((y - 0.5) ** 2).mean(), state
+            return loss_of(y), state
         self.params, self.state = descend(loss, self.params, self.state, steps)
 
     def save(self, path):
@@ -106,7 +109,12 @@ class Net:
         self.params, self.state = params, state
 
     def run(self):
-        return np.asarray(self.jit(self.params, self.state, self.x))
+        return arrays_of(self.jit(self.params, self.state, self.x))
+
+    def leaves(self):
+        return {f"{i}/{module}/{leaf}": np.asarray(a)
+                for i, tree in enumerate((self.params, self.state))
+                for module, found in tree.items() for leaf, a in found.items()}
 
     def cast(self, dtype):
         other = Net(self.model, dtype)

@@ -13,6 +13,7 @@ import zipfile
 from keras import ops as K
 
 from frames.keras_ops import build, filled, ops_of
+from frames.models import every
 
 NAME = "keras"
 SUFFIX = ".keras"
@@ -31,7 +32,7 @@ class RMS(keras.layers.Layer):
 @keras.saving.register_keras_serializable("grid")
 class Plus(keras.layers.Layer):
     def build(self, shape):
-        self.value = self.add_weight(shape=shape[1:], name="value")
+        self.value = self.add_weight(shape=(1,) + tuple(shape[1:]), name="value")
 
     def call(self, x):
         return x + self.value
@@ -40,7 +41,7 @@ class Plus(keras.layers.Layer):
 @keras.saving.register_keras_serializable("grid")
 class Token(keras.layers.Layer):
     def build(self, shape):
-        self.value = self.add_weight(shape=(1, shape[-1]), name="value")
+        self.value = self.add_weight(shape=(1, 1, shape[-1]), name="value")
 
     def call(self, x):
         return K.concatenate([K.broadcast_to(self.value, (x.shape[0], 1, x.shape[-1])), x], 1)
@@ -85,7 +86,10 @@ class Net:
         self.net.set_weights(keras.saving.load_model(path, compile=False).get_weights())
 
     def run(self):
-        return np.asarray(self.net(self.x, training=False))
+        return every(np.asarray, self.net(self.x, training=False))
+
+    def leaves(self):
+        return {w.path: np.asarray(w) for w in self.net.weights}
 
     def cast(self, dtype):
         weights = self.net.get_weights()

@@ -5,12 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx, serialization, traverse_util
 
-from frames.jax_ops import Free, cast_tree, channels_last, descend, fill
-from frames.models import MODELS, data
+from frames.jax_ops import Free, arrays_of, cast_tree, channels_last, descend, fill, loss_of
+from frames.models import MODELS
 
 NAME = "nnx"
 SUFFIX = ".msgpack"
-LACKS = ("bigru",)  # its GRUCell has no recurrent bias
+LACKS = ("bigru", "one_gru")  # its GRUCell has no recurrent bias
 
 
 class Node(nnx.Module):
@@ -42,15 +42,16 @@ class Ops(Free):
 
     def conv(self, name, x, out, kernel, stride=1, pad=0, groups=1, bias=True):
         return self.layer(name, lambda: nnx.Conv(
-            x.shape[-1], out, kernel, stride, padding=[(pad, pad)] * 2,
+            x.shape[-1], out, kernel, stride, padding=[(pad, pad)] * len(kernel),
             feature_group_count=groups, use_bias=bias, **self.kw))(x)
 
     def depthwise(self, name, x, kernel):
         return self.conv(name, x, x.shape[-1], kernel, groups=x.shape[-1], bias=False)
 
-    def up(self, name, x, out, kernel):
+    def up(self, name, x, out, kernel, stride=None):
+        strides = (stride,) * len(kernel) if stride else kernel
         return self.layer(name, lambda: nnx.ConvTranspose(
-            x.shape[-1], out, kernel, kernel, padding="VALID", **self.kw))(x)
+            x.shape[-1], out, kernel, strides, padding="VALID", **self.kw))(x)
 
     def bn(self, name, x):
         return self.layer(name, lambda: nnx.BatchNorm(
@@ -82,18 +83,37 @@ class Ops(Free):
         return x + self.layer(name, lambda: nnx.Param(jnp.zeros(shape, self.dtype)))[...]
 
     def token(self, name, x, width):
-        t = self.layer(name, lambda: nnx.Param(jnp.zeros((1, width), self.dtype)))[...]
+        t = self.layer(name, lambda: nnx.Param(jnp.zeros((1, 1, width), self.dtype)))[...]
         return jnp.concatenate([jnp.broadcast_to(t, (x.shape[0], 1, width)), x], 1)
 
     def lstm(self, name, x, width):
         cell = self.layer(name, lambda: nnx.OptimizedLSTMCell(x.shape[-1], width, **self.kw))
         return nnx.RNN(cell)(x)
 
+    def rnn(self, name, x, width):
+        return nnx.RNN(self.layer(name, lambda: nnx.SimpleCell(
+            x.shape[-1], width, **self.kw)))(x)
+
+    def blocks(self, name, n, body, x, stacked=False):
+        if not stacked:
+            return super().blocks(name, n, body, x)
+
+        def make():
+            block = Node()
+            body(Ops(block, self.dtype), "", x)
+            graph, state = nnx.split(block)
+            return nnx.merge(graph, jax.tree_util.tree_map(lambda a: jnp.stack([a] * n), state))
+
+        @nnx.scan(in_axes=(nnx.Carry, 0), out_axes=nnx.Carry)
+        def run(x, block):
+            return body(Ops(block, self.dtype), "", x)
+        return run(x, self.layer(name, make))
+
 
 class Net:
     def __init__(self, model, dtype):
         self.model, self.dtype = model, getattr(jnp, dtype)
-        self.x = channels_last(data(model), self.dtype)
+        self.x = channels_last(model, self.dtype)
 
         def make():
             module = Node()
@@ -118,7 +138,7 @@ class Net:
         def loss(params, rest):
             module = nnx.merge(graph, params, rest, copy=True)
             y = self.forward(module, self.x)
-            return ((y - 0.5) ** 2).mean(), nnx.split(module, nnx.Param, ...)[2]
+            return loss_of(y), nnx.split(module, nnx.Param, ...)[2]
         params, rest = descend(loss, params, rest, steps)
         self.module = nnx.merge(graph, params, rest)
         self.module.eval()
@@ -139,7 +159,11 @@ class Net:
         nnx.update(self.module, state)
 
     def run(self):
-        return np.asarray(self.jit(self.module, self.x))
+        return arrays_of(self.jit(self.module, self.x))
+
+    def leaves(self):
+        flat = traverse_util.flatten_dict(nnx.to_pure_dict(self.weights()), sep="/")
+        return {k: np.asarray(v) for k, v in flat.items()}
 
     def cast(self, dtype):
         other = Net(self.model, dtype)

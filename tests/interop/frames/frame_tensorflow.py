@@ -5,9 +5,11 @@ import tensorflow as tf
 import tf_keras as keras
 
 from frames.keras_ops import build, filled, ops_of
+from frames.models import every
 
 NAME = "tensorflow"
 SUFFIX = ""
+OPTIONS = ("--format", "tf-checkpoint")
 LACKS = ()
 tf.get_logger().setLevel("ERROR")
 
@@ -22,7 +24,7 @@ class RMS(keras.layers.Layer):
 
 class Plus(keras.layers.Layer):
     def build(self, shape):
-        self.value = self.add_weight(shape=shape[1:], name="value")
+        self.value = self.add_weight(shape=(1,) + tuple(shape[1:]), name="value")
 
     def call(self, x):
         return x + self.value
@@ -30,7 +32,7 @@ class Plus(keras.layers.Layer):
 
 class Token(keras.layers.Layer):
     def build(self, shape):
-        self.value = self.add_weight(shape=(1, shape[-1]), name="value")
+        self.value = self.add_weight(shape=(1, 1, shape[-1]), name="value")
 
     def call(self, x):
         return tf.concat([tf.broadcast_to(self.value, (x.shape[0], 1, x.shape[-1])), x], 1)
@@ -79,7 +81,10 @@ class Net:
         self.net.load_weights(prefix).assert_existing_objects_matched()
 
     def run(self):
-        return self.net(self.x, training=False).numpy()
+        return every(np.asarray, self.net(self.x, training=False))
+
+    def leaves(self):
+        return {w.name.removesuffix(":0"): w.numpy() for w in self.net.weights}
 
     def cast(self, dtype):
         weights = self.net.get_weights()

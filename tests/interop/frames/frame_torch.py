@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from frames.models import MODELS, data
+from frames.models import MODELS, Unrolled, data, every
 
 NAME = "pytorch"
 SUFFIX = ".pt"
@@ -19,7 +19,11 @@ class RMS(torch.nn.Module):
         return x / torch.sqrt((x * x).mean(-1, keepdim=True) + 1e-5) * self.weight
 
 
-class Ops:
+CONVS = {1: torch.nn.Conv1d, 2: torch.nn.Conv2d, 3: torch.nn.Conv3d}
+UPS = {1: torch.nn.ConvTranspose1d, 2: torch.nn.ConvTranspose2d, 3: torch.nn.ConvTranspose3d}
+
+
+class Ops(Unrolled):
     def __init__(self, root, dtype):
         self.root, self.dtype = root, dtype
 
@@ -39,15 +43,15 @@ class Ops:
         return getattr(at, last)
 
     def conv(self, name, x, out, kernel, stride=1, pad=0, groups=1, bias=True):
-        return self.layer(name, lambda: torch.nn.Conv2d(
+        return self.layer(name, lambda: CONVS[len(kernel)](
             x.shape[1], out, kernel, stride, pad, groups=groups, bias=bias))(x)
 
     def depthwise(self, name, x, kernel):
         return self.conv(name, x, x.shape[1], kernel, groups=x.shape[1], bias=False)
 
-    def up(self, name, x, out, kernel):
-        return self.layer(name, lambda: torch.nn.ConvTranspose2d(
-            x.shape[1], out, kernel, kernel))(x)
+    def up(self, name, x, out, kernel, stride=None):
+        return self.layer(name, lambda: UPS[len(kernel)](
+            x.shape[1], out, kernel, stride or kernel))(x)
 
     def bn(self, name, x):
         return self.layer(name, lambda: torch.nn.BatchNorm2d(x.shape[1]))(x)
@@ -75,11 +79,17 @@ class Ops:
         return x + self.layer(name, lambda: torch.zeros(shape))
 
     def token(self, name, x, width):
-        t = self.layer(name, lambda: torch.zeros(1, width))
+        t = self.layer(name, lambda: torch.zeros(1, 1, width))
         return torch.cat([t.expand(x.shape[0], 1, width), x], 1)
 
     def lstm(self, name, x, width):
         return self.layer(name, lambda: torch.nn.LSTM(x.shape[-1], width, batch_first=True))(x)[0]
+
+    def gru(self, name, x, width):
+        return self.layer(name, lambda: torch.nn.GRU(x.shape[-1], width, batch_first=True))(x)[0]
+
+    def rnn(self, name, x, width):
+        return self.layer(name, lambda: torch.nn.RNN(x.shape[-1], width, batch_first=True))(x)[0]
 
     def bigru(self, name, x, width):
         return self.layer(name, lambda: torch.nn.GRU(
@@ -113,6 +123,9 @@ class Ops:
     def softmax(self, x):
         return torch.softmax(x, -1)
 
+    def first(self, x):
+        return x
+
     def const(self, a):
         return torch.tensor(a, dtype=self.dtype)
 
@@ -121,7 +134,7 @@ class Net(torch.nn.Module):
     def __init__(self, model, dtype):
         super().__init__()
         self.model, self.dtype = model, getattr(torch, dtype)
-        self.x = self.input(data(model))
+        self.x = data(model, self.input)
         self.forward(self.x)  # makes the layers
         self.reset(1)
 
@@ -136,7 +149,7 @@ class Net(torch.nn.Module):
         g = torch.Generator().manual_seed(seed)
         with torch.no_grad():
             for name, t in self.state_dict().items():
-                if t.is_floating_point() and not name.endswith(("running_mean", "running_var")):
+                if t.is_floating_point():
                     t.add_(torch.randn(t.shape, generator=g, dtype=t.dtype) * 0.1)
 
     def train_steps(self, steps):
@@ -158,7 +171,24 @@ class Net(torch.nn.Module):
     def run(self):
         self.eval()
         with torch.no_grad():
-            return self(self.x).numpy()
+            return every(lambda y: y.numpy(), self(self.x))
+
+    def spoil(self, how, names):
+        """For showing that errors are seen: a tensor's first two axes of equal extent exchanged, or
+        two tensors."""
+        found = self.state_dict()
+        if how == "exchanged":
+            x, y = names
+            found[x], found[y] = found[y].clone(), found[x].clone()
+        else:
+            t = found[names[0]]
+            i, j = next((i, j) for j in range(t.dim()) for i in range(j)
+                        if t.shape[i] == t.shape[j])
+            found[names[0]] = t.transpose(i, j).contiguous()
+        self.load_state_dict(found)
+
+    def leaves(self):
+        return {k: v.numpy() for k, v in self.state_dict().items()}
 
     def cast(self, dtype):
         """The same weights in another precision."""

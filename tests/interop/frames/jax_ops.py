@@ -11,10 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from frames.models import Unrolled, data, every
+
 jax.config.update("jax_enable_x64", True)
 
 
-class Free:
+class Free(Unrolled):
     """Operations without weights, channels last, batch first."""
     relu, tanh = staticmethod(jax.nn.relu), staticmethod(jnp.tanh)
     matmul = staticmethod(jnp.matmul)
@@ -46,14 +48,25 @@ class Free:
     def const(self, a):
         return jnp.asarray(a, self.dtype)
 
+    def first(self, x):
+        return jnp.moveaxis(x, -1, 1)
 
-def rms(x, weight):
-    return x / jnp.sqrt((x * x).mean(-1, keepdims=True) + 1e-5) * weight
+
+def channels_last(model, dtype):
+    """The input of a network; a map is what has no sequence's three axes, or is called so."""
+    def one(x, name=""):
+        x = jnp.asarray(x, dtype) if x.dtype.kind == "f" else jnp.asarray(x)
+        return jnp.moveaxis(x, 1, -1) if x.ndim > 3 or name.startswith("map") else x
+    x = data(model)
+    return {k: one(v, k) for k, v in x.items()} if isinstance(x, dict) else one(x)
 
 
-def channels_last(x, dtype):
-    x = jnp.asarray(x, dtype) if x.dtype.kind == "f" else jnp.asarray(x)
-    return jnp.moveaxis(x, 1, -1) if x.ndim == 4 else x
+def loss_of(y):
+    return ((y - 0.5) ** 2).mean()
+
+
+def arrays_of(y):
+    return every(np.asarray, y)
 
 
 def fill(shapes, seed):
@@ -67,7 +80,7 @@ def fill(shapes, seed):
             return jnp.full(x.shape, x.dtype == bool, x.dtype) if number else x
         name = jax.tree_util.keystr(path)
         a = rng.normal(size=x.shape) * (0.3 if x.ndim < 2 else (x.size / max(x.shape)) ** -0.5)
-        if "scale" in name or "var" in name:
+        if "scale" in name or "var" in name or name.startswith("[1]"):  # or the state's
             a = np.abs(1 + a)
         return jnp.asarray(a, x.dtype)
     return jax.tree_util.tree_map_with_path(one, shapes)

@@ -3,13 +3,13 @@ as underscores."""
 
 import numpy as np
 
-from frames.models import MODELS, data
+from frames.models import MODELS, Unrolled, data
 
 
 def ops_of(layers, functions, extra):
     """The Ops of one Keras: its layers module, its functions by name, its own two layers."""
 
-    class Ops:
+    class Ops(Unrolled):
         def __init__(self, floats):
             self.floats = floats
 
@@ -19,14 +19,16 @@ def ops_of(layers, functions, extra):
         def conv(self, name, x, out, kernel, stride=1, pad=0, groups=1, bias=True):
             if pad:
                 x = layers.ZeroPadding2D(pad)(x)
-            return layers.Conv2D(out, kernel, stride, groups=groups, use_bias=bias,
-                                 name=self.n(name))(x)
+            made = getattr(layers, f"Conv{len(kernel)}D")
+            return made(out, kernel, stride, groups=groups, use_bias=bias, name=self.n(name))(x)
 
         def depthwise(self, name, x, kernel):
             return layers.DepthwiseConv2D(kernel, use_bias=False, name=self.n(name))(x)
 
-        def up(self, name, x, out, kernel):
-            return layers.Conv2DTranspose(out, kernel, kernel, name=self.n(name))(x)
+        def up(self, name, x, out, kernel, stride=None):
+            made = getattr(layers, f"Conv{len(kernel)}DTranspose")
+            step = stride or kernel
+            return made(out, kernel, step, name=self.n(name))(x)
 
         def bn(self, name, x):
             return layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=self.n(name))(x)
@@ -63,6 +65,12 @@ def ops_of(layers, functions, extra):
             return layers.Bidirectional(layers.GRU(width, return_sequences=True),
                                         name=self.n(name))(x)
 
+        def gru(self, name, x, width):
+            return layers.GRU(width, return_sequences=True, name=self.n(name))(x)
+
+        def rnn(self, name, x, width):
+            return layers.SimpleRNN(width, return_sequences=True, name=self.n(name))(x)
+
         def flatten(self, x):
             return layers.Flatten()(x)
 
@@ -75,6 +83,9 @@ def ops_of(layers, functions, extra):
         def patches(self, x):
             return layers.Reshape((x.shape[1] * x.shape[2], x.shape[3]))(x)
 
+        def first(self, x):
+            return layers.Permute((len(x.shape) - 1,) + tuple(range(1, len(x.shape) - 1)))(x)
+
         def const(self, a):
             return np.asarray(a, self.floats)
 
@@ -86,8 +97,13 @@ def ops_of(layers, functions, extra):
 
 
 def channels_last(model, dtype):
+    def one(x, name=""):
+        if x.dtype.kind != "f":
+            return x.astype("int32")
+        return np.moveaxis(x, 1, -1).astype(dtype) if x.ndim > 3 or name.startswith("map") else \
+            x.astype(dtype)
     x = data(model)
-    return np.moveaxis(x, 1, -1).astype(dtype) if x.ndim == 4 else x.astype("int32")
+    return {k: one(v, k) for k, v in x.items()} if isinstance(x, dict) else one(x)
 
 
 def filled(weights, seed):
@@ -108,5 +124,8 @@ def build(keras, ops, model, dtype):
     keras.backend.clear_session()
     keras.backend.set_floatx(dtype)
     x = channels_last(model, dtype)
-    given = keras.layers.Input(batch_shape=x.shape, dtype=x.dtype.name, name="given")
-    return keras.Model(given, MODELS[model][0](ops(dtype), given)), x
+
+    def given(x, name="given"):
+        return keras.layers.Input(batch_shape=x.shape, dtype=x.dtype.name, name=name)
+    inputs = {k: given(v, k) for k, v in x.items()} if isinstance(x, dict) else given(x)
+    return keras.Model(inputs, MODELS[model][0](ops(dtype), inputs)), x

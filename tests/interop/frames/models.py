@@ -2,9 +2,11 @@
 
 `f` makes layers by name: f.conv(name, x, out, kernel, stride, pad, groups, bias), f.up (transposed
 convolution whose stride is its kernel), f.depthwise, f.bn, f.ln, f.gn, f.dense, f.embed, f.mha,
-f.plus (adds a bare parameter), f.token (puts a learned token before a sequence), f.lstm, f.bigru.
-Without weights: relu, tanh, gelu (the tanh form), flatten, gap, concat (channels), patches (a map
-as a sequence), reshape, swap, matmul, softmax, const, and the operators + - * /.
+f.plus (adds a bare parameter), f.token (puts a learned token before a sequence), f.lstm, f.gru,
+f.rnn, f.bigru, f.blocks (equal blocks in a row, which Flax and NNX keep as one where stacked says
+so). Without weights: relu, tanh, gelu (the tanh form), flatten, gap, concat (channels), patches (a
+map as a sequence), reshape, swap, matmul, softmax, const, first (a map's channels back in front),
+and the operators + - * /. Inputs and outputs are arrays, or arrays by name.
 """
 
 import numpy as np
@@ -50,13 +52,29 @@ def resnet18(f, x):
     return f.dense("fc", f.gap(x), 5)
 
 
-def encoder(f, ids):
-    x = f.plus("position", f.embed("embed", ids, VOCAB, 12), (TOKENS[1], 12))
-    for i in range(2):
-        x = f.ln(f"blocks.{i}.norm1", x + f.mha(f"blocks.{i}.attn", x, 3))
-        y = f.dense(f"blocks.{i}.fc2", f.gelu(f.dense(f"blocks.{i}.fc1", x, 20)), 12)
-        x = f.ln(f"blocks.{i}.norm2", x + y)
-    return f.dense("head", x, 5)
+class Unrolled:
+    """Blocks as layers of their own, for every frame's Ops."""
+
+    def blocks(self, name, n, body, x, stacked=False):
+        for i in range(n):
+            x = body(self, f"{name}.{i}.", x)
+        return x
+
+
+def encoder_block(f, at, x):
+    x = f.ln(at + "norm1", x + f.mha(at + "attn", x, 3))
+    y = f.dense(at + "fc2", f.gelu(f.dense(at + "fc1", x, 20)), 12)
+    return f.ln(at + "norm2", x + y)
+
+
+def encoder(f, ids, n=2, stacked=False):
+    x = f.plus("position", f.embed("embed", ids, VOCAB, 12), (1, TOKENS[1], 12))
+    return f.dense("head", f.blocks("blocks", n, encoder_block, x, stacked), 5)
+
+
+def scanned(f, ids):
+    """The encoder, its blocks in one: nn.scan of Linen, nnx.scan."""
+    return encoder(f, ids, 3, True)
 
 
 def rotate(f, x, width):
@@ -130,13 +148,51 @@ def separable(f, x):
 
 def vit(f, x):
     x = f.patches(f.conv("patch_embed", x, 12, (4, 4), stride=4))
-    x = f.plus("position", f.token("cls_token", x, 12), (5, 12))
+    x = f.plus("position", f.token("cls_token", x, 12), (1, 5, 12))
     for i in range(2):
         y = f.ln(f"blocks.{i}.norm1", x)
         x = x + f.mha(f"blocks.{i}.attn", y, 3)
         y = f.dense(f"blocks.{i}.fc1", f.ln(f"blocks.{i}.norm2", x), 20)
         x = x + f.dense(f"blocks.{i}.fc2", f.gelu(y), 12)
     return f.dense("head", f.ln("norm", x), 5)
+
+
+def one(f, x):
+    """Every kind of layer that all frameworks have, each on an input of its own."""
+    conv = {f"conv{n}d": f.conv(f"conv{n}d", x[f"map{n}"], 5, (3, 2, 4)[:n]) for n in (1, 2, 3)}
+    up = {f"deconv{n}d": f.up(f"deconv{n}d", x[f"map{n}"], 5, (3, 2, 4)[:n], 2) for n in (1, 2, 3)}
+    maps = {
+        **conv, **up,
+        "grouped": f.conv("grouped_conv", x["map2"], 6, (3, 2), groups=2),
+        "depthwise": f.depthwise("depthwise_conv", x["map2"], (3, 2)),
+        "bn": f.bn("bn", x["map2"]),
+        "gn": f.gn("gn", x["map2"], 2),
+    }
+    return {**{k: f.first(y) for k, y in maps.items()},
+            "dense": f.dense("dense", x["rows"], 6),
+            "ln": f.ln("ln", x["rows"]),
+            "rms": f.rms("rms_norm", x["rows"]),
+            "mha": f.mha("attn", x["rows"], 2),
+            "lstm": f.lstm("lstm", x["rows"], 6),
+            "embed": f.embed("embed", x["ids"], VOCAB, 6)}
+
+
+def inputs(rng):
+    return {**{f"map{n}": rng.normal(size=(2, 4, 5, 6, 7)[:n + 2]) for n in (1, 2, 3)},
+            # heads of 4: tf-keras rounds the root of the width to float32
+            "rows": rng.normal(size=(2, 5, 8)), "ids": tokens(rng)}
+
+
+def rows(rng):
+    return rng.normal(size=(2, 6, 7))
+
+
+def one_gru(f, x):
+    return f.gru("gru", x, 5)
+
+
+def one_rnn(f, x):
+    return f.rnn("rnn", x, 5)
 
 
 # name: function, input, lines of a rules file that names and shapes cannot tell
@@ -153,12 +209,22 @@ MODELS = {
              ('kind "up1?upconv" = conv_transpose',)),
     "separable": (separable, image, ()),
     "vit": (vit, small_image, HEADS + ('kind "patch_embed" = conv',)),
+    "scanned": (scanned, tokens, HEADS + ('heads "blocks?2?attn" = 3',)),
+    "one": (one, inputs, ('heads "attn" = 2',)),
+    "one_gru": (one_gru, rows, ()),
+    "one_rnn": (one_rnn, rows, ()),
 }
 
 
-def data(name):
-    """The input of a network, always the same."""
-    return MODELS[name][1](np.random.default_rng(5))
+def data(name, each=lambda x: x):
+    """The input of a network, always the same: each(array), or that by name."""
+    x = MODELS[name][1](np.random.default_rng(5))
+    return {k: each(v) for k, v in x.items()} if isinstance(x, dict) else each(x)
+
+
+def every(f, x):
+    """f of an array, or of arrays by name."""
+    return {k: f(v) for k, v in x.items()} if isinstance(x, dict) else f(x)
 
 
 def randomised(shape, rng, kind):

@@ -1,0 +1,45 @@
+/* What fold.c finds and fold_run.c computes. Not for others. */
+#ifndef CONVERT_FOLD_INT_H
+#define CONVERT_FOLD_INT_H
+#include "base/out.h"
+#include "convert/fold.h"
+#include "convert/plan.h"
+
+enum fold_kind {
+    FOLD_WEIGHT,
+    FOLD_SPECTRAL,
+    FOLD_LORA,
+    FOLD_CUDNN_KERNEL, /* n gates */
+    FOLD_CUDNN_STATE,
+    FOLD_CUDNN_BIAS
+};
+/* One weight. Norms see it as [outer, n, inner]: n is the axis that keeps its norms apart. LoRA
+ * sees it as [rows, cols]: + scale * sum over k of B[row,k] A[k,col], or of B[col,k] A[k,row]. */
+struct fold_item {
+    enum fold_kind kind;
+    uint32_t tensor;     /* of the model: the weight, before and after */
+    uint32_t with, also; /* g; u and v; A and B (of the adapter) */
+    uint64_t outer, n, inner;
+    uint64_t rows, cols, rank;
+    bool turned;
+    double eps, scale;
+    uint64_t at, n_bytes; /* in the spool */
+    uint32_t storage;
+};
+struct fold {
+    struct arena a;
+    struct model *m;
+    struct model before; /* m's tensors as they were; owns nothing */
+    struct plan p, pa;   /* reads them, and the adapter's */
+    bool own_adapter;    /* the adapter's tensors are m's own */
+    struct spool *spool;
+    struct file *file;
+    struct fold_item *item;
+    size_t n;
+    uint64_t n_bytes;
+};
+/* fold_cudnn.c: one tensor, held whole; and its shape, where that changes. */
+MUSTCHECK enum status fold_cudnn_run(struct fold *f, const struct fold_item *it, struct err *e);
+void fold_cudnn_shape(const struct fold_item *it, struct tensor *t, uint64_t dim[2],
+                      size_t *n_dims);
+#endif
