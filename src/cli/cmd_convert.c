@@ -362,8 +362,12 @@ static enum status open_adapter(struct job *j, struct err *e)
     TRY(format_open(path, NULL, &o, &j->adapter, &found, e));
     for (size_t i = 0; i < j->adapter.n_attachments; i++) {
         const struct attachment *t = &j->adapter.attachment[i];
-        if (str_is(t->name, "adapter_config.json") && t->file)
+        if (!str_is(t->name, "adapter_config.json"))
+            continue;
+        if (t->file)
             return read_config(j, t->file, t->offset, t->n_bytes, e);
+        buf_bytes(&j->config, t->mem, (size_t)t->n_bytes);
+        return buf_ok(&j->config, e);
     }
     return ST_OK;
 }
@@ -372,9 +376,10 @@ static enum status fold(struct job *j, struct err *e)
 {
     const struct args *a = j->a;
     struct fold_opt o = {.norms = a->set[OPT_FOLD_NORMS],
+                         .cudnn = a->set[OPT_UPGRADE] && fold_cudnn_found(&j->m) >= 0,
                          .state_goes = j->mo.drop_train_state || j->mo.weights_only,
                          .beside = j->dst};
-    if (!o.norms && !a->set[OPT_MERGE_LORA])
+    if (!o.norms && !o.cudnn && !a->set[OPT_MERGE_LORA])
         return ST_OK;
     if (a->set[OPT_MERGE_LORA]) {
         enum status st = open_adapter(j, e);

@@ -221,21 +221,27 @@ static enum status by_spelling(struct fold_finder *w, size_t t, struct err *e)
     return ST_OK;
 }
 
-/* Flax: "[params.]PATH.WeightNorm_0.Dense_1/kernel/scale" beside "[params.]PATH.Dense_1.kernel";
- * the same with /u or /sigma under batch_stats for a spectral norm. .p == NULL: no memory. */
-static struct str flax_weight(struct fold_finder *w, size_t t, const char *tail)
+/* Flax: "[params.]PATH.WeightNorm_0.Dense_1/kernel/scale" beside "[params.]PATH.Dense_1.kernel"; of
+ * a wrapper at the top, beside it. The same with /u and /sigma under batch_stats for a spectral
+ * norm. Nothing else has leaves with such names. */
+static enum status flax_weight(struct fold_finder *w, size_t t, struct str *out, int64_t *at,
+                               struct err *e)
 {
-    struct str name = w->m->tensor[t].name, parent, leaf, up, seg;
-    name_tail(name, &parent, &leaf);
+    struct str parent, leaf, up, seg;
+    name_tail(w->m->tensor[t].name, &parent, &leaf);
     name_tail(parent, &up, &seg);
-    leaf.n -= strlen(tail);
-    struct str out =
-        arena_fmt(&w->m->arena, "%.*s%s%.*s", STR_ARG(up), up.n ? "." : "", STR_ARG(leaf));
-    char *p = (char *)(uintptr_t)out.p;
-    for (size_t i = up.n; p && i < out.n; i++)
-        if (p[i] == '/')
-            p[i] = '.';
-    return out;
+    leaf.n -= strlen("/scale");
+    for (int k = 0; k < 2; k++, up = parent) {
+        *out = arena_fmt(&w->m->arena, "%.*s%s%.*s", STR_ARG(up), up.n ? "." : "", STR_ARG(leaf));
+        char *p = (char *)(uintptr_t)out->p;
+        if (!p)
+            return err_nomem(e, leaf.n);
+        for (size_t i = up.n; i < out->n; i++)
+            p[i] = p[i] == '/' ? '.' : p[i];
+        if ((*at = model_find(w->m, *out)) >= 0)
+            break;
+    }
+    return ST_OK;
 }
 
 static enum status by_flax(struct fold_finder *w, size_t t, struct err *e)
@@ -248,10 +254,9 @@ static enum status by_flax(struct fold_finder *w, size_t t, struct err *e)
                            e);
     if (!str_ends(name, STR("/scale")))
         return ST_OK;
-    struct str of = flax_weight(w, t, "/scale");
-    int64_t v = of.p ? model_find(w->m, of) : -1;
-    if (!of.p)
-        return err_nomem(e, name.n);
+    struct str of;
+    int64_t v;
+    TRY(flax_weight(w, t, &of, &v, e));
     if (v < 0)
         return ST_OK;
     TRY(weight_norm(w, (size_t)v, t, true, e));
@@ -271,12 +276,11 @@ static bool is_keras_u(struct str name)
 
 static bool is_flax_part(struct str name)
 {
-    struct str parent, leaf, up, seg;
+    struct str parent, leaf;
     name_tail(name, &parent, &leaf);
-    name_tail(parent, &up, &seg);
-    return (str_starts(seg, STR("WeightNorm")) && str_ends(leaf, STR("/scale"))) ||
-           (str_starts(seg, STR("SpectralNorm")) &&
-            (str_ends(leaf, STR("/u")) || str_ends(leaf, STR("/sigma"))));
+    return str_find(leaf, '/', 0) < leaf.n &&
+           (str_ends(leaf, STR("/scale")) || str_ends(leaf, STR("/u")) ||
+            str_ends(leaf, STR("/sigma")));
 }
 
 static enum status norms(struct fold_finder *w, struct err *e)
@@ -412,10 +416,12 @@ static enum status replace(struct fold *f, struct err *e)
     for (size_t i = 0; i < f->n; i++) {
         struct tensor *t = &f->m->tensor[f->item[i].tensor];
         uint64_t dim[VIEW_MAX_AXES];
-        memcpy(dim, t->dim, t->n_dims * sizeof *dim);
+        size_t n_dims = t->n_dims;
+        memcpy(dim, t->dim, n_dims * sizeof *dim);
+        fold_cudnn_shape(&f->item[i], t, dim, &n_dims);
         t->storage = f->item[i].storage;
         t->unpacked = false;
-        TRY(tensor_set_shape(f->m, t, dim, t->n_dims, e));
+        TRY(tensor_set_shape(f->m, t, dim, n_dims, e));
     }
     return ST_OK;
 }
@@ -432,6 +438,8 @@ static enum status plan_it(struct fold *f, const struct fold_opt *o, struct upgr
         return err_nomem(e, m->n_tensors * sizeof *copy);
     if (o->norms)
         TRY(norms(&w, e));
+    if (o->cudnn)
+        TRY(fold_cudnn(&w, e));
     if (o->adapter)
         TRY(fold_lora(&w, o, e));
     if (f->n && !o->state_goes)

@@ -3,6 +3,9 @@
  * that they are never done unasked; the ledger names each. The numbers are summed in float64, in
  * one order, and rounded once to the weight's own type.
  *
+ * Keras 2's CuDNN cells become what its own cells hold by the same way: their kernels are permuted,
+ * which changes no value.
+ *
  * A folded weight is a prepass of the plan: fold_plan settles what becomes of each tensor and where
  * the result will lie (a spool, as long as the weights that change), fold_run computes it, a few
  * rows at a time. In between the model can be mapped and printed.
@@ -17,6 +20,7 @@
 
 struct fold_opt {
     bool norms;                  /* weight and spectral norms */
+    bool cudnn;                  /* Keras 2's CuDNN cells become its own */
     const struct model *adapter; /* LoRA: the model that may hold it; NULL = not asked */
     struct str config;           /* ... its adapter_config.json; empty = none was found */
     bool state_goes;             /* train state is not carried */
@@ -33,6 +37,7 @@ uint64_t fold_bytes(const struct fold *f); /* of the spool; f may be NULL */
 /* ST_CANNOT fold-zero (a norm of zero), overflow. */
 MUSTCHECK enum status fold_run(struct fold *f, struct err *e);
 void fold_free(struct fold *f); /* NULL allowed; m's folded weights are gone then */
-/* A tensor of a weight that is spelled by a norm; -1 where there is none. */
+/* A tensor of a weight that is spelled by a norm, of a CuDNN cell; -1 where there is none. */
 int64_t fold_found(const struct model *m);
+int64_t fold_cudnn_found(const struct model *m);
 #endif

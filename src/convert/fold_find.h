@@ -22,6 +22,8 @@ void fold_goes(struct fold_finder *w, size_t t, const char *why);
 /* A weight that is computed; checks what its type and its other names allow. */
 MUSTCHECK enum status fold_add(struct fold_finder *w, enum fold_kind kind, size_t t,
                                struct fold_item **out, struct err *e);
+/* fold_cudnn.c */
+MUSTCHECK enum status fold_cudnn(struct fold_finder *w, struct err *e);
 /* fold_lora.c */
 MUSTCHECK enum status fold_lora(struct fold_finder *w, const struct fold_opt *o, struct err *e);
 #endif

@@ -5,7 +5,14 @@
 #include "convert/fold.h"
 #include "convert/plan.h"
 
-enum fold_kind { FOLD_WEIGHT, FOLD_SPECTRAL, FOLD_LORA };
+enum fold_kind {
+    FOLD_WEIGHT,
+    FOLD_SPECTRAL,
+    FOLD_LORA,
+    FOLD_CUDNN_KERNEL, /* n gates */
+    FOLD_CUDNN_STATE,
+    FOLD_CUDNN_BIAS
+};
 /* One weight. Norms see it as [outer, n, inner]: n is the axis that keeps its norms apart. LoRA
  * sees it as [rows, cols]: + scale * sum over k of B[row,k] A[k,col], or of B[col,k] A[k,row]. */
 struct fold_item {
@@ -31,4 +38,8 @@ struct fold {
     size_t n;
     uint64_t n_bytes;
 };
+/* fold_cudnn.c: one tensor, held whole; and its shape, where that changes. */
+MUSTCHECK enum status fold_cudnn_run(struct fold *f, const struct fold_item *it, struct err *e);
+void fold_cudnn_shape(const struct fold_item *it, struct tensor *t, uint64_t dim[2],
+                      size_t *n_dims);
 #endif

@@ -41,12 +41,9 @@ static bool truth(const struct json_value *c, const char *key)
 
 static bool number(const struct json_value *v, double *out)
 {
-    char text[64];
-    if (!v || v->kind != JSON_NUMBER || v->text.n >= sizeof text)
+    if (!v || v->kind != JSON_NUMBER || v->text.n > 63)
         return false;
-    memcpy(text, v->text.p, v->text.n);
-    text[v->text.n] = 0;
-    *out = strtod(text, NULL);
+    *out = json_text_double(v->text);
     return isfinite(*out);
 }
 

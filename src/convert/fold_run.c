@@ -250,6 +250,8 @@ enum status fold_run(struct fold *f, struct err *e)
     struct work w = {.f = f};
     struct file *file;
     enum status st = ST_OK;
+    if (f->n == 0) /* nothing but names has changed */
+        return ST_OK;
     w.w = mem_alloc((size_t)BLOCK * sizeof *w.w);
     w.out = mem_alloc((size_t)BLOCK * sizeof *w.w);
     if (!w.w || !w.out)
@@ -258,7 +260,8 @@ enum status fold_run(struct fold *f, struct err *e)
         w.it = &f->item[i];
         st = w.it->kind == FOLD_WEIGHT     ? weight_norm(&w, e)
              : w.it->kind == FOLD_SPECTRAL ? spectral_norm(&w, e)
-                                           : lora(&w, e);
+             : w.it->kind == FOLD_LORA     ? lora(&w, e)
+                                           : fold_cudnn_run(f, w.it, e);
         if (st != ST_OK)
             err_in(e, f->before.tensor[w.it->tensor].name.p, f->before.tensor[w.it->tensor].name.n);
     }

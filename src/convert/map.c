@@ -273,27 +273,38 @@ static enum status recognise(struct mapping *m, struct err *e)
     return ST_OK;
 }
 
-/* Parts of a weight that a norm makes up mean nothing to others; torch's own names do not change.
- */
-static enum status no_norms(const struct mapping *m, struct err *e)
+static bool one_of(const char *name, const char *a, const char *b)
 {
-    const char *to = m->to->name;
-    int64_t t = fold_found(m->src);
-    bool torch = strcmp(to, "pytorch") == 0 || strcmp(to, "hf") == 0,
-         was = strcmp(m->from->name, "pytorch") == 0 || strcmp(m->from->name, "hf") == 0;
-    if (t < 0 || m->from == m->to || (torch && was) || strcmp(to, "canonical") == 0)
+    return strcmp(name, a) == 0 || strcmp(name, b) == 0;
+}
+
+/* What only its own framework computes with: parts of a weight that a norm makes up, cells in the
+ * order of CuDNN. */
+static enum status foreign_parts(const struct mapping *m, struct err *e)
+{
+    const char *to = m->to->name, *from = m->from->name;
+    int64_t t = fold_found(m->src), c = fold_cudnn_found(m->src);
+    enum status st = ST_OK;
+    if (m->from == m->to || strcmp(to, "canonical") == 0)
         return ST_OK;
-    enum status st = err_set(e, ST_CANNOT, "norm-unfolded",
-                             "part of a weight that a norm makes up, of which %s's layers know "
-                             "nothing: --fold-norms computes the weight",
-                             to);
-    err_in(e, m->src->tensor[t].name.p, m->src->tensor[t].name.n);
+    if (t >= 0 && m->in[t] && !(one_of(to, "pytorch", "hf") && one_of(from, "pytorch", "hf")))
+        st = err_set(e, ST_CANNOT, "norm-unfolded",
+                     "part of a weight that a norm makes up, of which %s's layers know nothing: "
+                     "--fold-norms computes the weight",
+                     to);
+    else if (c >= 0 && m->in[c] && !one_of(to, "keras", "tensorflow"))
+        st = err_set(e, ST_CANNOT, "cudnn-cell",
+                     "a cell in the order of CuDNN: --upgrade makes it one of Keras's own");
+    if (st != ST_OK) {
+        struct str name = m->src->tensor[strcmp(e->code, "cudnn-cell") == 0 ? c : t].name;
+        err_in(e, name.p, name.n);
+    }
     return st;
 }
 
 static enum status across(struct mapping *m, struct err *e)
 {
-    TRY(no_norms(m, e));
+    TRY(foreign_parts(m, e));
     TRY(m->from->layers(m->src, m->tmp, &m->sl, e));
     map_thin(m);
     TRY(map_settle(m, e));
@@ -331,6 +342,7 @@ static enum status to_leaves(struct mapping *m, struct err *e)
     *own = *m->o;
     own->like = NULL;
     m->o = own;
+    m->leaves = like;
     TRY(recognise(m, e));
     m->to = own->to ? named(to, e) : framework_find(str_from(to));
     if (own->to && !m->to)

@@ -64,10 +64,24 @@ static bool dense_name(struct half *x, const struct tensor *t, const char *rule_
     return out->p != NULL;
 }
 
+/* Is every part of it a dense layer already (Haiku, Equinox)? Only the names make it one layer. */
+static bool is_split(const struct half *x, const struct layer *l)
+{
+    for (int i = 0; i < LEAF_N; i++) {
+        enum leaf part[3];
+        uint8_t pair;
+        const struct leaf_rule *r = rules_find(x->f->rules, LAYER_ATTENTION, 0, 0, (enum leaf)i);
+        if (l->tensor[i] >= 0 && (!r || leaf_fuses((enum leaf)i, part) || heads_at(r->axes, &pair)))
+            return false;
+    }
+    return true;
+}
+
 /* Every leaf of one attention; false where a leaf has a layout that this does not know. */
 static enum status as_dense(struct half *x, const struct layer *l, bool really, bool *can,
                             struct err *e)
 {
+    bool split = is_split(x, l);
     for (int i = 0; i < LEAF_N && *can; i++) {
         enum leaf part[3];
         if (l->tensor[i] < 0)
@@ -83,7 +97,7 @@ static enum status as_dense(struct half *x, const struct layer *l, bool really, 
         }
         if (!n && heads_at(r->axes, &lens.pair))
             lens.heads = t->dim[lens.pair];
-        if (!n && !lens.heads && strchr(r->name, '.'))
+        if (!n && !lens.heads && !split && strchr(r->name, '.'))
             continue; /* a dense layer of its own already */
         for (size_t j = 0; j < (n ? n : 1); j++) {
             enum leaf lf = n ? part[j] : (enum leaf)i;

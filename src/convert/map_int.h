@@ -96,6 +96,12 @@ struct scaled {
     bool applied; /* a weight whose scale is multiplied in */
 };
 
+/* A number of the skeleton's config that is written as the source's. */
+struct patch {
+    struct said_at at;
+    struct str text;
+};
+
 struct train;  /* train.h */
 struct around; /* map_around.c */
 struct mapping {
@@ -125,7 +131,8 @@ struct mapping {
     struct around *around; /* map_around.c; NULL before it is asked for */
     struct str cut, put;   /* a layer's path loses cut where it begins so, then gets put before */
     struct offer *offer;   /* map_layer.c: of one layer at a time */
-    bool leaves_named;     /* src is a copy of a source whose leaves had numbers */
+    const struct model *leaves; /* the skeleton, where it has leaves without names; NULL */
+    bool leaves_named;          /* src is a copy of a source whose leaves had numbers */
     bool stats_known, has_stats; /* are there running statistics? (rules' `bare`) */
     bool respelled;              /* layers were spelled anew, or as before they were canonical */
     bool keep_tree;              /* the target carries the source's tree as it is */
@@ -133,11 +140,13 @@ struct mapping {
     struct str framework;        /* ... its framework */
     struct buf *help;            /* rules file to complete */
     struct scaled *scale;        /* map_scale.c; NULL: no scales */
-    struct buf told;             /* map_notes.c: settings of layers, for the target's key-values */
-    const char *origin;          /* ... the framework that spelled the weights; NULL = not asked */
-    size_t n_open;               /* questions in it */
-    struct str open_1;           /* the first, for the error line */
-    size_t n_lost;               /* ledger lines that are neither harmless nor allowed */
+    struct patch *patch;         /* map_notes.c */
+    size_t n_patches, cap_patches;
+    struct buf told;    /* map_notes.c: settings of layers, for the target's key-values */
+    const char *origin; /* ... the framework that spelled the weights; NULL = not asked */
+    size_t n_open;      /* questions in it */
+    struct str open_1;  /* the first, for the error line */
+    size_t n_lost;      /* ledger lines that are neither harmless nor allowed */
     struct str lost_1;
 };
 
@@ -195,6 +204,9 @@ void map_tell(struct mapping *m, struct str path, const struct layer *l);
 MUSTCHECK enum status map_told(struct mapping *m, struct err *e);
 MUSTCHECK enum status map_told_read(struct mapping *m, struct err *e);
 bool map_is_settings(struct str key);
+/* The skeleton's attachment with the numbers that are the source's; as it is where none is. */
+MUSTCHECK enum status map_patched(struct mapping *m, size_t index, struct attachment *a,
+                                  struct err *e);
 
 /* map_scale.c: scales of weights of eight bits. Found once it is known which tensors take part;
  * applied to what was made, before it is put; then a part's ops, up to float32 (*scaled). */
@@ -348,6 +360,11 @@ MUSTCHECK enum status map_leaves(struct mapping *m, const struct model *like, st
 MUSTCHECK enum status map_leaf_names(struct mapping *m, const struct model *spelled,
                                      const struct model *origin, const struct model *leaves,
                                      struct str *name, struct err *e);
+
+/* Names for the leaves of an optimizer's state, as optax's chain has them, from those of the model's
+ * leaves; those that are given stay. */
+MUSTCHECK enum status map_state_leaves(struct mapping *m, const struct model *leaves,
+                                       struct str *name, struct err *e);
 
 /* map_names.c: a source of Equinox's leaves gets their names, from lines `leaf N = NAME` and from
  * the skeleton; m->src is then a copy that has them. */

@@ -232,6 +232,8 @@ static const char *letters_of(struct mapping *m, const struct tensor *t)
             text[k++] = ' ';
         text[k++] = t->dim[d] == 1 ? '1' : next++;
     }
+    if (k == 0)
+        text[k++] = ' '; /* no axes, where "" would say nothing */
     text[k] = 0;
     return map_axes(m, text);
 }
@@ -243,6 +245,18 @@ static enum status same_but_ones(struct mapping *m, const struct tensor *x, cons
         return ST_OK;
     k->src_axes = letters_of(m, x);
     k->can_axes = k->dst_axes = letters_of(m, t);
+    return k->src_axes && k->dst_axes ? ST_OK : err_nomem(e, AXES_TEXT);
+}
+
+/* A parameter of one number, with or without an axis of extent 1 as the target has it. */
+static enum status scalar(struct mapping *m, const struct tensor *x, struct take *k, struct err *e)
+{
+    const struct leaf_rule *r = rules_find(m->to->rules, LAYER_PARAM, 0, FORM_SCALAR, LEAF_VALUE);
+    size_t n = r ? 1 : 0;
+    if (x->n_dims == n || x->n_dims > 1 || (x->n_dims == 1 && x->dim[0] != 1))
+        return ST_OK;
+    k->src_axes = letters_of(m, x);
+    k->can_axes = k->dst_axes = map_axes(m, r ? r->axes : " ");
     return k->src_axes && k->dst_axes ? ST_OK : err_nomem(e, AXES_TEXT);
 }
 
@@ -286,6 +300,8 @@ static enum status keep_tensors(struct mapping *m, const struct layer *l, struct
         } else {
             TRY(name_in(m, m->to->rules->param, path, "", &d->name, e));
         }
+        if (l->kind == LAYER_PARAM && l->form == FORM_SCALAR && !t)
+            TRY(scalar(m, x, d->take, e));
         d->why = l->kind == LAYER_PARAM
                      ? arena_fmt(m->tmp, "param, axes kept (%.*s)", STR_ARG(l->reason))
 
@@ -487,6 +503,8 @@ enum status map_layer(struct mapping *m, const struct layer *l0, struct skeleton
                       const struct layer *t, struct err *e)
 {
     struct layer l = *l0;
+    if (!t && l.again && strcmp(m->to->name, "canonical") != 0)
+        return leave(m, &l, LEAF_VALUE, true, l.reason, e);
     if (!t && l.computed && m->to->rules->no_computed)
         return leave(m, &l, LEAF_VALUE, true, STR("computed again by the model"), e);
     if (l.kind == LAYER_NONE || l.kind == LAYER_PARAM)

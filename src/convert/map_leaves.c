@@ -141,18 +141,35 @@ static struct item item_of(const struct tensor *t, size_t index)
     return it;
 }
 
+/* The first leaf of an optimizer's state, which stands behind the model's. */
+static size_t model_leaves(const struct model *leaves)
+{
+    size_t n = 0;
+    while (n < leaves->n_tensors && leaves->tensor[n].role == ROLE_PARAMETER)
+        n++;
+    return n;
+}
+
+static bool in_opt_state(struct str name)
+{
+    return str_starts(name, STR("opt_state."));
+}
+
 static enum status fill(struct table *x, struct err *e)
 {
     struct arena *a = x->m->tmp;
     x->n_s = x->d->n_tensors;
-    x->n_t = x->like->n_tensors;
+    x->n_t = model_leaves(x->like);
     x->s = ARENA_ARRAY(a, struct item, x->n_s + 1);
     x->t = ARENA_ARRAY(a, struct item, x->n_t + 1);
     x->why = ARENA_ARRAY(a, const char *, x->n_s + 1);
     if (!x->s || !x->t || !x->why)
         return err_nomem(e, (x->n_s + x->n_t) * sizeof *x->s);
+    size_t n = 0;
     for (size_t i = 0; i < x->n_s; i++)
-        x->s[i] = item_of(&x->d->tensor[i], i);
+        if (x->n_t == x->like->n_tensors || !in_opt_state(x->d->tensor[i].name))
+            x->s[n++] = item_of(&x->d->tensor[i], i);
+    x->n_s = n;
     for (size_t i = 0; i < x->n_t; i++) {
         const struct tensor *leaf = &x->like->tensor[i];
         x->t[i] = (struct item){
@@ -495,35 +512,101 @@ static enum status count_as(struct table *x, struct tensor *t, uint32_t index, e
                       e);
 }
 
+/* A tensor of the target becomes that leaf. */
+static enum status become(struct table *x, uint32_t index, size_t at, const char *how,
+                          struct err *e)
+{
+    struct tensor *t = &x->m->p->dst.tensor[index];
+    const struct tensor *leaf = &x->like->tensor[at];
+    if (t->dtype != leaf->dtype) {
+        (void)err_set(e, ST_CANNOT, "like-dtype",
+                      "leaf %.*s of the skeleton is %s, the tensor %s: --dtype says so",
+                      STR_ARG(leaf->name), dtype_info(leaf->dtype)->name,
+                      dtype_info(t->dtype)->name);
+        err_in(e, t->name.p, t->name.n);
+        return ST_CANNOT;
+    }
+    struct str why = arena_fmt(x->m->a, "leaf %.*s <- %.*s: %s", STR_ARG(leaf->name),
+                               STR_ARG(t->name), how);
+    struct str name = arena_str(x->m->a, leaf->name.p, leaf->name.n);
+    if (!why.p || !name.p)
+        return err_nomem(e, 64);
+    for (size_t k = 0; k < x->m->p->n_lines; k++) /* what is made up is listed by its name */
+        if (x->m->p->line[k].kind == LEDGER_SYNTH && str_eq(x->m->p->line[k].name, t->name))
+            x->m->p->line[k].name = name;
+    t->name = name;
+    t->order = at;
+    return map_reason(x->m, index, why, e);
+}
+
 static enum status take(struct table *x, struct err *e)
 {
-    struct model *d = &x->m->p->dst;
     for (size_t i = 0; i < x->n_s; i++) {
-        struct tensor *t = &d->tensor[x->s[i].index];
+        struct tensor *t = &x->m->p->dst.tensor[x->s[i].index];
         const struct tensor *leaf = &x->like->tensor[x->s[i].pair];
         if (t->dtype != leaf->dtype && is_flag(&x->s[i]))
             TRY(count_as(x, t, x->s[i].index, leaf->dtype, e));
-        if (t->dtype != leaf->dtype) {
-            (void)err_set(e, ST_CANNOT, "like-dtype",
-                          "leaf %.*s of the skeleton is %s, the tensor %s: --dtype says so",
-                          STR_ARG(leaf->name), dtype_info(leaf->dtype)->name,
-                          dtype_info(t->dtype)->name);
-            err_in(e, t->name.p, t->name.n);
-            return ST_CANNOT;
-        }
-        struct str why = arena_fmt(x->m->a, "leaf %.*s <- %.*s: %s", STR_ARG(leaf->name),
-                                   STR_ARG(t->name), x->why[i]);
-        struct str name = arena_str(x->m->a, leaf->name.p, leaf->name.n);
-        if (!why.p || !name.p)
-            return err_nomem(e, 64);
-        for (size_t k = 0; k < x->m->p->n_lines; k++) /* what is made up is listed by its name */
-            if (x->m->p->line[k].kind == LEDGER_SYNTH && str_eq(x->m->p->line[k].name, t->name))
-                x->m->p->line[k].name = name;
-        t->name = name;
-        t->order = (uint64_t)x->s[i].pair;
-        TRY(map_reason(x->m, x->s[i].index, why, e));
+        TRY(become(x, x->s[i].index, (size_t)x->s[i].pair, x->why[i], e));
     }
     return ST_OK;
+}
+
+/* ---- an optimizer's leaves ---- */
+
+/* A leaf of a state as optax's chain names it, given what its parameter is called; .n == 0: its
+ * parameter has no name. */
+static struct str state_leaf(struct arena *a, const struct model *leaves, size_t k,
+                             const struct str *name)
+{
+    const struct tensor *t = &leaves->tensor[k];
+    size_t n_counts = 0;
+    if (t->role == ROLE_COUNTER) {
+        for (size_t i = model_leaves(leaves); i < k; i++)
+            n_counts += leaves->tensor[i].role == ROLE_COUNTER;
+        return arena_fmt(a, "opt_state.%zu.count", n_counts);
+    }
+    if (t->of < 0 || !name[t->of].n)
+        return STR("");
+    return arena_fmt(a, "opt_state.0.%s.%.*s", t->role == ROLE_MOMENT1 ? "mu" : "nu",
+                     STR_ARG(name[t->of]));
+}
+
+enum status map_state_leaves(struct mapping *m, const struct model *leaves, struct str *name,
+                             struct err *e)
+{
+    for (size_t k = model_leaves(leaves); k < leaves->n_tensors; k++) {
+        if (name[k].n)
+            continue;
+        name[k] = state_leaf(m->a, leaves, k, name);
+        if (!name[k].p)
+            return err_nomem(e, 64);
+    }
+    return ST_OK;
+}
+
+/* The target's state, leaf by leaf. */
+static enum status take_state(struct table *x, struct str *name, struct err *e)
+{
+    struct model *d = &x->m->p->dst;
+    size_t first = model_leaves(x->like), n = 0, n_all = x->like->n_tensors - first;
+    TRY(map_state_leaves(x->m, x->like, name, e));
+    for (size_t i = 0; i < d->n_tensors && n_all; i++) {
+        struct tensor *t = &d->tensor[i];
+        size_t k = first;
+        if (!in_opt_state(t->name))
+            continue;
+        while (k < x->like->n_tensors && !str_eq(name[k], t->name))
+            k++;
+        if (k == x->like->n_tensors)
+            return err_set(e, ST_CANNOT, "train-like",
+                           "the skeleton's optimizer has no leaf for %.*s", STR_ARG(t->name));
+        n++;
+        TRY(become(x, (uint32_t)i, k, "the same part of the same chain", e));
+    }
+    if (n == n_all)
+        return ST_OK;
+    return err_set(e, ST_CANNOT, "train-like",
+                   "the skeleton's optimizer keeps %zu leaves, the source's %zu", n_all, n);
 }
 
 enum status map_value(const struct model *like, const struct tensor *t, uint8_t out[16],
@@ -692,7 +775,13 @@ enum status map_leaves(struct mapping *m, const struct model *like, struct err *
         return err_set(e, ST_CANNOT, "map-ambiguous",
                        "%zu question%s a rules file must answer, the first: %.*s", m->n_open,
                        m->n_open == 1 ? "" : "s", STR_ARG(m->open_1));
+    struct str *name = ARENA_ARRAY(m->tmp, struct str, like->n_tensors + 1);
+    if (!name)
+        return err_nomem(e, like->n_tensors * sizeof *name);
+    for (size_t i = 0; i < x.n_s; i++)
+        name[x.s[i].pair] = x.s[i].name;
     TRY(take(&x, e));
+    TRY(take_state(&x, name, e));
     TRY(make_up(&x, e));
     m->p->dst.framework = STR("equinox");
     return line_of(&x, e);

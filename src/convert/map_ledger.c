@@ -110,17 +110,22 @@ static bool is_tag(const struct mapping *m, struct str key)
 static enum status attachments(struct mapping *m, struct err *e)
 {
     struct model *d = &m->p->dst;
-    struct str why = arena_fmt(m->a, "%s does not keep it", m->target->name);
+    struct str none = arena_fmt(m->a, "%s does not keep it", m->target->name);
+    struct str misfit = STR("it is of other tensors than those that are written");
+    bool (*fits)(const struct model *, const struct attachment *) =
+        m->o->folder ? NULL : m->target->fits;
     size_t n = 0;
     for (size_t i = 0; i < d->n_attachments; i++) {
         struct attachment a = d->attachment[i];
-        if (format_keeps(m->target, m->o->folder, a.name))
+        bool keeps = format_keeps(m->target, m->o->folder, a.name);
+        if (keeps && (!fits || fits(d, &d->attachment[i])))
             d->attachment[n++] = a;
         else
-            TRY(map_ledger_drop(m, LEDGER_ATTACHMENT, a.name, a.n_bytes, true, why, e));
+            TRY(map_ledger_drop(m, LEDGER_ATTACHMENT, a.name, a.n_bytes, true,
+                                keeps ? misfit : none, e));
     }
     d->n_attachments = n;
-    return why.p ? ST_OK : err_nomem(e, 64);
+    return none.p ? ST_OK : err_nomem(e, 64);
 }
 
 static enum status key_values(struct mapping *m, struct err *e)

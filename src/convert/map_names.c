@@ -34,6 +34,7 @@ static enum status by_skeleton(struct mapping *m, struct str *name, struct err *
                         .to = "equinox",
                         .rules = m->o->rules,
                         .rules_path = m->o->rules_path,
+                        .drop_train_state = true,
                         .facts_only = true};
     struct buf asked = BUF_INIT;
     plan_init(&p, m->o->like);
@@ -73,7 +74,9 @@ enum status map_names(struct mapping *m, struct err *e)
         return ST_OK;
     if (like && !map_is_leaves(like)) {
         TRY(by_skeleton(m, name, e));
+        TRY(map_state_leaves(m, m->src, name, e));
     } else {
+        TRY(map_state_leaves(m, m->src, name, e));
         for (size_t i = 0; i < n; i++) {
             struct str line = arena_fmt(m->a, "leaf %zu = ?", i);
             if (!line.p)

@@ -18,8 +18,8 @@
 
 #define SETTINGS_KEY "nnferry.settings"
 #define NOTES_LOOKED_AT 16
-#define SETTINGS_BYTES_MAX ((uint64_t)64 << 20)
-#define SETTINGS_VALUES_MAX 4000000u
+#define SETTINGS_BYTES_MAX ((uint64_t)8 << 20)
+#define VALUE_BYTES 8 /* of text, at least, for each of our values */
 
 /* ---- notes ---- */
 
@@ -62,6 +62,7 @@ struct pair_of {
     struct str said; /* by the source's config; empty: not said */
     struct str met;  /* by the skeleton's */
     const char *hint;
+    struct said_at at; /* where the skeleton's config has `met` */
 };
 
 static struct str kept(struct arena *a, struct str text)
@@ -152,7 +153,7 @@ static enum status note(struct mapping *m, const struct pair_of *x, const struct
                           .setting = x->setting,
                           .source = a,
                           .target = b,
-                          .set = x->hint ? STR("") : set,
+                          .set = x->hint && !x->at.n ? STR("") : set,
                           .special = x->hint || x->met.n,
                           .known = known};
     return map_note(m, &n, e);
@@ -182,6 +183,80 @@ static enum status compare(struct mapping *m, const struct pair_of *x, struct er
         return ST_OK;
     bool cell = strcmp(x->setting, "activation") == 0 || strcmp(x->setting, "gates") == 0;
     return cell && x->said.n && !to->argument ? not_done(m, x, b, e) : note(m, x, to, a, b, e);
+}
+
+/* Both are told, by configs, and the skeleton's goes along: then it says the source's. */
+static enum status patch(struct mapping *m, struct pair_of *x, struct err *e)
+{
+    struct buf b = BUF_INIT;
+    struct json_w w;
+    struct patch *p;
+    if (!x->at.n || !x->said.n || !x->met.n || fact_same(x->said, x->met) || !m->to->rules->shell ||
+        m->o->weights_only)
+        return ST_OK;
+    x->hint = "its config is written so";
+    for (size_t i = 0; i < m->n_patches; i++) /* a layer used twice */
+        if (m->patch[i].at.attachment == x->at.attachment && m->patch[i].at.lo == x->at.lo)
+            return ST_OK;
+    p = map_grown(m->tmp, m->patch, m->n_patches, &m->cap_patches, sizeof *p);
+    if (!p)
+        return err_nomem(e, sizeof *p);
+    json_w_init(&w, &b, 0);
+    json_w_double(&w, json_text_double(x->said));
+    struct str text = arena_str(m->tmp, b.p, b.n);
+    enum status st = buf_ok(&b, e);
+    buf_free(&b);
+    if (st != ST_OK || !text.p)
+        return st != ST_OK ? st : err_nomem(e, 32);
+    m->patch = p;
+    p[m->n_patches++] = (struct patch){x->at, text};
+    return ST_OK;
+}
+
+static int by_place(const void *x, const void *y)
+{
+    const struct said_at *a = &((const struct patch *)x)->at, *b = &((const struct patch *)y)->at;
+    if (a->attachment != b->attachment)
+        return a->attachment < b->attachment ? -1 : 1;
+    return (a->lo > b->lo) - (a->lo < b->lo);
+}
+
+enum status map_patched(struct mapping *m, size_t index, struct attachment *a, struct err *e)
+{
+    struct buf out = BUF_INIT;
+    size_t from = 0, any = 0;
+    for (size_t i = 0; i < m->n_patches; i++)
+        any += m->patch[i].at.attachment == index;
+    if (!any)
+        return ST_OK;
+    qsort(m->patch, m->n_patches, sizeof *m->patch, by_place);
+    size_t n = (size_t)a->n_bytes;
+    uint8_t *old = arena_alloc(m->tmp, 1, n + 1);
+    if (!old)
+        return err_nomem(e, n);
+    if (a->mem)
+        memcpy(old, a->mem, n);
+    else if (n)
+        TRY(file_pread(a->file, old, n, a->offset, e));
+    for (size_t i = 0; i < m->n_patches; i++) {
+        const struct said_at *at = &m->patch[i].at;
+        if (at->attachment != index || at->lo < from || at->lo > n || at->n > n - at->lo)
+            continue; /* ours are in order and inside */
+        buf_bytes(&out, old + from, at->lo - from);
+        buf_bytes(&out, m->patch[i].text.p, m->patch[i].text.n);
+        from = (size_t)at->lo + at->n;
+    }
+    buf_bytes(&out, old + from, n - from);
+    enum status st = buf_ok(&out, e);
+    struct str text = st == ST_OK ? arena_str(m->a, out.p, out.n) : STR_NONE;
+    buf_free(&out);
+    if (st != ST_OK || !text.p)
+        return st != ST_OK ? st : err_nomem(e, n);
+    a->mem = (const uint8_t *)text.p;
+    a->n_bytes = text.n;
+    a->file = NULL;
+    a->offset = 0;
+    return ST_OK;
 }
 
 static struct str number(struct mapping *m, double v)
@@ -229,19 +304,23 @@ enum status map_notes(struct mapping *m, const struct layer *l, const struct lay
     const char *reset = l->kind == LAYER_GRU_BEFORE ? "before" : "";
     bool point = l->kind == LAYER_CONV && is_point(m, l);
     struct pair_of x[] = {
-        {path, of, "epsilon", number(m, s->epsilon), number(m, k->epsilon), NULL},
-        {path, of, "momentum", number(m, s->momentum), number(m, k->momentum), NULL},
-        {path, of, "groups", count(m, l->groups), count(m, t ? t->groups : 0), NULL},
-        {path, of, "padding", text(s->padding), text(k->padding), same ? strided : NULL},
-        {path, of, "batch", STR(""), STR(""), NULL},
-        {path, of, "activation", text(s->activation), text(k->activation), NULL},
-        {path, of, "gates", text(s->gates), text(k->gates), NULL},
-        {path, of, "reset", str_from(reset), STR(""), NULL},
-        {path, of, "pairs", STR(""), STR(""), NULL},
+        {path, of, "epsilon", number(m, s->epsilon), number(m, k->epsilon), NULL, k->at_epsilon},
+        {path, of, "momentum", number(m, s->momentum), number(m, k->momentum), NULL,
+         k->at_momentum},
+        {path, of, "groups", count(m, l->groups), count(m, t ? t->groups : 0), NULL,
+         none.at_epsilon},
+        {path, of, "padding", text(s->padding), text(k->padding), same ? strided : NULL,
+         none.at_epsilon},
+        {path, of, "batch", STR(""), STR(""), NULL, none.at_epsilon},
+        {path, of, "activation", text(s->activation), text(k->activation), NULL, none.at_epsilon},
+        {path, of, "gates", text(s->gates), text(k->gates), NULL, none.at_epsilon},
+        {path, of, "reset", str_from(reset), STR(""), NULL, none.at_epsilon},
+        {path, of, "pairs", STR(""), STR(""), NULL, none.at_epsilon},
     };
     for (size_t i = 0; i < sizeof x / sizeof *x; i++) {
         if (!x[i].said.p || !x[i].met.p)
             return err_nomem(e, 64);
+        TRY(patch(m, &x[i], e));
         if (!(point && strcmp(x[i].setting, "padding") == 0))
             TRY(compare(m, &x[i], e));
     }
@@ -252,7 +331,8 @@ enum status map_notes_functions(struct mapping *m, struct err *e)
 {
     for (size_t i = 0; i < m->sl.n_functions; i++) {
         const struct function *f = &m->sl.function[i];
-        struct pair_of x = {kept(m->a, f->path), f->of, f->setting, f->means, STR(""), NULL};
+        struct pair_of x = {
+            kept(m->a, f->path), f->of, f->setting, f->means, STR(""), NULL, {0, 0, 0}};
         if (!x.path.p)
             return err_nomem(e, f->path.n);
         TRY(compare(m, &x, e));
@@ -469,7 +549,7 @@ enum status map_told_read(struct mapping *m, struct err *e)
     if (!text.n || text.n > SETTINGS_BYTES_MAX)
         return ST_OK;
     cur_mem(&c, text.p, text.n, SETTINGS_KEY, 0);
-    enum status st = json_tree(&c, m->tmp, SETTINGS_VALUES_MAX, &top, &quiet);
+    enum status st = json_tree(&c, m->tmp, text.n / VALUE_BYTES + 16, &top, &quiet);
     cur_close(&c);
     if (st != ST_OK || top->kind != JSON_OBJECT)
         return ST_OK; /* it says nothing */

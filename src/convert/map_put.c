@@ -392,6 +392,8 @@ static enum status carry(struct mapping *m, struct err *e)
                 continue;
             TRY(model_attach(d, &a, e));
             *a = s->attachment[i];
+            if (k == 0)
+                TRY(map_patched(m, i, a, e));
         }
     }
     return ST_OK;

@@ -78,7 +78,7 @@ static enum status summand(struct mapping *m, const struct tensor *t, const stru
                        "%.*s adds parameters whose moments do not pair up", STR_ARG(of->name));
     done[u] = true;
     if (!k->plus)
-        return map_left(m, (uint32_t)u, "the moment of a summed bias is that of either", true, e);
+        return map_left(m, (uint32_t)u, "the moment of a summed bias is that of either: the sum moves half as far a step as the two", true, e);
     struct take *own = ARENA_NEW(m->tmp, struct take);
     if (!own)
         return err_nomem(e, sizeof *own);
@@ -236,6 +236,22 @@ enum status train_number(struct train *x, struct optim_number n, struct str name
     return ST_OK;
 }
 
+void train_replace(struct train *x, const struct node *node, int64_t by)
+{
+    if (!node || x->n_replaced == TRAIN_REPLACED)
+        return;
+    x->replaced[x->n_replaced].node = node;
+    x->replaced[x->n_replaced++].by = by;
+}
+
+const int64_t *train_replaced(const struct train *x, const struct node *node)
+{
+    for (size_t i = 0; i < x->n_replaced; i++)
+        if (x->replaced[i].node == node)
+            return &x->replaced[i].by;
+    return NULL;
+}
+
 /* ---- slots ---- */
 
 int64_t train_place(const struct train *x, size_t i)
@@ -354,7 +370,7 @@ static enum status take_slot(struct train *x, const struct take *of, enum slot s
     TRY(scale_of(x, s, &k->scale, e));
     *have = true;
     return also < 0 ? ST_OK
-                    : map_left(m, (uint32_t)also, "the moment of a summed bias is that of either",
+                    : map_left(m, (uint32_t)also, "the moment of a summed bias is that of either: the sum moves half as far a step as the two",
                                true, e);
 }
 
@@ -429,7 +445,7 @@ enum status map_train_begin(struct mapping *m, struct err *e)
     const struct map_opt *o = m->o;
     enum optim_style to = optim_style_of(m->to);
     bool numbers = to != STYLE_TORCH && to != STYLE_OPTAX; /* tensors alone say it */
-    bool plain = m->target && !m->target->trains && !numbers;
+    bool plain = m->target && !m->target->trains && !numbers && !m->leaves;
     if (to == STYLE_NONE || plain || o->weights_only || o->drop_train_state)
         return ST_OK;
     struct train *x = ARENA_NEW(m->tmp, struct train);
@@ -444,6 +460,7 @@ enum status map_train_begin(struct mapping *m, struct err *e)
         return ST_OK;
     if (o->like)
         TRY(optim_read(o->like, m->to, m->tmp, &x->k, e));
+    TRY(train_powers(x, e));
     if (to != STYLE_TORCH && to != STYLE_OPTAX && x->k.style != STYLE_NONE)
         x->to = to = x->k.style; /* Keras and TensorFlow spell it in several ways */
     m->train = x;
@@ -460,7 +477,8 @@ enum status map_train_begin(struct mapping *m, struct err *e)
     x->root = to == STYLE_TORCH ? STR("optimizer") : STR("opt_state");
     if (to != STYLE_OPTAX || x->s.unclear)
         return ST_OK;
-    if (x->s.kind == OPTIM_ADAM)
+    x->by_leaves = str_is(str_from(m->to->name), "equinox");
+    if (x->s.kind == OPTIM_ADAM && !x->by_leaves) /* what they keep is the same */
         TRY(decay_of(x, e));
     unsigned slots = x->s.slots & ~SLOT_BIT(SLOT_MAX);
     x->chain = optim_chain_of(x->s.kind, slots, x->decays);
@@ -613,12 +631,12 @@ static enum status left(struct train *x, const bool *used, struct err *e)
     TRY(counts_left(x, used, e));
     for (size_t i = 0; i < m->src->n_tensors; i++) {
         const struct tensor *t = &m->src->tensor[i];
-        if (!m->in[i] || used[i] || m->dropped[i])
+        if (!m->in[i] || used[i] || m->dropped[i] || (m->left && m->left[i].why))
             continue;
         struct str parent, leaf;
         name_tail(t->name, &parent, &leaf);
         if (x->s.mine[i] && has(x->step) &&
-            (str_is(leaf, "beta1_power") || str_is(leaf, "beta2_power")))
+            (str_starts(leaf, STR("beta1_power")) || str_starts(leaf, STR("beta2_power"))))
             TRY(lost(m, i, true, "follows from the number of updates", e));
         else if (x->s.rate.tensor == (int64_t)i)
             TRY(lost(m, i, false, "the learning rate: the target has it in code or in its settings",
@@ -630,6 +648,10 @@ static enum status left(struct train *x, const bool *used, struct err *e)
     }
     gone(x, x->s.node);
     gone(x, x->s.step.node);
+    if (x->scheduled && x->s.schedule[0].node) {
+        gone(x, x->s.schedule[0].node);
+        gone(x, node_get(x->s.schedule[0].node->parent, STR("_step_count")));
+    }
     return x->s.style == STYLE_TORCH && x->to != STYLE_TORCH ? settings(x, e) : ST_OK;
 }
 
@@ -692,7 +714,7 @@ enum status map_train(struct mapping *m, struct err *e)
             if (m->sl.layer[i].tensor[k] >= 0)
                 taken[m->sl.layer[i].tensor[k]] = true;
     for (size_t i = 0; i < n; i++) {
-        if (!m->in[i] || taken[i] || done[i] || m->dropped[i])
+        if (!m->in[i] || taken[i] || done[i] || m->dropped[i] || (m->left && m->left[i].why))
             continue;
         const struct tensor *t = &m->src->tensor[i];
         if (rides(t))

@@ -287,8 +287,8 @@ static enum status prove_ops(const struct plan *p, size_t t, const struct part *
             if (op->operand >= p->src->n_tensors)
                 return broken(p, t, "plan-source", "an operand that the source does not have", e);
             const struct tensor *s = &p->src->tensor[op->operand];
-            if (s->dtype != (op->kind == OP_MUL ? op->to : now) || !dims_match(op->view, q, d->n_dims) ||
-                !inside(p->src, s, op->view))
+            if (s->dtype != (op->kind == OP_MUL ? op->to : now) ||
+                !dims_match(op->view, q, d->n_dims) || !inside(p->src, s, op->view))
                 return broken(p, t, "plan-ops", "an operand that does not fit its part", e);
         }
         if (i > 0 && op->kind == OP_UNPACK)

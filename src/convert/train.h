@@ -7,6 +7,8 @@
 #include "convert/map_int.h"
 #include "framework/optim.h"
 
+#define TRAIN_REPLACED 32
+
 struct train {
     struct mapping *m;
     struct optim_state s; /* the source's */
@@ -19,6 +21,7 @@ struct train {
     size_t n_ordered;
     struct str root;                 /* of the target's names: "optimizer", "opt_state" */
     bool decays;                     /* AdamW, not Adam */
+    bool by_leaves;                  /* Equinox: no names, no collections, no count of its own */
     const struct optim_chain *chain; /* optax without a skeleton */
     bool *carried; /* per tensor of the source: a count that stands in the target as a value */
     bool *filled;  /* per tensor of the skeleton: state that something is made for */
@@ -26,8 +29,13 @@ struct train {
     bool has_step;
     double rate; /* the learning rate, where a moment holds it */
     bool has_rate;
-    const struct node *replaced; /* the skeleton's node of the training's own count ... */
-    int64_t replaced_by;         /* ... and its value here */
+    struct {
+        const struct node *node; /* the skeleton's: the training's own count, a schedule's ... */
+        int64_t by;              /* ... and its value here */
+    } replaced[TRAIN_REPLACED];
+    size_t n_replaced;
+    bool scheduled;   /* the position of the source's schedule stands in the target */
+    int64_t schedule; /* position of the source's schedule, where the skeleton has one; else 0 */
     const struct node *gone[8];  /* of the source's tree: in the ledger, or in the target */
     size_t n_gone;
 };
@@ -48,12 +56,24 @@ MUSTCHECK enum status train_value(const struct model *m, struct optim_number n, 
  * engine undoes. */
 MUSTCHECK enum status train_element(const struct model *m, const struct tensor *t, uint8_t out[16],
                                     struct err *e);
+/* A number of the skeleton's tree stands there with another value. NULL: nothing. */
+void train_replace(struct train *x, const struct node *node, int64_t by);
+const int64_t *train_replaced(const struct train *x, const struct node *node); /* NULL: it stays */
 /* The skeleton's name of a made parameter's place in k.param; -1 = it has no state there. */
 int64_t train_place(const struct train *x, size_t i);
 
 /* ---- one spelling each: all that is made for the state, by name ---- */
 MUSTCHECK enum status train_to_torch(struct train *x, struct err *e);
 MUSTCHECK enum status train_to_optax(struct train *x, struct err *e);
+
+/* ---- train_powers.c: TensorFlow 1's beta1_power and beta2_power ---- */
+/* The number of updates that the source's powers tell: into x->s.param[].n. Powers of other betas
+ * than the usual ones tell nothing. */
+MUSTCHECK enum status train_powers(struct train *x, struct err *e);
+/* Is the skeleton's tensor k one of them? Then its value goes to d->fill. ST_CANNOT train-powers:
+ * neither the source's settings nor the skeleton say beta. */
+MUSTCHECK enum status train_power(struct train *x, const struct tensor *k, struct made *d,
+                                  bool *is, struct err *e);
 
 /* ---- train_tree.c: the plan's tree, when the plan's tensors stand ---- */
 MUSTCHECK enum status train_tree(struct train *x, struct err *e);

@@ -6,6 +6,7 @@
 #include "convert/number.h"
 #include "convert/train.h"
 #include "framework/recognise.h"
+#include <stdlib.h>
 #include <string.h>
 
 /* ---- as a skeleton has it ---- */
@@ -54,12 +55,12 @@ static enum status own_values(struct train *x, struct err *e)
         d->n_dims = k->n_dims;
         d->dim = k->dim;
         d->why = STR("zeros: the source has nothing for it");
-        struct str parent, leaf;
-        name_tail(k->name, &parent, &leaf);
-        if (str_is(leaf, "beta1_power") || str_is(leaf, "beta2_power"))
-            return err_set(e, ST_CANNOT, "train-powers",
-                           "%.*s is beta^(t+1), and no file says beta", STR_ARG(k->name));
-        if (x->k.rate.tensor == (int64_t)t && x->has_rate) {
+        bool power;
+        TRY(train_power(x, k, d, &power, e));
+        if (power) {
+            d->harmless = true;
+            d->why = STR("beta, multiplied with itself once for each update, in float32");
+        } else if (x->k.rate.tensor == (int64_t)t && x->has_rate) {
             uint8_t wide[16] = {0};
             memcpy(wide, &x->rate, sizeof x->rate);
             if (num_cast(DT_F64, wide, k->dtype, d->fill, 1) == 0)
@@ -76,9 +77,39 @@ static enum status own_values(struct train *x, struct err *e)
     return ST_OK;
 }
 
+struct in_like {
+    uint64_t order;
+    struct made made;
+};
+static int by_order(const void *a, const void *b)
+{
+    const struct in_like *x = a, *y = b;
+    return x->order < y->order ? -1 : x->order > y->order;
+}
+
+/* What was made for the state from `first` on, in the skeleton's order: Keras 2 reads it so. */
+static enum status in_order(struct mapping *m, size_t first, struct err *e)
+{
+    size_t n = m->n_made - first;
+    struct in_like *list = ARENA_ARRAY(m->tmp, struct in_like, n + 1);
+    if (!list)
+        return err_nomem(e, n * sizeof *list);
+    for (size_t i = 0; i < n; i++) {
+        int64_t at = model_find(m->o->like, m->made[first + i].name);
+        list[i] = (struct in_like){at < 0 ? UINT64_MAX : m->o->like->tensor[at].order,
+                                  m->made[first + i]};
+    }
+    if (n)
+        qsort(list, n, sizeof *list, by_order);
+    for (size_t i = 0; i < n; i++)
+        m->made[first + i] = list[i].made;
+    return ST_OK;
+}
+
 static enum status as_like(struct train *x, struct err *e)
 {
     struct mapping *m = x->m;
+    size_t first = m->n_made;
     if (x->k.style != x->to)
         return ST_OK; /* no optimizer: all of the state is left over */
     if (x->k.unclear)
@@ -94,10 +125,12 @@ static enum status as_like(struct train *x, struct err *e)
     for (size_t i = 0; i < x->k.n_schedules; i++)
         TRY(fill_number(x, x->k.schedule[i].tensor, x->s.n_schedules ? x->s.schedule[0] : x->step,
                         e));
+    x->scheduled = x->k.n_schedules > 0 && x->s.n_schedules > 0;
     struct optim_number all = x->s.step.node || x->s.step.tensor >= 0 ? x->s.step : x->step;
     if (x->k.step.node && (all.node || all.tensor >= 0)) {
-        TRY(train_value(m->src, all, &x->replaced_by, e));
-        x->replaced = x->k.step.node;
+        int64_t v;
+        TRY(train_value(m->src, all, &v, e));
+        train_replace(x, x->k.step.node, v);
         if (all.tensor >= 0)
             x->carried[all.tensor] = true;
     } else if (x->k.step.tensor >= 0 && !x->filled[x->k.step.tensor]) {
@@ -106,16 +139,20 @@ static enum status as_like(struct train *x, struct err *e)
                          e));
         x->filled[t] = true;
     }
-    return own_values(x, e);
+    TRY(own_values(x, e));
+    return in_order(m, first, e);
 }
 
 /* ---- the usual chain ---- */
 
-/* The parameter's name below its collection: opt_state holds trees of params alone. */
-static bool below_params(struct str name, struct str *rest)
+/* The parameter's name below its collection: opt_state holds trees of params alone. Equinox has no
+ * collections. */
+static bool below_params(const struct train *x, struct str name, struct str *rest)
 {
     struct str seg;
     *rest = name;
+    if (x->by_leaves)
+        return true;
     return name_head(rest, &seg) && str_is(seg, "params") && rest->n;
 }
 
@@ -137,7 +174,7 @@ static enum status field(struct train *x, size_t state, struct str word, struct 
         return err_set(e, ST_BUG, "chain-field", "no slot is called %.*s", STR_ARG(word));
     for (size_t i = 0; i < x->n_params; i++) {
         struct str rest;
-        if (m->made[i].role != ROLE_PARAMETER || !below_params(m->made[i].name, &rest))
+        if (m->made[i].role != ROLE_PARAMETER || !below_params(x, m->made[i].name, &rest))
             continue;
         const struct tensor *t = m->made[i].n_takes ? &m->src->tensor[m->made[i].take->src] : NULL;
         if (!t || t->role != ROLE_PARAMETER)
@@ -167,5 +204,19 @@ enum status train_to_optax(struct train *x, struct err *e)
             TRY(field(x, i, word, e));
     }
     struct optim_number all = x->s.step.node || x->s.step.tensor >= 0 ? x->s.step : x->step;
-    return train_number(x, all, STR("step"), DT_I32, false, e);
+    if (!x->by_leaves)
+        return train_number(x, all, STR("step"), DT_I32, false, e);
+    size_t n = 0; /* the leaves' counts: the optimizer's, then those of schedules */
+    for (size_t i = 0; m->leaves && i < m->leaves->n_tensors; i++) {
+        const struct tensor *t = &m->leaves->tensor[i];
+        struct str name = arena_fmt(m->a, "%.*s.%zu.count", STR_ARG(x->root), n);
+        if (!name.p)
+            return err_nomem(e, 64);
+        if (t->role != ROLE_COUNTER)
+            continue;
+        if (n++ > 0)
+            TRY(train_number(x, x->s.n_schedules ? x->s.schedule[0] : x->step, name, t->dtype,
+                             false, e));
+    }
+    return ST_OK;
 }

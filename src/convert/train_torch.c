@@ -140,8 +140,25 @@ static enum status whole(struct train *x, struct err *e)
                                 ? m->o->like->tensor[x->k.step.tensor].name
                                 : STR("step"),
                             DT_I64, true, e);
-    x->replaced_by = all;
-    x->replaced = x->k.step.node;
+    train_replace(x, x->k.step.node, all);
+    if (n.tensor >= 0)
+        x->carried[n.tensor] = true;
+    return ST_OK;
+}
+
+/* The position of the source's schedule, or its number of updates, in the skeleton's schedulers.
+ * Their rates follow from what no file holds: train_tree.c names them. */
+static enum status schedules(struct train *x, struct err *e)
+{
+    struct optim_number n = x->s.n_schedules ? x->s.schedule[0] : x->step;
+    if (x->s.style == STYLE_TORCH || x->k.n_schedules == 0 || (!n.node && n.tensor < 0))
+        return ST_OK;
+    TRY(train_value(x->m->src, n, &x->schedule, e));
+    for (size_t i = 0; i < x->k.n_schedules; i++) {
+        const struct node *at = x->k.schedule[i].node;
+        train_replace(x, at, x->schedule);
+        train_replace(x, node_get(at->parent, STR("_step_count")), x->schedule + 1);
+    }
     if (n.tensor >= 0)
         x->carried[n.tensor] = true;
     return ST_OK;
@@ -168,5 +185,6 @@ enum status train_to_torch(struct train *x, struct err *e)
     for (size_t k = 0; k < x->n_ordered; k++)
         if (stepped(x, x->ordered[k]))
             TRY(entry(x, x->ordered[k], e));
+    TRY(schedules(x, e));
     return whole(x, e);
 }

@@ -232,7 +232,7 @@ static enum status own_setting(struct builder *b, const struct node *n)
     const struct node *chain[64];
     size_t k = 0;
     if (n->child || n->kind == NODE_NIL || n->kind == NODE_DICT || n->kind == NODE_LIST ||
-        n->kind == NODE_TUPLE || n == b->x->replaced)
+        n->kind == NODE_TUPLE || train_replaced(b->x, n))
         return ST_OK;
     for (; n->parent && k < 64; n = n->parent) {
         if (is_params_list(n) || (n->key && n->key->kind == NODE_OPAQUE) ||
@@ -250,9 +250,15 @@ static enum status own_setting(struct builder *b, const struct node *n)
                              : arena_fmt(b->a, "%llu", (unsigned long long)at);
         path = path.n ? arena_fmt(b->a, "%.*s.%.*s", STR_ARG(path), STR_ARG(seg)) : seg;
     }
-    return path.p ? map_ledger(b->x->m, LEDGER_SYNTH, path, 0, true,
-                               STR("the skeleton's own value"), b->e)
-                  : err_nomem(b->e, 64);
+    if (!path.p)
+        return err_nomem(b->e, 64);
+    /* torch's schedulers go on from the rate they left, which only their own past tells */
+    bool rate = b->x->schedule > 0 && (str_ends(path, STR(".lr")) ||
+                                       str_find_str(path, STR("._last_lr."), 0) < path.n);
+    return map_ledger(b->x->m, LEDGER_SYNTH, path, 0, !rate,
+                      rate ? STR("the skeleton's own rate, not that of its schedule's position")
+                           : STR("the skeleton's own value"),
+                      b->e);
 }
 
 /* Copies a node without its children. */
@@ -295,8 +301,9 @@ static enum status below(struct builder *b, const struct node *top, struct node 
                 return err_nomem(b->e, sizeof *made);
             if (!own)
                 TRY(own_setting(b, n));
-            if (n == x->replaced)
-                made->i = x->replaced_by;
+            const int64_t *by = train_replaced(x, n);
+            if (by)
+                made->i = *by;
             if (n == fresh) {
                 down = false;
                 TRY(state(b, made));

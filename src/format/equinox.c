@@ -264,7 +264,8 @@ static enum status read_file(struct source *s, const struct read_opt *opt, struc
     cur_close(&r.c);
     TRY(st);
     TRY(model_finish(m, e));
-    return roles_by_name(m, e);
+    TRY(roles_by_name(m, e));
+    return r.name ? ST_OK : equinox_roles(m, e);
 }
 
 const struct format equinox_format = {

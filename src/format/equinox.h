@@ -12,4 +12,6 @@
 enum status equinox_check(const struct model *m, const struct write_opt *opt, struct err *e);
 enum status equinox_begin(struct writer *w, struct err *e);
 enum status equinox_end(struct writer *w, struct err *e);
+/* equinox_roles.c: after roles_by_name, leaves without names. */
+MUSTCHECK enum status equinox_roles(struct model *m, struct err *e);
 #endif

@@ -143,6 +143,9 @@ struct format {
      * ends; the first that fits decides, and one behind a '!' says no. A target that is a folder
      * keeps every attachment, as a file of its own. The rest is named in the ledger. */
     const char *keeps[4], *keeps_meta[4];
+    /* In a target of one file, does an attachment that keeps[] names fit the model m to be written,
+     * whose names, types and shapes stand? NULL: every one. */
+    bool (*fits)(const struct model *m, const struct attachment *a);
     const char *framework; /* the framework whose usual format it is, or NULL */
     const char *refuses;   /* for nnferry-formats.7: what is refused, one sentence */
 
@@ -170,8 +173,9 @@ struct format {
     /* All tensors are written, w->placed and w->file_end are filled: patch headers, write indexes.
      */
     enum status (*end)(struct writer *w, struct err *e);
-    /* Whether tile t of what was read is slab t of a tensor that enc wrote: with these pieces, checks
-     * and all, at this file offset, and read as enc's slabs are. NULL where no encoder has holds. */
+    /* Whether tile t of what was read is slab t of a tensor that enc wrote: with these pieces,
+     * checks and all, at this file offset, and read as enc's slabs are. NULL where no encoder has
+     * holds. */
     bool (*tile_is)(const struct storage *s, uint64_t t, const struct kept_slab *slab);
     /* Frees what the writer took outside w->arena. Called once after begin(), whatever came of it
      * and of the run; may be NULL. */

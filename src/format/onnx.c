@@ -88,6 +88,7 @@ const struct format onnx_format = {
     .writes = true,
     .dir_target = true,
     .keeps = {ONNX_GRAPH},
+    .fits = onnx_graph_fits,
     .keeps_meta = {"*"},
     .refuses = "external data outside the model's folder or of another length, numbers in two "
                "places or of another size than the shape, messages nested more than 96 deep, "

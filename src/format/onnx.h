@@ -183,6 +183,8 @@ MUSTCHECK enum status onnx_rewrite_emit(struct onnx_rewrite *r, struct cursor *c
 
 enum status onnx_read(struct source *s, const struct read_opt *opt, struct model *m, struct err *e);
 enum status onnx_check(const struct model *m, const struct write_opt *opt, struct err *e);
+/* Has graph.onnx the tensors that are to be written, and no others? */
+bool onnx_graph_fits(const struct model *m, const struct attachment *a);
 enum status onnx_begin(struct writer *w, struct err *e);
 enum status onnx_end(struct writer *w, struct err *e);
 #endif

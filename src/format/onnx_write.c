@@ -263,6 +263,23 @@ static const struct attachment *find_graph(const struct model *m)
     return NULL;
 }
 
+bool onnx_graph_fits(const struct model *m, const struct attachment *a)
+{
+    struct layout x = {0};
+    struct arena room = ARENA_INIT;
+    bool misfit = false;
+    if (!str_is(a->name, ONNX_GRAPH))
+        return true;
+    x.graph = find_graph(m);
+    if (x.graph != a)
+        return false; /* a file of that name that no reader of ours left */
+    struct err why = {0};
+    enum status st = open_graph(m, &x, &room, &misfit, &why);
+    layout_free(&x);
+    arena_free(&room);
+    return st == ST_OK ? !misfit : st != ST_INPUT; /* the writer says what else is wrong */
+}
+
 static enum status choose_graph(const struct model *m, bool tell, struct layout *x, struct arena *a,
                                 struct err *e)
 {

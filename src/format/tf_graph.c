@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "format/tf.h"
 #include <stdlib.h>
+#include <string.h>
 
 static enum status read_attr(const struct proto *field, uint32_t node, struct buf *out,
                              struct arena *a, struct err *e)
@@ -113,8 +114,10 @@ static bool among(struct str s, const char *const *list)
     return false;
 }
 
-static const char *const first_moment[] = {"m", "momentum", "momentums", NULL};
-static const char *const second_moment[] = {"v", "rms", "accumulator", "velocities", NULL};
+static const char *const first_moment[] = {"m",  "momentum",         "momentums",
+                                           "mg", "average_gradient", NULL};
+static const char *const second_moment[] = {"v",        "vhat",       "v_hat",       "rms",
+                                            "velocity", "velocities", "accumulator", NULL};
 
 static void set_slot(struct tensor *t, struct str name, int64_t of)
 {
@@ -148,6 +151,52 @@ static enum status map_nodes(const struct tf_graph *g, struct model *m, int64_t 
     return st;
 }
 
+/* tf-keras' optimizers since 2.11 keep no slots: what they hold is numbered (_variables.3), and its
+ * full name is OPTIMIZER/SLOT/VARIABLE with the variable's own. */
+struct noted {
+    struct str note;
+    size_t at;
+};
+static int by_note(const void *a, const void *b)
+{
+    const struct noted *x = a, *y = b;
+    return str_cmp(x->note, y->note);
+}
+
+static enum status full_names(struct model *m, struct err *e)
+{
+    struct noted *list = mem_zalloc(m->n_tensors + 1, sizeof *list);
+    size_t n = 0;
+    if (!list)
+        return err_nomem(e, m->n_tensors * sizeof *list);
+    for (size_t i = 0; i < m->n_tensors; i++)
+        if (m->tensor[i].role == ROLE_PARAMETER && m->tensor[i].note.n)
+            list[n++] = (struct noted){m->tensor[i].note, i};
+    if (n)
+        qsort(list, n, sizeof *list, by_note);
+    for (size_t i = 0; i < m->n_tensors; i++) {
+        struct tensor *t = &m->tensor[i];
+        struct str opt, slot, rest = t->note;
+        if (t->role != ROLE_OTHER || !rest.n)
+            continue;
+        if (str_ends(t->name, STR("._iterations")) && t->n_dims == 0)
+            t->role = ROLE_COUNTER;
+        if (str_find_str(t->name, STR("._variables."), 0) == t->name.n ||
+            !str_split(&rest, '/', &opt) || !str_split(&rest, '/', &slot))
+            continue;
+        struct noted key = {.note = rest};
+        const struct noted *f = n ? bsearch(&key, list, n, sizeof *list, by_note) : NULL;
+        bool twice = f && ((f > list && str_eq(f[-1].note, rest)) ||
+                           (f + 1 < list + n && str_eq(f[1].note, rest)));
+        const struct tensor *p = f && !twice ? &m->tensor[f->at] : NULL;
+        if (p && p->n_dims == t->n_dims &&
+            memcmp(p->dim, t->dim, p->n_dims * sizeof *p->dim) == 0)
+            set_slot(t, slot, (int64_t)f->at);
+    }
+    mem_free(list);
+    return ST_OK;
+}
+
 enum status tf_graph_roles(const struct tf_graph *g, struct model *m, struct err *e)
 {
     int64_t *of = mem_zalloc(g->n_nodes + 1, sizeof *of);
@@ -160,7 +209,7 @@ enum status tf_graph_roles(const struct tf_graph *g, struct model *m, struct err
             set_slot(&m->tensor[of[s->slot]], s->name, of[s->variable]);
     }
     mem_free(of);
-    return st;
+    return st == ST_OK ? full_names(m, e) : st;
 }
 
 /* ---- writing again ---- */

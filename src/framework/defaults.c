@@ -88,6 +88,7 @@ const struct fact facts[] = {
     {"haiku", "rnn", "activation", NULL, NULL, "relu"},
 
     {"hf hf_flax equinox", "rope", "pairs", NULL, NULL, "halves"},
+    {"pytorch keras tensorflow flax nnx haiku", "rope", "pairs", NULL, NULL, NULL},
 
     {"pytorch", "gelu", "form", "approximate", "'none'", "exact"},
     {KERAS, "gelu", "form", "approximate", "False", "exact"},
@@ -210,6 +211,5 @@ const char *fact_of_layer(const struct layer *l)
         return NULL;
     if (l->form == FORM_ROTARY)
         return "rope";
-    return l->kind == LAYER_LAYERNORM && l->form == FORM_RMS ? "rmsnorm"
-                                                             : layer_kind_name(l->kind);
+    return l->kind == LAYER_LAYERNORM && l->form == FORM_RMS ? "rmsnorm" : layer_kind_name(l->kind);
 }

@@ -268,8 +268,10 @@ static enum status one(const struct model *m, const struct family *f,
         l->computed = l->kind == LAYER_PARAM;
         return ST_OK;
     }
-    if (at.row->kind == LAYER_PARAM)
+    if (at.row->kind == LAYER_PARAM) {
+        l->form = l->kind == LAYER_PARAM ? (uint8_t)at.row->form : l->form;
         return ST_OK;
+    }
     enum layer_form form = at.row->form;
     family_heads(at.row, l, config_u64(c, "num_attention_heads"),
                  config_u64(c, "num_key_value_heads"));

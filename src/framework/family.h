@@ -25,6 +25,13 @@ struct family {
     const char *head, *tied;        /* rows whose weights may be one */
     const char *arch;               /* GGUF's general.architecture, NULL = none */
     bool bare;                      /* GGUF holds the base model: names without the prefix */
+    /* TensorFlow's models: what stands between the name of a list and a number in it ("_._" in
+     * "layer_._0"), NULL = there are none; the base model's own name where that is no prefix here
+     * ("clip"), else NULL; heads that are called otherwise there. */
+    const char *tf_join, *tf_base;
+    struct {
+        const char *path, *tf;
+    } tf_head[2];
     const struct family_row *row;
     size_t n;
 };

@@ -29,7 +29,8 @@ static struct str in_part(const struct config *c, struct str path, const char *k
 void family_norm(const struct config *c, struct layer *l)
 {
     static const char *const keys[] = {"layer_norm_eps", "layer_norm_epsilon"};
-    static const char *const rms[] = {"rms_norm_eps", "layer_norm_epsilon"}; /* T5 says the second */
+    static const char *const rms[] = {"rms_norm_eps",
+                                      "layer_norm_epsilon"}; /* T5 says the second */
     if (l->kind != LAYER_LAYERNORM || !l->by_name)
         return;
     for (size_t i = 0; i < 2; i++) {
@@ -46,15 +47,11 @@ void family_norm(const struct config *c, struct layer *l)
 static const struct {
     const char *word, *of, *setting, *means;
 } acts[] = {
-    {"gelu", "gelu", "form", "exact"},
-    {"gelu_python", "gelu", "form", "exact"},
-    {"gelu_new", "gelu", "form", "tanh"},
-    {"gelu_fast", "gelu", "form", "tanh"},
-    {"gelu_accurate", "gelu", "form", "tanh"},
-    {"gelu_pytorch_tanh", "gelu", "form", "tanh"},
+    {"gelu", "gelu", "form", "exact"},         {"gelu_python", "gelu", "form", "exact"},
+    {"gelu_new", "gelu", "form", "tanh"},      {"gelu_fast", "gelu", "form", "tanh"},
+    {"gelu_accurate", "gelu", "form", "tanh"}, {"gelu_pytorch_tanh", "gelu", "form", "tanh"},
     {"gated-gelu", "gelu", "form", "tanh"}, /* T5's feed_forward_proj: gelu_new */
-    {"quick_gelu", "gelu", "form", "quick"},
-    {"leaky_relu", "leaky_relu", "slope", "0.01"},
+    {"quick_gelu", "gelu", "form", "quick"},   {"leaky_relu", "leaky_relu", "slope", "0.01"},
 };
 
 enum status family_functions(const struct config *c, struct arena *a, struct layers *l,
@@ -73,8 +70,8 @@ enum status family_functions(const struct config *c, struct arena *a, struct lay
             named = named || str_is(last, keys[k]);
         for (size_t k = 0; named && c->item[i].is_text && k < sizeof acts / sizeof *acts; k++)
             if (str_is(c->item[i].text, acts[k].word))
-                l->function[l->n_functions++] = (struct function){
-                    key, acts[k].of, acts[k].setting, str_from(acts[k].means)};
+                l->function[l->n_functions++] =
+                    (struct function){key, acts[k].of, acts[k].setting, str_from(acts[k].means)};
     }
     return ST_OK;
 }

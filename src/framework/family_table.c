@@ -1,6 +1,6 @@
 /* The families' tables. Sources: transformers, src/transformers/models/NAME/modeling_NAME.py
- * (paths) and modeling_flax_NAME.py (the same paths); llama.cpp, gguf-py/gguf/tensor_mapping.py and
- * convert_hf_to_gguf.py (GGUF's names, and which rows it turns).
+ * (paths), modeling_flax_NAME.py and modeling_tf_NAME.py (the same paths); llama.cpp,
+ * gguf-py/gguf/tensor_mapping.py and convert_hf_to_gguf.py (GGUF's names, and which rows it turns).
  */
 #include "framework/family.h"
 
@@ -18,7 +18,7 @@
     }
 /* weights of the layer normalisation, the dense layers of encoders after BERT */
 #define BERT_LAYERS                                                                                \
-    ROW("embeddings.word_embeddings", EMBEDDING, "token_embd"),                                    \
+    FORM("embeddings.word_embeddings", EMBEDDING, TABLE, "token_embd"),                            \
         ROW("embeddings.position_embeddings", EMBEDDING, "position_embd"),                         \
         ROW("embeddings.token_type_embeddings", EMBEDDING, "token_types"),                         \
         ROW("embeddings.LayerNorm", LAYERNORM, "token_embd_norm"),                                 \
@@ -55,7 +55,7 @@ static const struct family_row roberta_rows[] = {
     ROW("/qa_outputs", LINEAR, NULL),
 };
 static const struct family_row distilbert_rows[] = {
-    ROW("embeddings.word_embeddings", EMBEDDING, NULL),
+    FORM("embeddings.word_embeddings", EMBEDDING, TABLE, NULL),
     ROW("embeddings.position_embeddings", EMBEDDING, NULL),
     ROW("embeddings.LayerNorm", LAYERNORM, NULL),
     BUFFER("embeddings.position_ids"),
@@ -178,7 +178,7 @@ static const struct family_row vit_rows[] = {
         BUFFER(tower ".embeddings.position_ids")
 static const struct family_row clip_rows[] = {
     CLIP_LAYERS("text_model"),
-    ROW("text_model.embeddings.token_embedding", EMBEDDING, NULL),
+    FORM("text_model.embeddings.token_embedding", EMBEDDING, TABLE, NULL),
     ROW("text_model.embeddings.position_embedding", EMBEDDING, NULL),
     ROW("text_model.final_layer_norm", LAYERNORM, NULL),
     CLIP_LAYERS("vision_model"),
@@ -189,7 +189,7 @@ static const struct family_row clip_rows[] = {
     ROW("vision_model.post_layernorm", LAYERNORM, NULL),
     ROW("visual_projection", LINEAR, NULL),
     ROW("text_projection", LINEAR, NULL),
-    ROW("logit_scale", PARAM, NULL),
+    FORM("logit_scale", PARAM, SCALAR, NULL),
 };
 #define WHISPER_ATTENTION(path)                                                                    \
     ROW(path ".q_proj", LINEAR, NULL), ROW(path ".k_proj", LINEAR, NULL),                          \
@@ -199,7 +199,8 @@ static const struct family_row clip_rows[] = {
         ROW(part ".layers.{}.self_attn_layer_norm", LAYERNORM, NULL),                              \
         ROW(part ".layers.{}.fc1", LINEAR, NULL), ROW(part ".layers.{}.fc2", LINEAR, NULL),        \
         ROW(part ".layers.{}.final_layer_norm", LAYERNORM, NULL),                                  \
-        ROW(part ".layer_norm", LAYERNORM, NULL), ROW(part ".embed_positions", EMBEDDING, NULL)
+        ROW(part ".layer_norm", LAYERNORM, NULL),                                                  \
+        FORM(part ".embed_positions", EMBEDDING, TABLE, NULL)
 static const struct family_row whisper_rows[] = {
     ROW("encoder.conv1", CONV, NULL),
     ROW("encoder.conv2", CONV, NULL),
@@ -230,6 +231,8 @@ static const struct family bert = {
     .tied = "embeddings.word_embeddings",
     .arch = "bert",
     .bare = true,
+    .tf_join = "_._",
+    .tf_head = {{"cls.predictions", "mlm___cls"}, {"cls.seq_relationship", "nsp___cls"}},
     ROWS(bert_rows),
 };
 static const struct family roberta = {
@@ -239,6 +242,7 @@ static const struct family roberta = {
     .anchor = "encoder.layer.{}.attention.self.query",
     .head = "/lm_head.decoder",
     .tied = "embeddings.word_embeddings",
+    .tf_join = "_._",
     ROWS(roberta_rows),
 };
 static const struct family distilbert = {
@@ -248,6 +252,7 @@ static const struct family distilbert = {
     .anchor = "transformer.layer.{}.attention.q_lin",
     .head = "/vocab_projector",
     .tied = "embeddings.word_embeddings",
+    .tf_join = "_._",
     ROWS(distilbert_rows),
 };
 static const struct family gpt2 = {
@@ -258,6 +263,7 @@ static const struct family gpt2 = {
     .head = "/lm_head",
     .tied = "wte",
     .arch = "gpt2",
+    .tf_join = "_._",
     ROWS(gpt2_rows),
 };
 static const struct family gpt_neox = {
@@ -288,6 +294,7 @@ static const struct family mistral = {
     .head = "/lm_head",
     .tied = "embed_tokens",
     .arch = "llama",
+    .tf_join = ".",
     ROWS(llama_rows),
 };
 static const struct family qwen2 = {
@@ -307,6 +314,7 @@ static const struct family t5 = {
     .anchor = "encoder.block.{}.layer.0.SelfAttention.q",
     .head = "lm_head",
     .tied = "shared",
+    .tf_join = "_._",
     ROWS(t5_rows),
 };
 static const struct family vit = {
@@ -314,6 +322,7 @@ static const struct family vit = {
     .type = {"vit"},
     .prefix = "vit",
     .anchor = "encoder.layer.{}.attention.attention.query",
+    .tf_join = "_._",
     ROWS(vit_rows),
 };
 static const struct family clip = {
@@ -321,6 +330,8 @@ static const struct family clip = {
     .type = {"clip", "clip_text_model", "clip_vision_model"},
     .prefix = "",
     .anchor = "text_model.encoder.layers.{}.self_attn.q_proj",
+    .tf_join = "_._",
+    .tf_base = "clip",
     ROWS(clip_rows),
 };
 static const struct family whisper = {
@@ -330,6 +341,7 @@ static const struct family whisper = {
     .anchor = "decoder.layers.{}.encoder_attn.q_proj",
     .head = "/proj_out",
     .tied = "decoder.embed_tokens",
+    .tf_join = ".",
     ROWS(whisper_rows),
 };
 static const struct family resnet = {
@@ -337,6 +349,7 @@ static const struct family resnet = {
     .type = {"resnet"},
     .prefix = "resnet",
     .anchor = "encoder.stages.{}.layers.{}.layer.{}.convolution",
+    .tf_join = ".",
     ROWS(resnet_rows),
 };
 const struct family *const families[] = {

@@ -134,6 +134,7 @@ struct walk {
     size_t cap;
     struct frame frame[JSON_MAX_DEPTH];
     size_t depth;
+    uint32_t attachment;
 };
 
 static enum status push(struct walk *w, uint8_t what, uint32_t layer, struct err *e)
@@ -284,6 +285,13 @@ static double share(const struct json *j)
     return j->kind == JSON_NUMBER && json_double(j, &v) && v > 0 ? v : 0;
 }
 
+/* A config of up to TEXT_MAX bytes. */
+static struct said_at place(const struct walk *w)
+{
+    return (struct said_at){w->attachment, (uint32_t)w->j.at,
+                            w->j.kind == JSON_NUMBER ? (uint32_t)w->j.text.n : 0};
+}
+
 static struct str padding_of(const struct json *j)
 {
     if (j->kind != JSON_STRING)
@@ -316,9 +324,11 @@ static enum status setting(struct walk *w, struct keras_layer *l, size_t key, st
     switch (key) {
     case K_EPSILON:
         l->said.epsilon = share(&w->j);
+        l->said.at_epsilon = place(w);
         break;
     case K_MOMENTUM:
         l->said.momentum = share(&w->j);
+        l->said.at_momentum = place(w);
         break;
     case K_PADDING:
         l->said.padding = padding_of(&w->j);
@@ -566,9 +576,10 @@ static enum status text_of(const struct attachment *at, struct arena *a, struct 
     return ST_OK;
 }
 
-static enum status config(const struct attachment *at, struct arena *a, struct keras_names *x,
-                          struct err *e)
+static enum status config(const struct model *m, size_t index, struct arena *a,
+                          struct keras_names *x, struct err *e)
 {
+    const struct attachment *at = &m->attachment[index];
     struct walk *w = ARENA_NEW(a, struct walk);
     struct str text;
     struct cursor c;
@@ -581,6 +592,7 @@ static enum status config(const struct attachment *at, struct arena *a, struct k
     TRY(text_of(at, a, &text, e));
     w->a = a;
     w->x = x;
+    w->attachment = (uint32_t)index;
     cur_mem(&c, text.p, text.n, "config", 0);
     json_init(&w->j, &c, (size_t)TEXT_MAX);
     enum status st = walk(w, &quiet);
@@ -706,7 +718,7 @@ enum status keras_names_read(const struct model *m, struct arena *a, struct kera
     for (size_t i = 0; i < m->n_attachments && out->n == 0; i++)
         if (str_is(m->attachment[i].name, "model_config.json") ||
             str_is(m->attachment[i].name, "config.json"))
-            TRY(config(&m->attachment[i], a, out, e));
+            TRY(config(m, i, a, out, e));
     TRY(siblings(out, a, e));
     TRY(version(m, a, out, e));
     TRY(sort(out, BY_CLASS, a, &out->by_class, e));

@@ -13,61 +13,12 @@
  * Sources: keras/src/layers, keras/src/saving/saving_lib.py, tf_keras/saving.
  */
 #include "framework/keras_style.h"
-#include "framework/keras_names.h"
+#include "framework/keras_vars.h"
 #include <stdlib.h>
 #include <string.h>
 
-enum var {
-    V_KERNEL,
-    V_BIAS,
-    V_GAMMA,
-    V_BETA,
-    V_MEAN,
-    V_VAR,
-    V_EMBEDDINGS,
-    V_DEPTHWISE,
-    V_POINTWISE,
-    V_SCALE,
-    V_ALPHA,
-    V_N
-};
-static const struct {
-    const char *name;
-    enum var var;
-} var_names[] = {
-    {"kernel", V_KERNEL},
-    {"bias", V_BIAS},
-    {"gamma", V_GAMMA},
-    {"beta", V_BETA},
-    {"moving_mean", V_MEAN},
-    {"moving_variance", V_VAR},
-    {"embeddings", V_EMBEDDINGS},
-    {"depthwise_kernel", V_DEPTHWISE},
-    {"pointwise_kernel", V_POINTWISE},
-    {"scale", V_SCALE},
-    {"alpha", V_ALPHA},
-};
-
 #define CONV_BITS (KIND_BIT(LAYER_CONV) | KIND_BIT(LAYER_CONV_TRANSPOSE))
 #define NORM_BITS (KIND_BIT(LAYER_LAYERNORM) | KIND_BIT(LAYER_GROUPNORM))
-
-struct mod {
-    struct module *of;
-    struct str path; /* what the layer is called */
-    enum keras_class cls;
-    const struct keras_layer *config; /* may be NULL */
-    bool numbered;                    /* its variables are vars.N */
-    size_t n_vars;                    /* not yet taken */
-    int64_t var[V_N];                 /* tensors, -1 = absent */
-    bool odd;                         /* holds more than the above */
-};
-struct ctx {
-    const struct keras_style *style;
-    struct keras_names names;
-    struct modules ms;
-    struct mod *mod; /* as ms.module */
-    struct layer_list list;
-};
 
 /* ---- names ---- */
 
@@ -104,7 +55,7 @@ static bool is_list(struct str seg)
 
 /* The user's name for the layer at a path of a weights file; empty when there is none, or when it
  * is Keras's own. */
-static enum status given(struct ctx *c, struct str path, struct str seg, struct str *out,
+static enum status given(struct keras_ctx *c, struct str path, struct str seg, struct str *out,
                          struct err *e)
 {
     struct arena *a = c->list.a;
@@ -122,7 +73,7 @@ static enum status given(struct ctx *c, struct str path, struct str seg, struct 
 }
 
 /* A path of attributes and classes: "layers.sequential.layers.conv2d" to "inner.conv_1". */
-static enum status walk_names(struct ctx *c, struct str path, struct str *out, struct err *e)
+static enum status walk_names(struct keras_ctx *c, struct str path, struct str *out, struct err *e)
 {
     struct str rest = path, seg, last = STR_NONE;
     *out = STR("");
@@ -149,7 +100,7 @@ static enum status walk_names(struct ctx *c, struct str path, struct str *out, s
 
 /* The scope of a layer whose name TensorFlow had given away: "conv2d_1_1" of the layer "conv2d_1",
  * by the config a layer, and not a model with a layer of that name. */
-static bool scope_again(const struct ctx *c, struct str group, struct str seg)
+static bool scope_again(const struct keras_ctx *c, struct str group, struct str seg)
 {
     uint64_t k;
     if (!str_starts(seg, group) || seg.n < group.n + 2 || seg.p[group.n] != '_' ||
@@ -161,7 +112,7 @@ static bool scope_again(const struct ctx *c, struct str group, struct str seg)
 
 /* Legacy HDF5: GROUP, then the variable's path, which begins with GROUP or, after the model's name,
  * goes on with it. */
-static enum status walk_legacy(struct ctx *c, struct str path, struct str *out, struct err *e)
+static enum status walk_legacy(struct keras_ctx *c, struct str path, struct str *out, struct err *e)
 {
     struct str rest = path, group, seg;
     *out = path;
@@ -178,7 +129,7 @@ static enum status walk_legacy(struct ctx *c, struct str path, struct str *out, 
 
 /* A segment of the variable's own name, which a checkpoint's graph keeps: the one `up` above the
  * variable, 1 for its layer's. */
-static struct str variable_of(const struct ctx *c, const struct module *mod, int up)
+static struct str variable_of(const struct keras_ctx *c, const struct module *mod, int up)
 {
     const struct member *b = &c->ms.member[mod->first];
     struct str note = c->ms.m->tensor[b->tensor].note, seg = STR_NONE;
@@ -204,7 +155,7 @@ static bool counts(struct str seg)
 
 /* A segment that only counts layers gives way to the layer's name; of an attention, the segment
  * above its projections'. */
-static enum status walk_counted(struct ctx *c, const struct module *mod, struct str *out,
+static enum status walk_counted(struct keras_ctx *c, const struct module *mod, struct str *out,
                                 struct err *e)
 {
     struct str parent, last, up, above;
@@ -230,7 +181,7 @@ static int by_called(const void *x, const void *y)
     return str_cmp(((const struct called *)x)->path, ((const struct called *)y)->path);
 }
 
-static enum status call_all(struct ctx *c, struct err *e)
+static enum status call_all(struct keras_ctx *c, struct err *e)
 {
     size_t n = c->ms.n;
     bool twice = false;
@@ -238,7 +189,7 @@ static enum status call_all(struct ctx *c, struct err *e)
     if (!all)
         return err_nomem(e, n * sizeof *all);
     for (size_t i = 0; i < n; i++) {
-        struct mod *x = &c->mod[i];
+        struct keras_mod *x = &c->mod[i];
         if (x->numbered)
             TRY(walk_names(c, x->of->path, &x->path, e));
         else if (c->style->legacy)
@@ -258,7 +209,7 @@ static enum status call_all(struct ctx *c, struct err *e)
 
 /* ---- what a module holds ---- */
 
-static enum status class_of(struct ctx *c, struct mod *x, struct err *e)
+static enum status class_of(struct keras_ctx *c, struct keras_mod *x, struct err *e)
 {
     struct arena *a = c->list.a;
     struct str parent, seg;
@@ -288,139 +239,10 @@ static enum status class_of(struct ctx *c, struct mod *x, struct err *e)
     return ST_OK;
 }
 
-static const struct tensor *tensor_at(const struct ctx *c, int64_t t)
-{
-    return t < 0 ? NULL : &c->ms.m->tensor[t];
-}
-
-static size_t rank_of(const struct ctx *c, int64_t t)
-{
-    return t < 0 ? 0 : c->ms.m->tensor[t].n_dims;
-}
-
-/* Gives the variables of a class, in its order, their names. False: not so many. */
-static bool in_order(struct mod *x, const int64_t *t, const enum var *order, size_t least,
-                     size_t most)
-{
-    if (x->n_vars < least || x->n_vars > most)
-        return false;
-    for (size_t i = 0; i < x->n_vars; i++)
-        x->var[order[i]] = t[i];
-    return true;
-}
-
-/* scale and center of a norm: where the config does not say, the number of variables does, unless
- * there is one of the two. */
-static bool norm_order(struct mod *x, const int64_t *t, size_t n_stats)
-{
-    enum var order[4];
-    size_t n = 0, own = x->n_vars - n_stats;
-    int scale = x->config ? x->config->scale : -1, center = x->config ? x->config->center : -1;
-    if (x->n_vars < n_stats || own > 2)
-        return false;
-    if (own == 0)
-        scale = center = 0;
-    if (own == 2)
-        scale = center = 1;
-    if (scale < 0 || center < 0 || (size_t)(scale + center) != own)
-        return false;
-    if (scale)
-        order[n++] = V_GAMMA;
-    if (center)
-        order[n++] = V_BETA;
-    if (n_stats) {
-        order[n++] = V_MEAN;
-        order[n++] = V_VAR;
-    }
-    return in_order(x, t, order, n, n);
-}
-
-/* A class that nothing tells: what the shapes of its variables can only be. */
-static enum keras_class by_shapes(const struct ctx *c, const struct mod *x, const int64_t *t)
-{
-    const struct tensor *w = tensor_at(c, t[0]), *b = tensor_at(c, t[1]);
-    if (x->n_vars > 2 || !w || w->n_dims < 2 || w->n_dims > 5)
-        return KERAS_UNKNOWN;
-    if (b && b->n_dims != 1)
-        return KERAS_UNKNOWN;
-    if (w->n_dims > 2)
-        return KERAS_CONV; /* of some kind: told by the bias, or asked about */
-    return b && b->dim[0] == w->dim[1] ? KERAS_DENSE : KERAS_UNKNOWN;
-}
-
-static bool number_vars(const struct ctx *c, struct mod *x, const int64_t *t)
-{
-    static const enum var kernel[] = {V_KERNEL, V_BIAS}, depthwise[] = {V_DEPTHWISE, V_BIAS},
-                          separable[] = {V_DEPTHWISE, V_POINTWISE, V_BIAS},
-                          embeddings[] = {V_EMBEDDINGS}, scale[] = {V_SCALE}, alpha[] = {V_ALPHA};
-    if (x->cls == KERAS_UNKNOWN && x->n_vars == 4 && rank_of(c, t[0]) == 1 &&
-        rank_of(c, t[1]) == 1 && rank_of(c, t[2]) == 1 && rank_of(c, t[3]) == 1 &&
-        name_kinds(x->path) == KIND_BIT(LAYER_BATCHNORM))
-        x->cls = KERAS_BATCHNORM;
-    enum keras_class cls = x->cls ? x->cls : by_shapes(c, x, t);
-    switch (cls) {
-    case KERAS_DENSE:
-    case KERAS_CONV:
-    case KERAS_CONV_TRANSPOSE:
-        return in_order(x, t, kernel, 1, 2);
-    case KERAS_DEPTHWISE:
-        return in_order(x, t, depthwise, 1, 2);
-    case KERAS_SEPARABLE:
-        return in_order(x, t, separable, 2, 3);
-    case KERAS_BATCHNORM:
-        return norm_order(x, t, 2);
-    case KERAS_LAYERNORM:
-    case KERAS_GROUPNORM:
-        return norm_order(x, t, 0);
-    case KERAS_RMSNORM:
-        return in_order(x, t, scale, 1, 1);
-    case KERAS_EMBEDDING:
-        return in_order(x, t, embeddings, 1, 1);
-    case KERAS_PRELU:
-        return in_order(x, t, alpha, 1, 1);
-    case KERAS_ATTENTION:
-    case KERAS_OTHER:
-    case KERAS_UNKNOWN:
-        break;
-    }
-    return false;
-}
-
-#define VARS_MAX 8
-static void vars_of(struct ctx *c, struct mod *x)
-{
-    int64_t t[VARS_MAX];
-    for (size_t i = 0; i < VARS_MAX; i++)
-        t[i] = -1;
-    for (uint32_t i = x->of->first; i < x->of->first + x->of->n; i++) {
-        const struct member *b = &c->ms.member[i];
-        uint64_t at = VARS_MAX;
-        size_t k = 0;
-        x->n_vars += !b->taken;
-        if (x->numbered) {
-            if (b->taken || !b->collection.n || !str_u64(b->leaf, &at) || at >= VARS_MAX)
-                x->odd = true;
-            else
-                t[at] = b->tensor;
-            continue;
-        }
-        while (k < sizeof var_names / sizeof *var_names && !str_is(b->leaf, var_names[k].name))
-            k++;
-        if (k == sizeof var_names / sizeof *var_names || x->var[var_names[k].var] >= 0)
-            x->odd = true;
-        else
-            x->var[var_names[k].var] = b->tensor;
-    }
-    x->odd = x->odd || (x->var[V_ALPHA] >= 0 && x->n_vars > 1);
-    for (size_t i = 0; x->numbered && i < x->n_vars; i++)
-        x->odd = x->odd || x->n_vars > VARS_MAX || t[i] < 0;
-    if (x->numbered && !x->odd)
-        x->odd = !number_vars(c, x, t);
-}
-
 /* ---- layers ---- */
 
-static void claim(struct ctx *c, struct layer *l, enum leaf leaf, const struct mod *x, enum var v)
+static void claim(struct keras_ctx *c, struct layer *l, enum leaf leaf, const struct keras_mod *x,
+                  enum var v)
 {
     if (x->var[v] < 0)
         return;
@@ -430,7 +252,8 @@ static void claim(struct ctx *c, struct layer *l, enum leaf leaf, const struct m
             c->ms.member[i].taken = true;
 }
 
-static struct layer *put(struct ctx *c, enum layer_kind kind, struct str path, const char *reason)
+static struct layer *put(struct keras_ctx *c, enum layer_kind kind, struct str path,
+                         const char *reason)
 {
     return layer_add(&c->list, kind, path, str_from(reason));
 }
@@ -447,7 +270,7 @@ static void depthwise(struct layer *l, const struct tensor *w)
 }
 
 /* A kernel over several axes. Candidates by the class, then by the bias, then by the name. */
-static struct layer *spatial(struct ctx *c, const struct mod *x, const struct tensor *w,
+static struct layer *spatial(struct keras_ctx *c, const struct keras_mod *x, const struct tensor *w,
                              const struct tensor *b)
 {
     enum { CONV = 1, TRANSPOSED = 2, DEPTH = 4 };
@@ -495,7 +318,7 @@ static struct layer *spatial(struct ctx *c, const struct mod *x, const struct te
     return l;
 }
 
-static struct layer *kernel(struct ctx *c, const struct mod *x, const struct tensor *w,
+static struct layer *kernel(struct keras_ctx *c, const struct keras_mod *x, const struct tensor *w,
                             const struct tensor *b)
 {
     bool conv = x->cls == KERAS_CONV || x->cls == KERAS_CONV_TRANSPOSE || x->cls == KERAS_DEPTHWISE;
@@ -509,7 +332,7 @@ static struct layer *kernel(struct ctx *c, const struct mod *x, const struct ten
     return put(c, LAYER_LINEAR, x->path, "kernel of two axes");
 }
 
-static struct layer *norm(struct ctx *c, const struct mod *x)
+static struct layer *norm(struct keras_ctx *c, const struct keras_mod *x)
 {
     unsigned said = name_kinds(x->path);
     bool one = x->cls == KERAS_LAYERNORM || x->cls == KERAS_GROUPNORM || x->cls == KERAS_RMSNORM;
@@ -536,12 +359,12 @@ static struct layer *norm(struct ctx *c, const struct mod *x)
 }
 
 /* All vectors of one size? */
-static bool vectors(const struct ctx *c, const struct mod *x)
+static bool vectors(const struct keras_ctx *c, const struct keras_mod *x)
 {
     static const enum var part[] = {V_GAMMA, V_BETA, V_MEAN, V_VAR, V_SCALE};
     uint64_t n = 0;
     for (size_t i = 0; i < sizeof part / sizeof *part; i++) {
-        const struct tensor *t = tensor_at(c, x->var[part[i]]);
+        const struct tensor *t = keras_tensor(c, x->var[part[i]]);
         if (!t)
             continue;
         if (t->n_dims != 1 || (n && t->dim[0] != n))
@@ -552,9 +375,10 @@ static bool vectors(const struct ctx *c, const struct mod *x)
 }
 
 /* Depthwise without bias, then 1x1 with it. */
-static enum status separable(struct ctx *c, struct mod *x, const struct tensor *w, struct err *e)
+static enum status separable(struct keras_ctx *c, struct keras_mod *x, const struct tensor *w,
+                             struct err *e)
 {
-    const struct tensor *p = tensor_at(c, x->var[V_POINTWISE]);
+    const struct tensor *p = keras_tensor(c, x->var[V_POINTWISE]);
     struct str first, second;
     if (w->n_dims < 3 || w->n_dims > 5 || p->n_dims != w->n_dims)
         return ST_OK;
@@ -580,11 +404,11 @@ static enum status separable(struct ctx *c, struct mod *x, const struct tensor *
 
 /* One variable by a number. A class of the user's own, which the config names, holds a bare
  * parameter; of two axes and nothing that tells the class, one of two kinds. */
-static enum status lone(struct ctx *c, struct mod *x, struct err *e)
+static enum status lone(struct keras_ctx *c, struct keras_mod *x, struct err *e)
 {
     const struct member *b = &c->ms.member[x->of->first];
     if (!x->numbered || x->of->n != 1 || x->cls != KERAS_UNKNOWN || b->taken ||
-        !str_is(b->leaf, "0") || (!x->config && rank_of(c, b->tensor) != 2))
+        !str_is(b->leaf, "0") || (!x->config && keras_rank(c, b->tensor) != 2))
         return ST_OK;
     x->var[V_KERNEL] = b->tensor;
     if (x->config) {
@@ -608,7 +432,8 @@ static enum status lone(struct ctx *c, struct mod *x, struct err *e)
 
 /* A slope for each element of the input, 1 along the axes that share it; a variable called so may
  * be a user's own. */
-static struct layer *prelu(struct ctx *c, const struct mod *x, const struct tensor *alpha)
+static struct layer *prelu(struct keras_ctx *c, const struct keras_mod *x,
+                           const struct tensor *alpha)
 {
     bool told = x->cls == KERAS_PRELU || name_kinds(x->path) == KIND_BIT(LAYER_PRELU);
     struct layer *l = told ? put(c, LAYER_PRELU, x->path, "slopes of a PReLU")
@@ -626,22 +451,23 @@ static struct layer *prelu(struct ctx *c, const struct mod *x, const struct tens
     return l;
 }
 
-static enum status plain(struct ctx *c, struct mod *x, struct err *e)
+static enum status plain(struct keras_ctx *c, struct keras_mod *x, struct err *e)
 {
     if (x->odd)
         return lone(c, x, e);
-    const struct tensor *w = tensor_at(c, x->var[V_KERNEL]), *b = tensor_at(c, x->var[V_BIAS]),
-                        *d = tensor_at(c, x->var[V_DEPTHWISE]),
-                        *emb = tensor_at(c, x->var[V_EMBEDDINGS]),
-                        *scale = tensor_at(c, x->var[V_SCALE]),
-                        *alpha = tensor_at(c, x->var[V_ALPHA]);
+    const struct tensor *w = keras_tensor(c, x->var[V_KERNEL]),
+                        *b = keras_tensor(c, x->var[V_BIAS]),
+                        *d = keras_tensor(c, x->var[V_DEPTHWISE]),
+                        *emb = keras_tensor(c, x->var[V_EMBEDDINGS]),
+                        *scale = keras_tensor(c, x->var[V_SCALE]),
+                        *alpha = keras_tensor(c, x->var[V_ALPHA]);
     bool gamma = x->var[V_GAMMA] >= 0 || x->var[V_BETA] >= 0,
          stats = x->var[V_MEAN] >= 0 && x->var[V_VAR] >= 0;
     struct layer *l = NULL;
     if (d && x->var[V_POINTWISE] >= 0)
         return separable(c, x, d, e);
     if (d && d->n_dims >= 3 && d->n_dims <= 5) {
-        struct mod y = *x;
+        struct keras_mod y = *x;
         y.cls = KERAS_DEPTHWISE;
         l = spatial(c, &y, d, b);
         if (!l)
@@ -654,7 +480,7 @@ static enum status plain(struct ctx *c, struct mod *x, struct err *e)
             return err_nomem(e, sizeof *l);
         claim(c, l, LEAF_WEIGHT, x, V_KERNEL);
         claim(c, l, LEAF_BIAS, x, V_BIAS);
-        TRY(keras_flat_layer(&c->names, x->config, tensor_at(c, l->tensor[LEAF_WEIGHT]), l,
+        TRY(keras_flat_layer(&c->names, x->config, keras_tensor(c, l->tensor[LEAF_WEIGHT]), l,
                              c->list.a, e));
     } else if ((stats || (gamma && x->var[V_MEAN] < 0 && x->var[V_VAR] < 0) ||
                 (scale && x->cls == KERAS_RMSNORM)) &&
@@ -668,7 +494,7 @@ static enum status plain(struct ctx *c, struct mod *x, struct err *e)
         claim(c, l, LEAF_VAR, x, V_VAR);
         if (x->cls == KERAS_RMSNORM)
             l->form = FORM_RMS;
-        TRY(keras_flat_layer(&c->names, x->config, tensor_at(c, l->tensor[LEAF_WEIGHT]), l,
+        TRY(keras_flat_layer(&c->names, x->config, keras_tensor(c, l->tensor[LEAF_WEIGHT]), l,
                              c->list.a, e));
     } else if (emb && emb->n_dims == 2) {
         l = put(c, LAYER_EMBEDDING, x->path, "variable named embeddings");
@@ -688,13 +514,13 @@ static enum status plain(struct ctx *c, struct mod *x, struct err *e)
 
 /* ---- the whole ---- */
 
-static enum status modules(struct ctx *c, struct err *e)
+static enum status modules(struct keras_ctx *c, struct err *e)
 {
-    c->mod = ARENA_ARRAY(c->list.a, struct mod, c->ms.n + 1);
+    c->mod = ARENA_ARRAY(c->list.a, struct keras_mod, c->ms.n + 1);
     if (!c->mod)
         return err_nomem(e, c->ms.n * sizeof *c->mod);
     for (size_t i = 0; i < c->ms.n; i++) {
-        struct mod *x = &c->mod[i];
+        struct keras_mod *x = &c->mod[i];
         x->of = &c->ms.module[i];
         x->path = x->of->path;
         x->numbered = c->ms.member[x->of->first].collection.n > 0;
@@ -708,10 +534,10 @@ static enum status modules(struct ctx *c, struct err *e)
 }
 
 /* What no layer took is called as its module is. */
-static enum status call_rest(struct ctx *c, struct err *e)
+static enum status call_rest(struct keras_ctx *c, struct err *e)
 {
     for (size_t i = 0; i < c->ms.n; i++) {
-        const struct mod *x = &c->mod[i];
+        const struct keras_mod *x = &c->mod[i];
         for (uint32_t k = x->of->first; k < x->of->first + x->of->n; k++) {
             struct member *b = &c->ms.member[k];
             if (b->taken)
@@ -727,7 +553,7 @@ static enum status call_rest(struct ctx *c, struct err *e)
     return ST_OK;
 }
 
-static enum status cells(struct ctx *c, struct err *e)
+static enum status cells(struct keras_ctx *c, struct err *e)
 {
     struct str *called = ARENA_ARRAY(c->list.a, struct str, c->ms.n + 1);
     if (!called)
@@ -740,7 +566,7 @@ static enum status cells(struct ctx *c, struct err *e)
 enum status keras_layers(const struct keras_style *style, const struct model *m, struct arena *a,
                          struct layers *out, struct err *e)
 {
-    struct ctx c = {.style = style, .list = {.a = a}};
+    struct keras_ctx c = {.style = style, .list = {.a = a}};
     TRY(keras_names_read(m, a, &c.names, e));
     TRY(modules_build(m, cut, a, &c.ms, e));
     c.list.most = c.ms.n;
@@ -751,8 +577,8 @@ enum status keras_layers(const struct keras_style *style, const struct model *m,
     for (size_t i = 0; i < c.ms.n; i++) {
         struct str parent, seg;
         name_tail(c.mod[i].of->path, &parent, &seg);
-        vars_of(&c, &c.mod[i]);
-        bool lost = keras_is_projection(seg) && rank_of(&c, c.mod[i].var[V_KERNEL]) == 3;
+        keras_vars_of(&c, &c.mod[i]);
+        bool lost = keras_is_projection(seg) && keras_rank(&c, c.mod[i].var[V_KERNEL]) == 3;
         if (!lost) /* a projection of an attention that no rule knows */
             TRY(plain(&c, &c.mod[i], e));
     }

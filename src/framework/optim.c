@@ -20,7 +20,8 @@ static const char *const slots[SLOT_N] = {
     [SLOT_POWER] = "power", [SLOT_CENTER] = "center", [SLOT_SUM] = "sum",
 };
 
-/* The leaf of each slot. Keras numbers them: the order is what counts, see map_train_keras.c. */
+/* The leaf of each slot. Keras numbers them: the order is what counts, see slot_block. Where there are
+ * several, the first is the one written. */
 static const struct {
     enum optim_style style;
     enum slot slot;
@@ -43,8 +44,11 @@ static const struct {
     {STYLE_NAMED, SLOT_SQUARE, "v"},
     {STYLE_NAMED, SLOT_MAX, "vhat"},
     {STYLE_NAMED, SLOT_TRACE, "momentum"},
+    {STYLE_NAMED, SLOT_MAX, "v_hat"},
     {STYLE_NAMED, SLOT_POWER, "rms"},
+    {STYLE_NAMED, SLOT_POWER, "velocity"},
     {STYLE_NAMED, SLOT_CENTER, "mg"},
+    {STYLE_NAMED, SLOT_CENTER, "average_gradient"},
     {STYLE_NAMED, SLOT_SUM, "accumulator"},
     {STYLE_TF1, SLOT_MEAN, "Adam"},
     {STYLE_TF1, SLOT_SQUARE, "Adam_1"},
@@ -246,6 +250,7 @@ enum optim_style optim_style_of(const struct framework *f)
         {"pytorch", STYLE_TORCH}, {"hf", STYLE_TORCH},       {"flax", STYLE_OPTAX},
         {"hf_flax", STYLE_OPTAX}, {"nnx", STYLE_OPTAX},      {"haiku", STYLE_OPTAX},
         {"keras", STYLE_KERAS},   {"tensorflow", STYLE_TF1},
+        {"equinox", STYLE_OPTAX},
     };
     for (size_t i = 0; f && i < sizeof of / sizeof *of; i++)
         if (str_is(str_from(f->name), of[i].framework))

@@ -100,7 +100,7 @@ struct optim_state {
     size_t n;
     struct optim_number step;      /* of the training as a whole */
     struct optim_number rate;      /* Keras: the learning rate */
-    struct optim_number *schedule; /* optax: counts that belong to no moment */
+    struct optim_number *schedule; /* optax: counts that belong to no moment; torch: last_epoch */
     size_t n_schedules;
     int64_t *of;             /* per tensor of the model: its place in param, -1 = none */
     bool *mine;              /* per tensor of the model: part of this state */

@@ -1,6 +1,5 @@
 /* Reads what an optimizer keeps out of a model, whichever way it is spelled. See optim.h. */
-#include "framework/keras_names.h"
-#include "framework/optim.h"
+#include "framework/optim_int.h"
 #include "framework/recognise.h"
 #include "model/numbered.h"
 #include <stdlib.h>
@@ -22,16 +21,9 @@ bool optim_is_state(const struct tensor *t)
     }
 }
 
-struct reader {
-    const struct model *m;
-    struct arena *a;
-    struct optim_state *s;
-    struct err *e;
-};
-
 static const struct optim_number no_number = {.tensor = -1};
 
-static struct optim_param *param_at(struct reader *r, uint32_t param)
+struct optim_param *optim_param_at(struct optim_reader *r, uint32_t param)
 {
     struct optim_state *s = r->s;
     if (s->of[param] < 0) {
@@ -44,10 +36,9 @@ static struct optim_param *param_at(struct reader *r, uint32_t param)
     return &s->param[s->of[param]];
 }
 
-/* One tensor of a slot; a second one makes the whole unclear. */
-static void put_slot(struct reader *r, uint32_t t, uint32_t param, enum slot slot)
+void optim_put(struct optim_reader *r, uint32_t t, uint32_t param, enum slot slot)
 {
-    struct optim_param *p = param_at(r, param);
+    struct optim_param *p = optim_param_at(r, param);
     if (p->slot[slot] >= 0)
         r->s->unclear = "a parameter has the same state twice";
     p->slot[slot] = t;
@@ -88,20 +79,27 @@ static bool is_number(const struct model *m, const struct node *n, struct optim_
     return out->node || out->tensor >= 0;
 }
 
-/* The training's own count, beside the state. */
-static void whole_steps(struct reader *r)
+/* The training's own count: beside the state, or (NNX) inside it. */
+static enum status whole_steps(struct optim_reader *r)
 {
     static const char *const names[] = {"step", "global_step", "iteration", NULL};
+    struct str inside = arena_fmt(r->a, "%.*s.step", STR_ARG(r->s->root));
     r->s->step = no_number;
-    for (const char *const *w = names; *w; w++) {
-        int64_t t = model_find(r->m, str_from(*w));
+    if (!inside.p)
+        return err_nomem(r->e, r->s->root.n);
+    for (const char *const *w = names;; w++) {
+        bool last = !*w;
+        if (last && (r->s->style != STYLE_OPTAX || !r->s->root.n))
+            return ST_OK;
+        int64_t t = model_find(r->m, last ? inside : str_from(*w));
         if (t >= 0 && optim_is_state(&r->m->tensor[t]) && tensor_elems(&r->m->tensor[t]) == 1) {
             r->s->step.tensor = t;
             r->s->mine[t] = true;
-            return;
+            return ST_OK;
         }
-        if (r->m->tree && is_number(r->m, node_get(r->m->tree, str_from(*w)), &r->s->step))
-            return;
+        if (last ||
+            (r->m->tree && is_number(r->m, node_get(r->m->tree, str_from(*w)), &r->s->step)))
+            return ST_OK;
     }
 }
 
@@ -119,7 +117,34 @@ static const struct node *only_optimizer(const struct model *m, bool *two)
     return found;
 }
 
-static enum status torch_by_tree(struct reader *r, const struct node *opt)
+/* A learning rate scheduler's state_dict: its position. Those inside another are that one's. */
+static bool is_schedule(const struct node *n)
+{
+    const struct node *at = n->kind == NODE_DICT ? node_get(n, STR("last_epoch")) : NULL;
+    return at && at->kind == NODE_INT && node_get(n, STR("_step_count"));
+}
+
+static enum status torch_schedules(struct optim_reader *r)
+{
+    struct optim_state *s = r->s;
+    size_t n = 0;
+    for (struct node *c = r->m->tree; c; c = node_step(r->m->tree, c))
+        n += is_schedule(c);
+    s->schedule = ARENA_ARRAY(r->a, struct optim_number, n + 1);
+    if (!s->schedule)
+        return err_nomem(r->e, n * sizeof *s->schedule);
+    for (struct node *c = r->m->tree; c; c = node_step(r->m->tree, c)) {
+        bool inside = false;
+        for (const struct node *p = c->parent; p && !inside; p = p->parent)
+            inside = is_schedule(p);
+        if (is_schedule(c) && !inside)
+            s->schedule[s->n_schedules++] =
+                (struct optim_number){.tensor = -1, .node = node_get(c, STR("last_epoch"))};
+    }
+    return ST_OK;
+}
+
+static enum status torch_by_tree(struct optim_reader *r, const struct node *opt)
 {
     const struct model *m = r->m;
     struct optim_state *s = r->s;
@@ -141,23 +166,24 @@ static enum status torch_by_tree(struct reader *r, const struct node *opt)
     if (!s->weights.p)
         return err_nomem(r->e, 64);
     for (size_t i = 0; i < ids.n; i++)
-        param_at(r, ids.param[i])->number = i;
+        optim_param_at(r, ids.param[i])->number = i;
     for (const struct node *g = node_get(opt, STR("param_groups"))->child; g; g = g->next) {
         const struct node *list = g->kind == NODE_DICT ? node_get(g, STR("params")) : NULL;
         for (const struct node *c = list ? list->child : NULL; c; c = c->next)
             if (c->kind == NODE_INT && c->i >= 0 && (uint64_t)c->i < ids.n)
                 s->param[s->of[ids.param[c->i]]].group = g;
     }
+    TRY(torch_schedules(r));
     for (const struct node *c = node_get(opt, STR("state"))->child; c; c = c->next)
         for (const struct node *d = c->child; d; d = d->next) {
             enum slot slot;
-            struct optim_param *p = param_at(r, ids.param[c->key->i]);
+            struct optim_param *p = optim_param_at(r, ids.param[c->key->i]);
             if (!d->key || d->key->kind != NODE_STR)
                 continue;
             if (str_is(d->key->text, "step"))
                 (void)is_number(m, d, &p->n);
             else if (d->kind == NODE_TENSOR && slot_parse(STYLE_TORCH, d->key->text, &slot))
-                put_slot(r, d->tensor, ids.param[c->key->i], slot);
+                optim_put(r, d->tensor, ids.param[c->key->i], slot);
         }
     return ST_OK;
 }
@@ -176,7 +202,7 @@ static bool torch_name(struct str name, struct str *root, struct str *entry, str
 }
 
 /* The dict that all parameters stand in, where it is called as scripts call it. */
-static struct str wrapper(const struct reader *r)
+static struct str wrapper(const struct optim_reader *r)
 {
     static const char *const names[] = {"model",  "state_dict", "model_state_dict",
                                         "module", "net",        NULL};
@@ -196,7 +222,7 @@ static struct str wrapper(const struct reader *r)
 }
 
 /* Without a tree (archives, state by names): the names and the readers' word for the parameters. */
-static enum status torch_by_names(struct reader *r)
+static enum status torch_by_names(struct optim_reader *r)
 {
     const struct model *m = r->m;
     struct optim_state *s = r->s;
@@ -216,9 +242,9 @@ static enum status torch_by_names(struct reader *r)
             s->unclear = "there are several optimizers";
         s->root = root;
         any = true;
-        put_slot(r, (uint32_t)i, (uint32_t)t->of, slot);
+        optim_put(r, (uint32_t)i, (uint32_t)t->of, slot);
         of[s->of[t->of]] = entry;
-        struct optim_param *p = param_at(r, (uint32_t)t->of);
+        struct optim_param *p = optim_param_at(r, (uint32_t)t->of);
         p->number = str_u64(entry, &number) ? number : m->tensor[t->of].order;
     }
     size_t at = 0; /* steps stand beside moments, in one order or another */
@@ -289,7 +315,7 @@ static int by_order(const void *x, const void *y)
 }
 
 #define COMPONENTS 64
-static enum status optax(struct reader *r)
+static enum status optax(struct optim_reader *r)
 {
     const struct model *m = r->m;
     struct optim_state *s = r->s;
@@ -348,8 +374,8 @@ static enum status optax(struct reader *r)
             s->unclear = "RMSprop with bias correction is optax's alone";
             return ST_OK;
         }
-        put_slot(r, (uint32_t)i, (uint32_t)t->of, optax_slot(x, slot));
-        struct optim_param *p = param_at(r, (uint32_t)t->of);
+        optim_put(r, (uint32_t)i, (uint32_t)t->of, optax_slot(x, slot));
+        struct optim_param *p = optim_param_at(r, (uint32_t)t->of);
         if (x->count >= 0)
             p->n.tensor = x->count;
         p->number = m->tensor[t->of].order;
@@ -361,257 +387,9 @@ static enum status optax(struct reader *r)
     return ST_OK;
 }
 
-/* ---- Keras ---- */
-
-static int64_t var_at(const struct reader *r, struct str group, size_t k)
-{
-    struct str name = arena_fmt(r->a, "%.*s.vars.%zu", STR_ARG(group), k);
-    return name.p ? model_find(r->m, name) : -1;
-}
-
-struct var {
-    ptrdiff_t layer;
-    uint64_t number;
-    uint32_t tensor;
-};
-static int by_layer(const void *a, const void *b)
-{
-    const struct var *x = a, *y = b;
-    if (x->layer != y->layer)
-        return x->layer < y->layer ? -1 : 1;
-    return x->number < y->number ? -1 : x->number > y->number;
-}
-
-/* The trainable variables, in the order of the config's layers; *n is 0 where one stands in none of
- * them. */
-static enum status keras_params(struct reader *r, uint32_t *param, size_t *n)
-{
-    struct keras_names names;
-    const struct model *m = r->m;
-    struct var *list = ARENA_ARRAY(r->a, struct var, m->n_tensors + 1);
-    size_t got = 0;
-    bool all = true;
-    *n = 0;
-    if (!list)
-        return err_nomem(r->e, m->n_tensors * sizeof *list);
-    TRY(keras_names_read(m, r->a, &names, r->e));
-    for (size_t i = 0; i < m->n_tensors && all; i++) {
-        struct str parent, leaf, layer, vars, path;
-        uint64_t number;
-        if (m->tensor[i].role != ROLE_PARAMETER)
-            continue;
-        name_tail(m->tensor[i].name, &parent, &leaf);
-        name_tail(parent, &layer, &vars);
-        all = str_u64(leaf, &number) && str_is(vars, "vars");
-        if (!all)
-            break;
-        path = keras_class_path(layer, r->a);
-        if (!path.p)
-            return err_nomem(r->e, layer.n);
-        const struct keras_layer *l = keras_by_class(&names, path);
-        all = l != NULL;
-        if (l)
-            list[got++] = (struct var){l - names.layer, number, (uint32_t)i};
-    }
-    if (!all)
-        return ST_OK;
-    if (got)
-        qsort(list, got, sizeof *list, by_layer);
-    for (size_t i = 0; i < got; i++)
-        param[i] = list[i].tensor;
-    *n = got;
-    return ST_OK;
-}
-
-static unsigned keras_slots(enum optim k, size_t n)
-{
-    static const struct {
-        enum optim kind;
-        size_t n;
-        unsigned slots;
-    } of[] = {
-        {OPTIM_SGD, 1, SLOT_BIT(SLOT_TRACE)},
-        {OPTIM_ADAM, 2, SLOT_BIT(SLOT_MEAN) | SLOT_BIT(SLOT_SQUARE)},
-        {OPTIM_ADAM, 3, SLOT_BIT(SLOT_MEAN) | SLOT_BIT(SLOT_SQUARE) | SLOT_BIT(SLOT_MAX)},
-        {OPTIM_RMSPROP, 1, SLOT_BIT(SLOT_POWER)},
-        {OPTIM_RMSPROP, 3, SLOT_BIT(SLOT_POWER) | SLOT_BIT(SLOT_TRACE) | SLOT_BIT(SLOT_CENTER)},
-        {OPTIM_ADAGRAD, 1, SLOT_BIT(SLOT_SUM)},
-        {OPTIM_LION, 1, SLOT_BIT(SLOT_MEAN)},
-    };
-    for (size_t i = 0; i < sizeof of / sizeof *of; i++)
-        if (of[i].kind == k && of[i].n == n)
-            return of[i].slots;
-    return 0;
-}
-
-static bool alike(const struct tensor *a, const struct tensor *b)
-{
-    return a->n_dims == b->n_dims && memcmp(a->dim, b->dim, a->n_dims * sizeof *a->dim) == 0;
-}
-
-/* optimizer.vars: the count, the learning rate where it is a number, then the slots. */
-static enum status keras(struct reader *r)
-{
-    const struct model *m = r->m;
-    struct optim_state *s = r->s;
-    struct str root = STR("optimizer");
-    int64_t count = var_at(r, root, 0);
-    size_t at = 1, n = 1, n_params;
-    enum optim kind = OPTIM_NONE;
-    if (count < 0 || tensor_elems(&m->tensor[count]) != 1)
-        return ST_OK;
-    uint32_t *param = ARENA_ARRAY(r->a, uint32_t, m->n_tensors + 1);
-    if (!param)
-        return err_nomem(r->e, m->n_tensors * sizeof *param);
-    s->style = STYLE_KERAS;
-    s->root = root;
-    s->step.tensor = count;
-    int64_t rate = var_at(r, root, 1);
-    if (rate >= 0 && m->tensor[rate].n_dims == 0 &&
-        dtype_info(m->tensor[rate].dtype)->kind == DK_FLOAT) {
-        s->rate.tensor = rate;
-        at = 2;
-    }
-    while (var_at(r, root, n) >= 0)
-        n++;
-    for (size_t i = 0; i < m->n_meta; i++)
-        if (str_is(m->meta[i].key, "optimizer/vars@name"))
-            kind = optim_of_keras(m->meta[i].value);
-    TRY(keras_params(r, param, &n_params));
-    if (n == at)
-        return ST_OK; /* nothing kept so far, or nothing to keep */
-    unsigned slots =
-        n_params && (n - at) % n_params == 0 ? keras_slots(kind, (n - at) / n_params) : 0;
-    if (!slots) {
-        s->unclear = "its variables are not those of an optimizer and a model that the file names";
-        return ST_OK;
-    }
-    unsigned block;
-    for (size_t b = 0; (block = slot_block(kind, slots, b)) != 0; b++)
-        for (size_t p = 0; p < n_params; p++)
-            for (unsigned k = 0; k < SLOT_N; k++) {
-                if (!(block & SLOT_BIT(k)))
-                    continue;
-                int64_t t = var_at(r, root, at++);
-                if (t < 0 || !alike(&m->tensor[t], &m->tensor[param[p]])) {
-                    s->unclear = "its variables do not follow the layers' order";
-                    return ST_OK;
-                }
-                put_slot(r, (uint32_t)t, param[p], (enum slot)k);
-                struct optim_param *x = param_at(r, param[p]);
-                x->n.tensor = count;
-                x->number = p;
-            }
-    return ST_OK;
-}
-
-/* ---- slots by name: Keras 2, TensorFlow ---- */
-
-#define TF_SLOT ".\\.OPTIMIZER_SLOT."
-
-static struct str no_output(struct str s)
-{
-    uint64_t number;
-    size_t colon = str_find(s, ':', 0);
-    return colon < s.n && str_u64(str_sub(s, colon + 1, s.n), &number) ? str_sub(s, 0, colon) : s;
-}
-
-/* The slot of a tensor, as its place in the name says it. */
-static bool named_slot(const struct model *m, const struct tensor *t, enum optim_style *style,
-                       enum slot *slot)
-{
-    struct str parent, leaf, rest = t->name, first = STR(""), opt = STR(""), field = STR("");
-    name_tail(t->name, &parent, &leaf);
-    *style = STYLE_NAMED;
-    if (str_find_str(t->name, STR(TF_SLOT), 0) < t->name.n)
-        return slot_parse(STYLE_NAMED, leaf, slot);
-    if (name_head(&rest, &first) && str_is(first, "optimizer_weights")) {
-        bool parts = name_head(&rest, &opt) && name_head(&rest, &field) && rest.n;
-        if (!parts || !slot_parse(STYLE_NAMED, field, slot))
-            return false;
-        if (str_is(opt, "SGD") && *slot == SLOT_MEAN)
-            *slot = SLOT_TRACE; /* tf-keras's new SGD calls it m */
-        return true;
-    }
-    *style = STYLE_TF1;
-    if (!str_eq(parent, m->tensor[t->of].name))
-        return false;
-    if (slot_parse(STYLE_TF1, leaf, slot))
-        return true;
-    /* RMSProp makes rms, then mg where it is centered, then momentum */
-    struct str third = STR("RMSProp_2");
-    bool centered = false;
-    for (size_t i = 0; i < m->n_tensors && !centered; i++)
-        centered = m->tensor[i].of == t->of && str_ends(m->tensor[i].name, third);
-    if (str_is(leaf, "RMSProp_1"))
-        *slot = centered ? SLOT_CENTER : SLOT_TRACE;
-    else if (str_eq(leaf, third))
-        *slot = SLOT_TRACE;
-    else
-        return false;
-    return true;
-}
-
-static bool is_count(struct str name)
-{
-    struct str rest = name, first, parent, leaf;
-    name_tail(name, &parent, &leaf);
-    leaf = no_output(leaf);
-    return str_is(name, "global_step") ||
-           (name_head(&rest, &first) && str_starts(first, STR("optimizer")) &&
-            (str_is(leaf, "iter") || str_is(leaf, "iteration")));
-}
-
-static enum status named(struct reader *r)
-{
-    const struct model *m = r->m;
-    struct optim_state *s = r->s;
-    struct optim_number count = no_number;
-    for (size_t i = 0; i < m->n_tensors; i++) {
-        const struct tensor *t = &m->tensor[i];
-        struct str parent, leaf;
-        enum optim_style style;
-        enum slot slot;
-        if (!optim_is_state(t))
-            continue;
-        name_tail(t->name, &parent, &leaf);
-        leaf = no_output(leaf);
-        if (t->of < 0 && tensor_elems(t) == 1) {
-            if (is_count(t->name))
-                count.tensor = (int64_t)i;
-            else if (str_is(leaf, "learning_rate"))
-                s->rate.tensor = (int64_t)i;
-            else if (str_is(leaf, "beta1_power") || str_is(leaf, "beta2_power"))
-                s->mine[i] = true;
-        }
-        if (t->of < 0 || !named_slot(m, t, &style, &slot))
-            continue;
-        if (s->style != STYLE_NONE && s->style != style)
-            s->unclear = "there are several optimizers";
-        s->style = style;
-        put_slot(r, (uint32_t)i, (uint32_t)t->of, slot);
-        param_at(r, (uint32_t)t->of)->number = m->tensor[t->of].order;
-    }
-    if (s->style == STYLE_NONE)
-        return ST_OK;
-    s->step = count;
-    if (count.tensor >= 0)
-        s->mine[count.tensor] = true;
-    if (s->rate.tensor >= 0)
-        s->mine[s->rate.tensor] = true;
-    for (size_t i = 0; i < s->n; i++)
-        s->param[i].n = count;
-    s->root = STR("optimizer");
-    for (size_t i = 0; i < m->n_tensors; i++)
-        if (str_starts(m->tensor[i].name, STR("optimizer_weights.")) &&
-            optim_is_state(&m->tensor[i]))
-            s->mine[i] = true;
-    return ST_OK;
-}
-
 /* ---- */
 
-static enum status mark(struct reader *r)
+static enum status mark(struct optim_reader *r)
 {
     struct optim_state *s = r->s;
     struct str root = s->root.n ? arena_fmt(r->a, "%.*s.", STR_ARG(s->root)) : STR("state.");
@@ -626,7 +404,7 @@ static enum status mark(struct reader *r)
 enum status optim_read(const struct model *m, const struct framework *f, struct arena *a,
                        struct optim_state *out, struct err *e)
 {
-    struct reader r = {m, a, out, e};
+    struct optim_reader r = {m, a, out, e};
     *out = (struct optim_state){.step = no_number, .rate = no_number};
     out->param = ARENA_ARRAY(a, struct optim_param, m->n_tensors + 1);
     out->of = ARENA_ARRAY(a, int64_t, m->n_tensors + 1);
@@ -644,19 +422,19 @@ enum status optim_read(const struct model *m, const struct framework *f, struct 
     } else if (opt) {
         TRY(torch_by_tree(&r, opt));
     } else {
-        TRY(keras(&r));
+        TRY(optim_keras(&r));
         if (out->style == STYLE_NONE)
             TRY(optax(&r));
         if (out->style == STYLE_NONE)
             TRY(torch_by_names(&r));
         if (out->style == STYLE_NONE)
-            TRY(named(&r));
+            TRY(optim_named(&r));
     }
     if (out->style == STYLE_NONE || out->unclear)
         return ST_OK;
     TRY(mark(&r));
     if (out->style == STYLE_TORCH || out->style == STYLE_OPTAX)
-        whole_steps(&r);
+        TRY(whole_steps(&r));
     out->kind = optim_of(out->slots);
     if (out->kind == OPTIM_NONE && out->slots)
         out->unclear = "no table knows what it keeps";

@@ -275,14 +275,23 @@ static bool has_word(const struct words *w, const char *word)
     return false;
 }
 
+static bool is_lora(struct str seg)
+{
+    return str_is(seg, "lora_A") || str_is(seg, "lora_B");
+}
+
 unsigned name_kinds(struct str path)
 {
-    struct str seg, parent = path;
+    struct str seg, parent = path, up;
     do {
-        struct str up;
         name_tail(parent, &up, &seg);
         parent = up;
-    } while (all_digits(seg) && parent.n);
+    } while ((all_digits(seg) || str_is(seg, "base_layer")) && parent.n);
+    if (is_lora(seg))
+        return LINS | CONVS; /* peft: dense layers and convolutions of their own */
+    name_tail(parent, &up, &parent);
+    if (is_lora(parent)) /* below it, the adapter's name */
+        return LINS | CONVS;
     if (str_is(seg, "relative_attention_bias"))
         return EMBS;
     struct words w;

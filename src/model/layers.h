@@ -89,7 +89,9 @@ enum layer_form {
     FORM_HEADS_QKV,   /* linear: rows of q, k and v head by head, where others have all q first */
     FORM_RMS,         /* layernorm without bias, which some frameworks name otherwise */
     FORM_ONE,         /* prelu: one slope for all, where the usual has one for each channel */
-    FORM_MAP          /* prelu: one for each channel and position */
+    FORM_MAP,         /* prelu: one for each channel and position */
+    FORM_TABLE,       /* embedding that is also read as a matrix, which some name otherwise */
+    FORM_SCALAR       /* parameter of one number, which some keep in an axis of extent 1 */
 };
 bool leaf_parse(struct str s, enum leaf *out);
 /* Bookkeeping of running statistics: computes nothing. */
@@ -100,12 +102,16 @@ static inline bool leaf_is_count(enum leaf l)
 
 /* What a config beside the weights tells of a layer, in words that mean the same everywhere
  * (framework/defaults.h): 0 or empty where it tells nothing. */
+struct said_at { /* where a config has a number: bytes of one of the model's attachments */
+    uint32_t attachment, lo, n; /* n == 0: nowhere */
+};
 struct settings {
     double epsilon;     /* norms: what is added to the variance, or to the mean of squares */
     double momentum;    /* batch norms: the share of a running average that an update keeps */
     struct str padding; /* convolutions: "none", "same", "causal" */
     struct str activation, gates; /* cells: of the new state, of the gates */
     bool strided;                 /* a convolution whose stride is not 1 */
+    struct said_at at_epsilon, at_momentum;
 };
 /* A function without weights that a config names and frameworks compute differently. */
 struct function {
@@ -135,6 +141,7 @@ struct layer {
     uint8_t form; /* enum layer_form */
     struct settings said;
     bool computed;     /* buffer that its own framework computes again: others have no place */
+    bool again;        /* a second copy in the file of a tensor that is another layer's */
     bool tied;         /* its weight is another layer's too, and frameworks may leave it out */
     bool flip;         /* transposed convolution whose kernel is stored flipped against torch */
     uint8_t variant;   /* cells: which of the framework's spellings */

@@ -34,7 +34,7 @@ static const char *const random_state[] = {"rng", "rngs", NULL};
 
 static enum status find_of(struct model *m, struct tensor *t, struct str rest, struct err *e)
 {
-    static const char *const roots[] = {"params.", "", NULL};
+    static const char *const roots[] = {"params.", "model.", "", NULL};
     for (const char *const *r = roots; rest.n && *r; r++) {
         struct buf b = BUF_INIT;
         buf_z(&b, *r);
@@ -115,6 +115,40 @@ static bool tf_slot(const struct model *m, struct tensor *t, struct str last)
     return false;
 }
 
+/* flax.optim, Flax before 0.6, and T5X: {target, state: {step, param_states}}, at the top or below
+ * a key (optimizer). */
+static const char *const flax_first[] = {"grad_ema", "momentum", "m", NULL};
+static const char *const flax_second[] = {"grad_sq_ema", "v", "G", "sq_avg", NULL};
+#define FLAX_STATES "state.param_states."
+
+static enum status flax_optim(const struct model *m, struct tensor *t, struct str last, bool *is,
+                              struct err *e)
+{
+    struct str name = t->name, under = STR("optimizer.");
+    size_t at = str_find_str(name, STR(FLAX_STATES), 0), lo = at + sizeof FLAX_STATES - 1;
+    *is = true;
+    if (at < name.n && (at == 0 || name.p[at - 1] == '.') && lo + last.n + 1 < name.n) {
+        struct buf b = BUF_INIT;
+        buf_str(&b, str_sub(name, 0, at));
+        buf_z(&b, "target.");
+        buf_str(&b, str_sub(name, lo, name.n - last.n - 1));
+        enum status st = buf_ok(&b, e);
+        t->of = st == ST_OK ? model_find(m, buf_as_str(&b)) : -1;
+        buf_free(&b);
+        TRY(st);
+        t->role = among(last, flax_first)    ? ROLE_MOMENT1
+                  : among(last, flax_second) ? ROLE_MOMENT2
+                                             : ROLE_OTHER;
+        *is = t->of >= 0;
+        return ST_OK;
+    }
+    if (str_starts(name, under))
+        name = str_sub(name, under.n, name.n);
+    t->role = str_is(name, "state.step") ? ROLE_COUNTER : ROLE_PARAMETER;
+    *is = t->role == ROLE_COUNTER || (name.n < t->name.n && str_starts(name, STR("target.")));
+    return ST_OK;
+}
+
 static bool beta_power(struct str last)
 {
     return str_is(last, "beta1_power") || str_is(last, "beta2_power");
@@ -154,8 +188,15 @@ static enum status tuple_role(struct model *m, struct tensor *t, bool *is, struc
     return ST_OK;
 }
 
-/* optimizer_weights.Adam.m.LAYER.REST of tf-keras: of LAYER.LAYER.REST, as legacy HDF5 names it. */
-static enum status keras_of(struct model *m, struct tensor *t, struct str rest, struct err *e)
+/* What tf-keras' optimizers, new and legacy, call what they keep of a variable. */
+static const char *const keras_first[] = {"m", "momentum", "average_gradient", "mg", NULL};
+static const char *const keras_second[] = {"v",        "vhat",        "v_hat", "rms",
+                                           "velocity", "accumulator", NULL};
+
+/* optimizer_weights.Adam.m.LAYER.REST of tf-keras, and Adam.LAYER.REST.m of its legacy optimizers:
+ * of LAYER.LAYER.REST, as legacy HDF5 names it. */
+static enum status keras_of(struct model *m, struct tensor *t, struct str rest, struct str output,
+                            struct err *e)
 {
     struct str after = rest, layer = STR_NONE;
     struct buf b = BUF_INIT;
@@ -163,6 +204,7 @@ static enum status keras_of(struct model *m, struct tensor *t, struct str rest, 
     buf_str(&b, layer);
     buf_u8(&b, '.');
     buf_str(&b, rest);
+    buf_str(&b, output);
     enum status st = buf_ok(&b, e);
     if (st == ST_OK)
         t->of = model_find(m, buf_as_str(&b));
@@ -233,20 +275,30 @@ static enum status keras_role(struct model *m, struct tensor *t, struct str firs
         t->role = ROLE_STATISTIC;
         return ST_OK;
     }
-    bool one = str_is(leaf, "m") || str_ends(leaf, STR("_momentum"));
-    bool two = str_is(leaf, "v") || str_ends(leaf, STR("_velocity"));
+    bool one = among(leaf, keras_first) || str_ends(leaf, STR("_momentum"));
+    bool two = among(leaf, keras_second) || str_ends(leaf, STR("_velocity"));
     t->role = one                                                 ? ROLE_MOMENT1
               : two                                               ? ROLE_MOMENT2
               : str_is(leaf, "iteration") || str_is(leaf, "iter") ? ROLE_COUNTER
                                                                   : ROLE_OTHER;
-    bool second = segment(&rest, &seg);
-    second = second && segment(&rest, &seg);
-    if (!second || !rest.p)
+    struct str variable;
+    if (!segment(&rest, &seg) || !rest.p) /* the optimizer */
         return ST_OK;
-    if (!str_is(seg, "m") && !str_is(seg, "v"))
+    variable = rest;
+    if (!segment(&rest, &seg) || !rest.p)
         return ST_OK;
-    t->role = str_is(seg, "m") ? ROLE_MOMENT1 : ROLE_MOMENT2;
-    return keras_of(m, t, rest, e);
+    bool first_of = among(seg, keras_first), second_of = among(seg, keras_second);
+    if (first_of || second_of) { /* Adam.m.fc1.kernel:0 */
+        t->role = first_of ? ROLE_MOMENT1 : ROLE_MOMENT2;
+        return keras_of(m, t, rest, STR(""), e);
+    }
+    size_t end = variable.n; /* Adam.fc1.kernel.m:0 */
+    while ((one || two) && end > 0 && variable.p[end - 1] != '.')
+        end--;
+    if (end < 2 || (!among(leaf, keras_first) && !among(leaf, keras_second)))
+        return ST_OK;
+    struct str output = str_sub(name, (size_t)(leaf.p - name.p) + leaf.n, name.n);
+    return keras_of(m, t, str_sub(variable, 0, end - 1), output, e);
 }
 
 /* A name without the number of its output: "kernel:0". */
@@ -279,13 +331,17 @@ static enum status one(struct model *m, struct tensor *t, struct err *e)
         before = last;
         last = part;
     }
-    bool in_tuple, of_keras = false;
+    bool told;
     struct str leaf = without_output(last);
-    TRY(tuple_role(m, t, &in_tuple, e));
-    if (!in_tuple)
-        TRY(keras_role(m, t, first, rest, leaf, &of_keras, e));
-    if (in_tuple || of_keras) {
-        ; /* told */
+    TRY(tuple_role(m, t, &told, e));
+    if (!told)
+        TRY(flax_optim(m, t, last, &told, e));
+    if (told && t->role == ROLE_PARAMETER)
+        return ST_OK;
+    if (!told)
+        TRY(keras_role(m, t, first, rest, leaf, &told, e));
+    if (told) {
+        ; /* there */
     } else if (str_is(last, "num_batches_tracked") || str_is(t->name, "step") ||
                str_is(t->name, "n_averaged") || str_is(t->name, "global_step") ||
                str_is(t->name, "save_counter")) {

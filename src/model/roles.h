@@ -15,13 +15,18 @@
  * (moment2), RMSProp_1 and other slots (other), ExponentialMovingAverage (ema); of: VARIABLE.
  *            global_step, save_counter at the top: counter. *.beta1_power, *.beta2_power: other.
  *            *.moving_mean, *.moving_variance: statistic
- * Keras:     optimizer_weights.*: *.iteration, *.iter: counter; OPTIMIZER.m.*, *.m, *_momentum:
- *            moment1; OPTIMIZER.v.*, *.v, *_velocity: moment2; else other.
+ * Keras:     optimizer_weights.*: *.iteration, *.iter: counter; OPTIMIZER.SLOT.LAYER.REST and
+ *            OPTIMIZER.LAYER.REST.SLOT with the slots m, momentum, average_gradient, mg: moment1;
+ *            v, vhat, v_hat, rms, velocity, accumulator: moment2; of: LAYER.LAYER.REST.
+ *            *_momentum: moment1; *_velocity: moment2; else other.
  *            optimizer.vars.0: counter. *.seed_generator_state, *.seed_generator.vars.*: rng.
  *            *.batch_normalization*.vars.N: the last two of a layer's, with renormalisation the
  *            last five, are statistics. metrics.*.vars.N: other. A last ":0" is not looked at
  * in a checkpoint that is a tuple: N.N.mu.REST (nu, trace) with the tensor 0.REST: its moment;
  *            N.N.count: counter (any number of Ns above one, the first not 0)
+ * Flax before 0.6, T5X: [KEY.]state.param_states.REST.SLOT where [KEY.]target.REST is a tensor (of):
+ *            grad_ema, momentum, m: moment1; grad_sq_ema, v, G, sq_avg: moment2; else other.
+ *            [optimizer.]state.step: counter. optimizer.target.*: parameter
  * ema        ema.*, ema_params.* (of: params.REST)
  * rng, cache rng.*, rngs.*, *.rngs.* (the streams of an NNX module); cache.*
  * parameter  everything else

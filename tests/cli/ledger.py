@@ -127,6 +127,25 @@ def pair(src, before, fmt, folder, d):
             os.unlink(dst)
 
 
+def misfit(d):
+    """A graph is left behind where other tensors than its own are written, and the ledger says so;
+    a folder keeps it as a file."""
+    src, dst = os.path.join(GOLDEN, "onnx/nested.onnx"), os.path.join(d, "misfit")
+    for folder in (False, True):
+        out = dst + ("" if folder else ".onnx")
+        r = run("convert", src, "-o", out, "--format", "onnx", "--select", "k", "--allow-drop", "*",
+                "--json", *(["--max-shard-size", "1G"] if folder else []))
+        what = "misfit" + (", a folder" if folder else "")
+        check(what + ": exit", r.returncode == 0, r.stderr)
+        lines = [l for l in json.loads(r.stdout)["ledger"] if l["what"] == "attachment"]
+        there = os.path.isfile(os.path.join(out, "graph.onnx"))
+        check(what + ": in the ledger or in the folder", there == folder and
+              [(l["name"], l["kind"], l["harmless"]) for l in lines] ==
+              ([] if folder else [("graph.onnx", "drop", True)]), lines)
+        check(what + ": the tensor is there",
+              [t["name"] for t in inspect(out)["tensors"]] == ["k"])
+
+
 def main():
     formats = [f for f in json.loads(run("formats", "--json").stdout)["formats"] if f["writes"]]
     done = {f["name"]: 0 for f in formats}
@@ -142,6 +161,7 @@ def main():
             for fmt in formats:
                 for folder in (False, True):
                     done[fmt["name"]] += pair(src, before, fmt, folder, d)
+        misfit(d)
     for name, n in done.items():
         check("something became " + name, n > 0)
     print("# cases %d passed, %d failed" % (passed, failed))

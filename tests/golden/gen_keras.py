@@ -84,12 +84,16 @@ def keras3(out):
 
 
 def keras2(out):
-    import tf_keras as keras
-    made = f"tf-keras {keras.__version__}, h5py {h5py.__version__}"
+    try:
+        import tf_keras as keras
+        made = f"tf-keras {keras.__version__}, h5py {h5py.__version__}"
+    except ImportError:  # when it was Keras itself
+        import keras
+        made = f"keras {keras.__version__}, h5py {h5py.__version__}"
     m = small(keras)
     m.save(out / "whole.h5")
     record(out / "whole.h5", made, drop="model_weights/")
-    m.save(out / "model.keras")
+    m.save(out / "model.keras", save_format="keras_v3" if made.startswith("keras") else "keras")
     record(out / "model.keras", made, member="model.weights.h5")
     m = small(keras, keras.layers.Activation("relu"), keras.layers.Dense(2, name="a_second"))
     m.save_weights(out / "only.h5")

@@ -8,12 +8,20 @@ hyper-parameters; torch reads it back for what is expected.
 import logging
 import pathlib
 import sys
+import types
 import warnings
 
-import pytorch_lightning as pl
-import torch
+try:
+    import torch.utils.tensorboard
+except Exception:  # Lightning 1 imports a logger that is not used here
+    board = types.ModuleType("torch.utils.tensorboard")
+    board.SummaryWriter = board.hparams = object
+    sys.modules["torch.utils.tensorboard"] = sys.modules["torch.utils.tensorboard.summary"] = board
 
-import gen_torch
+import pytorch_lightning as pl  # noqa: E402
+import torch  # noqa: E402
+
+import gen_torch  # noqa: E402
 
 
 class Tiny(pl.LightningModule):
@@ -24,6 +32,9 @@ class Tiny(pl.LightningModule):
 
     def training_step(self, batch, index):
         return self.model(batch[0]).pow(2).sum()
+
+    def lr_scheduler_step(self, scheduler, *more):  # Lightning 1 knows no schedule of torch 2
+        scheduler.step()
 
     def configure_optimizers(self):
         opt = torch.optim.Adam(self.parameters(), lr=self.hparams.lr)

@@ -1,13 +1,17 @@
 #!/usr/bin/env python3
-"""Makes the npy and npz goldens with numpy (and ml_dtypes): gen_numpy.py FOLDER.
+"""Makes the npy and npz goldens with numpy (and ml_dtypes where there is one): gen_numpy.py FOLDER.
 
 A .npy holds one array without a name; the expected name is empty and means any."""
 
 import pathlib
 import sys
 
-import ml_dtypes
 import numpy as np
+
+try:
+    import ml_dtypes
+except ImportError:
+    ml_dtypes = None
 
 import expected
 
@@ -62,8 +66,9 @@ def main(folder):
     npy(out / "v2.npy", np.arange(3.0), version=(2, 0))
     npy(out / "v3.npy", np.arange(3.0), version=(3, 0))
     npy(out / "bool.npy", special("bool"))
-    bf16 = np.array([[1.5, -0.0, np.inf], [np.nan, 3e38, 1e-40]], ml_dtypes.bfloat16)
-    npy(out / "bfloat16.npy", bf16, "bfloat16")
+    if ml_dtypes:
+        bf16 = np.array([[1.5, -0.0, np.inf], [np.nan, 3e38, 1e-40]], ml_dtypes.bfloat16)
+        npy(out / "bfloat16.npy", bf16, "bfloat16")
 
     arrays = {d: special(d) for d in ALL}
     arrays["fortran"] = np.asfortranarray(np.arange(6, dtype=np.float32).reshape(2, 3))

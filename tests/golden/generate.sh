@@ -57,8 +57,26 @@ if [ $# -gt 1 ]; then
     "$2" gen_torch_old.py torch-1.13
     "$2" gen_script.py torch-1.13
     "$2" gen_dcp_old.py torch-1.13
+    "$2" gen_numpy.py numpy-1.24
+fi
+# Folders made by `pip install --target`: OLD_TF: tensorflow-cpu 2.12 with keras 2.12; OLD_FLAX: flax
+# 0.5 alone, before OLD_JAX's; OLD_SAFETENSORS: safetensors 0.2; OLD_LIGHTNING: pytorch-lightning 1.6
+# with torchmetrics 0.9, before a torch of 2.1.
+if [ -n "${OLD_TF:-}" ]; then
+    PYTHONPATH=$OLD_TF "$1" gen_tflite.py tflite-2.12
+    PYTHONPATH=$OLD_TF "$1" gen_tensorflow.py tensorflow-2.12
+    PYTHONPATH=$OLD_TF "$1" gen_keras.py keras-2.12 tf-keras
+fi
+if [ -n "${OLD_FLAX:-}" ]; then
+    PYTHONPATH=$OLD_FLAX:$OLD_JAX "$1" gen_flax_old.py flax-0.5
+fi
+if [ -n "${OLD_SAFETENSORS:-}" ]; then
+    PYTHONPATH=$OLD_SAFETENSORS "$1" gen_safetensors.py safetensors-0.2
 fi
 # OLD_TORCH: torch 2.1, a folder made by `pip install --no-deps --target`, for $2 too.
 if [ -n "${OLD_TORCH:-}" ]; then
     PYTHONPATH=$OLD_TORCH "$2" gen_dcp.py torch-2.1
+fi
+if [ -n "${OLD_LIGHTNING:-}" ]; then
+    PYTHONPATH=$OLD_LIGHTNING:$OLD_TORCH "$2" gen_lightning.py lightning-1.6
 fi

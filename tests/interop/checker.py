@@ -168,6 +168,32 @@ def pytorch(layer):
             yield fixed(n + ".num_batches_tracked", np.array(0, np.int64))
 
 
+# Hugging Face's names for those of models.py: of layers, then within blocks
+HF = {"decoder": ({"embed": "model.embed_tokens", "norm": "model.norm", "lm_head": "lm_head",
+                   "layers": "model.layers"},
+                  {"norm1": "input_layernorm", "norm2": "post_attention_layernorm",
+                   **{f"{k}_proj": f"self_attn.{k}_proj" for k in "qkvo"},
+                   **{f"{k}_proj": f"mlp.{k}_proj" for k in ("gate", "up", "down")}}),
+      "vit": ({"patch_embed": "vit.embeddings.patch_embeddings.projection",
+               "cls_token": "vit.embeddings.cls_token",
+               "position": "vit.embeddings.position_embeddings", "norm": "vit.layernorm",
+               "head": "classifier", "blocks": "vit.layers"},
+              {"norm1": "layernorm_before", "norm2": "layernorm_after", "attn": "attention",
+               "fc1": "mlp.fc1", "fc2": "mlp.fc2"})}
+
+
+def hf(layer, model):
+    outer, inner = HF[model]
+    first, *rest = layer.name.split(".")
+    n = outer[first] + "".join(f".{inner.get(p, p)}" for p in rest)
+    if layer.kind == "mha":
+        for role in "qkvo":
+            yield same(f"{n}.{role}_proj.weight", role + ".w")
+            yield same(f"{n}.{role}_proj.bias", role + ".b")
+    else:
+        yield from pytorch(layer._replace(name=n))
+
+
 def equinox(layer):
     n, kind = layer.name, layer.kind
     if kind == "value":
@@ -368,7 +394,7 @@ def keras(layer, depthwise="kernel"):
 
 
 FRAMEWORKS = {
-    "pytorch": pytorch, "equinox": equinox, "flax": flax, "nnx": nnx, "haiku": haiku,
+    "pytorch": pytorch, "hf": hf, "equinox": equinox, "flax": flax, "nnx": nnx, "haiku": haiku,
     "keras": keras, "tensorflow": functools.partial(keras, depthwise="depthwise_kernel"),
 }
 STACKING = ("flax", "nnx")  # they keep equal blocks in one, along a first axis
@@ -380,7 +406,8 @@ def leaves(framework, model):
         stacked = layer.stacked and framework in STACKING
         if not stacked:
             layer = layer._replace(stack="")
-        for leaf in FRAMEWORKS[framework](layer):
+        more = (model,) if framework == "hf" else ()
+        for leaf in FRAMEWORKS[framework](layer, *more):
             yield layer, leaf, layer.place if stacked else None
 
 

@@ -23,7 +23,7 @@ from frames.models import MODELS
 from frames.remote import Frame, Process
 
 # In one process each.
-GROUPS = (("torch", "flax", "nnx", "haiku", "equinox"), ("keras", "tensorflow"))
+GROUPS = (("torch", "hf", "flax", "nnx", "haiku", "equinox"), ("keras", "tensorflow"))
 BOUNDS = {"float64": (1e-9, 1e-11), "float32": (1e-3, 1e-4)}
 ONE_LAYER = {"float64": (1e-9, 1e-11), "float32": (1e-5, 1e-6)}
 STACKED = ("scanned",)  # of these networks only pairs with a side that stacks
@@ -104,9 +104,7 @@ def carry(a, b, source, target, like, model, where):
     """As it is; else with what no file tells; else into a skeleton that has names."""
     if target.is_dir():
         shutil.rmtree(target)
-    options = ["--from", a.NAME, "--to", b.NAME]
-    if not b.SUFFIX:
-        options += ["--format", "tf-checkpoint"]
+    options = ["--from", a.NAME, "--to", b.NAME, *b.OPTIONS]
     lines = MODELS[model][2]
     told = [[], rules(lines, where)] if lines else [[]]
     other = tuple(line for line in lines if not line.startswith("heads"))

@@ -24,9 +24,13 @@ CLASSES = {"bert": "FlaxBertForMaskedLM", "roberta": "FlaxRobertaForMaskedLM",
            "resnet": "FlaxResNetForImageClassification"}
 
 
+BASES = {"BertModel": "FlaxBertModel"}
+
+
 def one(folder):
     config = json.loads((folder / "config.json").read_text())
-    cls = getattr(transformers, CLASSES[config["model_type"]])
+    cls = getattr(transformers, BASES.get(config["architectures"][0],
+                                          CLASSES[config["model_type"]]))
     kept = set(flatten_dict(msgpack_restore((folder / "flax_model.msgpack").read_bytes())))
     model = cls.from_pretrained(folder)
     wanted = set(flatten_dict(model.params))
@@ -36,7 +40,8 @@ def one(folder):
     case = np.load(folder / "case.npz")
     inputs = {n[3:]: case[n] for n in case.files if n.startswith("in_")}
     out = model(**inputs)
-    got = np.asarray(out.logits if hasattr(out, "logits") else out.logits_per_image)
+    got = np.asarray(next(out[n] for n in ("logits", "logits_per_image", "last_hidden_state")
+                          if n in out))
     model.save_pretrained(folder / "saved")
     return {"worst": float(np.abs(got - case["out"]).max()),
             "largest": float(np.abs(case["out"]).max())}

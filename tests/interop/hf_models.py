@@ -1,5 +1,5 @@
 """Hugging Face models of small configurations, made by today's transformers: through the archive,
-into the Flax models of the last release that had them, old state_dicts upgraded, GGUF files of the
+into the Flax and TensorFlow models of the last release that had them, old state_dicts upgraded, GGUF files of the
 gguf package with llama.cpp's own row orders; each time the logits are the original's."""
 
 import json
@@ -15,7 +15,7 @@ import transformers as T
 from common import ROOT, Failure, convert, fresh, need, nnferry
 from safetensors.numpy import load_file, save_file
 
-FLAX_PYTHON = os.environ.get("NNFERRY_HF_PYTHON", str(ROOT / "build" / "venv-hf" / "bin" / "python"))
+HF_PYTHON = os.environ.get("NNFERRY_HF_PYTHON", str(ROOT / "build" / "venv-hf" / "bin" / "python"))
 TEXT = dict(vocab_size=37, hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
             intermediate_size=40, max_position_embeddings=32, bos_token_id=1, eos_token_id=2,
             pad_token_id=0)
@@ -24,7 +24,10 @@ VISION = dict(hidden_size=24, num_hidden_layers=2, num_attention_heads=3, interm
 GQA = {**TEXT, "num_key_value_heads": 2}
 MODELS = {
     "bert": lambda: T.BertForMaskedLM(T.BertConfig(**TEXT)),
-    "roberta": lambda: T.RobertaForMaskedLM(T.RobertaConfig(**TEXT)),
+    "bert_base": lambda: T.BertModel(T.BertConfig(**TEXT)),
+    # TensorFlow's takes 1 for the padding whatever the config says
+    "roberta": lambda: T.RobertaForMaskedLM(T.RobertaConfig(**{**TEXT, "pad_token_id": 1,
+                                                               "bos_token_id": 0})),
     "distilbert": lambda: T.DistilBertForMaskedLM(T.DistilBertConfig(
         vocab_size=37, dim=24, n_layers=2, n_heads=3, hidden_dim=40, max_position_embeddings=32)),
     "gpt2": lambda: T.GPT2LMHeadModel(T.GPT2Config(
@@ -48,8 +51,12 @@ MODELS = {
         embedding_size=8, hidden_sizes=[8, 16, 24, 32], depths=[1, 2, 1, 1], num_labels=5)),
 }
 IN_FLAX = [k for k in MODELS if k not in ("gpt_neox", "qwen2")]
+IN_TF = [k for k in IN_FLAX if k != "llama"]
 IN_GGUF = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "gpt2": "gpt2",
            "gpt_neox": "gptneox"}
+
+
+OUTPUTS = ("logits", "logits_per_image", "last_hidden_state")
 
 
 def inputs_of(kind):
@@ -72,7 +79,7 @@ def inputs_of(kind):
 def logits(model, kind):
     with torch.no_grad():
         out = model.eval()(**{n: torch.from_numpy(v) for n, v in inputs_of(kind).items()})
-    return (out.logits if hasattr(out, "logits") else out.logits_per_image).numpy()
+    return next(out[n] for n in OUTPUTS if n in out).numpy()
 
 
 def same_logits(folder, kind, want):
@@ -116,44 +123,63 @@ def through_the_archive(kind, where):
     return f"{len(load_file(source / 'model.safetensors'))} tensors, logits equal"
 
 
-def to_flax(where, tally):
+def config_of_then(folder):
+    """config.json as it was in version 4."""
+    config = json.loads((folder / "config.json").read_text())
+    rope = config.pop("rope_parameters", None)
+    if rope:
+        config["rope_theta"] = rope["rope_theta"]
+    return config
+
+
+def side(which, top):
+    """What the other interpreter found in the folders below top."""
+    need(pathlib.Path(HF_PYTHON).exists(), f"{HF_PYTHON} is not there (NNFERRY_HF_PYTHON)")
+    here = pathlib.Path(__file__).parent
+    got = subprocess.run([HF_PYTHON, here / f"hf_{which}_side.py", top], capture_output=True,
+                         text=True, timeout=600)
+    lines = got.stdout.strip().splitlines()
+    need(got.returncode == 0 and lines, f"the other side failed: {got.stderr[-600:]}")
+    return json.loads(lines[-1])
+
+
+def to_side(which, file, kinds, where, tally):
     """All at once: the other interpreter takes its time to start."""
-    need(pathlib.Path(FLAX_PYTHON).exists(), f"{FLAX_PYTHON} is not there (NNFERRY_HF_PYTHON)")
-    for kind in IN_FLAX:
+    for kind in kinds:
         _, want = made(kind, where / "torch")
-        folder = where / "flax" / kind
+        folder = where / which / kind
         folder.mkdir(parents=True)
-        convert(where / "torch" / kind, folder / "flax_model.msgpack", "--to", "hf_flax")
-        config = json.loads((where / "torch" / kind / "config.json").read_text())
-        rope = config.pop("rope_parameters", None)  # as configs were then
-        if rope:
-            config["rope_theta"] = rope["rope_theta"]
-        (folder / "config.json").write_text(json.dumps(config))
+        convert(where / "torch" / kind, folder / file, "--to", f"hf_{which}")
+        (folder / "config.json").write_text(
+            json.dumps(config_of_then(where / "torch" / kind)))
         np.savez(folder / "case.npz", out=want,
                  **{"in_" + n: v for n, v in inputs_of(kind).items()})
-    here = pathlib.Path(__file__).parent
-    got = subprocess.run([FLAX_PYTHON, here / "hf_flax_side.py", where / "flax"],
-                         capture_output=True, text=True, timeout=600)
-    lines = got.stdout.strip().splitlines()
-    need(got.returncode == 0 and lines, f"the Flax side failed: {got.stderr[-600:]}")
-    found = json.loads(lines[-1])
-    for kind in IN_FLAX:
-        tally.run(f"flax {kind}", flax_one, where, kind, found[kind])
-    return f"transformers {found['versions']['transformers']} with Flax models"
+    found = side(which, where / which)
+    for kind in kinds:
+        tally.run(f"{which} {kind}", of_side, which, file, where, kind, found[kind])
+    return " and ".join(f"{n} {v}" for n, v in found["versions"].items())
 
 
-def flax_one(where, kind, told):
+def of_side(which, file, where, kind, told):
     need("error" not in told, told.get("error"))
     need(told["worst"] <= 1e-5 * max(told["largest"], 1) + 1e-6,
          f"logits differ by {told['worst']} of {told['largest']}")
-    back = where / f"back-{kind}.safetensors"
-    convert(where / "flax" / kind / "saved" / "flax_model.msgpack", back, "--to", "hf")
-    mine = load_file(back)
     theirs = {n: a for n, a in load_file(where / "torch" / kind / "model.safetensors").items()
               if not n.endswith("num_batches_tracked")}
-    mine = {n: a for n, a in mine.items() if not n.endswith("num_batches_tracked")}
-    tensors_equal(mine, theirs, f"{kind} saved by Flax")
-    return f"worst {told['worst']:.1e} of {told['largest']:.2g}; saved by Flax, back bit-equal"
+    if kind == "bert_base" and which == "tf":  # has the base model's name in front, always
+        theirs = {"bert." + n: a for n, a in theirs.items()}
+    saved = where / which / kind / "saved"
+    convert(saved, where / "saved.tar.zst")
+    for source, what in ((saved / file, "saved by the other side"),
+                         (where / "saved.tar.zst", "saved by the other side, archived")):
+        convert(source, where / "back.safetensors", "--to", "hf")
+        # an archive keeps TensorFlow's second copies, under their own names
+        mine = {n: a for n, a in load_file(where / "back.safetensors").items()
+                if not n.endswith(("num_batches_tracked", ":0"))}
+        tensors_equal(mine, theirs, f"{kind} {what}")
+    convert(where / "saved.tar.zst", where / f"again-{file}", "--to", "source")
+    nnferry("diff", saved / file, where / f"again-{file}")
+    return f"worst {told['worst']:.1e} of {told['largest']:.2g}; saved there, back bit-equal"
 
 
 # ---- old state_dicts ----
@@ -341,7 +367,8 @@ def run(tally):
     T.logging.disable_progress_bar()
     for kind in MODELS:
         tally.run(f"archive {kind}", through_the_archive, kind, fresh(f"hf-archive-{kind}"))
-    tally.run("flax", to_flax, fresh("hf-flax"), tally)
+    tally.run("flax", to_side, "flax", "flax_model.msgpack", IN_FLAX, fresh("hf-flax"), tally)
+    tally.run("tf", to_side, "tf", "tf_model.h5", IN_TF, fresh("hf-tf"), tally)
     for kind in OLD:
         tally.run(f"upgrade {kind}", upgraded, kind, fresh(f"hf-upgrade-{kind}"))
     tally.run("prefixes stay", prefixes_stay, fresh("hf-prefix"))

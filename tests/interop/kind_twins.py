@@ -1,13 +1,18 @@
-"""Twins of layer kinds that few models have: PReLU, and what is folded or merged on request.
+"""Twins of layer kinds that few models have.
 
 PReLU: PyTorch's slopes, one or one for each channel, in each framework that has them, run there, and
 back bit for bit; Keras's slopes for each position, which only Equinox has too. What a framework
 cannot hold is refused by name.
+
+CuDNN cells: weights files of Keras 2's CuDNNLSTM and CuDNNGRU, made by tf_keras; --upgrade gives the
+bits that its own loader gives, and PyTorch the same outputs.
 """
 
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import json
 
 import jax
 import jax.numpy as jnp
@@ -61,8 +66,6 @@ def nnx_prelu(path, x):
 
 
 def equinox_prelu(path, x):
-    import json
-
     import equinox as eqx
     with open(path, "rb") as f:
         names = json.loads(f.readline())["nnferry.leaves"]
@@ -155,6 +158,46 @@ def prelu_map(precision):
             close(keras_prelu(where / "back.h5", x), ref, precision)
 
 
+# ---- cells in the order of CuDNN ----
+
+
+def cudnn():
+    import tf_keras
+    from tf_keras.src.layers.rnn.cudnn_gru import CuDNNGRU
+    from tf_keras.src.layers.rnn.cudnn_lstm import CuDNNLSTM
+    where, draw = fresh("kind_twins"), np.random.default_rng(5)
+    layers = tf_keras.layers
+
+    def net(lstm, gru):
+        return tf_keras.Sequential([tf_keras.Input((7, 5)), lstm, gru])
+
+    def plain():
+        return net(layers.LSTM(4, return_sequences=True, name="enc"),
+                   layers.GRU(3, reset_after=True, name="dec"))
+
+    old = net(CuDNNLSTM(4, return_sequences=True, name="enc"), CuDNNGRU(3, name="dec"))
+    for layer in old.layers:
+        layer.set_weights([draw.normal(size=w.shape) for w in layer.get_weights()])
+    old.save_weights(where / "in.h5")
+    want = plain()
+    want.load_weights(where / "in.h5")
+    refused("cudnn-cell", where / "in.h5", where / "out.pt", "--to", "pytorch")
+    convert(where / "in.h5", where / "out.h5", "--upgrade")
+    got = plain()
+    got.load_weights(where / "out.h5")
+    for a, b in zip(got.get_weights(), want.get_weights()):
+        need(np.array_equal(a, b), "not what Keras's own loader makes of them")
+    convert(where / "in.h5", where / "out.pt", "--to", "pytorch", "--upgrade")
+    sd = torch.load(where / "out.pt", weights_only=True)
+    enc = torch.nn.LSTM(5, 4, batch_first=True)
+    dec = torch.nn.GRU(4, 3, batch_first=True)
+    enc.load_state_dict({k[4:]: v for k, v in sd.items() if k.startswith("enc")})
+    dec.load_state_dict({k[4:]: v for k, v in sd.items() if k.startswith("dec")})
+    x = draw.normal(size=(2, 7, 5)).astype("float32")
+    with torch.no_grad():
+        close(dec(enc(torch.from_numpy(x))[0])[0][:, -1].numpy(), want(x).numpy(), "float32")
+
+
 def run(tally):
     jax.config.update("jax_enable_x64", True)
     for precision in DTYPES:
@@ -163,3 +206,4 @@ def run(tally):
                 tally.run(f"prelu {name} {slopes} {precision}", prelu, name, slopes, precision)
         tally.run(f"prelu of each position {precision}", prelu_map, precision)
     tally.run("prelu of a net", prelu_of_a_net)
+    tally.run("cudnn cells", cudnn)

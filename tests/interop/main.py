@@ -24,6 +24,7 @@ SUITES = (
     "train_state",
     "rnn_twins",
     "kind_twins",
+    "folds",
     "train_keras",
     "formats",
     "ids",
@@ -43,6 +44,7 @@ SUITES = (
     "hf_models",
     "torch_files",
     "grid",
+    "defaults",
 )
 PACKAGES = (
     "pytorch_lightning",

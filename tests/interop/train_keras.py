@@ -32,8 +32,32 @@ OPTIMIZERS = {
     "adamw": (lambda p: torch.optim.AdamW(p, lr=0.01, weight_decay=0.1),
               lambda: optax.adamw(0.01, weight_decay=0.1),
               lambda: keras.optimizers.AdamW(0.01, epsilon=EPS_4, weight_decay=0.1)),
+    # Keras adds its epsilon under the root, torch beside it: both far below the gradients
+    "rmsprop": (lambda p: torch.optim.RMSprop(p, lr=0.01, eps=1e-12),
+                lambda: optax.rmsprop(0.01, decay=0.99, eps=1e-20),
+                lambda: keras.optimizers.RMSprop(0.01, rho=0.99, epsilon=1e-20)),
+    "rmsprop_momentum": (lambda p: torch.optim.RMSprop(p, lr=0.01, eps=1e-12, momentum=0.9),
+                         lambda: optax.rmsprop(0.01, decay=0.99, eps=1e-20, momentum=0.9),
+                         lambda: keras.optimizers.RMSprop(0.01, rho=0.99, epsilon=1e-20,
+                                                          momentum=0.9)),
+    "rmsprop_centered": (lambda p: torch.optim.RMSprop(p, lr=0.01, eps=1e-12, centered=True),
+                         lambda: optax.rmsprop(0.01, decay=0.99, eps=1e-20, centered=True),
+                         lambda: keras.optimizers.RMSprop(0.01, rho=0.99, epsilon=1e-20,
+                                                          centered=True)),
+    "rmsprop_both": (lambda p: torch.optim.RMSprop(p, lr=0.01, eps=1e-12, centered=True,
+                                                   momentum=0.9),
+                     lambda: optax.rmsprop(0.01, decay=0.99, eps=1e-20, centered=True,
+                                           momentum=0.9),
+                     lambda: keras.optimizers.RMSprop(0.01, rho=0.99, epsilon=1e-20,
+                                                      centered=True, momentum=0.9)),
+    "adagrad": (lambda p: torch.optim.Adagrad(p, lr=0.01, initial_accumulator_value=0.1,
+                                              eps=1e-12),
+                lambda: optax.adagrad(0.01, eps=1e-20),
+                lambda: keras.optimizers.Adagrad(0.01, epsilon=1e-20)),
+    "lion": (lambda p: ts.Lion(p, lr=0.001), lambda: optax.lion(0.001, weight_decay=0.0),
+             lambda: keras.optimizers.Lion(0.001)),
 }
-SGD = ("sgd", "nesterov")
+SGD = ("sgd", "nesterov", "lion")
 
 
 class Keras:

@@ -26,6 +26,14 @@ static const struct entry {
 #include "tests/unit/hf_names.h"
 };
 #define N_ENTRIES (sizeof entries / sizeof *entries)
+static const struct tf_entry {
+    const char *family, *torch, *tf;
+    int n_dims;
+    uint64_t dim[4];
+} tf_entries[] = {
+#include "tests/unit/hf_tf_names.h"
+};
+#define N_TF (sizeof tf_entries / sizeof *tf_entries)
 #define HEADS 6u
 #define KV_HEADS 3u
 
@@ -159,6 +167,13 @@ static bool family_holds(const struct family *f, const char *type)
                                            : !has(&p, x->name, NULL, -1);
         }
         plan_free(&p);
+        if (ok && f->tf_join) {
+            ok = plan_to(&p, &m, "hf_tf", &e);
+            for (size_t i = 0; ok && i < N_TF; i++)
+                if (strcmp(tf_entries[i].family, type) == 0)
+                    ok = has(&p, tf_entries[i].tf, tf_entries[i].dim, tf_entries[i].n_dims);
+            plan_free(&p);
+        }
         if (ok && f->arch) {
             ok = plan_to(&p, &m, "gguf", &e);
             for (size_t i = 0; ok && i < N_ENTRIES; i++) {
@@ -174,6 +189,40 @@ static bool family_holds(const struct family *f, const char *type)
         }
         model_free(&m);
     }
+    return ok;
+}
+
+static void tf_model(struct model *m, const char *type, bool config)
+{
+    static char text[96];
+    model_init(m);
+    m->framework = STR("keras");
+    for (size_t i = 0; i < N_TF; i++)
+        if (strcmp(tf_entries[i].family, type) == 0)
+            toy_tensor(m, tf_entries[i].tf, (double)i, tf_entries[i].dim,
+                       (size_t)tf_entries[i].n_dims);
+    snprintf(text, sizeof text, "{\"model_type\": \"%s\"}", type);
+    if (config)
+        attach(m, "config.json", text);
+}
+
+/* Is every tensor of the TensorFlow model in PyTorch's, with its shape there? */
+static bool tf_comes_back(const char *type)
+{
+    struct model m;
+    struct plan p;
+    struct err e;
+    tf_model(&m, type, true);
+    toy_done(&m);
+    plan_init(&p, &m);
+    bool ok = map_plan(&p, &(struct map_opt){.to = "hf"}, NULL, 0, NULL, &e) == ST_OK;
+    for (size_t i = 0; ok && i < N_TF; i++)
+        for (size_t k = 0; ok && k < N_ENTRIES; k++)
+            if (strcmp(tf_entries[i].family, type) == 0 && strcmp(entries[k].family, type) == 0 &&
+                strcmp(tf_entries[i].torch, entries[k].name) == 0)
+                ok = has(&p, entries[k].name, entries[k].dim, entries[k].n_dims);
+    plan_free(&p);
+    model_free(&m);
     return ok;
 }
 
@@ -276,6 +325,62 @@ static void gguf_and_back(void **state)
     }
 }
 
+static void tf_and_back(void **state)
+{
+    (void)state;
+    for (size_t t = 0; t < n_families; t++)
+        if (families[t]->tf_join && !tf_comes_back(families[t]->type[0]))
+            fail_msg("%s", families[t]->type[0]);
+}
+
+/* The bid, second copies, and what TensorFlow has no name for. */
+static void tf_apart(void **state)
+{
+    (void)state;
+    static const char copy[] = "mlm___cls.tf_x.bert.embeddings.word_embeddings.weight:0";
+    struct model m;
+    struct plan p;
+    struct err e;
+    tf_model(&m, "bert", false);
+    toy_add(&m, copy, 7, 37, 24, -1);
+    toy_done(&m);
+    assert_ptr_equal(framework_of(&m), framework_find(STR("hf_tf")));
+    plan_init(&p, &m);
+    assert_int_equal(map_plan(&p, &(struct map_opt){.to = "hf"}, NULL, 0, NULL, &e), ST_OK);
+    assert_true(has(&p, "bert.embeddings.word_embeddings.weight", NULL, -1));
+    assert_true(model_find(&p.dst, STR(copy)) < 0);
+    assert_int_equal(p.n_lines, 1);
+    assert_true(p.line[0].harmless && str_is(p.line[0].name, copy));
+    plan_free(&p);
+    plan_init(&p, &m); /* an archive keeps the copy */
+    assert_int_equal(map_plan(&p, &(struct map_opt){0}, NULL, 0, NULL, &e), ST_OK);
+    assert_true(model_find(&p.dst, STR(copy)) >= 0);
+    plan_free(&p);
+    model_free(&m);
+
+    model_init(&m); /* another Keras model is none */
+    m.framework = STR("keras");
+    toy_add(&m, "d.tf_d.d.kernel:0", 1, 3, 2, -1);
+    toy_done(&m);
+    assert_ptr_equal(framework_of(&m), framework_find(STR("keras")));
+    model_free(&m);
+
+    model_of(&m, "llama", false, true);
+    assert_false(plan_to(&p, &m, "hf_tf", &e));
+    assert_string_equal(e.code, "no-tf-model");
+    plan_free(&p);
+    model_free(&m);
+
+    model_init(&m);
+    toy_add(&m, "encoder.layer.0.attention.self.query.weight", 0, 4, 4, -1);
+    toy_add(&m, "encoder.layer.0.attention.self.key.weight", 0, 4, 4, -1);
+    toy_done(&m);
+    assert_false(plan_to(&p, &m, "hf_tf", &e)); /* BERT's or RoBERTa's? */
+    assert_string_equal(e.code, "family-unknown");
+    plan_free(&p);
+    model_free(&m);
+}
+
 #ifdef NNFERRY_MUTATE
 static void each_row(void **state)
 {
@@ -300,6 +405,27 @@ static void each_row(void **state)
     print_message("%zu rows altered, %zu survivors\n", n, survivors);
     assert_int_equal(survivors, 0);
 }
+
+/* Every leaf of TensorFlow's table altered must show in some family. */
+static void each_tf_leaf(void **state)
+{
+    (void)state;
+    const struct framework *fw = framework_find(STR("hf_tf"));
+    size_t survivors = 0;
+    for (int i = 0; i < (int)fw->rules->n; i++) {
+        if (fw->rules->leaf[i].kind == LAYER_PARAM)
+            continue; /* its name says nothing, its axes show with the rows */
+        bool holds = true;
+        assert_true(rules_mutate(fw, i));
+        for (size_t t = 0; holds && t < N_TYPES; t++)
+            holds = !of_type(types[t])->tf_join || family_holds(of_type(types[t]), types[t]);
+        assert_true(rules_mutate(fw, -1));
+        survivors += holds;
+        if (holds)
+            print_message("survives: leaf %d\n", i);
+    }
+    assert_int_equal(survivors, 0);
+}
 #endif
 
 int main(void)
@@ -308,8 +434,11 @@ int main(void)
         cmocka_unit_test(names_of_the_frameworks),
         cmocka_unit_test(told_by_names),
         cmocka_unit_test(gguf_and_back),
+        cmocka_unit_test(tf_and_back),
+        cmocka_unit_test(tf_apart),
 #ifdef NNFERRY_MUTATE
         cmocka_unit_test(each_row),
+        cmocka_unit_test(each_tf_leaf),
 #endif
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -260,6 +260,33 @@ static void apart(struct model *x, bool values)
     }
 }
 
+/* Equinox's attention is four dense layers by other names: they meet four of another hand's. */
+static void same_parts(void **state)
+{
+    (void)state;
+    static const char *const word[] = {"query", "key", "value", "output"};
+    char name[64];
+    for (int i = 0; i < 2 * 2 * 4; i++) {
+        bool here = i < 8;
+        int b = i / 4 % 2, k = i % 4;
+        snprintf(name, sizeof name,
+                 here ? "h.%d.attention.%s.weight" : "blocks.%d.attn.%s_proj.weight", b, word[k]);
+        toy_add(here ? &m : &sk, name, here ? base(b, k) : 0, E, E, -1);
+        memcpy(name + strlen(name) - 6, "bias", 5);
+        toy_add(here ? &m : &sk, name, here ? base(b, k) + 500 : 0, E, -1);
+    }
+    go("pytorch", "equinox");
+    double w[E * E];
+    for (int b = 0; b < 2; b++)
+        for (int k = 0; k < 4; k++) {
+            for (int i = 0; i < E * E; i++)
+                w[i] = base(b, k) + i;
+            snprintf(name, sizeof name, "blocks.%d.attn.%s_proj.weight", b, word[k]);
+            same(name, w, E * E);
+        }
+    assert_int_equal(p.n_lines, 0);
+}
+
 static void part_it(void **state)
 {
     (void)state;
@@ -654,6 +681,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(square_is_no_stack, begin, end),
         cmocka_unit_test_setup_teardown(no_stack, begin, end),
         cmocka_unit_test_setup_teardown(part_it, begin, end),
+        cmocka_unit_test_setup_teardown(same_parts, begin, end),
         cmocka_unit_test_setup_teardown(join_it, begin, end),
         cmocka_unit_test_setup_teardown(which_part, begin, end),
         cmocka_unit_test_setup_teardown(odd_order, begin, end),

@@ -4,25 +4,33 @@
 #include "tests/lib/golden.h"
 #include "tests/unit/truncate.h"
 
+static const char *const folders[] = {"tests/golden/flax", "tests/golden/flax-0.5"};
+enum { N_FOLDERS = sizeof folders / sizeof *folders };
+
 static void goldens(void **state)
 {
     (void)state;
-    size_t n;
-    char **list = golden_list("tests/golden/flax", ".msgpack", &n);
-    assert_true(n >= 5);
-    for (size_t i = 0; i < n; i++)
-        golden_check(list[i], "msgpack");
-    golden_list_free(list, n);
+    for (size_t k = 0; k < N_FOLDERS; k++) {
+        size_t n;
+        char **list = golden_list(folders[k], ".msgpack", &n);
+        assert_true(n >= 3);
+        for (size_t i = 0; i < n; i++)
+            golden_check(list[i], "msgpack");
+        golden_list_free(list, n);
+    }
+    golden_check("tests/golden/flax-0.5/checkpoint_7", "msgpack");
 }
 
 static void truncation(void **state)
 {
     (void)state;
-    size_t n;
-    char **list = golden_list("tests/golden/flax", ".msgpack", &n);
-    for (size_t i = 0; i < n; i++)
-        truncate_every(list[i], "msgpack", NULL);
-    golden_list_free(list, n);
+    for (size_t k = 0; k < N_FOLDERS; k++) {
+        size_t n;
+        char **list = golden_list(folders[k], ".msgpack", &n);
+        for (size_t i = 0; i < n; i++)
+            truncate_some(list[i], "msgpack", NULL, k ? 17 : 1);
+        golden_list_free(list, n);
+    }
 }
 
 static char temp[] = "/tmp/nnferry-msgpack-XXXXXX";
@@ -255,19 +263,18 @@ static void depth(void **state)
     free(p);
 }
 
-static void roles(void **state)
+static void roles_of(const char *path, size_t want, size_t want_counters)
 {
-    (void)state;
     struct model m;
     struct err e = {0};
     struct read_opt opt = {0};
     const struct format *f;
-    size_t moments = 0;
+    size_t moments = 0, counters = 0;
     model_init(&m);
-    assert_int_equal(format_open("tests/golden/flax/train_state.msgpack", NULL, &opt, &m, &f, &e),
-                     ST_OK);
+    assert_int_equal(format_open(path, NULL, &opt, &m, &f, &e), ST_OK);
     for (size_t i = 0; i < m.n_tensors; i++) {
         const struct tensor *t = &m.tensor[i];
+        counters += t->role == ROLE_COUNTER;
         if (t->role != ROLE_MOMENT1 && t->role != ROLE_MOMENT2)
             continue;
         moments++;
@@ -275,8 +282,16 @@ static void roles(void **state)
         assert_int_equal(m.tensor[t->of].role, ROLE_PARAMETER);
         assert_int_equal(m.tensor[t->of].n_dims, t->n_dims);
     }
-    assert_int_equal(moments, 12);
+    assert_int_equal(moments, want);
+    assert_int_equal(counters, want_counters);
     model_free(&m);
+}
+
+static void roles(void **state)
+{
+    (void)state;
+    roles_of("tests/golden/flax/train_state.msgpack", 12, 1);
+    roles_of("tests/golden/flax-0.5/optimizer.msgpack", 12, 1);
 }
 
 /* The tree keeps what is no array. */

@@ -205,17 +205,17 @@ static void moments_know_their_parameter(void **state)
     (void)state;
     moments_of("tests/golden/torch/adam.pt");
     moments_of("tests/golden/torch/lightning.ckpt");
+    moments_of("tests/golden/lightning-1.6/lightning.ckpt");
 }
 
 /* A trainer's checkpoint: the weights under state_dict, everything else as data beside them. */
-static void lightning(void **state)
+static void one_lightning(const char *path)
 {
     struct model m;
-    (void)state;
-    golden_check("tests/golden/torch/lightning.ckpt", "pytorch");
-    truncate_every("tests/golden/torch/lightning.ckpt", "pytorch", NULL);
-    again("tests/golden/torch/lightning.ckpt");
-    open_model("tests/golden/torch/lightning.ckpt", &m);
+    golden_check(path, "pytorch");
+    truncate_every(path, "pytorch", NULL);
+    again(path);
+    open_model(path, &m);
     const struct node *hyper = node_get(m.tree, STR("hyper_parameters"));
     assert_non_null(hyper);
     assert_int_equal(node_get(hyper, STR("lr"))->kind, NODE_FLOAT);
@@ -230,6 +230,13 @@ static void lightning(void **state)
             assert_true(str_starts(m.tensor[t->of].name, STR("state_dict.model.")));
     }
     model_free(&m);
+}
+
+static void lightning(void **state)
+{
+    (void)state;
+    one_lightning("tests/golden/torch/lightning.ckpt");
+    one_lightning("tests/golden/lightning-1.6/lightning.ckpt");
 }
 
 static int make_folder(void **state)

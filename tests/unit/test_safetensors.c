@@ -3,26 +3,35 @@
 #include "tests/lib/golden.h"
 #include "tests/unit/truncate.h"
 
+/* before 0.3 the header had no padding: nothing behind it is aligned */
+static const char *const folders[] = {"tests/golden/safetensors", "tests/golden/safetensors-0.2"};
+enum { N_FOLDERS = sizeof folders / sizeof *folders };
+
 static void goldens(void **state)
 {
     (void)state;
-    size_t n;
-    char **list = golden_list("tests/golden/safetensors", ".safetensors", &n);
-    assert_true(n >= 4);
-    for (size_t i = 0; i < n; i++)
-        golden_check(list[i], "safetensors");
-    golden_list_free(list, n);
-    golden_check("tests/golden/safetensors/sharded", "safetensors");
+    for (size_t k = 0; k < N_FOLDERS; k++) {
+        size_t n;
+        char **list = golden_list(folders[k], ".safetensors", &n), path[200];
+        assert_true(n >= 4);
+        for (size_t i = 0; i < n; i++)
+            golden_check(list[i], "safetensors");
+        golden_list_free(list, n);
+        snprintf(path, sizeof path, "%s/sharded", folders[k]);
+        golden_check(path, "safetensors");
+    }
 }
 
 static void truncation(void **state)
 {
     (void)state;
-    size_t n;
-    char **list = golden_list("tests/golden/safetensors", ".safetensors", &n);
-    for (size_t i = 0; i < n; i++)
-        truncate_every(list[i], "safetensors", NULL);
-    golden_list_free(list, n);
+    for (size_t k = 0; k < N_FOLDERS; k++) {
+        size_t n;
+        char **list = golden_list(folders[k], ".safetensors", &n);
+        for (size_t i = 0; i < n; i++)
+            truncate_every(list[i], "safetensors", NULL);
+        golden_list_free(list, n);
+    }
 }
 
 static char temp[] = "/tmp/nnferry-safetensors-XXXXXX";

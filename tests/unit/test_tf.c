@@ -16,13 +16,18 @@ static void goldens(void **state)
     (void)state;
     static const char *const list[] = {"names",  "slots",         "objects",        "keras_weights",
                                        "dtypes", "version1.ckpt", "version1_shards"};
-    for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
+    static const char *const folder[] = {G, "tests/golden/tensorflow-2.12/"};
+    for (size_t k = 0; k < 2; k++) {
         char path[200];
-        (void)snprintf(path, sizeof path, G "%s", list[i]);
-        golden_check(path, "tf-checkpoint");
+        for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
+            (void)snprintf(path, sizeof path, "%s%s", folder[k], list[i]);
+            golden_check(path, "tf-checkpoint");
+        }
+        (void)snprintf(path, sizeof path, "%ssaved_model", folder[k]);
+        golden_check(path, "savedmodel");
+        (void)snprintf(path, sizeof path, "%sfrozen.pb", folder[k]);
+        golden_check(path, "graphdef");
     }
-    golden_check(G "saved_model", "savedmodel");
-    golden_check(G "frozen.pb", "graphdef");
 }
 
 /* ---- a folder of our own ---- */

@@ -37,10 +37,11 @@ static inline uint8_t *get_file(const char *path, size_t *n)
     return p;
 }
 
-static inline bool prefix_wanted(size_t k, size_t n)
+static inline bool prefix_wanted(size_t k, size_t n, size_t at_least)
 {
     const char *text = getenv("TEST_PREFIX_STEP");
     unsigned long step = text ? strtoul(text, NULL, 10) : 1;
+    step = step > at_least ? step : at_least;
     return step <= 1 || k % step == 0 || k < 64 || n - k < 40;
 }
 
@@ -56,9 +57,10 @@ static inline enum status open_once(const char *path, const struct format *f, st
     return st;
 }
 
-/* may_pass(bytes, n) says whether a prefix of n bytes may be accepted; NULL: none may. */
-static inline void truncate_every(const char *golden, const char *format,
-                                  bool (*may_pass)(const uint8_t *p, size_t n))
+/* may_pass(bytes, n) says whether a prefix of n bytes may be accepted; NULL: none may. Prefixes
+ * whose length is a multiple of step, and those near both ends. */
+static inline void truncate_some(const char *golden, const char *format,
+                                 bool (*may_pass)(const uint8_t *p, size_t n), size_t step)
 {
     const struct format *f = format_find(str_from(format));
     char path[] = "/tmp/nnferry-truncate-XXXXXX";
@@ -70,7 +72,7 @@ static inline void truncate_every(const char *golden, const char *format,
     close(fd);
     for (size_t k = n; k-- > 0;) {
         struct err e;
-        if (!prefix_wanted(k, n))
+        if (!prefix_wanted(k, n, step))
             continue;
         assert_int_equal(truncate(path, 0), 0);
         put_file(path, p, k);
@@ -85,5 +87,10 @@ static inline void truncate_every(const char *golden, const char *format,
     }
     unlink(path);
     free(p);
+}
+static inline void truncate_every(const char *golden, const char *format,
+                                  bool (*may_pass)(const uint8_t *p, size_t n))
+{
+    truncate_some(golden, format, may_pass, 1);
 }
 #endif

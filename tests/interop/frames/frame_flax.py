@@ -60,7 +60,7 @@ class Ops(Free):
         return x + self.module.param(name, nn.initializers.zeros, shape, self.dtype)
 
     def token(self, name, x, width):
-        t = self.module.param(name, nn.initializers.zeros, (1, width), self.dtype)
+        t = self.module.param(name, nn.initializers.zeros, (1, 1, width), self.dtype)
         return jnp.concatenate([jnp.broadcast_to(t, (x.shape[0], 1, width)), x], 1)
 
     def lstm(self, name, x, width):

@@ -65,7 +65,7 @@ class Ops(Free):
         return x + hk.get_parameter(name, shape, self.dtype, jnp.zeros)
 
     def token(self, name, x, width):
-        t = hk.get_parameter(name, (1, width), self.dtype, jnp.zeros)
+        t = hk.get_parameter(name, (1, 1, width), self.dtype, jnp.zeros)
         return jnp.concatenate([jnp.broadcast_to(t, (x.shape[0], 1, width)), x], 1)
 
     def lstm(self, name, x, width):

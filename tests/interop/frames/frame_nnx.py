@@ -83,7 +83,7 @@ class Ops(Free):
         return x + self.layer(name, lambda: nnx.Param(jnp.zeros(shape, self.dtype)))[...]
 
     def token(self, name, x, width):
-        t = self.layer(name, lambda: nnx.Param(jnp.zeros((1, width), self.dtype)))[...]
+        t = self.layer(name, lambda: nnx.Param(jnp.zeros((1, 1, width), self.dtype)))[...]
         return jnp.concatenate([jnp.broadcast_to(t, (x.shape[0], 1, width)), x], 1)
 
     def lstm(self, name, x, width):

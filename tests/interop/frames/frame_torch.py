@@ -79,7 +79,7 @@ class Ops(Unrolled):
         return x + self.layer(name, lambda: torch.zeros(shape))
 
     def token(self, name, x, width):
-        t = self.layer(name, lambda: torch.zeros(1, width))
+        t = self.layer(name, lambda: torch.zeros(1, 1, width))
         return torch.cat([t.expand(x.shape[0], 1, width), x], 1)
 
     def lstm(self, name, x, width):

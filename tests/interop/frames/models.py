@@ -68,7 +68,7 @@ def encoder_block(f, at, x):
 
 
 def encoder(f, ids, n=2, stacked=False):
-    x = f.plus("position", f.embed("embed", ids, VOCAB, 12), (TOKENS[1], 12))
+    x = f.plus("position", f.embed("embed", ids, VOCAB, 12), (1, TOKENS[1], 12))
     return f.dense("head", f.blocks("blocks", n, encoder_block, x, stacked), 5)
 
 
@@ -148,7 +148,7 @@ def separable(f, x):
 
 def vit(f, x):
     x = f.patches(f.conv("patch_embed", x, 12, (4, 4), stride=4))
-    x = f.plus("position", f.token("cls_token", x, 12), (5, 12))
+    x = f.plus("position", f.token("cls_token", x, 12), (1, 5, 12))
     for i in range(2):
         y = f.ln(f"blocks.{i}.norm1", x)
         x = x + f.mha(f"blocks.{i}.attn", y, 3)
@@ -171,7 +171,7 @@ def one(f, x):
     return {**{k: f.first(y) for k, y in maps.items()},
             "dense": f.dense("dense", x["rows"], 6),
             "ln": f.ln("ln", x["rows"]),
-            "rms": f.rms("rms", x["rows"]),
+            "rms": f.rms("rms_norm", x["rows"]),
             "mha": f.mha("attn", x["rows"], 2),
             "lstm": f.lstm("lstm", x["rows"], 6),
             "embed": f.embed("embed", x["ids"], VOCAB, 6)}

@@ -17,7 +17,8 @@ def serve(pipe):
             module = modules.get(frame) or importlib.import_module(f"frames.frame_{frame}")
             modules[frame] = module
             if method == "about":
-                answer = (module.NAME, module.SUFFIX, module.LACKS)
+                answer = (module.NAME, module.SUFFIX, module.LACKS,
+                          getattr(module, "OPTIONS", ()))
             elif method == "Net":
                 nets.append(module.Net(*args))
                 answer = len(nets) - 1
@@ -70,7 +71,8 @@ class Frame:
 
     def __init__(self, process, frame):
         self.process, self.frame = process, frame
-        self.NAME, self.SUFFIX, self.LACKS = process.call(frame, None, "about", ())
+        self.NAME, self.SUFFIX, self.LACKS, self.OPTIONS = process.call(
+            frame, None, "about", ())
 
     def Net(self, model, dtype):
         return Net(self, self.process.call(self.frame, None, "Net", (model, dtype)))

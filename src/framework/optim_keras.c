@@ -1,0 +1,223 @@
+/* Keras 3's optimizers: a list of variables. The count, the learning rate where it is a number, then
+ * the slots in blocks. How many of them there are says which those are, and where it does not (RMSprop
+ * with a momentum or centered) the settings that stand in the file beside them. Source:
+ * keras/src/optimizers/{base_optimizer,rmsprop}.py, keras/src/trainers/trainer.py.
+ */
+#include "codec/json.h"
+#include "framework/keras_names.h"
+#include "framework/optim_int.h"
+#include "framework/recognise.h"
+#include <stdlib.h>
+#include <string.h>
+
+static int64_t var_at(const struct optim_reader *r, struct str group, size_t k)
+{
+    struct str name = arena_fmt(r->a, "%.*s.vars.%zu", STR_ARG(group), k);
+    return name.p ? model_find(r->m, name) : -1;
+}
+
+struct var {
+    ptrdiff_t layer;
+    uint64_t number;
+    uint32_t tensor;
+};
+static int by_layer(const void *a, const void *b)
+{
+    const struct var *x = a, *y = b;
+    if (x->layer != y->layer)
+        return x->layer < y->layer ? -1 : 1;
+    return x->number < y->number ? -1 : x->number > y->number;
+}
+
+/* The trainable variables, in the order of the config's layers; *n is 0 where one stands in none of
+ * them. */
+static enum status keras_params(struct optim_reader *r, uint32_t *param, size_t *n)
+{
+    struct keras_names names;
+    const struct model *m = r->m;
+    struct var *list = ARENA_ARRAY(r->a, struct var, m->n_tensors + 1);
+    size_t got = 0;
+    bool all = true;
+    *n = 0;
+    if (!list)
+        return err_nomem(r->e, m->n_tensors * sizeof *list);
+    TRY(keras_names_read(m, r->a, &names, r->e));
+    for (size_t i = 0; i < m->n_tensors && all; i++) {
+        struct str parent, leaf, layer, vars, path;
+        uint64_t number;
+        if (m->tensor[i].role != ROLE_PARAMETER)
+            continue;
+        name_tail(m->tensor[i].name, &parent, &leaf);
+        name_tail(parent, &layer, &vars);
+        all = str_u64(leaf, &number) && str_is(vars, "vars");
+        if (!all)
+            break;
+        path = keras_class_path(layer, r->a);
+        if (!path.p)
+            return err_nomem(r->e, layer.n);
+        const struct keras_layer *l = keras_by_class(&names, path);
+        all = l != NULL;
+        if (l)
+            list[got++] = (struct var){l - names.layer, number, (uint32_t)i};
+    }
+    if (!all)
+        return ST_OK;
+    if (got)
+        qsort(list, got, sizeof *list, by_layer);
+    for (size_t i = 0; i < got; i++)
+        param[i] = list[i].tensor;
+    *n = got;
+    return ST_OK;
+}
+
+/* ---- settings ---- */
+
+struct optim_settings {
+    bool known, momentum, centered;
+};
+
+/* Passes to the value of a key of the object that the reader stands in; false: there is none. */
+static bool to_key(struct json *j, const char *key, struct err *e)
+{
+    while (json_next(j, e) == ST_OK && j->kind == JSON_KEY) {
+        bool found = str_is(j->text, key);
+        if (json_next(j, e) != ST_OK)
+            return false;
+        if (found)
+            return true;
+        if (json_skip(j, e) != ST_OK)
+            return false;
+    }
+    return false;
+}
+
+static bool is_set(const struct json *j)
+{
+    double v;
+    return j->kind == JSON_BOOL ? j->truth
+                                : j->kind == JSON_NUMBER && json_double(j, &v) && v != 0;
+}
+
+/* compile_config.optimizer.config of the model's config. What does not parse says nothing. */
+static void settings_of(const struct attachment *t, struct optim_settings *out)
+{
+    static const char *const path[] = {"compile_config", "optimizer", "config", NULL};
+    struct cursor c;
+    struct json j;
+    struct err quiet;
+    bool there = true;
+    if (t->mem)
+        cur_mem(&c, t->mem, (size_t)t->n_bytes, "config.json", 0);
+    else
+        cur_file(&c, t->file, t->offset, t->n_bytes);
+    json_init(&j, &c, 0);
+    there = json_next(&j, &quiet) == ST_OK && j.kind == JSON_OBJECT;
+    for (const char *const *k = path; *k && there; k++)
+        there = to_key(&j, *k, &quiet) && j.kind == JSON_OBJECT;
+    while (there && json_next(&j, &quiet) == ST_OK && j.kind == JSON_KEY) {
+        bool momentum = str_is(j.text, "momentum"), centered = str_is(j.text, "centered");
+        if (json_next(&j, &quiet) != ST_OK)
+            break;
+        if (momentum)
+            out->momentum = is_set(&j);
+        if (centered)
+            out->centered = is_set(&j);
+        out->known = out->known || centered;
+        if (json_skip(&j, &quiet) != ST_OK)
+            break;
+    }
+    json_free(&j);
+    cur_close(&c);
+}
+
+/* What is kept for each variable, from how many tensors it is; 0: that does not say it. */
+static unsigned keras_slots(const struct model *m, enum optim k, size_t n)
+{
+    static const struct {
+        enum optim kind;
+        size_t n;
+        unsigned slots;
+    } of[] = {
+        {OPTIM_SGD, 1, SLOT_BIT(SLOT_TRACE)},
+        {OPTIM_ADAM, 2, SLOT_BIT(SLOT_MEAN) | SLOT_BIT(SLOT_SQUARE)},
+        {OPTIM_ADAM, 3, SLOT_BIT(SLOT_MEAN) | SLOT_BIT(SLOT_SQUARE) | SLOT_BIT(SLOT_MAX)},
+        {OPTIM_RMSPROP, 1, SLOT_BIT(SLOT_POWER)},
+        {OPTIM_RMSPROP, 3, SLOT_BIT(SLOT_POWER) | SLOT_BIT(SLOT_TRACE) | SLOT_BIT(SLOT_CENTER)},
+        {OPTIM_ADAGRAD, 1, SLOT_BIT(SLOT_SUM)},
+        {OPTIM_LION, 1, SLOT_BIT(SLOT_MEAN)},
+    };
+    struct optim_settings said = {0};
+    for (size_t i = 0; i < sizeof of / sizeof *of; i++)
+        if (of[i].kind == k && of[i].n == n)
+            return of[i].slots;
+    if (k != OPTIM_RMSPROP || n != 2)
+        return 0;
+    for (size_t i = 0; i < m->n_attachments && !said.known; i++)
+        if (str_is(m->attachment[i].name, "config.json"))
+            settings_of(&m->attachment[i], &said);
+    if (!said.known || said.momentum == said.centered)
+        return 0;
+    return SLOT_BIT(SLOT_POWER) | (said.momentum ? SLOT_BIT(SLOT_TRACE) : SLOT_BIT(SLOT_CENTER));
+}
+
+static bool alike(const struct tensor *a, const struct tensor *b)
+{
+    return a->n_dims == b->n_dims && memcmp(a->dim, b->dim, a->n_dims * sizeof *a->dim) == 0;
+}
+
+/* optimizer.vars: the count, the learning rate where it is a number, then the slots. */
+enum status optim_keras(struct optim_reader *r)
+{
+    const struct model *m = r->m;
+    struct optim_state *s = r->s;
+    struct str root = STR("optimizer");
+    int64_t count = var_at(r, root, 0);
+    size_t at = 1, n = 1, n_params;
+    enum optim kind = OPTIM_NONE;
+    if (count < 0 || tensor_elems(&m->tensor[count]) != 1)
+        return ST_OK;
+    uint32_t *param = ARENA_ARRAY(r->a, uint32_t, m->n_tensors + 1);
+    if (!param)
+        return err_nomem(r->e, m->n_tensors * sizeof *param);
+    s->style = STYLE_KERAS;
+    s->root = root;
+    s->step.tensor = count;
+    int64_t rate = var_at(r, root, 1);
+    if (rate >= 0 && m->tensor[rate].n_dims == 0 &&
+        dtype_info(m->tensor[rate].dtype)->kind == DK_FLOAT) {
+        s->rate.tensor = rate;
+        at = 2;
+    }
+    while (var_at(r, root, n) >= 0)
+        n++;
+    for (size_t i = 0; i < m->n_meta; i++)
+        if (str_is(m->meta[i].key, "optimizer/vars@name"))
+            kind = optim_of_keras(m->meta[i].value);
+    TRY(keras_params(r, param, &n_params));
+    if (n == at)
+        return ST_OK; /* nothing kept so far, or nothing to keep */
+    unsigned slots =
+        n_params && (n - at) % n_params == 0 ? keras_slots(m, kind, (n - at) / n_params) : 0;
+    if (!slots) {
+        s->unclear = "its variables are not those of an optimizer and a model that the file names";
+        return ST_OK;
+    }
+    unsigned block;
+    for (size_t b = 0; (block = slot_block(kind, slots, b)) != 0; b++)
+        for (size_t p = 0; p < n_params; p++)
+            for (unsigned k = 0; k < SLOT_N; k++) {
+                if (!(block & SLOT_BIT(k)))
+                    continue;
+                int64_t t = var_at(r, root, at++);
+                if (t < 0 || !alike(&m->tensor[t], &m->tensor[param[p]])) {
+                    s->unclear = "its variables do not follow the layers' order";
+                    return ST_OK;
+                }
+                optim_put(r, (uint32_t)t, param[p], (enum slot)k);
+                struct optim_param *x = optim_param_at(r, param[p]);
+                x->n.tensor = count;
+                x->number = p;
+            }
+    return ST_OK;
+}
+

@@ -1,0 +1,124 @@
+/* Optimizer state whose names tell what it is: slots of Keras 2 and of TensorFlow 1 and 2.
+ * See optim.h.
+ */
+#include "framework/keras_names.h"
+#include "framework/optim_int.h"
+#include "framework/recognise.h"
+#include <string.h>
+
+static const struct optim_number no_number = {.tensor = -1};
+
+#define TF_SLOT ".\\.OPTIMIZER_SLOT."
+
+static struct str no_output(struct str s)
+{
+    uint64_t number;
+    size_t colon = str_find(s, ':', 0);
+    return colon < s.n && str_u64(str_sub(s, colon + 1, s.n), &number) ? str_sub(s, 0, colon) : s;
+}
+
+static bool keras2_slot(struct str optimizer, struct str field, enum slot *slot)
+{
+    if (!slot_parse(STYLE_NAMED, field, slot))
+        return false;
+    if (str_is(keras_stem(optimizer), "SGD") && *slot == SLOT_MEAN)
+        *slot = SLOT_TRACE; /* tf-keras's new SGD calls it m */
+    return true;
+}
+
+/* The slot of a tensor, as its place in the name says it. */
+static bool named_slot(const struct model *m, const struct tensor *t, enum optim_style *style,
+                       enum slot *slot)
+{
+    struct str parent, leaf, rest = t->name, first = STR(""), opt = STR(""), field = STR("");
+    name_tail(t->name, &parent, &leaf);
+    *style = STYLE_NAMED;
+    if (str_find_str(t->name, STR(TF_SLOT), 0) < t->name.n)
+        return slot_parse(STYLE_NAMED, leaf, slot);
+    if (str_ends(parent, STR("._variables"))) { /* the note is OPTIMIZER/SLOT/VARIABLE */
+        struct str note = t->note;
+        return str_split(&note, '/', &opt) && str_split(&note, '/', &field) &&
+               keras2_slot(opt, field, slot);
+    }
+    if (name_head(&rest, &first) && str_is(first, "optimizer_weights")) {
+        if (!name_head(&rest, &opt) || !name_head(&rest, &field) || !rest.n)
+            return false;
+        /* legacy optimizers have the slot behind the variable */
+        return keras2_slot(opt, field, slot) || keras2_slot(opt, no_output(leaf), slot);
+    }
+    *style = STYLE_TF1;
+    if (!str_eq(parent, m->tensor[t->of].name))
+        return false;
+    if (slot_parse(STYLE_TF1, leaf, slot))
+        return true;
+    /* RMSProp makes rms, then mg where it is centered, then momentum */
+    struct str third = STR("RMSProp_2");
+    bool centered = false;
+    for (size_t i = 0; i < m->n_tensors && !centered; i++)
+        centered = m->tensor[i].of == t->of && str_ends(m->tensor[i].name, third);
+    if (str_is(leaf, "RMSProp_1"))
+        *slot = centered ? SLOT_CENTER : SLOT_TRACE;
+    else if (str_eq(leaf, third))
+        *slot = SLOT_TRACE;
+    else
+        return false;
+    return true;
+}
+
+static bool is_count(struct str name)
+{
+    struct str rest = name, first, parent, leaf;
+    name_tail(name, &parent, &leaf);
+    leaf = no_output(leaf);
+    return str_is(name, "global_step") ||
+           (name_head(&rest, &first) && str_starts(first, STR("optimizer")) &&
+            (str_is(leaf, "iter") || str_is(leaf, "iteration") || str_is(leaf, "_iterations")));
+}
+
+enum status optim_named(struct optim_reader *r)
+{
+    const struct model *m = r->m;
+    struct optim_state *s = r->s;
+    struct optim_number count = no_number;
+    for (size_t i = 0; i < m->n_tensors; i++) {
+        const struct tensor *t = &m->tensor[i];
+        struct str parent, leaf;
+        enum optim_style style;
+        enum slot slot;
+        if (!optim_is_state(t))
+            continue;
+        name_tail(t->name, &parent, &leaf);
+        leaf = no_output(leaf);
+        if (t->of < 0 && tensor_elems(t) == 1) {
+            if (is_count(t->name))
+                count.tensor = (int64_t)i;
+            else if (str_is(leaf, "learning_rate") || str_is(leaf, "_learning_rate"))
+                s->rate.tensor = (int64_t)i;
+            else if (str_is(leaf, "beta1_power") || str_is(leaf, "beta2_power"))
+                s->mine[i] = true;
+        }
+        if (t->of < 0 || !named_slot(m, t, &style, &slot))
+            continue;
+        if (s->style != STYLE_NONE && s->style != style)
+            s->unclear = "there are several optimizers";
+        s->style = style;
+        optim_put(r, (uint32_t)i, (uint32_t)t->of, slot);
+        optim_param_at(r, (uint32_t)t->of)->number = m->tensor[t->of].order;
+    }
+    if (s->style == STYLE_NONE)
+        return ST_OK;
+    s->step = count;
+    if (count.tensor >= 0)
+        s->mine[count.tensor] = true;
+    if (s->rate.tensor >= 0)
+        s->mine[s->rate.tensor] = true;
+    for (size_t i = 0; i < s->n; i++)
+        s->param[i].n = count;
+    s->root = STR("optimizer");
+    for (size_t i = 0; i < m->n_tensors; i++)
+        if (str_starts(m->tensor[i].name, STR("optimizer_weights.")) &&
+            optim_is_state(&m->tensor[i]))
+            s->mine[i] = true;
+    return ST_OK;
+}
+
