@@ -291,11 +291,11 @@ static bool is_point(const struct mapping *m, const struct layer *l)
 enum status map_notes(struct mapping *m, const struct layer *l, const struct layer *t,
                       struct err *e)
 {
-    static const struct settings none = {0};
+    static const struct layer_settings none = {0};
     static const char *const strided =
         "where the stride is not 1 it pads by the input's size, more at the end than at the start: "
         "pad by hand";
-    const struct settings *s = &l->said, *k = t ? &t->said : &none;
+    const struct layer_settings *s = &l->said, *k = t ? &t->said : &none;
     const char *of = fact_of_layer(l);
     struct str path = kept(m->a, t ? t->path : l->path);
     if (!of || !path.p)
@@ -342,7 +342,7 @@ enum status map_notes_functions(struct mapping *m, struct err *e)
 
 /* ---- carried on ---- */
 
-static bool says(const struct settings *s)
+static bool says(const struct layer_settings *s)
 {
     return s->epsilon > 0 || s->momentum > 0 || s->padding.n || s->activation.n || s->gates.n;
 }
@@ -461,7 +461,7 @@ static struct str word_of(const struct json_value *v, const char *setting)
     return STR("");
 }
 
-static void read_layer(const struct json_value *v, struct settings *s)
+static void read_layer(const struct json_value *v, struct layer_settings *s)
 {
     if (!(s->epsilon > 0))
         s->epsilon = number_of(json_get(v, "epsilon"));

@@ -74,7 +74,7 @@ static enum status layer_path(struct str called, struct arena *a, struct str *ou
 /* What the config says of the layer that a cell's module stands in: the nearest above it that the
  * config has. */
 static enum status said(const struct keras_names *x, struct str module, struct str called,
-                        struct arena *a, struct settings *out, struct err *e)
+                        struct arena *a, struct layer_settings *out, struct err *e)
 {
     for (int up = 0; up < 3 && x->n; up++) {
         struct str by_class = keras_class_path(module, a), seg;

@@ -40,7 +40,7 @@ struct keras_layer {     /* one layer of the config */
     uint64_t filters;            /* 0 = not said */
     uint8_t in_dims;             /* axes of what it reads, batch with them; 0 = not said */
     uint64_t in_last;            /* ... extent of the last; 0 = not said */
-    struct settings said;        /* of a wrapper: of the layer inside it */
+    struct layer_settings said;  /* of a wrapper: of the layer inside it */
     double slope;                /* of a leaky ReLU; 0 = not said */
     int scale, center;           /* norms: 1, 0; -1 = not said */
     uint64_t groups;             /* 0 = not said */

@@ -105,7 +105,7 @@ static inline bool leaf_is_count(enum leaf l)
 struct said_at { /* where a config has a number: bytes of one of the model's attachments */
     uint32_t attachment, lo, n; /* n == 0: nowhere */
 };
-struct settings {
+struct layer_settings {
     double epsilon;     /* norms: what is added to the variance, or to the mean of squares */
     double momentum;    /* batch norms: the share of a running average that an update keeps */
     struct str padding; /* convolutions: "none", "same", "causal" */
@@ -139,7 +139,7 @@ struct layer {
     /* Depthwise convolution whose kernel stands by channels, [k.., C, m]: C. 0 = any other. */
     uint64_t depth_c;
     uint8_t form; /* enum layer_form */
-    struct settings said;
+    struct layer_settings said;
     bool computed;     /* buffer that its own framework computes again: others have no place */
     bool again;        /* a second copy in the file of a tensor that is another layer's */
     bool tied;         /* its weight is another layer's too, and frameworks may leave it out */
