@@ -131,8 +131,8 @@ struct mapping {
     struct around *around; /* map_around.c; NULL before it is asked for */
     struct str cut, put;   /* a layer's path loses cut where it begins so, then gets put before */
     struct offer *offer;   /* map_layer.c: of one layer at a time */
-    const struct model *leaves; /* the skeleton, where it has leaves without names; NULL */
-    bool leaves_named;          /* src is a copy of a source whose leaves had numbers */
+    const struct model *leaves;  /* the skeleton, where it has leaves without names; NULL */
+    bool leaves_named;           /* src is a copy of a source whose leaves had numbers */
     bool stats_known, has_stats; /* are there running statistics? (rules' `bare`) */
     bool respelled;              /* layers were spelled anew, or as before they were canonical */
     bool keep_tree;              /* the target carries the source's tree as it is */
@@ -361,8 +361,8 @@ MUSTCHECK enum status map_leaf_names(struct mapping *m, const struct model *spel
                                      const struct model *origin, const struct model *leaves,
                                      struct str *name, struct err *e);
 
-/* Names for the leaves of an optimizer's state, as optax's chain has them, from those of the model's
- * leaves; those that are given stay. */
+/* Names for the leaves of an optimizer's state, as optax's chain has them, from those of the
+ * model's leaves; those that are given stay. */
 MUSTCHECK enum status map_state_leaves(struct mapping *m, const struct model *leaves,
                                        struct str *name, struct err *e);
 

@@ -249,7 +249,7 @@ enum status map_maybe_alone(struct mapping *m, struct err *e)
             TRY(ask(m, x, e));
             continue;
         }
-        struct plan_note note = {.layer = x->path, .special = true};
+        struct plan_note note = {.layer = arena_str(m->a, x->path.p, x->path.n), .special = true};
         note.text = arena_fmt(m->a,
                               "taken as linear; if it is a recurrent cell, a rules file must say "
                               "so: kind %.*s = %s",
@@ -257,7 +257,7 @@ enum status map_maybe_alone(struct mapping *m, struct err *e)
         note.of = layer_kind_name(x->kind);
         note.setting = "kind";
         note.source = STR("linear");
-        if (!note.text.p)
+        if (!note.text.p || !note.layer.p)
             return err_nomem(e, x->path.n);
         TRY(map_note(m, &note, e));
     }

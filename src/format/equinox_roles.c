@@ -3,10 +3,11 @@
  *
  *   model's leaves, int32 count, the first moments, the second moments, int32 counts of schedules
  *
- * Nothing in the file says so. The count and trees of just the model's shapes behind it do, where they
- * can be read in one way only: each moment belongs to one leaf, in order, and leaves of a model that
- * is trained in part are left out where the shapes tell which. Anything else stays as it is, leaves
- * without a role. Source: optax/_src/transform.py, patrick-kidger/equinox equinox/_serialisation.py.
+ * Nothing in the file says so. The count and trees of just the model's shapes behind it do, where
+ * they can be read in one way only: each moment belongs to one leaf, in order, and leaves of a
+ * model that is trained in part are left out where the shapes tell which. Anything else stays as it
+ * is, leaves without a role. Source: optax/_src/transform.py, patrick-kidger/equinox
+ * equinox/_serialisation.py.
  */
 #include "base/mem.h"
 #include "format/equinox.h"
@@ -28,29 +29,31 @@ static bool alike(const struct tensor *a, const struct tensor *b)
            (a->n_dims == 0 || memcmp(a->dim, b->dim, a->n_dims * sizeof *a->dim) == 0);
 }
 
+enum fit { FIT_NONE, FIT_ONE, FIT_SEVERAL };
+
 /* Which of the model's leaves [0, end) the leaves [lo, hi) are of, in order: the first that fit and
- * the last that fit must be the same ones. */
-static bool embed(const struct tensor *t, size_t end, size_t lo, size_t hi, uint32_t *of)
+ * the last that fit are the same ones, or there are several ways. */
+static enum fit embed(const struct tensor *t, size_t end, size_t lo, size_t hi, uint32_t *of)
 {
     size_t at = 0, k = hi;
     for (size_t i = lo; i < hi; i++) {
         while (at < end && !alike(&t[at], &t[i]))
             at++;
         if (at == end)
-            return false;
+            return FIT_NONE;
         of[i - lo] = (uint32_t)at++;
     }
     for (at = end; k > lo; k--) {
         while (at > 0 && !alike(&t[at - 1], &t[k - 1]))
             at--;
         if (at == 0 || of[k - 1 - lo] != --at)
-            return false;
+            return FIT_SEVERAL;
     }
-    return hi > lo;
+    return hi > lo ? FIT_ONE : FIT_NONE;
 }
 
-/* Leaves from `count` on as `n` trees; false: they are none. */
-static bool parse(const struct model *m, size_t count, size_t n, size_t *tail, uint32_t *of)
+/* Leaves from `count` on as `n` trees. */
+static enum fit parse(const struct model *m, size_t count, size_t n, size_t *tail, uint32_t *of)
 {
     const struct tensor *t = m->tensor;
     *tail = m->n_tensors;
@@ -58,10 +61,10 @@ static bool parse(const struct model *m, size_t count, size_t n, size_t *tail, u
         (*tail)--;
     size_t each = (*tail - count - 1) / n, lo = count + 1;
     if (each == 0 || each * n != *tail - lo)
-        return false;
+        return FIT_NONE;
     for (size_t i = lo + each; i < *tail; i++)
         if (!alike(&t[i], &t[i - each]))
-            return false;
+            return FIT_NONE;
     return embed(t, count, lo, lo + each, of);
 }
 
@@ -76,21 +79,19 @@ enum status equinox_roles(struct model *m, struct err *e)
             continue;
         n_counts++;
         for (size_t n = 1; n <= 2; n++)
-            if (parse(m, i, n, &tail, of)) {
+            if (parse(m, i, n, &tail, of) != FIT_NONE) {
                 n_found++;
                 count = i;
                 trees = n;
             }
     }
-    if (n_found == 1 && parse(m, count, trees, &tail, of)) {
+    if (n_found == 1 && parse(m, count, trees, &tail, of) == FIT_ONE) {
         size_t each = (tail - count - 1) / trees;
         for (size_t i = count; i < m->n_tensors; i++) {
             struct tensor *t = &m->tensor[i];
             bool moment = i > count && i < tail;
             t->requires_grad = false;
-            t->role = !moment                  ? ROLE_COUNTER
-                      : i < count + 1 + each ? ROLE_MOMENT1
-                                               : ROLE_MOMENT2;
+            t->role = !moment ? ROLE_COUNTER : i < count + 1 + each ? ROLE_MOMENT1 : ROLE_MOMENT2;
             if (moment)
                 t->of = of[(i - count - 1) % each];
         }

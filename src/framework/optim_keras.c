@@ -1,6 +1,6 @@
-/* Keras 3's optimizers: a list of variables. The count, the learning rate where it is a number, then
- * the slots in blocks. How many of them there are says which those are, and where it does not (RMSprop
- * with a momentum or centered) the settings that stand in the file beside them. Source:
+/* Keras 3's optimizers: a list of variables. The count, the learning rate where it is a number,
+ * then the slots in blocks. How many of them there are says which those are, and where it does not
+ * (RMSprop with a momentum or centered) the settings that stand in the file beside them. Source:
  * keras/src/optimizers/{base_optimizer,rmsprop}.py, keras/src/trainers/trainer.py.
  */
 #include "codec/json.h"
@@ -72,7 +72,7 @@ static enum status keras_params(struct optim_reader *r, uint32_t *param, size_t 
 
 /* ---- settings ---- */
 
-struct optim_settings {
+struct rms_said {
     bool known, momentum, centered;
 };
 
@@ -94,12 +94,11 @@ static bool to_key(struct json *j, const char *key, struct err *e)
 static bool is_set(const struct json *j)
 {
     double v;
-    return j->kind == JSON_BOOL ? j->truth
-                                : j->kind == JSON_NUMBER && json_double(j, &v) && v != 0;
+    return j->kind == JSON_BOOL ? j->truth : j->kind == JSON_NUMBER && json_double(j, &v) && v != 0;
 }
 
 /* compile_config.optimizer.config of the model's config. What does not parse says nothing. */
-static void settings_of(const struct attachment *t, struct optim_settings *out)
+static void settings_of(const struct attachment *t, struct rms_said *out)
 {
     static const char *const path[] = {"compile_config", "optimizer", "config", NULL};
     struct cursor c;
@@ -146,7 +145,7 @@ static unsigned keras_slots(const struct model *m, enum optim k, size_t n)
         {OPTIM_ADAGRAD, 1, SLOT_BIT(SLOT_SUM)},
         {OPTIM_LION, 1, SLOT_BIT(SLOT_MEAN)},
     };
-    struct optim_settings said = {0};
+    struct rms_said said = {0};
     for (size_t i = 0; i < sizeof of / sizeof *of; i++)
         if (of[i].kind == k && of[i].n == n)
             return of[i].slots;
@@ -220,4 +219,3 @@ enum status optim_keras(struct optim_reader *r)
             }
     return ST_OK;
 }
-

@@ -26,6 +26,8 @@ SUITES = (
     "kind_twins",
     "folds",
     "train_keras",
+    "train_sides",
+    "train_kept",
     "formats",
     "ids",
     "random_nets",

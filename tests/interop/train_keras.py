@@ -171,6 +171,7 @@ class FlaxSide(ts.Flax):
 
 def run(tally):
     for optimizer in OPTIMIZERS:
-        for side in (TorchSide, FlaxSide):
+        # optax's own are compared with torch's in train_state.py
+        for side in (TorchSide,) if optimizer.startswith("rms") else (TorchSide, FlaxSide):
             tally.run(f"{side.framework} to keras, {optimizer}", to_keras, side, optimizer)
             tally.run(f"keras to {side.framework}, {optimizer}", from_keras, side, optimizer)

@@ -369,8 +369,8 @@ static void nested_model(struct model *x, const char *fc)
     toy_add(x, name, 100, 8, 2, -1);
     snprintf(name, sizeof name, "%s.bias:0", fc);
     toy_add(x, name, 6, 2, -1);
-    toy_add(x, "head.head.kernel:0", 7, 2, 8, -1);
-    toy_add(x, "head.head.bias:0", 8, 8, -1);
+    toy_add(x, "head.head.kernel:0", 7, 2, 5, -1);
+    toy_add(x, "head.head.bias:0", 8, 5, -1);
     x->format = "keras-h5";
 }
 

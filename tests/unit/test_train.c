@@ -2,6 +2,7 @@
  * structure around them, and what is refused by name.
  */
 #include "convert/map.h"
+#include "format/equinox.h"
 #include "framework/optim.h"
 #include "tests/lib/toy.h"
 #include <setjmp.h>
@@ -347,6 +348,154 @@ static void slots_of_tensorflow(void **state)
     model_free(&m);
 }
 
+/* TensorFlow 1 counts Adam's updates by the powers of its betas. */
+static void set_f32(struct model *m, const char *name, float v)
+{
+    const struct tensor *t = &m->tensor[toy_find(m, name)];
+    memcpy((void *)(uintptr_t)m->storage[t->storage].mem, &v, sizeof v);
+}
+
+static void toy_tf1(struct model *m, float p1, float p2, bool global_step)
+{
+    model_init(m);
+    m->framework = STR("tensorflow");
+    uint32_t w = toy_add(m, "dense.kernel", 0, 2, 3, -1);
+    uint32_t a = toy_add(m, "dense.kernel.Adam", 100, 2, 3, -1);
+    uint32_t b = toy_add(m, "dense.kernel.Adam_1", 200, 2, 3, -1);
+    m->tensor[a].role = ROLE_MOMENT1;
+    m->tensor[b].role = ROLE_MOMENT2;
+    m->tensor[a].of = m->tensor[b].of = w;
+    m->tensor[toy_add(m, "beta1_power", 1, -1)].role = ROLE_OTHER;
+    m->tensor[toy_add(m, "beta2_power", 1, -1)].role = ROLE_OTHER;
+    if (global_step)
+        m->tensor[toy_counter(m, "global_step", 0)].role = ROLE_COUNTER;
+    toy_done(m);
+    set_f32(m, "beta1_power", p1);
+    set_f32(m, "beta2_power", p2);
+}
+
+static float power(float beta, int n)
+{
+    float p = beta;
+    while (n-- > 0)
+        p *= beta;
+    return p;
+}
+
+static void powers_are_read(void **state)
+{
+    (void)state;
+    struct model m;
+    struct plan p;
+    struct map_opt o = {.from = "tensorflow", .to = "pytorch", .allow_synth = all};
+    for (int n = 1; n < 3000; n = n * 3 + 1) {
+        toy_tf1(&m, power(0.9f, n), power(0.999f, n), false);
+        must(map_to(&p, &m, o));
+        assert_true(first(&p, "optimizer.state.0.step") == n);
+        plan_free(&p);
+        model_free(&m);
+    }
+    /* one of them is another power: nothing is known, and made up only where that is allowed */
+    toy_tf1(&m, power(0.9f, 5), power(0.999f, 6), false);
+    o.allow_synth = NULL;
+    assert_int_equal(map_to(&p, &m, o), ST_CANNOT);
+    assert_string_equal(err.code, "ledger");
+    plan_free(&p);
+    model_free(&m);
+}
+
+static void powers_are_written(void **state)
+{
+    (void)state;
+    struct model m, like;
+    struct plan p;
+    struct map_opt o = {.to = "tensorflow", .like = &like};
+    model_init(&m);
+    uint32_t w = toy_add(&m, "model.dense.weight", 0, 3, 2, -1);
+    for (int s = 0; s < 2; s++) {
+        uint32_t t = toy_add(&m, s ? "optimizer.state.0.exp_avg_sq" : "optimizer.state.0.exp_avg",
+                             100, 3, 2, -1);
+        m.tensor[t].role = s ? ROLE_MOMENT2 : ROLE_MOMENT1;
+        m.tensor[t].of = w;
+    }
+    m.tensor[toy_add(&m, "optimizer.state.0.step", 7, -1)].role = ROLE_COUNTER;
+    toy_done(&m);
+    toy_tf1(&like, 0.9f, 0.999f, false);
+    must(map_to(&p, &m, o));
+    assert_true((float)first(&p, "beta1_power") == power(0.9f, 7));
+    assert_true((float)first(&p, "beta2_power") == power(0.999f, 7));
+    plan_free(&p);
+    model_free(&like);
+    toy_tf1(&like, 0.7f, 0.99f, true); /* unusual, and not trained yet */
+    must(map_to(&p, &m, o));
+    assert_true((float)first(&p, "beta1_power") == power(0.7f, 7));
+    plan_free(&p);
+    model_free(&like);
+    toy_tf1(&like, 0.7f, 0.99f, false); /* whatever made these numbers */
+    assert_int_equal(map_to(&p, &m, o), ST_CANNOT);
+    assert_string_equal(err.code, "train-powers");
+    plan_free(&p);
+    model_free(&like);
+    model_free(&m);
+}
+
+/* ---- Equinox: leaves in order, without names ---- */
+
+/* One letter a leaf: w [3,2], b [3], v [2], i a count. */
+static void toy_leaves(struct model *m, const char *leaves)
+{
+    char name[16];
+    model_init(m);
+    m->framework = STR("equinox");
+    for (size_t i = 0; leaves[i]; i++) {
+        snprintf(name, sizeof name, "%zu", i);
+        char c = leaves[i];
+        uint32_t t = c == 'w'   ? toy_add(m, name, 0, 3, 2, -1)
+                     : c == 'b' ? toy_add(m, name, 0, 3, -1)
+                     : c == 'v' ? toy_add(m, name, 0, 2, -1)
+                                : toy_add(m, name, 0, -1);
+        m->tensor[t].dtype = c == 'i' ? DT_I32 : DT_F32;
+    }
+    toy_done(m);
+}
+
+static void leaves_of_a_state(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *leaves, *roles, *of; /* roles: p, c, 1, 2 */
+    } cases[] = {
+        {"wbiwbwb", "ppc1122", "---0101"},       /* Adam */
+        {"wbiwbwbi", "ppc1122c", "---0101-"},    /* ... with a schedule */
+        {"wbiwb", "ppc11", "---01"},             /* Lion */
+        {"wbviwvwv", "pppc1122", "----0202"},    /* b is not trained */
+        {"wbwbwb", "pppppp", "------"},          /* nothing counts: layers alike */
+        {"wbwbiwbwb", "ppppppppp", "---------"}, /* Lion's of all, or Adam's of half: not told */
+        {"wwiw", "pppp", "----"},                /* one of two alike */
+        {"wbiwbb", "pppppp", "------"},          /* another model's */
+        {"wbi", "ppp", "---"},
+    };
+    for (size_t k = 0; k < sizeof cases / sizeof *cases; k++) {
+        struct model m;
+        toy_leaves(&m, cases[k].leaves);
+        for (size_t i = 0; i < m.n_tensors; i++)
+            m.tensor[i].of = -1;
+        must(equinox_roles(&m, &err));
+        for (size_t i = 0; i < m.n_tensors; i++) {
+            enum role r = m.tensor[i].role;
+            char c = r == ROLE_PARAMETER ? 'p'
+                     : r == ROLE_COUNTER ? 'c'
+                     : r == ROLE_MOMENT1 ? '1'
+                     : r == ROLE_MOMENT2 ? '2'
+                                         : '?';
+            char of = m.tensor[i].of < 0 ? '-' : (char)('0' + m.tensor[i].of);
+            if (c != cases[k].roles[i] || of != cases[k].of[i])
+                fail_msg("%s: leaf %zu is %c of %c", cases[k].leaves, i, c, of);
+        }
+        model_free(&m);
+    }
+}
+
 static void tables(void **state)
 {
     (void)state;
@@ -386,6 +535,9 @@ int main(void)
         cmocka_unit_test(counts_that_differ),
         cmocka_unit_test(what_does_not_map),
         cmocka_unit_test(slots_of_tensorflow),
+        cmocka_unit_test(powers_are_read),
+        cmocka_unit_test(powers_are_written),
+        cmocka_unit_test(leaves_of_a_state),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
