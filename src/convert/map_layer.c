@@ -169,8 +169,7 @@ static enum status same_but_ones(struct mapping *m, const struct tensor *x, cons
 static enum status scalar(struct mapping *m, const struct tensor *x, struct take *k, struct err *e)
 {
     const struct leaf_rule *r = rules_find(m->to->rules, LAYER_PARAM, 0, FORM_SCALAR, LEAF_VALUE);
-    size_t n = r ? 1 : 0;
-    if (x->n_dims == n || x->n_dims > 1 || (x->n_dims == 1 && x->dim[0] != 1))
+    if (x->n_dims == (r ? 1 : 0) || x->n_dims > 1 || (x->n_dims == 1 && x->dim[0] != 1))
         return ST_OK;
     k->src_axes = letters_of(m, x);
     k->can_axes = k->dst_axes = map_axes(m, r ? r->axes : " ");
@@ -221,7 +220,6 @@ static enum status keep_tensors(struct mapping *m, const struct layer *l, struct
             TRY(scalar(m, x, d->take, e));
         d->why = l->kind == LAYER_PARAM
                      ? arena_fmt(m->tmp, "param, axes kept (%.*s)", STR_ARG(l->reason))
-
                      : arena_fmt(m->tmp, "no rule: kept as %s has it (%.*s)", m->from->name,
                                  STR_ARG(l->reason));
     }

@@ -70,8 +70,8 @@ def family(name):
                                                           ", ".join(map(str, w.shape))))
 
 
-print("""/* Made by tests/golden/gen_hf_tf_names.py from transformers %s; do not edit. Family, name in PyTorch,
- * name and shape in TensorFlow.
+print("""/* Made by tests/golden/gen_hf_tf_names.py from transformers %s; do not edit. Family, name in
+ * PyTorch, name and shape in TensorFlow.
  */
 // clang-format off""" % T.__version__)
 for f in FAMILIES:

@@ -1,5 +1,5 @@
-/* Made by tests/golden/gen_hf_tf_names.py from transformers 4.46.3; do not edit. Family, name in PyTorch,
- * name and shape in TensorFlow.
+/* Made by tests/golden/gen_hf_tf_names.py from transformers 4.46.3; do not edit. Family, name in
+ * PyTorch, name and shape in TensorFlow.
  */
 // clang-format off
     {"bert", "bert.embeddings.word_embeddings.weight", "bert.tf_bert_model.bert.embeddings.word_embeddings.weight:0", 2, {37, 24}},
