@@ -37,6 +37,7 @@ struct out_file {
     uint64_t unsynced; /* bytes written since write-back was last started */
     uint64_t end;      /* of what was written */
     uint64_t ahead;    /* room was asked for up to here; UINT64_MAX: no more */
+    bool grows, trim;  /* as out_add was told; room beyond the end is to be given back */
     uint64_t ino;
 };
 struct out {
@@ -433,7 +434,8 @@ static enum status preallocate(const struct out *o, int fd, uint64_t size, struc
 
 enum status out_add(struct out *o, struct str rel, uint64_t size, int *id, struct err *e)
 {
-    struct out_file f = {.fd = -1, .ahead = size == OUT_GROWS ? 0 : UINT64_MAX};
+    struct out_file f = {
+        .fd = -1, .ahead = size == OUT_GROWS ? 0 : UINT64_MAX, .grows = size == OUT_GROWS};
     struct stat st_buf;
     bool single = rel.n == 0;
     if (single == o->opt.is_dir || (single && o->n_files > 0) || o->n_files >= INT_MAX ||
@@ -528,16 +530,40 @@ bool out_one_writer(const struct out *o)
     return !o->network && o->n_files == 1;
 }
 
-enum status out_truncate(struct out *o, int id, uint64_t size, struct err *e)
+/* 0 or errno */
+static int set_size(int fd, uint64_t size)
 {
-    int fd, rc;
-    TRY(acquire(o, id, &fd, e));
+    int rc;
     do {
         rc = ftruncate(fd, (off_t)size);
     } while (rc != 0 && errno == EINTR);
-    int sys = errno;
+    return rc == 0 ? 0 : errno;
+}
+
+/* Where nothing but room ahead is cut off, which takes a while, the sync does it. */
+enum status out_truncate(struct out *o, int id, uint64_t size, struct err *e)
+{
+    int fd;
+    TRY(acquire(o, id, &fd, e));
+    pthread_mutex_lock(&o->lock);
+    struct out_file *f = &o->file[id];
+    f->trim = f->grows && size == f->end;
+    bool later = f->trim;
+    pthread_mutex_unlock(&o->lock);
+    int sys = later ? 0 : set_size(fd, size);
     release(o, id, 0, 0);
-    return rc == 0 ? ST_OK : out_err(o, write_code(sys), sys, e, "cannot set the file's size");
+    return sys == 0 ? ST_OK : out_err(o, write_code(sys), sys, e, "cannot set the file's size");
+}
+
+void out_write_back(struct out *o)
+{
+    pthread_mutex_lock(&o->lock);
+    for (size_t i = 0; i < o->n_files; i++)
+        if (o->file[i].fd >= 0 && o->file[i].unsynced > 0) {
+            o->file[i].unsynced = 0;
+            (void)sync_file_range(o->file[i].fd, 0, 0, SYNC_FILE_RANGE_WRITE); /* a hint */
+        }
+    pthread_mutex_unlock(&o->lock);
 }
 
 /* ---- sync, publish ---- */
@@ -577,13 +603,26 @@ static int sync_folders(const struct out *o)
     return sync_folder(o->dir, o->temp);
 }
 
+/* Gives back the room ahead of a file's end, where that is left to do; 0 or errno. */
+static int trim(struct out *o, size_t i, int fd)
+{
+    pthread_mutex_lock(&o->lock);
+    bool due = o->file[i].trim;
+    uint64_t end = o->file[i].end;
+    o->file[i].trim = false;
+    pthread_mutex_unlock(&o->lock);
+    return due ? set_size(fd, end) : 0;
+}
+
 static enum status sync_all(struct out *o, struct err *e)
 {
     for (size_t i = 0; i < o->n_files; i++) {
         int fd;
         TRY(stop_check(e)); /* many files on a slow disk take their time */
         TRY(acquire(o, (int)i, &fd, e));
-        int sys = fsync(fd) == 0 ? 0 : errno;
+        int sys = trim(o, i, fd);
+        if (sys == 0 && fsync(fd) != 0)
+            sys = errno;
         release(o, (int)i, 0, 0);
         if (sys != 0)
             return out_err(o, write_code(sys), sys, e, "cannot sync the file to disk");
@@ -663,9 +702,18 @@ static int rename_over(struct out *o)
 enum status out_publish(struct out *o, struct err *e)
 {
     struct stat st;
+    int fd, sys;
     if (o->sync_due)
         TRY(out_sync(o, e));
-    int sys = close_all(o);
+    for (size_t i = 0; i < o->n_files; i++)
+        if (o->file[i].trim) { /* nobody asked for a sync */
+            TRY(acquire(o, (int)i, &fd, e));
+            sys = trim(o, i, fd);
+            release(o, (int)i, 0, 0);
+            if (sys != 0)
+                return out_err(o, write_code(sys), sys, e, "cannot set the file's size");
+        }
+    sys = close_all(o);
     if (sys != 0)
         return out_err(o, write_code(sys), sys, e, "cannot close");
     if (!o->opt.is_dir &&

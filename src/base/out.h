@@ -37,6 +37,8 @@ MUSTCHECK enum status out_pread(struct out *o, int id, void *p, size_t n, uint64
  * system, whose kernel locks it. */
 bool out_one_writer(const struct out *o);
 MUSTCHECK enum status out_truncate(struct out *o, int id, uint64_t size, struct err *e);
+/* Starts the write-back of what is left of what was written. A hint: out_sync reports errors. */
+void out_write_back(struct out *o);
 /* fsync of every file and of the temporary folder. */
 MUSTCHECK enum status out_sync(struct out *o, struct err *e);
 /* Begins out_sync on a thread of its own, so that what is written can be read back meanwhile.

@@ -118,6 +118,7 @@ static struct str ledger_head(const struct ledger_line *l, struct buf *b)
     static const char *const what[] = {
         [LEDGER_TENSOR] = "",
         [LEDGER_STRUCTURE] = "",
+        [LEDGER_VERSION] = "",
         [LEDGER_TIE] = "the tie of ",
         [LEDGER_ATTACHMENT] = "attachment ",
         [LEDGER_METADATA] = "metadata ",
@@ -132,13 +133,26 @@ static struct str ledger_head(const struct ledger_line *l, struct buf *b)
 /* What is lost or made up, in as many lines as a reader takes; --dry-run has all. Key-values are
  * many and small: one line for all of them. */
 #define SAY_LINES 24
+/* The version numbers of a state_dict's modules: one line for all, --json has each. */
+static size_t n_versions(const struct plan *p)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < p->n_lines; i++)
+        n += p->line[i].what == LEDGER_VERSION;
+    return n;
+}
+#define VERSIONS                                                                                   \
+    "left behind _metadata: %zu version number%s of modules, which say how to read old files"
+
 static void say_ledger(const struct job *j)
 {
     struct buf head = BUF_INIT;
-    size_t n_said = 0, n_left = 0, n_keys = 0;
+    size_t n_said = 0, n_left = 0, n_keys = 0, n_old = n_versions(&j->p);
     uint64_t key_bytes = 0;
     for (size_t i = 0; i < j->p.n_lines; i++) {
         const struct ledger_line *l = &j->p.line[i];
+        if (l->what == LEDGER_VERSION)
+            continue;
         if (l->what == LEDGER_METADATA) {
             n_keys++;
             key_bytes += l->n_bytes;
@@ -148,6 +162,8 @@ static void say_ledger(const struct job *j)
             n_left++;
         }
     }
+    if (n_old)
+        log_note(VERSIONS, n_old, n_old == 1 ? "" : "s");
     if (n_left)
         log_note("and %zu more such lines; --dry-run lists them", n_left);
     if (n_keys)
@@ -162,7 +178,8 @@ static void say_ledger(const struct job *j)
 static void json_ledger(const struct job *j)
 {
     static const char *const what[] = {
-        [LEDGER_TENSOR] = "tensor",         [LEDGER_STRUCTURE] = "structure", [LEDGER_TIE] = "tie",
+        [LEDGER_TENSOR] = "tensor",         [LEDGER_STRUCTURE] = "structure",
+        [LEDGER_VERSION] = "structure",     [LEDGER_TIE] = "tie",
         [LEDGER_ATTACHMENT] = "attachment", [LEDGER_METADATA] = "metadata",
     };
     struct json_w *w = print_json();
@@ -243,8 +260,13 @@ static enum status show_plan(const struct job *j, struct err *e)
         print_fmt("\n");
     }
     struct buf head = BUF_INIT;
+    size_t n_old = n_versions(&j->p);
+    if (n_old)
+        print_fmt(VERSIONS "\n", n_old, n_old == 1 ? "" : "s");
     for (size_t i = 0; i < j->p.n_lines; i++) {
         const struct ledger_line *l = &j->p.line[i];
+        if (l->what == LEDGER_VERSION)
+            continue;
         print_name(ledger_head(l, &head));
         print_fmt(": ");
         print_name(l->why);

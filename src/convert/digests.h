@@ -8,8 +8,8 @@
 struct tensor_digests {
     uint64_t slab_elems; /* 0: an alias that was not written */
     uint64_t n_slabs;
-    bool proved;    /* every slab was read back when it was written */
-    bool unpacked;  /* as in struct place */
+    bool proved;            /* every slab was read back when it was written */
+    bool unpacked;          /* as in struct place */
     struct kept_slab *slab; /* of those */
     uint8_t (*xxh)[16];     /* of the others */
 };

@@ -115,8 +115,16 @@ bool map_renamed(const struct mapping *m)
     return m->o->upgrade && m->o->upgrade->n;
 }
 
-/* By the name that the source has: --select speaks of it. */
-static bool selected(const struct mapping *m, size_t i)
+bool map_upgrade_lost(const struct mapping *m)
+{
+    const struct upgrade *u = m->o->upgrade;
+    for (size_t i = 0; u && i < u->n; i++)
+        if (!u->item[i].to.p)
+            return true;
+    return false;
+}
+
+struct str map_old_name(const struct mapping *m, size_t i)
 {
     const struct upgrade *u = m->o->upgrade;
     size_t lo = 0, hi = u ? u->n : 0; /* in the order of the tensors */
@@ -128,7 +136,7 @@ static bool selected(const struct mapping *m, size_t i)
             hi = mid;
     }
     bool renamed = u && lo < u->n && u->item[lo].tensor == i;
-    return glob_any(m->o->select, renamed ? u->item[lo].from : m->src->tensor[i].name);
+    return renamed ? u->item[lo].from : m->src->tensor[i].name;
 }
 
 /* Equinox saves Python's numbers among its leaves: of leaves that were named those without a name,
@@ -176,7 +184,7 @@ static enum status choose(struct mapping *m, struct err *e)
             m->in[i] = false;
         else if (own_number(m, t))
             why = "a number of the model's own, no part of a layer";
-        else if (m->o->select && !selected(m, i))
+        else if (m->o->select && !glob_any(m->o->select, map_old_name(m, i)))
             why = "not selected";
         else if (m->o->weights_only && !is_weight(t))
             why = "weights only";
@@ -208,6 +216,15 @@ void map_thin(struct mapping *m)
             m->sl.layer[n++] = *l;
     }
     m->sl.n = n;
+    n = 0;
+    for (size_t i = 0; i < m->sl.n_maybe; i++) {
+        bool whole = true;
+        for (int k = 0; k < LEAF_N; k++)
+            whole = whole && (m->sl.maybe[i].tensor[k] < 0 || m->in[m->sl.maybe[i].tensor[k]]);
+        if (whole)
+            m->sl.maybe[n++] = m->sl.maybe[i];
+    }
+    m->sl.n_maybe = n;
 }
 
 /* ---- the ways ---- */
@@ -299,9 +316,10 @@ static enum status across(struct mapping *m, struct err *e)
         TRY(map_like(m, e));
     } else {
         TRY(map_pairs(m, NULL, e));
+        TRY(map_maybe_alone(m, e));
         TRY(map_open(m, e));
         TRY(map_flatten(m, e));
-        map_rank(m);
+        TRY(map_rank(m, e));
         for (size_t i = 0; i < m->sl.n; i++) /* every question at once */
             TRY(map_layer(m, &m->sl.layer[i], NULL, NULL, e));
     }

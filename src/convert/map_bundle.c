@@ -280,12 +280,6 @@ static enum status bundles_of(struct half *x, const struct dense *d, size_t n, e
     return ST_OK;
 }
 
-static bool fits(const struct dense *d, const struct bundle *b)
-{
-    return d->rows == b->rows[0] + b->rows[1] + b->rows[2] && d->cols == b->cols &&
-           d->bias == b->bias;
-}
-
 static bool same_bundle(const struct bundle *a, const struct bundle *b)
 {
     return memcmp(a->rows, b->rows, sizeof a->rows) == 0 && a->cols == b->cols &&
@@ -358,51 +352,131 @@ static bool can_name(struct half *x, const struct dense *d, enum joined what, bo
     return true;
 }
 
-/* x has joined what y has apart: as many as there are, and nothing else could be meant. */
+/* What dense layers and bundles of equal size are counted and found by. */
+struct wide {
+    uint64_t rows, cols;
+    bool bias;
+    uint32_t at; /* of the list it was made from */
+};
+struct wides {
+    struct wide *v;
+    size_t n;
+};
+static int by_size(const void *px, const void *py)
+{
+    const struct wide *x = px, *y = py;
+    if (x->rows != y->rows)
+        return x->rows < y->rows ? -1 : 1;
+    if (x->cols != y->cols)
+        return x->cols < y->cols ? -1 : 1;
+    return (x->bias > y->bias) - (x->bias < y->bias);
+}
+static int by_wide(const void *px, const void *py)
+{
+    const struct wide *x = px, *y = py;
+    int c = by_size(x, y);
+    return c ? c : (x->at > y->at) - (x->at < y->at);
+}
+
+static struct wide wide_of(const struct bundle *b)
+{
+    return (struct wide){b->rows[0] + b->rows[1] + b->rows[2], b->cols, b->bias, 0};
+}
+
+/* Of dense layers where d is given, else of bundles. */
+static enum status wides_of(struct half *x, const struct dense *d, const struct bundle *b, size_t n,
+                            struct wides *out, struct err *e)
+{
+    *out = (struct wides){.v = ARENA_ARRAY(x->m->tmp, struct wide, n + 1), .n = n};
+    if (!out->v)
+        return err_nomem(e, n * sizeof *out->v);
+    for (size_t i = 0; i < n; i++) {
+        out->v[i] = d ? (struct wide){d[i].rows, d[i].cols, d[i].bias, 0} : wide_of(&b[i]);
+        out->v[i].at = (uint32_t)i;
+    }
+    if (n)
+        qsort(out->v, n, sizeof *out->v, by_wide);
+    return ST_OK;
+}
+
+/* Those of b's size: the first; *n how many. */
+static const struct wide *like(const struct wides *w, const struct bundle *b, size_t *n)
+{
+    struct wide key = wide_of(b);
+    size_t at[2];
+    for (int end = 0; end < 2; end++) {
+        size_t lo = 0, hi = w->n;
+        while (lo < hi) {
+            size_t mid = lo + (hi - lo) / 2;
+            int c = by_size(&w->v[mid], &key);
+            if (c < 0 || (end && c == 0))
+                lo = mid + 1;
+            else
+                hi = mid;
+        }
+        at[end] = lo;
+    }
+    *n = at[1] - at[0];
+    return w->v + at[0];
+}
+
+static size_t n_same(const struct bundle *list, const struct wide *w, size_t n,
+                     const struct bundle *b)
+{
+    size_t k = 0;
+    for (size_t i = 0; i < n; i++)
+        k += same_bundle(&list[w[i].at], b);
+    return k;
+}
+
+/* One size of joined layers: x has them, as many as y has bundles b, and nothing else could be
+ * meant. */
+static enum status see_size(struct half *x, const struct dense *dx, const struct wide *joined,
+                            size_t n_joined, enum joined what, const struct bundle *b, size_t same,
+                            size_t theirs, bool *did, struct err *e)
+{
+    size_t named = 0;
+    for (size_t k = 0; k < n_joined; k++)
+        named += dx[joined[k].at].joined == what;
+    bool by_name = named > 0, can = true;
+    if (by_name ? named != same : n_joined != same || theirs)
+        return ST_OK;
+    for (size_t k = 0; k < n_joined && can; k++)
+        if (!by_name || dx[joined[k].at].joined == what)
+            can = can_name(x, &dx[joined[k].at], what, by_name);
+    for (size_t k = 0; k < n_joined && can; k++)
+        if (!by_name || dx[joined[k].at].joined == what) {
+            TRY(see_parts(x, &dx[joined[k].at], what, by_name, b, e));
+            *did = true;
+        }
+    return ST_OK;
+}
+
+/* x has joined what y has apart. Bundles of one size are of one sort, or it is not told which. */
 static enum status see_joined(struct half *x, struct half *y, enum joined what, bool *did,
                               struct err *e)
 {
     struct dense *dx, *dy;
     struct bundle *bx, *by;
     size_t n_dx, n_dy, n_bx, n_by;
+    struct wides joined, theirs, mine, apart;
     TRY(dense_layers(x, &dx, &n_dx, e));
     TRY(dense_layers(y, &dy, &n_dy, e));
     TRY(bundles_of(x, dx, n_dx, what, &bx, &n_bx, e));
     TRY(bundles_of(y, dy, n_dy, what, &by, &n_by, e));
-    for (size_t i = 0; i < n_by; i++) {
-        const struct bundle *b = &by[i];
-        size_t same = 0, sums = 0, own = 0, named = 0, any = 0, theirs = 0;
-        bool seen_before = false;
-        for (size_t k = 0; k < i && !seen_before; k++)
-            seen_before = same_bundle(&by[k], b);
-        if (seen_before)
+    TRY(wides_of(x, dx, NULL, n_dx, &joined, e));
+    TRY(wides_of(x, dy, NULL, n_dy, &theirs, e));
+    TRY(wides_of(x, NULL, bx, n_bx, &mine, e));
+    TRY(wides_of(x, NULL, by, n_by, &apart, e));
+    for (size_t i = 0, n; i < n_by; i += n) {
+        const struct bundle *b = &by[apart.v[i].at];
+        const struct wide *all = like(&apart, b, &n);
+        size_t n_joined, n_theirs, n_mine;
+        const struct wide *in_x = like(&joined, b, &n_joined), *own = like(&mine, b, &n_mine);
+        (void)like(&theirs, b, &n_theirs);
+        if (n_joined == 0 || n_same(by, all, n, b) != n || n_same(bx, own, n_mine, b))
             continue;
-        for (size_t k = 0; k < n_by; k++) {
-            same += same_bundle(&by[k], b);
-            sums += by[k].cols == b->cols && by[k].bias == b->bias &&
-                    by[k].rows[0] + by[k].rows[1] + by[k].rows[2] ==
-                        b->rows[0] + b->rows[1] + b->rows[2];
-        }
-        for (size_t k = 0; k < n_bx; k++)
-            own += same_bundle(&bx[k], b);
-        for (size_t k = 0; k < n_dx; k++) {
-            any += fits(&dx[k], b);
-            named += fits(&dx[k], b) && dx[k].joined == what;
-        }
-        for (size_t k = 0; k < n_dy; k++)
-            theirs += fits(&dy[k], b);
-        bool by_name = named > 0;
-        if (same != sums || own || (by_name ? named != same : any != same || theirs))
-            continue;
-        bool can = true;
-        for (size_t k = 0; k < n_dx && can; k++)
-            if (fits(&dx[k], b) && (!by_name || dx[k].joined == what))
-                can = can_name(x, &dx[k], what, by_name);
-        for (size_t k = 0; k < n_dx && can; k++)
-            if (fits(&dx[k], b) && (!by_name || dx[k].joined == what)) {
-                TRY(see_parts(x, &dx[k], what, by_name, b, e));
-                *did = true;
-            }
+        TRY(see_size(x, dx, in_x, n_joined, what, b, n, n_theirs, did, e));
     }
     return ST_OK;
 }

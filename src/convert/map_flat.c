@@ -9,12 +9,12 @@
 #include "framework/recognise.h"
 #include <string.h>
 
-static bool is_norm(enum layer_kind k)
+bool map_is_norm(enum layer_kind k)
 {
     return k == LAYER_LAYERNORM || k == LAYER_GROUPNORM || k == LAYER_BATCHNORM;
 }
 
-static bool may_be(const struct layer *l, enum layer_kind k)
+bool map_may_be(const struct layer *l, enum layer_kind k)
 {
     return l->kind == k || (l->kinds & KIND_BIT(k));
 }
@@ -49,6 +49,7 @@ static bool allowed(const struct mapping *m, const struct layer *l, enum layer_k
 
 enum status map_settle(struct mapping *m, struct err *e)
 {
+    TRY(map_maybe_ruled(m, m->src, &m->sl, e));
     for (size_t i = 0; i < m->sl.n; i++) {
         struct layer *l = &m->sl.layer[i];
         struct map_rule *r = map_rule_for(m, RULE_KIND, l->path);
@@ -114,13 +115,13 @@ uint64_t map_extent(const struct mapping *m, const struct layer *l, enum layer_k
 }
 
 /* Channels a convolution gives; up to two, where its kind is open. */
-static size_t conv_out(const struct mapping *m, const struct layer *l, uint64_t c[2])
+size_t map_channels(const struct mapping *m, const struct layer *l, uint64_t c[2])
 {
     size_t n = 0;
     uint64_t groups = l->groups ? l->groups : 1;
-    if (may_be(l, LAYER_CONV))
+    if (map_may_be(l, LAYER_CONV))
         c[n++] = map_extent(m, l, LAYER_CONV, LEAF_WEIGHT, 'O');
-    if (may_be(l, LAYER_CONV_TRANSPOSE))
+    if (map_may_be(l, LAYER_CONV_TRANSPOSE))
         c[n++] = groups * map_extent(m, l, LAYER_CONV_TRANSPOSE, LEAF_WEIGHT, 'O');
     return n == 2 && c[0] == c[1] ? 1 : n;
 }
@@ -128,73 +129,12 @@ static size_t conv_out(const struct mapping *m, const struct layer *l, uint64_t 
 /* Width of what a layer reads (dense) or normalises; 0 = not concerned. */
 static uint64_t width_in(const struct mapping *m, const struct layer *l)
 {
-    if (may_be(l, LAYER_LINEAR))
+    if (map_may_be(l, LAYER_LINEAR))
         return map_extent(m, l, LAYER_LINEAR, LEAF_WEIGHT, 'F');
     if (l->kind != LAYER_LAYERNORM && l->kind != LAYER_BATCHNORM)
         return 0; /* a group norm has channels */
     enum leaf lf = l->tensor[LEAF_WEIGHT] >= 0 ? LEAF_WEIGHT : LEAF_MEAN;
     return map_extent(m, l, l->kind, lf, 'F');
-}
-
-/* ---- order by names ---- */
-
-/* The last number in a path at the level below `parent`; UINT64_MAX = none. */
-static uint64_t number_of(struct str path)
-{
-    struct str parent, leaf;
-    name_tail(path, &parent, &leaf);
-    size_t n = leaf.n;
-    while (n > 0 && leaf.p[n - 1] >= '0' && leaf.p[n - 1] <= '9')
-        n--;
-    uint64_t v;
-    return str_u64(str_sub(leaf, n, leaf.n), &v) ? v : UINT64_MAX;
-}
-
-/* The parent that numbers it: "net" for "net.3" and "net.fc3"; for "layers.3.fc" the list. */
-static void place_of(struct str path, struct str *list, uint64_t *k)
-{
-    struct str parent, leaf;
-    *k = number_of(path);
-    name_tail(path, &parent, &leaf);
-    *list = parent;
-    if (*k == UINT64_MAX && parent.n) {
-        *k = number_of(parent);
-        name_tail(parent, list, &leaf);
-    }
-}
-
-/* What numbers in names say of the layers before l: the one directly before (norms and PReLU passed
- * over) and the nearest convolution. False when they do not order the layers around l. */
-bool map_before(const struct mapping *m, const struct layer *l, const struct layer **prev,
-                const struct layer **conv)
-{
-    struct str list, other;
-    uint64_t k, j, prev_k = 0, conv_k = 0;
-    bool elsewhere = false;
-    *prev = *conv = NULL;
-    place_of(l->path, &list, &k);
-    for (size_t i = 0; i < m->sl.n; i++) {
-        const struct layer *o = &m->sl.layer[i];
-        if (o == l || o->kind == LAYER_PARAM || o->kind == LAYER_PRELU || is_norm(o->kind))
-            continue;
-        bool is_conv = may_be(o, LAYER_CONV) || may_be(o, LAYER_CONV_TRANSPOSE);
-        place_of(o->path, &other, &j);
-        if (!str_eq(other, list)) {
-            elsewhere = elsewhere || is_conv;
-            continue;
-        }
-        if (j == UINT64_MAX || k == UINT64_MAX || j == k || (*prev && j == prev_k))
-            return false; /* without a number, or two of one: they order nothing */
-        if (j < k && (!*prev || j > prev_k)) {
-            *prev = o;
-            prev_k = j;
-        }
-        if (j < k && is_conv && (!*conv || j > conv_k)) {
-            *conv = o;
-            conv_k = j;
-        }
-    }
-    return *prev || !elsewhere; /* the first of a list may follow another list */
 }
 
 /* ---- asking ---- */
@@ -209,7 +149,7 @@ static enum status ask(struct mapping *m, const struct layer *l, uint64_t n,
     for (size_t i = 0; i < m->sl.n && said < 8; i++) {
         const struct layer *o = &m->sl.layer[i];
         uint64_t c[2];
-        size_t nc = only && o != only ? 0 : conv_out(m, o, c);
+        size_t nc = only && o != only ? 0 : map_channels(m, o, c);
         for (size_t j = 0; j < nc; j++)
             if (c[j] && n % c[j] == 0 && n / c[j] > 1) {
                 buf_fmt(&b, "%s %llu channels (%.*s)", said ? " or" : "", (unsigned long long)c[j],
@@ -229,26 +169,11 @@ static enum status ask(struct mapping *m, const struct layer *l, uint64_t n,
     return st;
 }
 
-/* Does this layer give exactly n values? */
-bool map_gives(const struct mapping *m, const struct layer *o, uint64_t n)
-{
-    uint64_t c[2];
-    size_t nc = conv_out(m, o, c);
-    for (size_t j = 0; j < nc; j++)
-        if (c[j] == n)
-            return true;
-    return (may_be(o, LAYER_LINEAR) && map_extent(m, o, LAYER_LINEAR, LEAF_WEIGHT, 'O') == n) ||
-           (may_be(o, LAYER_EMBEDDING) &&
-            map_extent(m, o, LAYER_EMBEDDING, LEAF_WEIGHT, 'D') == n) ||
-           (o->kind == LAYER_ATTENTION &&
-            map_extent(m, o, LAYER_ATTENTION, LEAF_O_WEIGHT, 'E') == n);
-}
-
 /* May n be a flattened map of this convolution, larger than one position? */
 static bool flattens(const struct mapping *m, const struct layer *conv, uint64_t n)
 {
     uint64_t c[2];
-    size_t nc = conv_out(m, conv, c);
+    size_t nc = map_channels(m, conv, c);
     for (size_t j = 0; j < nc; j++)
         if (c[j] && n % c[j] == 0 && n / c[j] > 1)
             return true;
@@ -260,14 +185,10 @@ static bool flattens(const struct mapping *m, const struct layer *conv, uint64_t
 static bool accounted(struct mapping *m, const struct layer *l)
 {
     uint64_t n = width_in(m, l);
-    if (!may_be(l, LAYER_LINEAR))
-        return !may_be(l, LAYER_EMBEDDING);
-    bool found = l->flat_c != 0 || map_rule_for(m, RULE_FLATTEN, l->path);
-    for (size_t i = 0; i < m->sl.n && !found; i++) {
-        const struct layer *o = &m->sl.layer[i];
-        found = o != l && (map_gives(m, o, n) || flattens(m, o, n));
-    }
-    return found;
+    if (!map_may_be(l, LAYER_LINEAR))
+        return !map_may_be(l, LAYER_EMBEDDING);
+    return l->flat_c != 0 || map_rule_for(m, RULE_FLATTEN, l->path) || map_given(m, l, n) ||
+           map_flattens(m, n);
 }
 
 enum status map_flatten_ruled(struct mapping *m, struct layer *l, bool *said, struct err *e)
@@ -292,27 +213,24 @@ static enum status one(struct mapping *m, struct layer *l, struct err *e)
     uint64_t n = width_in(m, l);
     bool said;
     TRY(map_flatten_ruled(m, l, &said, e));
-    if (said || !n || l->flat_c || strcmp(m->from->rules->flat, m->to->rules->flat) == 0)
+    if (said || !n || l->flat_c || l->flat_said ||
+        strcmp(m->from->rules->flat, m->to->rules->flat) == 0)
         return ST_OK;
     const struct layer *prev, *conv;
-    bool flat = false, given = false;
-    for (size_t i = 0; i < m->sl.n && !flat; i++)
-        flat = flattens(m, &m->sl.layer[i], n);
-    if (!flat) /* no convolution it could follow: there is nothing to ask */
+    if (!map_flattens(m, n)) /* no convolution it could follow: there is nothing to ask */
         return ST_OK;
     if (map_before(m, l, &prev, &conv)) {
-        bool norm = is_norm(l->kind); /* one over a flattened map follows it directly */
+        bool norm = map_is_norm(l->kind); /* one over a flattened map follows it directly */
         bool plain = prev && map_gives(m, prev, n) && accounted(m, prev);
         bool ask_it = conv && flattens(m, conv, n) && !plain && !(norm && conv != prev);
         return ask_it ? ask(m, l, n, conv, e) : ST_OK;
     }
-    for (size_t i = 0; i < m->sl.n && !given; i++)
-        given = &m->sl.layer[i] != l && map_gives(m, &m->sl.layer[i], n);
-    return given ? ST_OK : ask(m, l, n, NULL, e);
+    return map_given(m, l, n) ? ST_OK : ask(m, l, n, NULL, e);
 }
 
 enum status map_flatten(struct mapping *m, struct err *e)
 {
+    TRY(map_look_around(m, e));
     for (size_t i = 0; i < m->sl.n; i++)
         TRY(one(m, &m->sl.layer[i], e));
     return ST_OK;

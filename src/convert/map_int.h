@@ -86,6 +86,8 @@ struct map_rule {
 struct map_rules {
     struct map_rule *rule;
     size_t n;
+    uint32_t *exact, *pattern; /* rules whose src is a name, by it; the others, in order */
+    size_t n_exact, n_pattern;
 };
 
 /* Per source tensor: a weight of eight bits has a scale, and a scale a weight; -1 = none. */
@@ -100,7 +102,8 @@ struct patch {
     struct str text;
 };
 
-struct train; /* train.h */
+struct train;  /* train.h */
+struct around; /* map_around.c */
 struct mapping {
     struct plan *p;
     const struct map_opt *o;
@@ -124,9 +127,10 @@ struct mapping {
     size_t cap_reasons, cap_lines, cap_notes;
     const char *axes[AXES_KEPT]; /* texts that takes share, the last ones met */
     size_t n_axes;
-    struct train *train; /* map_train.c: of one optimizer, spelled anew; NULL */
-    struct str cut, put; /* a layer's path loses cut where it begins so, then gets put before */
-    struct offer *offer; /* map_layer.c: of one layer at a time */
+    struct train *train;   /* map_train.c: of one optimizer, spelled anew; NULL */
+    struct around *around; /* map_around.c; NULL before it is asked for */
+    struct str cut, put;   /* a layer's path loses cut where it begins so, then gets put before */
+    struct offer *offer;   /* map_layer.c: of one layer at a time */
     const struct model *leaves;  /* the skeleton, where it has leaves without names; NULL */
     bool leaves_named;           /* src is a copy of a source whose leaves had numbers */
     bool stats_known, has_stats; /* are there running statistics? (rules' `bare`) */
@@ -149,6 +153,10 @@ struct mapping {
 /* map.c */
 /* Has --upgrade given tensors other names? The source's tree has the old ones then. */
 bool map_renamed(const struct mapping *m);
+/* The name that source tensor i had before. */
+struct str map_old_name(const struct mapping *m, size_t i);
+/* Has it left tensors out? The source's tree cannot come back then. */
+bool map_upgrade_lost(const struct mapping *m);
 /* Room for one more in a list of n that grows in an arena; NULL: no memory. */
 void *map_grown(struct arena *a, void *p, size_t n, size_t *cap, size_t size);
 MUSTCHECK enum status map_reason(struct mapping *m, uint32_t made, struct str text, struct err *e);
@@ -242,7 +250,8 @@ MUSTCHECK enum status map_layer(struct mapping *m, const struct layer *l, struct
 /* Layers whose kind is open: settled where every kind gives the same, kept as they came in an
  * archive, asked about elsewhere. */
 MUSTCHECK enum status map_open(struct mapping *m, struct err *e);
-/* Pairs of single tensors that a rules file makes; they leave their layers. sk may be NULL. */
+/* map_pairs.c: pairs of single tensors that a rules file makes; they leave their layers. sk may be
+ * NULL. */
 MUSTCHECK enum status map_pairs(struct mapping *m, struct skeleton *sk, struct err *e);
 /* A cell: gates put in the target's order, biases summed or parted (map_cell.c). */
 MUSTCHECK enum status map_cell(struct mapping *m, const struct layer *l, struct skeleton *sk,
@@ -283,8 +292,22 @@ MUSTCHECK enum status map_flatten_ruled(struct mapping *m, struct layer *l, bool
 /* Extent of a canonical axis letter of a leaf; 0 = unknown. */
 uint64_t map_extent(const struct mapping *m, const struct layer *l, enum layer_kind kind,
                     enum leaf lf, char letter);
-/* Does this layer give exactly n values, or channels? */
+/* Channels a convolution gives; up to two, where its kind is open. */
+size_t map_channels(const struct mapping *m, const struct layer *l, uint64_t c[2]);
+bool map_may_be(const struct layer *l, enum layer_kind k);
+bool map_is_norm(enum layer_kind k);
+
+/* map_around.c: what stands around a layer of m->sl, which l and o point into. look_around sorts
+ * it all, anew where the layers have changed; the others ask. */
+MUSTCHECK enum status map_look_around(struct mapping *m, struct err *e);
+/* Does this layer give exactly n values, or channels? Any layer, but one? */
 bool map_gives(const struct mapping *m, const struct layer *o, uint64_t n);
+bool map_given(const struct mapping *m, const struct layer *but, uint64_t n);
+/* May n be a flattened map of some convolution, larger than one position? */
+bool map_flattens(const struct mapping *m, uint64_t n);
+/* The layers that give n, and the convolutions that read n; out: room for six of each layer. A
+ * layer may stand there twice. */
+size_t map_beside(const struct mapping *m, uint64_t n, uint32_t *out);
 /* What numbers in names say of the layers before l: the one directly before (norms passed over) and
  * the nearest convolution. False when they do not order the layers around l. */
 bool map_before(const struct mapping *m, const struct layer *l, const struct layer **prev,
@@ -292,7 +315,7 @@ bool map_before(const struct mapping *m, const struct layer *l, const struct lay
 
 /* map_rank.c: how many axes batch norms and PReLUs read, where the target's spelling depends on it:
  * from the layers whose channels they may have. What stays open is asked about by map_layer. */
-void map_rank(struct mapping *m);
+MUSTCHECK enum status map_rank(struct mapping *m, struct err *e);
 /* Does a spelling of the layer depend on it? */
 bool map_needs_rank(const struct spelling_rules *r, const struct layer *l);
 
@@ -317,6 +340,14 @@ unsigned map_common(const struct meeting *w, size_t i);
 /* The kind when there is one, or when the difference moves no number; else LAYER_NONE. */
 enum layer_kind map_one_kind(unsigned kinds);
 MUSTCHECK enum status map_like(struct mapping *m, struct err *e);
+
+/* map_maybe.c: cells that look like other layers (struct layers' maybe), of m->sl or the skeleton.
+ * Ruled: what the rules file says. Without a skeleton, what sounds like one is asked about and the
+ * others are noted. */
+MUSTCHECK enum status map_maybe_ruled(struct mapping *m, const struct model *md, struct layers *l,
+                                      struct err *e);
+MUSTCHECK enum status map_maybe(struct mapping *m, struct skeleton *sk, struct err *e);
+MUSTCHECK enum status map_maybe_alone(struct mapping *m, struct err *e);
 
 /* map_leaves.c: a skeleton that has no names, only an order. Renames the tensors of the plan that
  * is made to the leaves' numbers, and adds the numbers that only the skeleton has. ST_CANNOT

@@ -526,8 +526,8 @@ static enum status become(struct table *x, uint32_t index, size_t at, const char
         err_in(e, t->name.p, t->name.n);
         return ST_CANNOT;
     }
-    struct str why = arena_fmt(x->m->a, "leaf %.*s <- %.*s: %s", STR_ARG(leaf->name),
-                               STR_ARG(t->name), how);
+    struct str why =
+        arena_fmt(x->m->a, "leaf %.*s <- %.*s: %s", STR_ARG(leaf->name), STR_ARG(t->name), how);
     struct str name = arena_str(x->m->a, leaf->name.p, leaf->name.n);
     if (!why.p || !name.p)
         return err_nomem(e, 64);

@@ -270,17 +270,53 @@ static enum status items(struct meeting *w, bool may, struct err *e)
     return ST_OK;
 }
 
+struct named {
+    struct str path;
+    size_t item;
+};
+static int by_path(const void *px, const void *py)
+{
+    const struct named *x = px, *y = py;
+    int c = str_cmp(x->path, y->path);
+    return c ? c : (x->item > y->item) - (x->item < y->item);
+}
+
+/* The skeleton's items by path. */
+static struct named *targets(const struct meeting *w)
+{
+    struct named *t = ARENA_ARRAY(w->m->tmp, struct named, w->n_t + 1);
+    for (size_t j = 0; t && j < w->n_t; j++)
+        t[j] = (struct named){w->t[j].path, j};
+    if (t && w->n_t)
+        qsort(t, w->n_t, sizeof *t, by_path);
+    return t;
+}
+
+static size_t target_at(const struct meeting *w, const struct named *t, struct str path)
+{
+    size_t lo = 0, hi = w->n_t;
+    while (lo < hi) {
+        size_t mid = lo + (hi - lo) / 2;
+        if (str_cmp(t[mid].path, path) < 0)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo < w->n_t && str_eq(t[lo].path, path) ? t[lo].item : w->n_t;
+}
+
 static enum status by_rules(struct meeting *w, struct err *e)
 {
+    struct named *at = targets(w);
+    if (!at)
+        return err_nomem(e, w->n_t * sizeof *at);
     for (size_t i = 0; i < w->n_s; i++) {
         struct str dst;
         struct map_rule *r = map_rule_for(w->m, RULE_PAIR, w->s[i].path);
         if (!r || r->from_axes.n)
             continue;
         TRY(map_captured(w->m, r, w->s[i].path, &dst, e));
-        size_t j = 0;
-        while (j < w->n_t && !str_eq(w->t[j].path, dst))
-            j++;
+        size_t j = target_at(w, at, dst);
         if (j == w->n_t || w->t[j].pair >= 0)
             return err_set(e, ST_CANNOT, "map-pair",
                            "line %zu of the rules file: the skeleton has no layer %.*s%s", r->line,
@@ -313,60 +349,114 @@ static void shape_text(struct buf *b, const struct model *md, const struct layer
     }
 }
 
-static enum status report(struct meeting *w, struct err *e)
+#define LISTED 16 /* candidates named in one question */
+
+/* Open items of one side by colour: those that an item of the other may still be. */
+struct tint {
+    uint64_t color;
+    size_t item;
+};
+struct tints {
+    struct tint *v;
+    size_t n;
+};
+static int by_color(const void *px, const void *py)
+{
+    const struct tint *x = px, *y = py;
+    if (x->color != y->color)
+        return x->color < y->color ? -1 : 1;
+    return (x->item > y->item) - (x->item < y->item);
+}
+
+static enum status tints_of(struct mapping *m, const struct match_item *it, size_t n,
+                            struct tints *out, struct err *e)
+{
+    *out = (struct tints){.v = ARENA_ARRAY(m->tmp, struct tint, n + 1)};
+    if (!out->v)
+        return err_nomem(e, n * sizeof *out->v);
+    for (size_t i = 0; i < n; i++)
+        if (it[i].pair < 0)
+            out->v[out->n++] = (struct tint){it[i].color, i};
+    if (out->n)
+        qsort(out->v, out->n, sizeof *out->v, by_color);
+    return ST_OK;
+}
+
+static size_t first_of(const struct tints *t, uint64_t color)
+{
+    size_t lo = 0, hi = t->n;
+    while (lo < hi) {
+        size_t mid = lo + (hi - lo) / 2;
+        if (t->v[mid].color < color)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo;
+}
+
+static enum status ask_source(struct meeting *w, size_t i, const struct tints *t, struct buf *b,
+                              struct err *e)
 {
     struct mapping *m = w->m;
-    struct buf b = BUF_INIT;
-    enum status st = ST_OK;
-    for (size_t i = 0; i < w->n_s && st == ST_OK; i++) {
-        if (w->s[i].pair >= 0)
-            continue;
-        const struct layer *l = &m->sl.layer[w->s_layer[i]];
-        buf_clear(&b);
-        buf_fmt(&b, "%.*s: ", STR_ARG(l->path));
-        shape_text(&b, m->src, l);
-        size_t n = 0;
-        for (size_t j = 0; j < w->n_t; j++) {
-            if (w->t[j].pair >= 0 || !match_fits(&w->s[i], &w->t[j]))
-                continue;
-            if (n++ < 16)
-                buf_fmt(&b, "%s %.*s", n == 1 ? "; one of:" : ",", STR_ARG(w->t[j].path));
-        }
-        if (n == 0)
-            buf_z(&b, "; nothing in the skeleton fits");
-        else if (n > 16)
-            buf_fmt(&b, " and %zu more", n - 16);
-        struct str text = arena_str(m->a, (const char *)b.p, b.n);
-        struct str line = map_line(m, "", l->path, " -> ?");
-        st = buf_ok(&b, e);
-        if (st == ST_OK && (!text.p || !line.p))
-            st = err_nomem(e, b.n);
-        if (st == ST_OK)
-            map_ask(m, text.p, line);
+    const struct layer *l = &m->sl.layer[w->s_layer[i]];
+    size_t n = 0;
+    buf_clear(b);
+    buf_fmt(b, "%.*s: ", STR_ARG(l->path));
+    shape_text(b, m->src, l);
+    for (size_t k = first_of(t, w->s[i].color);
+         k < t->n && t->v[k].color == w->s[i].color && n <= LISTED; k++) {
+        const struct match_item *it = &w->t[t->v[k].item];
+        if (match_fits(&w->s[i], it) && n++ < LISTED)
+            buf_fmt(b, "%s %.*s", n == 1 ? "; one of:" : ",", STR_ARG(it->path));
     }
+    if (n == 0)
+        buf_z(b, "; nothing in the skeleton fits");
+    else if (n > LISTED)
+        buf_z(b, " and more");
+    TRY(buf_ok(b, e));
+    struct str text = arena_str(m->a, (const char *)b->p, b->n);
+    struct str line = map_line(m, "", l->path, " -> ?");
+    if (!text.p || !line.p)
+        return err_nomem(e, b->n);
+    map_ask(m, text.p, line);
+    return ST_OK;
+}
+
+static enum status ask_target(struct meeting *w, size_t j, struct buf *b, struct err *e)
+{
+    struct mapping *m = w->m;
+    const struct layer *l = &w->sk.layers.layer[w->t_layer[j]];
+    buf_clear(b);
+    shape_text(b, w->sk.m, l);
+    buf_u8(b, 0);
+    TRY(buf_ok(b, e));
+    struct str line = map_line(m, "? -> ", l->path, "");
+    struct str text = arena_fmt(m->a, "nothing in the source fits %.*s: %s", STR_ARG(l->path),
+                                (const char *)b->p);
+    if (!line.p || !text.p)
+        return err_nomem(e, b->n);
+    map_ask(m, text.p, line);
+    return ST_OK;
+}
+
+static enum status report(struct meeting *w, struct err *e)
+{
+    struct buf b = BUF_INIT;
+    struct tints s, t;
+    TRY(tints_of(w->m, w->s, w->n_s, &s, e));
+    TRY(tints_of(w->m, w->t, w->n_t, &t, e));
+    enum status st = ST_OK;
+    for (size_t i = 0; i < w->n_s && st == ST_OK; i++)
+        if (w->s[i].pair < 0)
+            st = ask_source(w, i, &t, &b, e);
     for (size_t j = 0; j < w->n_t && st == ST_OK; j++) {
-        if (w->t[j].pair >= 0)
-            continue;
-        bool any = false;
-        for (size_t i = 0; i < w->n_s && !any; i++)
-            any = w->s[i].pair < 0 && match_fits(&w->s[i], &w->t[j]);
-        if (any)
-            continue;
-        const struct layer *l = &w->sk.layers.layer[w->t_layer[j]];
-        buf_clear(&b);
-        shape_text(&b, w->sk.m, l);
-        buf_u8(&b, 0);
-        struct str line = map_line(m, "? -> ", l->path, "");
-        st = buf_ok(&b, e);
-        if (st == ST_OK && !line.p)
-            st = err_nomem(e, b.n);
-        if (st == ST_OK) {
-            struct str text = arena_fmt(m->a, "nothing in the source fits %.*s: %s",
-                                        STR_ARG(l->path), (const char *)b.p);
-            st = text.p ? ST_OK : err_nomem(e, b.n);
-            if (st == ST_OK)
-                map_ask(m, text.p, line);
-        }
+        const struct match_item *it = &w->t[j];
+        bool any = it->pair >= 0;
+        for (size_t k = first_of(&s, it->color); !any && k < s.n && s.v[k].color == it->color; k++)
+            any = match_fits(&w->s[s.v[k].item], it);
+        if (!any)
+            st = ask_target(w, j, &b, e);
     }
     buf_free(&b);
     return st;
@@ -419,6 +509,17 @@ static enum status settle_pair(struct meeting *w, size_t i, struct err *e)
     l->kind = k;
     l->reason = arena_fmt(m->a, "%.*s; %s", STR_ARG(l->reason), w->s[i].why);
     return l->reason.p ? ST_OK : err_nomem(e, 64);
+}
+
+/* What the skeleton's own config tells of flattened maps holds for the source, too. */
+static void lend_flat(const struct meeting *w, size_t i)
+{
+    struct layer *l = &w->m->sl.layer[w->s_layer[i]];
+    const struct layer *t = &w->sk.layers.layer[w->t_layer[w->s[i].pair]];
+    if (l->flat_c || l->flat_said)
+        return;
+    l->flat_c = t->flat_c;
+    l->flat_said = t->flat_said;
 }
 
 enum status map_meet(struct meeting *w, bool may, struct err *e)
@@ -476,11 +577,14 @@ static enum status see(struct meeting *w, struct seen *s, struct seen *t, struct
 static enum status meet(struct meeting *w, struct err *e)
 {
     struct mapping *m = w->m;
+    TRY(map_maybe(m, &w->sk, e));
     TRY(map_pairs(m, &w->sk, e));
     TRY(map_meet(w, true, e));
     TRY(report(w, e));
-    for (size_t i = 0; i < w->n_s && m->n_open == 0; i++)
+    for (size_t i = 0; i < w->n_s && m->n_open == 0; i++) {
         TRY(settle_pair(w, i, e));
+        lend_flat(w, i);
+    }
     if (m->n_open)
         return ST_OK;
     TRY(map_flatten(m, e));

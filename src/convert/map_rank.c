@@ -5,6 +5,7 @@
  * that give as many. Nothing is told by a norm that fits none, or several kinds.
  */
 #include "convert/map_int.h"
+#include <stdlib.h>
 
 bool map_needs_rank(const struct spelling_rules *r, const struct layer *l)
 {
@@ -26,47 +27,73 @@ static uint8_t axes_of(const struct layer *l, bool sequences)
     return is_conv(l) ? (uint8_t)(l->rank + 1) : l->kind == LAYER_LINEAR && !sequences ? 1 : 0;
 }
 
-static bool reads(const struct mapping *m, const struct layer *l, uint64_t n)
+struct rank { /* what all layers beside norms of one width agree upon */
+    uint64_t n;
+    uint32_t layer;
+    uint8_t rank;
+};
+
+static int by_width(const void *px, const void *py)
 {
-    return is_conv(l) && map_extent(m, l, l->kind, LEAF_WEIGHT, 'I') == n;
+    const struct rank *x = px, *y = py;
+    if (x->n != y->n)
+        return x->n < y->n ? -1 : 1;
+    return (x->layer > y->layer) - (x->layer < y->layer);
 }
 
-static void one(const struct mapping *m, struct layer *l, bool sequences)
+static uint8_t agreed(const struct mapping *m, uint64_t n, bool sequences, uint32_t *room)
 {
-    bool slope = l->kind == LAYER_PRELU, any = slope && l->form == FORM_ONE;
-    uint64_t n = slope ? map_extent(m, l, LAYER_PRELU, LEAF_WEIGHT, 'O')
-                       : map_extent(m, l, LAYER_BATCHNORM, LEAF_MEAN, 'F');
+    uint8_t convs = 0, others = 0;
+    size_t k = map_beside(m, n, room);
+    for (size_t i = 0; i < k; i++) {
+        const struct layer *o = &m->sl.layer[room[i]];
+        uint8_t axes = axes_of(o, sequences), *seen = is_conv(o) ? &convs : &others;
+        if (!axes || (*seen && *seen != axes))
+            return 0;
+        *seen = axes;
+    }
+    return convs && others ? 0 : convs ? convs : others;
+}
+
+static bool by_place(const struct mapping *m, struct layer *l, uint64_t n, bool sequences)
+{
     const struct layer *prev, *conv;
-    uint8_t convs = 0, others = 0, k;
-    bool agree = true;
-    if (map_before(m, l, &prev, &conv) && prev && (any || map_gives(m, prev, n)) &&
-        axes_of(prev, sequences)) {
-        l->rank = axes_of(prev, sequences);
-        return;
-    }
-    for (size_t i = 0; i < m->sl.n; i++) {
-        const struct layer *o = &m->sl.layer[i];
-        if (any || (!map_gives(m, o, n) && !reads(m, o, n)))
-            continue;
-        k = axes_of(o, sequences);
-        uint8_t *seen = is_conv(o) ? &convs : &others;
-        agree = agree && k && (*seen == 0 || *seen == k);
-        *seen = k;
-    }
-    if (agree && (!convs || !others))
-        l->rank = convs ? convs : others;
+    bool any = l->kind == LAYER_PRELU && l->form == FORM_ONE; /* one slope has no width */
+    if (!map_before(m, l, &prev, &conv) || !prev || !(any || map_gives(m, prev, n)) ||
+        !axes_of(prev, sequences))
+        return false;
+    l->rank = axes_of(prev, sequences);
+    return true;
 }
 
-void map_rank(struct mapping *m)
+enum status map_rank(struct mapping *m, struct err *e)
 {
     bool sequences = false;
-    for (size_t i = 0; i < m->sl.n; i++) {
-        enum layer_kind k = m->sl.layer[i].kind;
-        sequences = sequences || k == LAYER_EMBEDDING || k == LAYER_ATTENTION || k == LAYER_NONE;
+    size_t n = m->sl.n, k = 0;
+    struct rank *r = ARENA_ARRAY(m->tmp, struct rank, n + 1);
+    uint32_t *room = ARENA_ARRAY(m->tmp, uint32_t, 6 * n + 1);
+    if (!r || !room)
+        return err_nomem(e, n * sizeof *r);
+    for (size_t i = 0; i < n; i++) {
+        enum layer_kind kind = m->sl.layer[i].kind;
+        sequences =
+            sequences || kind == LAYER_EMBEDDING || kind == LAYER_ATTENTION || kind == LAYER_NONE;
     }
-    for (size_t i = 0; i < m->sl.n; i++) {
+    for (size_t i = 0; i < n; i++) {
         struct layer *l = &m->sl.layer[i];
-        if (l->rank == 0 && map_needs_rank(m->to->rules, l))
-            one(m, l, sequences);
+        if (l->rank || !map_needs_rank(m->to->rules, l))
+            continue;
+        bool slope = l->kind == LAYER_PRELU;
+        uint64_t width = slope ? map_extent(m, l, LAYER_PRELU, LEAF_WEIGHT, 'O')
+                               : map_extent(m, l, LAYER_BATCHNORM, LEAF_MEAN, 'F');
+        if (!by_place(m, l, width, sequences) && !(slope && l->form == FORM_ONE))
+            r[k++] = (struct rank){.n = width, .layer = (uint32_t)i};
     }
+    if (k)
+        qsort(r, k, sizeof *r, by_width);
+    for (size_t i = 0; i < k; i++) {
+        r[i].rank = i && r[i].n == r[i - 1].n ? r[i - 1].rank : agreed(m, r[i].n, sequences, room);
+        m->sl.layer[r[i].layer].rank = r[i].rank;
+    }
+    return ST_OK;
 }

@@ -3,6 +3,7 @@
  */
 #include "base/checked.h"
 #include "convert/map_int.h"
+#include <stdlib.h>
 #include <string.h>
 
 #define WORDS_MAX 16
@@ -198,6 +199,51 @@ static enum status one_line(struct mapping *m, struct line *l, struct err *e)
                "expected SOURCE -> TARGET, or kind, flatten, heads, rank, leaf, drop, synth");
 }
 
+/* ---- in order ---- */
+
+static bool is_pattern(const struct map_rule *r)
+{
+    const char *const in = r->what == RULE_PAIR ? "{}" : "*?[]\\";
+    for (const char *c = in; *c; c++)
+        if (str_find(r->src, *c, 0) < r->src.n)
+            return true;
+    return false;
+}
+
+struct sorted {
+    const struct map_rule *rule;
+    uint32_t at;
+};
+static int by_name(const void *px, const void *py)
+{
+    const struct sorted *x = px, *y = py;
+    if (x->rule->what != y->rule->what)
+        return x->rule->what < y->rule->what ? -1 : 1;
+    int c = str_cmp(x->rule->src, y->rule->src);
+    return c ? c : (x->at > y->at) - (x->at < y->at);
+}
+
+static enum status sort_rules(struct mapping *m, struct err *e)
+{
+    struct map_rules *x = &m->rules;
+    struct sorted *s = ARENA_ARRAY(m->a, struct sorted, x->n + 1);
+    x->exact = ARENA_ARRAY(m->a, uint32_t, x->n + 1);
+    x->pattern = ARENA_ARRAY(m->a, uint32_t, x->n + 1);
+    if (!s || !x->exact || !x->pattern)
+        return err_nomem(e, x->n * sizeof *s);
+    for (size_t i = 0; i < x->n; i++) {
+        if (is_pattern(&x->rule[i]))
+            x->pattern[x->n_pattern++] = (uint32_t)i;
+        else
+            s[x->n_exact++] = (struct sorted){&x->rule[i], (uint32_t)i};
+    }
+    if (x->n_exact)
+        qsort(s, x->n_exact, sizeof *s, by_name);
+    for (size_t i = 0; i < x->n_exact; i++)
+        x->exact[i] = s[i].at;
+    return ST_OK;
+}
+
 enum status map_rules_parse(struct mapping *m, struct err *e)
 {
     struct str rest = m->o->rules, text;
@@ -225,7 +271,7 @@ enum status map_rules_parse(struct mapping *m, struct err *e)
             what == RULE_RANK)
             m->rules.rule[m->rules.n++] = m->rules.rule[i];
     }
-    return ST_OK;
+    return sort_rules(m, e);
 }
 
 /* ---- patterns ---- */
@@ -308,20 +354,44 @@ enum status map_captured(struct mapping *m, const struct map_rule *r, struct str
                   : err_nomem(e, name.n);
 }
 
+static struct map_rule *latest(struct mapping *m, enum rule_what what, struct str name)
+{
+    const struct map_rules *x = &m->rules;
+    size_t lo = 0, hi = x->n_exact;
+    while (lo < hi) { /* behind the last of that name */
+        size_t mid = lo + (hi - lo) / 2;
+        const struct map_rule *r = &x->rule[x->exact[mid]];
+        int c = r->what != what ? (r->what > what) - (r->what < what) : str_cmp(r->src, name);
+        if (c <= 0)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    if (lo == 0)
+        return NULL;
+    struct map_rule *r = &x->rule[x->exact[lo - 1]];
+    return r->what == what && str_eq(r->src, name) ? r : NULL;
+}
+
 struct map_rule *map_rule_for(struct mapping *m, enum rule_what what, struct str name)
 {
-    for (size_t i = m->rules.n; i-- > 0;) {
-        struct map_rule *r = &m->rules.rule[i];
+    struct map_rule *found = latest(m, what, name);
+    for (size_t i = m->rules.n_pattern; i-- > 0;) {
+        struct map_rule *r = &m->rules.rule[m->rules.pattern[i]];
+        if (found && r < found)
+            break;
         if (r->what != what)
             continue;
         bool fits = what == RULE_PAIR ? map_capture(r->src, name, STR_NONE, m->a, NULL)
                                       : str_glob(r->src, name);
         if (fits) {
-            r->n_used++;
-            return r;
+            found = r;
+            break;
         }
     }
-    return NULL;
+    if (found)
+        found->n_used++;
+    return found;
 }
 
 enum status map_rules_used(struct mapping *m, struct err *e)

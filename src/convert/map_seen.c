@@ -42,12 +42,40 @@ static enum status grow(struct seen *x, struct arena *a, struct err *e)
     return ST_OK;
 }
 
+/* ---- names of what was added ---- */
+
+static void put_slot(const struct seen *x, uint32_t *slot, size_t n, size_t tensor)
+{
+    size_t at = (size_t)str_hash(x->model.tensor[tensor].name, 1) & (n - 1);
+    while (slot[at])
+        at = (at + 1) & (n - 1);
+    slot[at] = (uint32_t)tensor + 1;
+}
+
+/* Room for one more, half of the slots free. */
+static enum status more_slots(struct seen *x, struct arena *a, struct err *e)
+{
+    size_t n_added = x->model.n_tensors - x->real->n_tensors;
+    if (x->n_slots > 2 * (n_added + 1))
+        return ST_OK;
+    size_t n = x->n_slots ? 2 * x->n_slots : 64;
+    uint32_t *slot = ARENA_ARRAY(a, uint32_t, n);
+    if (!slot)
+        return err_nomem(e, n * sizeof *slot);
+    for (size_t i = 0; i < n_added; i++)
+        put_slot(x, slot, n, x->real->n_tensors + i);
+    x->slot = slot;
+    x->n_slots = n;
+    return ST_OK;
+}
+
 enum status seen_add(struct seen *x, uint32_t of, struct lens lens, struct str name,
                      struct arena *a, struct err *e)
 {
     struct view v;
     struct lens sum = x->lens[of];
     TRY(grow(x, a, e));
+    TRY(more_slots(x, a, e));
     struct tensor t = x->model.tensor[of];
     view_load(&v, t.view);
     if (lens.n_blocks) {
@@ -74,6 +102,7 @@ enum status seen_add(struct seen *x, uint32_t of, struct lens lens, struct str n
     t.alias_of = -1;
     x->model.tensor[x->model.n_tensors] = t;
     x->lens[x->model.n_tensors++] = sum;
+    put_slot(x, x->slot, x->n_slots, x->model.n_tensors - 1);
     x->any = true;
     return ST_OK;
 }
@@ -87,8 +116,11 @@ bool seen_has(const struct seen *x, struct str name)
 {
     if (model_find(x->real, name) >= 0)
         return true;
-    for (size_t i = x->real->n_tensors; i < x->model.n_tensors; i++)
-        if (str_eq(x->model.tensor[i].name, name))
+    if (!x->n_slots)
+        return false;
+    size_t at = (size_t)str_hash(name, 1) & (x->n_slots - 1);
+    for (; x->slot[at]; at = (at + 1) & (x->n_slots - 1))
+        if (str_eq(x->model.tensor[x->slot[at] - 1].name, name))
             return true;
     return false;
 }

@@ -22,6 +22,8 @@ struct seen {
     struct model model; /* the real tensors first; those seen otherwise are ROLE_OTHER */
     struct lens *lens;  /* per tensor of model */
     bool any;
+    uint32_t *slot; /* added tensors + 1 by the hash of their names, 0 = free; private */
+    size_t n_slots;
 };
 /* Nothing seen otherwise yet. */
 MUSTCHECK enum status seen_init(struct seen *x, const struct model *real, struct arena *a,

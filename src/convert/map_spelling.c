@@ -166,10 +166,10 @@ static enum status write_tensors(struct json_w *w, const struct mapping *m, int6
         const struct tensor *t = &m->src->tensor[u[i].src];
         place[u[i].src] = (int64_t)n_out++;
         json_w_object(w);
-        key_str(w, STR("name"), t->name);
+        key_str(w, STR("name"), map_old_name(m, u[i].src));
         key_u64(w, STR("order"), t->order);
         if (t->of >= 0)
-            key_str(w, STR("of"), m->src->tensor[t->of].name);
+            key_str(w, STR("of"), map_old_name(m, (size_t)t->of));
         json_w_key(w, STR("from"));
         json_w_array(w);
         for (uint32_t src = u[i].src; i < n && u[i].src == src; i++)
@@ -227,7 +227,7 @@ static enum status write_nodes(struct json_w *w, const struct mapping *m, const 
                                struct err *e)
 {
     struct node *root = m->src->tree;
-    if (!root || map_renamed(m))
+    if (!root || map_upgrade_lost(m))
         return ST_OK;
     struct numbered_node {
         const struct node *n;

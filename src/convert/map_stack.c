@@ -21,12 +21,22 @@ struct lot { /* tensors below one prefix, or of one number of a list */
     bool plain;       /* there is a tensor that nothing is stacked in: one axis, or 1s behind it */
     bool vector;      /* there is one with a vector's name */
 };
+struct size {
+    uint64_t extent, elems;
+};
+struct sizes { /* sorted */
+    struct size *v;
+    size_t n;
+};
 struct half {
     const struct model *m;
     struct lot *under; /* prefixes, by key */
     size_t n_under;
     struct lot *list; /* numbered lists: extent = blocks, elems = of all */
     size_t n_lists;
+    /* Of lists, with and without their scalars; of prefixes that are inside no stack; of those
+     * that are stacks by themselves. */
+    struct sizes lists, outer, alone;
 };
 
 static bool weighs(const struct tensor *t)
@@ -249,13 +259,76 @@ static bool inside(const struct half *x, const struct lot *l)
     return false;
 }
 
-static size_t n_alike(const struct lot *l, size_t n, const struct lot *what)
+static int by_size(const void *px, const void *py)
 {
-    size_t k = 0;
-    for (size_t i = 0; i < n; i++)
-        k += l[i].extent == what->extent &&
-             (l[i].elems == what->elems || l[i].elems - l[i].scalars == what->elems);
-    return k;
+    const struct size *x = px, *y = py;
+    if (x->extent != y->extent)
+        return x->extent < y->extent ? -1 : 1;
+    return (x->elems > y->elems) - (x->elems < y->elems);
+}
+
+static size_t n_alike(const struct sizes *s, const struct lot *what)
+{
+    struct size key = {what->extent, what->elems};
+    size_t at[2];
+    for (int end = 0; end < 2; end++) {
+        size_t lo = 0, hi = s->n;
+        while (lo < hi) {
+            size_t mid = lo + (hi - lo) / 2;
+            int c = by_size(&s->v[mid], &key);
+            if (c < 0 || (end && c == 0))
+                lo = mid + 1;
+            else
+                hi = mid;
+        }
+        at[end] = lo;
+    }
+    return at[1] - at[0];
+}
+
+#define BLOCKS_MOST 4096
+/* A stack that no list of the other side tells of. */
+static bool by_itself(const struct half *x, const struct lot *l)
+{
+    return l->extent >= 2 && l->extent <= BLOCKS_MOST && l->several && l->vector && !l->plain &&
+           !inside(x, l);
+}
+
+static void put_size(struct sizes *s, uint64_t extent, uint64_t elems)
+{
+    s->v[s->n++] = (struct size){extent, elems};
+}
+
+static void sort_sizes(struct sizes *s)
+{
+    if (s->n)
+        qsort(s->v, s->n, sizeof *s->v, by_size);
+}
+
+static enum status sizes_of(struct half *x, struct arena *a, struct err *e)
+{
+    x->lists.v = ARENA_ARRAY(a, struct size, 2 * x->n_lists + 1);
+    x->outer.v = ARENA_ARRAY(a, struct size, x->n_under + 1);
+    x->alone.v = ARENA_ARRAY(a, struct size, x->n_under + 1);
+    if (!x->lists.v || !x->outer.v || !x->alone.v)
+        return err_nomem(e, (x->n_lists + x->n_under) * sizeof *x->outer.v);
+    for (size_t i = 0; i < x->n_lists; i++) {
+        const struct lot *l = &x->list[i];
+        put_size(&x->lists, l->extent, l->elems);
+        if (l->scalars)
+            put_size(&x->lists, l->extent, l->elems - l->scalars);
+    }
+    for (size_t i = 0; i < x->n_under; i++) {
+        const struct lot *l = &x->under[i];
+        if (l->extent > 1 && !inside(x, l))
+            put_size(&x->outer, l->extent, l->elems);
+        if (by_itself(x, l))
+            put_size(&x->alone, l->extent, l->elems);
+    }
+    sort_sizes(&x->lists);
+    sort_sizes(&x->outer);
+    sort_sizes(&x->alone);
+    return ST_OK;
 }
 
 static enum status unstack(struct mapping *m, const struct half *x, const struct lot *l,
@@ -284,40 +357,18 @@ static enum status unstack(struct mapping *m, const struct half *x, const struct
     return ST_OK;
 }
 
-#define BLOCKS_MOST 4096
-static enum status stacks_of(struct mapping *m, struct half *x, const struct half *y,
+static enum status stacks_of(struct mapping *m, const struct half *x, const struct half *y,
                              struct seen *s, struct err *e)
 {
-    TRY(prefixes(x, m->tmp, e));
     for (size_t i = 0; i < x->n_under && y->n_lists; i++) {
-        struct lot *l = &x->under[i];
-        if (l->extent < 2 || l->extent > BLOCKS_MOST || n_alike(x->list, x->n_lists, l) > 0 ||
-            inside(x, l))
+        const struct lot *l = &x->under[i];
+        if (l->extent < 2 || l->extent > BLOCKS_MOST || n_alike(&x->lists, l) > 0 || inside(x, l))
             continue;
-        size_t want = n_alike(y->list, y->n_lists, l), have = 0;
-        for (size_t k = 0; want && k < x->n_under; k++)
-            have += x->under[k].extent == l->extent && x->under[k].elems == l->elems &&
-                    !inside(x, &x->under[k]);
-        if (want && want == have)
+        size_t want = n_alike(&y->lists, l);
+        if (want && want == n_alike(&x->outer, l))
             TRY(unstack(m, x, l, s, e));
     }
     return ST_OK;
-}
-
-/* A stack that no list of the other side tells of. */
-static bool by_itself(const struct half *x, const struct lot *l)
-{
-    return l->extent >= 2 && l->extent <= BLOCKS_MOST && l->several && l->vector && !l->plain &&
-           !inside(x, l);
-}
-
-static size_t n_by_itself(const struct half *x, const struct lot *what)
-{
-    size_t n = 0;
-    for (size_t i = 0; i < x->n_under; i++)
-        n += x->under[i].extent == what->extent && x->under[i].elems == what->elems &&
-             by_itself(x, &x->under[i]);
-    return n;
 }
 
 static enum status both_stack(struct mapping *m, const struct half *x, const struct half *y,
@@ -325,8 +376,8 @@ static enum status both_stack(struct mapping *m, const struct half *x, const str
 {
     for (size_t i = 0; i < x->n_under; i++) {
         const struct lot *l = &x->under[i];
-        if (by_itself(x, l) && n_alike(x->list, x->n_lists, l) == 0 &&
-            n_alike(y->list, y->n_lists, l) == 0 && n_by_itself(x, l) == n_by_itself(y, l))
+        if (by_itself(x, l) && n_alike(&x->lists, l) == 0 && n_alike(&y->lists, l) == 0 &&
+            n_alike(&x->alone, l) == n_alike(&y->alone, l))
             TRY(unstack(m, x, l, s, e));
     }
     return ST_OK;
@@ -337,6 +388,10 @@ enum status see_stacks(struct mapping *m, struct seen *s, struct seen *t, struct
     struct half x = {.m = s->real}, y = {.m = t->real};
     TRY(lists(&x, m->tmp, e));
     TRY(lists(&y, m->tmp, e));
+    TRY(prefixes(&x, m->tmp, e));
+    TRY(prefixes(&y, m->tmp, e));
+    TRY(sizes_of(&x, m->tmp, e));
+    TRY(sizes_of(&y, m->tmp, e));
     TRY(stacks_of(m, &x, &y, s, e));
     TRY(stacks_of(m, &y, &x, t, e));
     TRY(both_stack(m, &x, &y, s, e));

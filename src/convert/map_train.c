@@ -78,7 +78,10 @@ static enum status summand(struct mapping *m, const struct tensor *t, const stru
                        "%.*s adds parameters whose moments do not pair up", STR_ARG(of->name));
     done[u] = true;
     if (!k->plus)
-        return map_left(m, (uint32_t)u, "the moment of a summed bias is that of either: the sum moves half as far a step as the two", true, e);
+        return map_left(m, (uint32_t)u,
+                        "the moment of a summed bias is that of either: the sum moves half as far "
+                        "a step as the two",
+                        true, e);
     struct take *own = ARENA_NEW(m->tmp, struct take);
     if (!own)
         return err_nomem(e, sizeof *own);
@@ -370,7 +373,9 @@ static enum status take_slot(struct train *x, const struct take *of, enum slot s
     TRY(scale_of(x, s, &k->scale, e));
     *have = true;
     return also < 0 ? ST_OK
-                    : map_left(m, (uint32_t)also, "the moment of a summed bias is that of either: the sum moves half as far a step as the two",
+                    : map_left(m, (uint32_t)also,
+                               "the moment of a summed bias is that of either: the sum moves half "
+                               "as far a step as the two",
                                true, e);
 }
 

@@ -159,7 +159,7 @@ enum status map_tree(struct mapping *m, struct err *e)
     }
     /* carried by the target's own tree, or by the inverse beside a canonical one */
     bool carried = held ? !m->target || m->target->trains : m->p->dst.spelling.n > 0;
-    carried = carried && !map_renamed(m);
+    carried = carried && !(held ? map_renamed(m) : map_upgrade_lost(m));
     bool asked = o->weights_only || o->drop_train_state || o->select;
     for (struct node *n = root; n; n = node_step(root, n)) {
         bool harmless;
@@ -169,7 +169,8 @@ enum status map_tree(struct mapping *m, struct err *e)
             continue;
         if (n->kind == NODE_DICT && held && m->target && m->target->tree)
             continue; /* any tree has empty groups */
-        if (in_versions(n)) {
+        bool version = in_versions(n);
+        if (version) {
             harmless = true;
             what = "a module's version number";
         }
@@ -179,7 +180,8 @@ enum status map_tree(struct mapping *m, struct err *e)
         TRY(node_path(root, n, m->a, &path, e));
         if (n == root)
             path = STR("(the object itself)");
-        TRY(map_ledger_drop(m, LEDGER_STRUCTURE, path, 0, harmless || asked, str_from(what), e));
+        TRY(map_ledger_drop(m, version ? LEDGER_VERSION : LEDGER_STRUCTURE, path, 0,
+                            harmless || asked, str_from(what), e));
     }
     return ST_OK;
 }

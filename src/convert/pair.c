@@ -61,6 +61,8 @@ static enum status pair(struct mapping *m, const struct model *b, const struct p
     other.from = m->to;
     other.sl = w.sk.layers;
     TRY(map_settle(&other, e));
+    w.sk.layers = other.sl;
+    TRY(map_maybe(m, &w.sk, e));
     TRY(map_meet(&w, false, e));
     out->pair = ARENA_ARRAY(m->a, int64_t, m->sl.n + 1);
     if (!out->pair)

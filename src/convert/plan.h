@@ -54,6 +54,7 @@ enum ledger_kind {
 enum ledger_what {
     LEDGER_TENSOR,
     LEDGER_STRUCTURE,
+    LEDGER_VERSION, /* of a module, below a state_dict's _metadata: a structure, too */
     LEDGER_TIE,
     LEDGER_ATTACHMENT,
     LEDGER_METADATA

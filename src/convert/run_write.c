@@ -23,7 +23,7 @@ struct slot {
     struct piece *piece;
     size_t n_pieces;
     size_t stored_bytes;
-    uint64_t at; /* file offset given out */
+    uint64_t at;        /* file offset given out */
     const uint8_t *raw; /* as they are written */
     size_t raw_bytes;
     const uint8_t *given; /* as the encoder had them */
@@ -272,8 +272,8 @@ static enum status commit_append(struct write *x, const struct slab *b, struct s
         if (pl->enc) {
             struct tensor_digests *k = &x->kept->tensor[b->t];
             if (k->proved)
-                k->slab[b->index] = (struct kept_slab){pl->enc->name, s->at,
-                                                       d->piece + d->n_pieces, s->n_pieces};
+                k->slab[b->index] =
+                    (struct kept_slab){pl->enc->name, s->at, d->piece + d->n_pieces, s->n_pieces};
             memcpy(d->piece + d->n_pieces, s->piece, s->n_pieces * sizeof *s->piece);
             d->n_pieces += s->n_pieces;
         }
@@ -444,8 +444,10 @@ enum status run_write(const struct plan *p, const struct format *fmt, const stru
         st = begin(&x, p, wo, out, e);
     if (st == ST_OK)
         st = write_all(&x, o, e);
-    if (st == ST_OK)
+    if (st == ST_OK) {
+        out_write_back(out); /* the disk shall not wait for what end() has to say */
         st = fmt->end(&x.w, e);
+    }
     if (st == ST_OK)
         out_sync_begin(out);
     if (fmt->drop && x.w.place)

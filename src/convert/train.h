@@ -36,7 +36,7 @@ struct train {
     size_t n_replaced;
     bool scheduled;   /* the position of the source's schedule stands in the target */
     int64_t schedule; /* position of the source's schedule, where the skeleton has one; else 0 */
-    const struct node *gone[8];  /* of the source's tree: in the ledger, or in the target */
+    const struct node *gone[8]; /* of the source's tree: in the ledger, or in the target */
     size_t n_gone;
 };
 
@@ -72,8 +72,8 @@ MUSTCHECK enum status train_to_optax(struct train *x, struct err *e);
 MUSTCHECK enum status train_powers(struct train *x, struct err *e);
 /* Is the skeleton's tensor k one of them? Then its value goes to d->fill. ST_CANNOT train-powers:
  * neither the source's settings nor the skeleton say beta. */
-MUSTCHECK enum status train_power(struct train *x, const struct tensor *k, struct made *d,
-                                  bool *is, struct err *e);
+MUSTCHECK enum status train_power(struct train *x, const struct tensor *k, struct made *d, bool *is,
+                                  struct err *e);
 
 /* ---- train_tree.c: the plan's tree, when the plan's tensors stand ---- */
 MUSTCHECK enum status train_tree(struct train *x, struct err *e);

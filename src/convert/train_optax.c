@@ -97,7 +97,7 @@ static enum status in_order(struct mapping *m, size_t first, struct err *e)
     for (size_t i = 0; i < n; i++) {
         int64_t at = model_find(m->o->like, m->made[first + i].name);
         list[i] = (struct in_like){at < 0 ? UINT64_MAX : m->o->like->tensor[at].order,
-                                  m->made[first + i]};
+                                   m->made[first + i]};
     }
     if (n)
         qsort(list, n, sizeof *list, by_order);

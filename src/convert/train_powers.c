@@ -1,9 +1,9 @@
 /* TensorFlow 1's Adam counts by two numbers: beta1_power and beta2_power are the betas, multiplied
  * with themselves in float32 after every update, beta^(t+1) after t of them. Read: the betas are
  * those of a short list of usual ones whose product is both numbers, bit for bit, after one and the
- * same number of updates. Written: the same products, from the source's betas (torch's groups), else
- * from those that the skeleton's own powers tell, as a whole or (with a global_step of 0) as they
- * are. Source: tensorflow/python/training/adam.py, _finish.
+ * same number of updates. Written: the same products, from the source's betas (torch's groups),
+ * else from those that the skeleton's own powers tell, as a whole or (with a global_step of 0) as
+ * they are. Source: tensorflow/python/training/adam.py, _finish.
  */
 #include "convert/number.h"
 #include "convert/train.h"
@@ -159,9 +159,8 @@ enum status train_power(struct train *x, const struct tensor *k, struct made *d,
         return ST_OK;
     TRY(betas(x, beta, &found, e));
     if (!found || k->dtype != DT_F32 || (!x->step.node && x->step.tensor < 0))
-        return err_set(e, ST_CANNOT, "train-powers",
-                       "%.*s is beta^(t+1), and no file says %s", STR_ARG(k->name),
-                       found ? "t" : "beta");
+        return err_set(e, ST_CANNOT, "train-powers", "%.*s is beta^(t+1), and no file says %s",
+                       STR_ARG(k->name), found ? "t" : "beta");
     TRY(train_value(x->m->src, x->step, &n, e));
     value = product(beta[which], n > 0 ? (uint64_t)n : 0);
     memcpy(d->fill, &value, sizeof value);

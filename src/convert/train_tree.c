@@ -253,8 +253,8 @@ static enum status own_setting(struct builder *b, const struct node *n)
     if (!path.p)
         return err_nomem(b->e, 64);
     /* torch's schedulers go on from the rate they left, which only their own past tells */
-    bool rate = b->x->schedule > 0 && (str_ends(path, STR(".lr")) ||
-                                       str_find_str(path, STR("._last_lr."), 0) < path.n);
+    bool rate = b->x->schedule > 0 &&
+                (str_ends(path, STR(".lr")) || str_find_str(path, STR("._last_lr."), 0) < path.n);
     return map_ledger(b->x->m, LEDGER_SYNTH, path, 0, !rate,
                       rate ? STR("the skeleton's own rate, not that of its schedule's position")
                            : STR("the skeleton's own value"),

@@ -127,6 +127,23 @@ static size_t unpacked_leaves(enum dtype t, bool each, const uint8_t *p, size_t 
     return n_leaves;
 }
 
+/* What lies above values of fewer than eight bits that stand one a byte is no part of them, nor of
+ * their digest: it must be zero, else anything could be hidden there. */
+static enum status no_stray_bits(const struct job *j, const struct run *r, const struct slot *s,
+                                 size_t n, uint64_t frame, struct err *e)
+{
+    unsigned bits = dtype_info(j->m->tensor[r->tensor].dtype)->bits;
+    uint8_t any = 0;
+    for (size_t i = 0; i < n; i++)
+        any |= s->raw[i];
+    if (any >> bits == 0)
+        return ST_OK;
+    (void)err_set(e, ST_NO, "stray-bits", "bits above the %u of each value are set", bits);
+    err_at(e, file_path(j->x->fr.f), j->x->fr.off[frame]);
+    name_it(j, r, e);
+    return ST_NO;
+}
+
 static enum status body(void *ctx, uint64_t item, int slot, struct err *e)
 {
     struct job *j = ctx;
@@ -143,6 +160,8 @@ static enum status body(void *ctx, uint64_t item, int slot, struct err *e)
     if (r->tensor < 0)
         return ST_OK;
     enum dtype t = j->m->tensor[r->tensor].dtype;
+    if (dtype_info(t)->bits < 8 && j->m->tensor[r->tensor].unpacked)
+        TRY(no_stray_bits(j, r, s, n, r->frame + chunk * planes_info(r->kind)->width, e));
     s->n_leaves = (size_t)sha256_tree_n_leaves(n);
     if (dtype_info(t)->bits < 8)
         s->n_leaves = unpacked_leaves(t, j->m->tensor[r->tensor].unpacked, s->raw, n, s->leaf);

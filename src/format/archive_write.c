@@ -244,14 +244,13 @@ static void set_places(struct writer *w, struct state *s)
     size_t scratch = planes_encode_scratch() > planes_holds_scratch() ? planes_encode_scratch()
                                                                       : planes_holds_scratch();
     for (int k = 0; k < PLANES_N; k++)
-        s->encoder[k] =
-            (struct encoder){.name = planes_info((enum planes_kind)k)->name,
-                             .slab_bytes = PLANES_CHUNK,
-                             .bound = bound,
-                             .scratch_bytes = scratch + AR_SCRATCH_ALIGN,
-                             .encode = encode_of[k],
-                             .max_pieces = PLANES_MAX,
-                             .holds = holds_of[k]};
+        s->encoder[k] = (struct encoder){.name = planes_info((enum planes_kind)k)->name,
+                                         .slab_bytes = PLANES_CHUNK,
+                                         .bound = bound,
+                                         .scratch_bytes = scratch + AR_SCRATCH_ALIGN,
+                                         .encode = encode_of[k],
+                                         .max_pieces = PLANES_MAX,
+                                         .holds = holds_of[k]};
     size_t at = s->n_order;
     for (size_t i = 0; i < s->n_order; i++) {
         uint32_t t = s->order[i];

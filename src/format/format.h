@@ -173,8 +173,9 @@ struct format {
     /* All tensors are written, w->placed and w->file_end are filled: patch headers, write indexes.
      */
     enum status (*end)(struct writer *w, struct err *e);
-    /* Whether tile t of what was read is slab t of a tensor that enc wrote: with these pieces, checks
-     * and all, at this file offset, and read as enc's slabs are. NULL where no encoder has holds. */
+    /* Whether tile t of what was read is slab t of a tensor that enc wrote: with these pieces,
+     * checks and all, at this file offset, and read as enc's slabs are. NULL where no encoder has
+     * holds. */
     bool (*tile_is)(const struct storage *s, uint64_t t, const struct kept_slab *slab);
     /* Frees what the writer took outside w->arena. Called once after begin(), whatever came of it
      * and of the run; may be NULL. */

@@ -24,7 +24,8 @@
 #include <string.h>
 
 #define PB "saved_model.pb"
-#define STEM "variables/variables"
+#define VARIABLES "variables"
+#define STEM VARIABLES "/variables"
 
 /* Do variables stand beside the graph? Without them it is a set of weights only where there is no
  * other: it may have come along with one. */
@@ -111,7 +112,18 @@ static enum status look(struct dir *dir, const char *name, struct model *m, bool
     struct str path = arena_fmt(&m->arena, "%s/%s", dir_path(dir), name);
     if (!path.p)
         return err_nomem(e, strlen(name));
-    *there = path_kind(path.p) == PATH_FILE;
+    *there = path_kind(path.p) != PATH_NONE; /* what is no file is refused where it is opened */
+    return ST_OK;
+}
+
+/* Where the folder of the variables should be, is there something else? */
+static enum status odd_folder(struct dir *dir, struct model *m, bool *odd, struct err *e)
+{
+    struct str path = arena_fmt(&m->arena, "%s/" VARIABLES, dir_path(dir));
+    if (!path.p)
+        return err_nomem(e, sizeof VARIABLES);
+    enum path_kind kind = path_kind(path.p);
+    *odd = kind == PATH_FILE || kind == PATH_OTHER;
     return ST_OK;
 }
 
@@ -201,6 +213,8 @@ static enum status read_folder(struct dir *dir, struct file *pb, const struct re
         TRY(read_fingerprint(dir, m, e));
     }
     TRY(look(dir, STEM ".index", m, &there, e));
+    if (!there)
+        TRY(odd_folder(dir, m, &there, e));
     if (!there) {
         log_warn("%s: the graph has no variables", file_path(pb));
         return model_finish(m, e);

@@ -189,8 +189,7 @@ static enum status full_names(struct model *m, struct err *e)
         bool twice = f && ((f > list && str_eq(f[-1].note, rest)) ||
                            (f + 1 < list + n && str_eq(f[1].note, rest)));
         const struct tensor *p = f && !twice ? &m->tensor[f->at] : NULL;
-        if (p && p->n_dims == t->n_dims &&
-            memcmp(p->dim, t->dim, p->n_dims * sizeof *p->dim) == 0)
+        if (p && p->n_dims == t->n_dims && memcmp(p->dim, t->dim, p->n_dims * sizeof *p->dim) == 0)
             set_slot(t, slot, (int64_t)f->at);
     }
     mem_free(list);

@@ -50,6 +50,7 @@ bool cell_learn(const struct model *m, const struct spelling_rules *r, const str
  * ("hi", "kernel"). */
 struct anchor {
     struct str child, leaf;
+    enum layer_kind kind;
 };
 
 static bool is_anchor(const struct cell_rule *c)
@@ -162,13 +163,48 @@ static bool has_word(struct str path, const char *word)
     return false;
 }
 
-/* Fills l->tensor by one group; false when it is not this one. */
+static bool owns(const struct layer *l, uint32_t tensor)
+{
+    for (int k = 0; k < LEAF_N; k++)
+        if (l->tensor[k] == (int64_t)tensor)
+            return true;
+    return false;
+}
+
+/* Do only the cell's own tensors lie in the module at base and below? */
+static bool alone(const struct ctx *c, const struct layer *l, struct str base)
+{
+    const struct modules *ms = c->ms;
+    size_t lo = 0, hi = ms->n;
+    while (lo < hi) {
+        size_t mid = lo + (hi - lo) / 2;
+        if (str_cmp(ms->module[mid].path, base) < 0)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    for (; lo < ms->n && str_starts(ms->module[lo].path, base); lo++) {
+        const struct module *mod = &ms->module[lo];
+        if (base.n && mod->path.n > base.n && mod->path.p[base.n] != '.')
+            continue; /* "core_1" beside "core" */
+        for (uint32_t i = 0; i < mod->n; i++)
+            if (!owns(l, ms->member[mod->first + i].tensor))
+                return false;
+    }
+    return true;
+}
+
+/* How sure a group is the cell that its tensors can be. */
+enum sure { NOT_IT, MAYBE, SURE };
+
+/* Fills l->tensor by one group. */
 static enum status group(const struct ctx *c, enum layer_kind kind, uint8_t variant,
-                         struct str base, struct layer *l, bool *fits, struct err *e)
+                         struct str base, struct layer *l, enum sure *sure, struct err *e)
 {
     const struct cell_rule *rule;
     struct axes_size size;
-    *fits = false;
+    bool words = false, said = true;
+    *sure = NOT_IT;
     *l = (struct layer){.path = base, .variant = variant};
     for (int k = 0; k < LEAF_N; k++)
         l->tensor[k] = -1;
@@ -177,8 +213,8 @@ static enum status group(const struct ctx *c, enum layer_kind kind, uint8_t vari
             struct str name = rules_name(c->list->a, "", base, rule->name);
             if (!name.p)
                 return err_nomem(e, base.n);
-            if (rule->word && !has_word(base, rule->word))
-                return ST_OK;
+            words = words || rule->word;
+            said = said && (!rule->word || has_word(base, rule->word));
             if (pass == 1) {
                 if (has_other(c, rule, l, name))
                     return ST_OK;
@@ -190,7 +226,32 @@ static enum status group(const struct ctx *c, enum layer_kind kind, uint8_t vari
             if (b && !b->taken)
                 l->tensor[rule->leaf] = b->tensor;
         }
-    *fits = cell_learn(c->ms->m, c->r, l, kind, &size);
+    if (!cell_learn(c->ms->m, c->r, l, kind, &size))
+        return ST_OK;
+    bool whole = !words || (base.n && alone(c, l, base));
+    if (said && whole)
+        *sure = SURE;
+    else if (base.n && (said || whole) && l->tensor[LEAF_IH_BIAS] >= 0)
+        *sure = MAYBE;
+    return ST_OK;
+}
+
+static enum status add_maybe(const struct ctx *c, enum layer_kind kind, const struct layer *l,
+                             struct err *e)
+{
+    struct arena *a = c->list->a;
+    if (!c->list->maybe) {
+        c->list->maybe = ARENA_NEW(a, struct layer_list);
+        if (!c->list->maybe)
+            return err_nomem(e, sizeof *c->list->maybe);
+        *c->list->maybe = (struct layer_list){.a = a};
+    }
+    struct layer *y = layer_add(c->list->maybe, kind, l->path,
+                                STR("linear layers that can be a recurrent cell's"));
+    if (!y)
+        return err_nomem(e, sizeof *y);
+    memcpy(y->tensor, l->tensor, sizeof y->tensor);
+    y->variant = l->variant;
     return ST_OK;
 }
 
@@ -207,16 +268,18 @@ static void take_all(const struct ctx *c, const struct layer *l)
     }
 }
 
-/* Every kind that the tensors at a path may be. */
-static enum status at_path(const struct ctx *c, struct str base, struct err *e)
+/* Every kind that the tensors at a path may be; of, the kind whose recurrent weight was found. */
+static enum status at_path(const struct ctx *c, struct str base, enum layer_kind of, struct err *e)
 {
     struct layer found = {0}, l;
     unsigned kinds = 0;
     for (unsigned k = LAYER_LSTM; k <= LAYER_RNN; k++) {
-        bool fits = false;
-        for (uint8_t v = 0; !fits && rules_cell(c->r, (enum layer_kind)k, v, 0); v++)
-            TRY(group(c, (enum layer_kind)k, v, base, &l, &fits, e));
-        if (!fits)
+        enum sure sure = NOT_IT;
+        for (uint8_t v = 0; sure == NOT_IT && rules_cell(c->r, (enum layer_kind)k, v, 0); v++)
+            TRY(group(c, (enum layer_kind)k, v, base, &l, &sure, e));
+        if (sure == MAYBE && k == of)
+            TRY(add_maybe(c, (enum layer_kind)k, &l, e));
+        if (sure != SURE)
             continue;
         if (kinds == 0)
             found = l;
@@ -246,7 +309,7 @@ enum status cells_recognise(const struct spelling_rules *r, struct modules *ms,
     for (size_t k = 0; k < r->n_cells; k++)
         if (is_anchor(&r->cell[k])) {
             name_tail(str_from(r->cell[k].name), &anchor[n].child, &anchor[n].leaf);
-            n++;
+            anchor[n++].kind = r->cell[k].kind;
         }
     for (size_t i = 0; i < ms->n_members; i++) {
         const struct member *b = &ms->member[i];
@@ -259,7 +322,7 @@ enum status cells_recognise(const struct spelling_rules *r, struct modules *ms,
                     base.n ? arena_fmt(list->a, "%.*s.%.*s", STR_ARG(base), STR_ARG(layer)) : layer;
             if (!base.p && layer.n)
                 return err_nomem(e, b->path.n);
-            TRY(at_path(&c, base, e));
+            TRY(at_path(&c, base, anchor[k].kind, e));
         }
     }
     return ST_OK;

@@ -344,6 +344,19 @@ static struct layer *norm(struct ctx *c, struct module *mod, const struct tensor
     return l;
 }
 
+/* Below a layer_stack, all of it? One layer seen by itself has its number behind the stack. */
+static bool stacked(struct str path)
+{
+    struct str rest = path, seg;
+    uint64_t k;
+    while (name_head(&rest, &seg)) {
+        struct str behind = rest;
+        if (str_starts(seg, STR("__layer_stack")))
+            return !name_head(&behind, &seg) || !str_u64(seg, &k);
+    }
+    return false;
+}
+
 static enum status plain_module(struct ctx *c, struct module *mod, struct err *e)
 {
     const struct tensor *w = module_tensor(&c->ms, mod, "w"), *b = module_tensor(&c->ms, mod, "b");
@@ -351,7 +364,7 @@ static enum status plain_module(struct ctx *c, struct module *mod, struct err *e
     const struct tensor *scale = module_tensor(&c->ms, mod, "scale");
     const struct tensor *offset = module_tensor(&c->ms, mod, "offset");
     struct layer *l;
-    if (str_find_str(mod->path, STR("__layer_stack"), 0) < mod->path.n)
+    if (stacked(mod->path))
         return ST_OK; /* every leaf has an axis of layers before its own */
     if (w && w->n_dims >= 2) {
         if (!(l = kernel(c, mod, w, b)))

@@ -122,7 +122,7 @@ struct str keras_class_path(struct str path, struct arena *a)
 
 /* ---- the config ---- */
 
-enum { IN_LAYER, IN_CONFIG, IN_LIST, IN_INNER, IN_INNER_CONFIG };
+enum { IN_LAYER, IN_CONFIG, IN_LIST };
 struct frame {
     uint8_t what;
     uint32_t layer;
@@ -145,7 +145,7 @@ static enum status push(struct walk *w, uint8_t what, uint32_t layer, struct err
     return ST_OK;
 }
 
-static enum status add(struct walk *w, int64_t parent, struct err *e)
+static enum status add(struct walk *w, int64_t parent, const char *attr, struct err *e)
 {
     struct keras_names *x = w->x;
     if (x->n == w->cap) {
@@ -158,7 +158,16 @@ static enum status add(struct walk *w, int64_t parent, struct err *e)
         x->layer = p;
         w->cap = cap;
     }
-    x->layer[x->n] = (struct keras_layer){.parent = parent, .scale = -1, .center = -1};
+    x->layer[x->n] = (struct keras_layer){.parent = parent,
+                                          .attr = str_from(attr),
+                                          .prev = -1,
+                                          .last = -1,
+                                          .scale = -1,
+                                          .center = -1};
+    if (parent >= 0) {
+        x->layer[x->n].prev = x->layer[parent].last;
+        x->layer[parent].last = (int64_t)x->n;
+    }
     return push(w, IN_LAYER, (uint32_t)x->n++, e);
 }
 
@@ -170,10 +179,61 @@ static enum status keep(struct walk *w, struct str *out, struct err *e)
     return out->p ? ST_OK : err_nomem(e, w->j.text.n);
 }
 
+/* An array was opened: the references in it, arrays that begin with a layer's name. */
+static enum status references(struct walk *w, struct str *name, uint8_t *n, struct err *e)
+{
+    unsigned from = w->j.depth;
+    bool first = true;
+    *n = 0;
+    while (w->j.depth >= from) {
+        TRY(json_next(&w->j, e));
+        if (first && w->j.kind == JSON_STRING) {
+            *n = *n ? 2 : 1;
+            TRY(keep(w, name, e));
+        }
+        first = w->j.kind == JSON_ARRAY;
+    }
+    return ST_OK;
+}
+
+/* An object was opened: its "input_shape", [null, 6, 6, 4]. */
+static enum status built(struct walk *w, uint32_t at, struct err *e)
+{
+    struct keras_layer *l = &w->x->layer[at];
+    for (;;) {
+        TRY(json_next(&w->j, e));
+        if (w->j.kind == JSON_OBJECT_END)
+            return ST_OK;
+        bool shape = str_is(w->j.text, "input_shape");
+        TRY(json_next(&w->j, e));
+        if (!shape || w->j.kind != JSON_ARRAY) {
+            TRY(json_skip(&w->j, e));
+            continue;
+        }
+        for (l->in_dims = 0;; l->in_dims++) {
+            TRY(json_next(&w->j, e));
+            if (w->j.kind == JSON_ARRAY_END)
+                break;
+            bool number = w->j.kind == JSON_NUMBER && json_u64(&w->j, &l->in_last);
+            if (!number)
+                l->in_last = 0;
+            if (l->in_dims == 16)
+                return json_fail(&w->j, e, "json-depth", "a shape of too many axes");
+            TRY(json_skip(&w->j, e));
+        }
+    }
+}
+
 static enum status in_layer(struct walk *w, uint32_t at, struct err *e)
 {
-    bool cls = str_is(w->j.text, "class_name"), config = str_is(w->j.text, "config");
+    bool cls = str_is(w->j.text, "class_name"), config = str_is(w->j.text, "config"),
+         nodes = str_is(w->j.text, "inbound_nodes"), build = str_is(w->j.text, "build_config");
     TRY(json_next(&w->j, e));
+    struct keras_layer *l = &w->x->layer[at];
+    if (nodes && w->j.kind == JSON_ARRAY)
+        return references(w, &l->inbound, &l->n_inbound, e);
+    if (build && w->j.kind == JSON_OBJECT)
+        return built(w, at, e);
     if (cls)
         TRY(keep(w, &w->x->layer[at].cls, e));
     if (config && w->j.kind == JSON_OBJECT)
@@ -184,9 +244,10 @@ static enum status in_layer(struct walk *w, uint32_t at, struct err *e)
 }
 
 static const char *const config_key[] = {
-    "name",           "layers",  "layer",         "scale",      "center",
-    "groups",         "epsilon", "padding",       "momentum",   "strides",
-    "negative_slope", "alpha",   "forward_layer", "activation", "recurrent_activation"};
+    "name",           "layers",      "layer",         "scale",         "center",
+    "groups",         "epsilon",     "padding",       "momentum",      "strides",
+    "negative_slope", "alpha",       "forward_layer", "activation",    "recurrent_activation",
+    "filters",        "data_format", "output_layers", "backward_layer"};
 enum {
     K_NAME,
     K_LAYERS,
@@ -203,6 +264,10 @@ enum {
     K_FORWARD,
     K_ACTIVATION,
     K_GATES,
+    K_FILTERS,
+    K_FORMAT,
+    K_OUTPUTS,
+    K_BACKWARD,
     K_NONE
 };
 
@@ -286,13 +351,11 @@ static enum status setting(struct walk *w, struct keras_layer *l, size_t key, st
     return json_skip(&w->j, e);
 }
 
-static enum status in_config(struct walk *w, uint32_t at, bool inner, struct err *e)
+static enum status in_config(struct walk *w, uint32_t at, struct err *e)
 {
     size_t key = key_of(w->j.text);
     TRY(json_next(&w->j, e));
     struct keras_layer *l = &w->x->layer[at];
-    if (inner)
-        return setting(w, l, key, e);
     if (key == K_NAME)
         TRY(keep(w, &l->name, e));
     if (key == K_SCALE && w->j.kind == JSON_BOOL)
@@ -301,26 +364,36 @@ static enum status in_config(struct walk *w, uint32_t at, bool inner, struct err
         l->center = w->j.truth;
     if (key == K_GROUPS && w->j.kind == JSON_NUMBER && !json_u64(&w->j, &l->groups))
         l->groups = 0;
+    if (key == K_FILTERS && w->j.kind == JSON_NUMBER && !json_u64(&w->j, &l->filters))
+        l->filters = 0;
+    if (key == K_FORMAT && w->j.kind == JSON_STRING && str_is(w->j.text, "channels_first"))
+        w->x->channels_first = true;
+    if (key == K_OUTPUTS && w->j.kind == JSON_ARRAY)
+        return references(w, &l->output, &l->n_output, e);
     if (key == K_LAYERS && w->j.kind == JSON_ARRAY)
         return push(w, IN_LIST, at, e);
-    if ((key == K_LAYER || key == K_FORWARD) && w->j.kind == JSON_OBJECT)
-        return push(w, IN_INNER, at, e);
+    bool inner = key == K_LAYER || key == K_FORWARD || key == K_BACKWARD;
+    if (inner && w->j.kind == JSON_OBJECT) /* of a Bidirectional, a TimeDistributed */
+        return add(w, at, config_key[key], e);
     return setting(w, l, key, e);
 }
 
-/* The layer that a Bidirectional or a TimeDistributed holds: its settings count, no more. */
-static enum status in_inner(struct walk *w, uint32_t at, struct err *e)
+/* A wrapper does what the layer inside it does, of two the first. */
+static void lend(struct keras_names *x)
 {
-    bool config = str_is(w->j.text, "config");
-    TRY(json_next(&w->j, e));
-    return config && w->j.kind == JSON_OBJECT ? push(w, IN_INNER_CONFIG, at, e)
-                                              : json_skip(&w->j, e);
+    for (size_t i = x->n; i-- > 0;) { /* the innermost come last */
+        const struct keras_layer *l = &x->layer[i];
+        if (!l->attr.n || str_is(l->attr, config_key[K_BACKWARD]))
+            continue;
+        x->layer[l->parent].said = l->said;
+        x->layer[l->parent].slope = l->slope;
+    }
 }
 
 static enum status walk(struct walk *w, struct err *e)
 {
     TRY(json_expect(&w->j, JSON_OBJECT, "the config", e));
-    TRY(add(w, -1, e));
+    TRY(add(w, -1, "", e));
     while (w->depth) {
         struct frame f = w->frame[w->depth - 1];
         TRY(json_next(&w->j, e));
@@ -329,13 +402,9 @@ static enum status walk(struct walk *w, struct err *e)
         else if (f.what == IN_LAYER)
             TRY(in_layer(w, f.layer, e));
         else if (f.what == IN_CONFIG)
-            TRY(in_config(w, f.layer, false, e));
-        else if (f.what == IN_INNER_CONFIG)
-            TRY(in_config(w, f.layer, true, e));
-        else if (f.what == IN_INNER)
-            TRY(in_inner(w, f.layer, e));
+            TRY(in_config(w, f.layer, e));
         else if (w->j.kind == JSON_OBJECT)
-            TRY(add(w, f.layer, e));
+            TRY(add(w, f.layer, "", e));
         else
             TRY(json_skip(&w->j, e));
     }
@@ -371,7 +440,13 @@ static int by_text(const void *x, const void *y)
     return c ? c : (a->index > b->index) - (a->index < b->index);
 }
 
-static enum status sort(struct keras_names *x, bool names, struct arena *a, uint32_t **out,
+enum { BY_CLASS, BY_NAME, BY_GROUP };
+static struct str text_by(const struct keras_layer *l, int how)
+{
+    return how == BY_CLASS ? l->by_class : how == BY_NAME ? l->by_name : l->by_group;
+}
+
+static enum status sort(struct keras_names *x, int how, struct arena *a, uint32_t **out,
                         struct err *e)
 {
     struct keyed *k = ARENA_ARRAY(a, struct keyed, x->n + 1);
@@ -379,7 +454,7 @@ static enum status sort(struct keras_names *x, bool names, struct arena *a, uint
     if (!k || !*out)
         return err_nomem(e, x->n * sizeof *k);
     for (size_t i = 0; i < x->n; i++)
-        k[i] = (struct keyed){names ? x->layer[i].by_name : x->layer[i].by_class, (uint32_t)i};
+        k[i] = (struct keyed){text_by(&x->layer[i], how), (uint32_t)i};
     if (x->n)
         qsort(k, x->n, sizeof *k, by_text);
     for (size_t i = 0; i < x->n; i++)
@@ -411,25 +486,79 @@ static enum status paths(struct keras_names *x, struct arena *a, uint64_t budget
     for (size_t i = 0; i < x->n; i++) {
         struct keras_layer *l = &x->layer[i];
         if (l->parent < 0) {
-            l->by_class = l->by_name = STR("");
+            l->by_class = l->by_name = l->by_group = STR("");
             continue;
         }
         const struct keras_layer *up = &x->layer[l->parent];
         const char *dot = up->by_class.n ? "." : "";
-        l->by_class =
-            nth[i] ? arena_fmt(a, "%.*s%slayers.%.*s#%llu", STR_ARG(up->by_class), dot,
-                               STR_ARG(l->cls), (unsigned long long)nth[i])
-                   : arena_fmt(a, "%.*s%slayers.%.*s", STR_ARG(up->by_class), dot, STR_ARG(l->cls));
+        char squashed[16];
+        struct str kind = {squashed, squash(l->attr, squashed)}; /* as keras_class_path has it */
+        l->by_class = kind.n ? arena_fmt(a, "%.*s%s%.*s", STR_ARG(up->by_class), dot, STR_ARG(kind))
+                      : nth[i] ? arena_fmt(a, "%.*s%slayers.%.*s#%llu", STR_ARG(up->by_class), dot,
+                                           STR_ARG(l->cls), (unsigned long long)nth[i])
+                               : arena_fmt(a, "%.*s%slayers.%.*s", STR_ARG(up->by_class), dot,
+                                           STR_ARG(l->cls));
         if (!l->by_class.p)
             return err_nomem(e, 64);
         TRY(path_join(up->by_name, l->name, a, &l->by_name, e));
-        uint64_t used = l->by_class.n + l->by_name.n;
+        struct str rest = up->by_name, top = STR("");
+        (void)name_head(&rest, &top);
+        TRY(path_join(top, l->name, a, &l->by_group, e));
+        if (up->parent < 0)
+            l->by_group = l->by_name;
+        uint64_t used = l->by_class.n + l->by_name.n + l->by_group.n;
         *fits = used <= budget;
         if (!*fits)
             return ST_OK;
         budget -= used;
     }
     return ST_OK;
+}
+
+static int by_sibling(const void *x, const void *y)
+{
+    const struct sorted *a = x, *b = y;
+    if (a->parent != b->parent)
+        return a->parent < b->parent ? -1 : 1;
+    int c = str_cmp(a->cls, b->cls); /* names here */
+    return c ? c : (a->index > b->index) - (a->index < b->index);
+}
+
+static enum status siblings(struct keras_names *x, struct arena *a, struct err *e)
+{
+    struct sorted *s = ARENA_ARRAY(a, struct sorted, x->n + 1);
+    x->by_sibling = ARENA_ARRAY(a, uint32_t, x->n + 1);
+    if (!s || !x->by_sibling)
+        return err_nomem(e, x->n * sizeof *s);
+    for (size_t i = 0; i < x->n; i++)
+        s[i] = (struct sorted){x->layer[i].parent, x->layer[i].name, (uint32_t)i};
+    if (x->n)
+        qsort(s, x->n, sizeof *s, by_sibling);
+    for (size_t i = 0; i < x->n; i++)
+        x->by_sibling[i] = s[i].index;
+    x->budget = 64 * x->n + 1024;
+    return ST_OK;
+}
+
+int64_t keras_child(const struct keras_names *x, int64_t parent, struct str name)
+{
+    size_t lo = 0, hi = x->n;
+    while (lo < hi) {
+        size_t mid = lo + (hi - lo) / 2;
+        const struct keras_layer *l = &x->layer[x->by_sibling[mid]];
+        int c = l->parent != parent ? (l->parent > parent) - (l->parent < parent)
+                                    : str_cmp(l->name, name);
+        if (c < 0)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    size_t n = 0;
+    for (size_t i = lo; i < x->n && i < lo + 2; i++) {
+        const struct keras_layer *l = &x->layer[x->by_sibling[i]];
+        n += l->parent == parent && str_eq(l->name, name);
+    }
+    return n == 1 ? (int64_t)x->by_sibling[lo] : -1;
 }
 
 static enum status text_of(const struct attachment *at, struct arena *a, struct str *out,
@@ -470,7 +599,9 @@ static enum status config(const struct model *m, size_t index, struct arena *a,
     json_free(&w->j);
     cur_close(&c);
     if (st == ST_OK)
-        TRY(paths(x, a, 4 * text.n + 65536, &fits, e));
+        lend(x);
+    if (st == ST_OK)
+        TRY(paths(x, a, 6 * text.n + 65536, &fits, e));
     if (st != ST_OK || !fits)
         x->n = 0; /* it says nothing */
     return ST_OK;
@@ -495,7 +626,7 @@ enum status keras_functions(const struct keras_names *x, struct arena *a, struct
         struct str f = l->said.activation, path = l->by_name;
         bool avg = str_starts(l->cls, STR("averagepooling")),
              max = str_starts(l->cls, STR("maxpooling"));
-        if (!path.n)
+        if (!path.n || l->attr.n) /* what a wrapper holds is the wrapper's */
             continue;
         if (str_is(l->cls, "leakyrelu") && l->slope > 0)
             ok = add_function(out, path, "leaky_relu", "slope", arena_fmt(a, "%g", l->slope));
@@ -588,27 +719,29 @@ enum status keras_names_read(const struct model *m, struct arena *a, struct kera
         if (str_is(m->attachment[i].name, "model_config.json") ||
             str_is(m->attachment[i].name, "config.json"))
             TRY(config(m, i, a, out, e));
+    TRY(siblings(out, a, e));
     TRY(version(m, a, out, e));
-    TRY(sort(out, false, a, &out->by_class, e));
-    return sort(out, true, a, &out->by_name, e);
+    TRY(sort(out, BY_CLASS, a, &out->by_class, e));
+    TRY(sort(out, BY_GROUP, a, &out->by_group, e));
+    return sort(out, BY_NAME, a, &out->by_name, e);
 }
 
 /* The only layer of that path; NULL when there is none, or several. */
-static const struct keras_layer *find(const struct keras_names *x, const uint32_t *order,
-                                      bool names, struct str path)
+static const struct keras_layer *find(const struct keras_names *x, const uint32_t *order, int how,
+                                      struct str path)
 {
     size_t lo = 0, hi = x->n;
     while (lo < hi) {
         size_t mid = lo + (hi - lo) / 2;
         const struct keras_layer *l = &x->layer[order[mid]];
-        if (str_cmp(names ? l->by_name : l->by_class, path) < 0)
+        if (str_cmp(text_by(l, how), path) < 0)
             lo = mid + 1;
         else
             hi = mid;
     }
     for (size_t i = lo; i < lo + 2 && i < x->n; i++) {
         const struct keras_layer *l = &x->layer[order[i]];
-        bool same = str_eq(names ? l->by_name : l->by_class, path);
+        bool same = str_eq(text_by(l, how), path);
         if (i == lo && !same)
             return NULL;
         if (i > lo && same)
@@ -619,10 +752,15 @@ static const struct keras_layer *find(const struct keras_names *x, const uint32_
 
 const struct keras_layer *keras_by_class(const struct keras_names *x, struct str class_path)
 {
-    return find(x, x->by_class, false, class_path);
+    return find(x, x->by_class, BY_CLASS, class_path);
 }
 
 const struct keras_layer *keras_by_name(const struct keras_names *x, struct str path)
 {
-    return find(x, x->by_name, true, path);
+    return find(x, x->by_name, BY_NAME, path);
+}
+
+const struct keras_layer *keras_by_group(const struct keras_names *x, struct str path)
+{
+    return find(x, x->by_group, BY_GROUP, path);
 }

@@ -29,17 +29,29 @@ struct keras_layer {     /* one layer of the config */
     struct str cls;      /* class, lower case without '_' */
     struct str name;     /* the user's or Keras's own */
     int64_t parent;      /* -1: the model itself */
+    struct str attr;     /* of a wrapper's own layer, where it stands in it: "layer"; else empty */
     struct str by_class; /* "layers.sequential.layers.conv2d#1", see keras_class_path */
     struct str by_name;  /* "inner.conv_1" */
-    struct settings said;
-    double slope;      /* of a leaky ReLU; 0 = not said */
-    int scale, center; /* norms: 1, 0; -1 = not said */
-    uint64_t groups;   /* 0 = not said */
+    struct str by_group; /* "outer.conv_1", the models between left out: as Keras 2 stores it */
+    int64_t prev;        /* the layer before it in its parent's list; -1 = none */
+    int64_t last;        /* the last layer of its own; -1 = none */
+    struct str inbound, output;  /* what it reads, in its parent; what gives what it gives */
+    uint8_t n_inbound, n_output; /* how many those are; 2 = several */
+    uint64_t filters;            /* 0 = not said */
+    uint8_t in_dims;             /* axes of what it reads, batch with them; 0 = not said */
+    uint64_t in_last;            /* ... extent of the last; 0 = not said */
+    struct settings said;        /* of a wrapper: of the layer inside it */
+    double slope;                /* of a leaky ReLU; 0 = not said */
+    int scale, center;           /* norms: 1, 0; -1 = not said */
+    uint64_t groups;             /* 0 = not said */
 };
 struct keras_names {
     struct keras_layer *layer;
-    uint32_t *by_class, *by_name; /* layers, sorted */
+    uint32_t *by_class, *by_name, *by_group; /* layers, sorted */
+    uint32_t *by_sibling;                    /* ... by parent and own name */
+    size_t budget; /* steps that questions about the graph may still take */
     size_t n;
+    bool channels_first; /* some layer has its maps so */
     struct keras_group {
         struct str key, name; /* "layers/dense" */
     } * group;                /* sorted by key */
@@ -51,6 +63,15 @@ MUSTCHECK enum status keras_names_read(const struct model *m, struct arena *a,
                                        struct keras_names *out, struct err *e);
 const struct keras_layer *keras_by_class(const struct keras_names *x, struct str class_path);
 const struct keras_layer *keras_by_name(const struct keras_names *x, struct str path);
+/* By the path of legacy HDF5, which may leave out models between. */
+const struct keras_layer *keras_by_group(const struct keras_names *x, struct str path);
+/* The only layer of that name right below a parent; -1 = none, or several. */
+int64_t keras_child(const struct keras_names *x, int64_t parent, struct str name);
+/* keras_flatten.c: what the config tells of a dense layer or a norm, whose weight is w, and the map
+ * that it reads flattened: flat_c, flat_said and the reason. config may be NULL. */
+MUSTCHECK enum status keras_flat_layer(struct keras_names *x, const struct keras_layer *config,
+                                       const struct tensor *w, struct layer *l, struct arena *a,
+                                       struct err *e);
 /* Functions without weights that the config names and frameworks compute differently. */
 MUSTCHECK enum status keras_functions(const struct keras_names *x, struct arena *a,
                                       struct layers *out, struct err *e);

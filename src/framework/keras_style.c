@@ -217,6 +217,10 @@ static enum status class_of(struct keras_ctx *c, struct keras_mod *x, struct err
     if (!at.p && x->of->path.n)
         return err_nomem(e, x->of->path.n);
     x->config = x->numbered ? keras_by_class(&c->names, at) : keras_by_name(&c->names, x->path);
+    if (!x->config && !x->numbered && c->style->legacy)
+        x->config = keras_by_group(&c->names, x->path);
+    while (x->config && str_is(x->config->cls, "timedistributed") && x->config->last >= 0)
+        x->config = &c->names.layer[x->config->last]; /* what it wraps has the variables */
     if (x->config)
         x->cls = keras_class_of(x->config->cls);
     name_tail(x->of->path, &parent, &seg);
@@ -476,6 +480,8 @@ static enum status plain(struct keras_ctx *c, struct keras_mod *x, struct err *e
             return err_nomem(e, sizeof *l);
         claim(c, l, LEAF_WEIGHT, x, V_KERNEL);
         claim(c, l, LEAF_BIAS, x, V_BIAS);
+        TRY(keras_flat_layer(&c->names, x->config, keras_tensor(c, l->tensor[LEAF_WEIGHT]), l,
+                             c->list.a, e));
     } else if ((stats || (gamma && x->var[V_MEAN] < 0 && x->var[V_VAR] < 0) ||
                 (scale && x->cls == KERAS_RMSNORM)) &&
                vectors(c, x)) {
@@ -488,6 +494,8 @@ static enum status plain(struct keras_ctx *c, struct keras_mod *x, struct err *e
         claim(c, l, LEAF_VAR, x, V_VAR);
         if (x->cls == KERAS_RMSNORM)
             l->form = FORM_RMS;
+        TRY(keras_flat_layer(&c->names, x->config, keras_tensor(c, l->tensor[LEAF_WEIGHT]), l,
+                             c->list.a, e));
     } else if (emb && emb->n_dims == 2) {
         l = put(c, LAYER_EMBEDDING, x->path, "variable named embeddings");
         if (!l)
@@ -501,69 +509,6 @@ static enum status plain(struct keras_ctx *c, struct keras_mod *x, struct err *e
     }
     if (l && x->config)
         l->said = x->config->said;
-    return ST_OK;
-}
-
-/* ---- attention ---- */
-
-static const char *const parts[][4] = {
-    {"query", "key", "value", "attention_output"},
-    {"query_dense", "key_dense", "value_dense", "output_dense"},
-    {"_query_dense", "_key_dense", "_value_dense", "_output_dense"},
-};
-
-/* Which spelling, and which part of it; false for other names. */
-static bool part_of(struct str seg, size_t *set, size_t *part)
-{
-    for (*set = 0; *set < sizeof parts / sizeof *parts; ++*set)
-        for (*part = 0; *part < 4; ++*part)
-            if (str_is(seg, parts[*set][*part]))
-                return true;
-    return false;
-}
-
-/* Kernel and bias of one projection, by name or by number. */
-static int64_t leaf_of(struct keras_ctx *c, const struct module *mod, bool bias)
-{
-    int64_t t = module_leaf(&c->ms, mod, bias ? "bias" : "kernel");
-    return t >= 0 ? t : module_leaf(&c->ms, mod, bias ? "1" : "0");
-}
-
-static enum status attention(struct keras_ctx *c, size_t at, struct err *e)
-{
-    struct str parent, seg, called;
-    struct module *mod[4];
-    const struct tensor *w[4];
-    size_t set, k;
-    name_tail(c->ms.module[at].path, &parent, &seg);
-    if (!part_of(seg, &set, &k) || k != 0)
-        return ST_OK;
-    for (int i = 0; i < 4; i++) {
-        mod[i] = parent.n ? module_child(&c->ms, parent, parts[set][i], c->list.a)
-                          : module_at(&c->ms, str_from(parts[set][i]));
-        w[i] = keras_tensor(c, leaf_of(c, mod[i], false));
-        if (!w[i] || w[i]->n_dims != 3 || mod[i]->n > 2)
-            return ST_OK;
-    }
-    uint64_t heads = w[0]->dim[1];
-    if (w[1]->dim[1] != heads || w[2]->dim[1] != heads || w[3]->dim[0] != heads ||
-        w[0]->dim[2] != w[1]->dim[2] || w[2]->dim[2] != w[3]->dim[1])
-        return ST_OK;
-    name_tail(c->mod[at].path, &called, &seg);
-    struct layer *l =
-        put(c, LAYER_ATTENTION, called, "query, key, value and output with kernels of three axes");
-    if (!l)
-        return err_nomem(e, sizeof *l);
-    l->by_name = true;
-    l->heads = heads;
-    for (int i = 0; i < 4; i++)
-        for (int bias = 0; bias < 2; bias++) {
-            int64_t t = leaf_of(c, mod[i], bias);
-            l->tensor[(bias ? LEAF_Q_BIAS : LEAF_Q_WEIGHT) + i] = t;
-            for (uint32_t q = 0; t >= 0 && q < mod[i]->n; q++)
-                if (c->ms.member[mod[i]->first + q].tensor == (uint32_t)t)
-                    c->ms.member[mod[i]->first + q].taken = true;
-        }
     return ST_OK;
 }
 
@@ -628,13 +573,12 @@ enum status keras_layers(const struct keras_style *style, const struct model *m,
     TRY(modules(&c, e));
     TRY(cells(&c, e));
     for (size_t i = 0; i < c.ms.n; i++)
-        TRY(attention(&c, i, e));
+        TRY(keras_attention(&c.ms, &c.list, i, c.mod[i].path, e));
     for (size_t i = 0; i < c.ms.n; i++) {
-        size_t set, part;
         struct str parent, seg;
         name_tail(c.mod[i].of->path, &parent, &seg);
         keras_vars_of(&c, &c.mod[i]);
-        bool lost = part_of(seg, &set, &part) && keras_rank(&c, c.mod[i].var[V_KERNEL]) == 3;
+        bool lost = keras_is_projection(seg) && keras_rank(&c, c.mod[i].var[V_KERNEL]) == 3;
         if (!lost) /* a projection of an attention that no rule knows */
             TRY(plain(&c, &c.mod[i], e));
     }

@@ -17,6 +17,10 @@ struct keras_names;
 MUSTCHECK enum status keras_cells(const struct spelling_rules *r, const struct keras_names *names,
                                   struct modules *ms, const struct str *called,
                                   struct layer_list *list, struct err *e);
+/* The attention whose query projection is module `at`, called path; nothing where it is none. */
+MUSTCHECK enum status keras_attention(struct modules *ms, struct layer_list *list, size_t at,
+                                      struct str path, struct err *e);
+bool keras_is_projection(struct str segment);
 /* How sure the names alone are Keras's: 0 .. 85. */
 int keras_words(const struct model *m);
 #endif

@@ -20,8 +20,8 @@ static const char *const slots[SLOT_N] = {
     [SLOT_POWER] = "power", [SLOT_CENTER] = "center", [SLOT_SUM] = "sum",
 };
 
-/* The leaf of each slot. Keras numbers them: the order is what counts, see slot_block. Where there are
- * several, the first is the one written. */
+/* The leaf of each slot. Keras numbers them: the order is what counts, see slot_block. Where there
+ * are several, the first is the one written. */
 static const struct {
     enum optim_style style;
     enum slot slot;
@@ -249,8 +249,7 @@ enum optim_style optim_style_of(const struct framework *f)
     } of[] = {
         {"pytorch", STYLE_TORCH}, {"hf", STYLE_TORCH},       {"flax", STYLE_OPTAX},
         {"hf_flax", STYLE_OPTAX}, {"nnx", STYLE_OPTAX},      {"haiku", STYLE_OPTAX},
-        {"keras", STYLE_KERAS},   {"tensorflow", STYLE_TF1},
-        {"equinox", STYLE_OPTAX},
+        {"keras", STYLE_KERAS},   {"tensorflow", STYLE_TF1}, {"equinox", STYLE_OPTAX},
     };
     for (size_t i = 0; f && i < sizeof of / sizeof *of; i++)
         if (str_is(str_from(f->name), of[i].framework))

@@ -1,5 +1,5 @@
-/* Inside optim_read: one file for each family of spellings. Each sets s->style and what it finds, or
- * leaves STYLE_NONE. Not for others.
+/* Inside optim_read: one file for each family of spellings. Each sets s->style and what it finds,
+ * or leaves STYLE_NONE. Not for others.
  */
 #ifndef FRAMEWORK_OPTIM_INT_H
 #define FRAMEWORK_OPTIM_INT_H

@@ -1,6 +1,6 @@
-/* Keras 3's optimizers: a list of variables. The count, the learning rate where it is a number, then
- * the slots in blocks. How many of them there are says which those are, and where it does not (RMSprop
- * with a momentum or centered) the settings that stand in the file beside them. Source:
+/* Keras 3's optimizers: a list of variables. The count, the learning rate where it is a number,
+ * then the slots in blocks. How many of them there are says which those are, and where it does not
+ * (RMSprop with a momentum or centered) the settings that stand in the file beside them. Source:
  * keras/src/optimizers/{base_optimizer,rmsprop}.py, keras/src/trainers/trainer.py.
  */
 #include "codec/json.h"
@@ -94,8 +94,7 @@ static bool to_key(struct json *j, const char *key, struct err *e)
 static bool is_set(const struct json *j)
 {
     double v;
-    return j->kind == JSON_BOOL ? j->truth
-                                : j->kind == JSON_NUMBER && json_double(j, &v) && v != 0;
+    return j->kind == JSON_BOOL ? j->truth : j->kind == JSON_NUMBER && json_double(j, &v) && v != 0;
 }
 
 /* compile_config.optimizer.config of the model's config. What does not parse says nothing. */
@@ -220,4 +219,3 @@ enum status optim_keras(struct optim_reader *r)
             }
     return ST_OK;
 }
-

@@ -121,4 +121,3 @@ enum status optim_named(struct optim_reader *r)
             s->mine[i] = true;
     return ST_OK;
 }
-

@@ -248,6 +248,7 @@ static const struct hint hints[] = {
     {"ln", KIND_BIT(LAYER_LAYERNORM)},
     {"layernorm", KIND_BIT(LAYER_LAYERNORM)},
     {"rmsnorm", KIND_BIT(LAYER_LAYERNORM)},
+    {"rms", KIND_BIT(LAYER_LAYERNORM)},
     {"gn", KIND_BIT(LAYER_GROUPNORM)},
     {"groupnorm", KIND_BIT(LAYER_GROUPNORM)},
     {"bn", KIND_BIT(LAYER_BATCHNORM)},
@@ -301,7 +302,8 @@ unsigned name_kinds(struct str path)
         return KIND_BIT(LAYER_BATCHNORM);
     if (has_word(&w, "group") && has_word(&w, "norm"))
         return KIND_BIT(LAYER_GROUPNORM);
-    if (has_word(&w, "layer") && has_word(&w, "norm"))
+    if ((has_word(&w, "layer") || has_word(&w, "rms")) &&
+        (has_word(&w, "norm") || has_word(&w, "normalization")))
         return KIND_BIT(LAYER_LAYERNORM);
     if (has_word(&w, "p") && has_word(&w, "re") && has_word(&w, "lu")) /* PReLU_0, p_re_lu */
         return KIND_BIT(LAYER_PRELU);
@@ -406,6 +408,8 @@ enum status layers_done(struct layer_list *l, struct modules *ms, const char *fr
     }
     out->layer = l->layer;
     out->n = l->n;
+    out->maybe = l->maybe ? l->maybe->layer : NULL;
+    out->n_maybe = l->maybe ? l->maybe->n : 0;
     out->framework = framework;
     return ST_OK;
 }

@@ -66,6 +66,7 @@ struct layer_list {
     size_t n, cap;
     size_t most; /* layers expected: room for so many is made at once */
     struct arena *a;
+    struct layer_list *maybe; /* struct layers' maybe; NULL: none */
 };
 struct layer *layer_add(struct layer_list *l, enum layer_kind kind, struct str path,
                         struct str reason); /* NULL: no memory */
@@ -77,7 +78,8 @@ MUSTCHECK enum status layers_done(struct layer_list *l, struct modules *ms, cons
 /* Recurrent cells, by the framework's own rules: a group of tensors that has the names of one
  * kind's weights, all of them, in shapes that go together, and nothing else in their modules. To be
  * called before what would take the tensors one by one. Where shapes leave several kinds, it stays
- * open. */
+ * open. Where a rule wants a word that the name lacks, or other modules stand beside the cell's
+ * own, its tensors stay with other layers and the cell becomes one of list->maybe. */
 MUSTCHECK enum status cells_recognise(const struct spelling_rules *r, struct modules *ms,
                                       struct layer_list *list, struct err *e);
 /* Extents of a cell by letter: O, I, R, and G as 1. False where the tensors do not go together as

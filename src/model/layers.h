@@ -135,7 +135,7 @@ struct layer {
      * spatial extents need not be known: channels first and channels last differ only in where C
      * stands, the order of the positions is one and the same. */
     uint64_t flat_c;
-    bool flat_said; /* a rule told flat_c, 0 meaning that there is no flattened map */
+    bool flat_said; /* a rule or a config told flat_c, 0 meaning: no flattened map */
     /* Depthwise convolution whose kernel stands by channels, [k.., C, m]: C. 0 = any other. */
     uint64_t depth_c;
     uint8_t form; /* enum layer_form */
@@ -152,6 +152,10 @@ struct family; /* framework/family.h */
 struct layers {
     struct layer *layer; /* from the arena given */
     size_t n;
+    /* Cells that some of these layers may be, whose tensors look like theirs; no layers
+     * yet. kinds 0: settled, one way or the other. */
+    struct layer *maybe;
+    size_t n_maybe;
     const char *framework;       /* who recognised them */
     const struct family *family; /* of Hugging Face's models, NULL = none known */
     bool family_sure;            /* told by the container, not by names alone */

@@ -24,8 +24,8 @@
  *            last five, are statistics. metrics.*.vars.N: other. A last ":0" is not looked at
  * in a checkpoint that is a tuple: N.N.mu.REST (nu, trace) with the tensor 0.REST: its moment;
  *            N.N.count: counter (any number of Ns above one, the first not 0)
- * Flax before 0.6, T5X: [KEY.]state.param_states.REST.SLOT where [KEY.]target.REST is a tensor (of):
- *            grad_ema, momentum, m: moment1; grad_sq_ema, v, G, sq_avg: moment2; else other.
+ * Flax before 0.6, T5X: [KEY.]state.param_states.REST.SLOT where [KEY.]target.REST is a tensor
+ * (of): grad_ema, momentum, m: moment1; grad_sq_ema, v, G, sq_avg: moment2; else other.
  *            [optimizer.]state.step: counter. optimizer.target.*: parameter
  * ema        ema.*, ema_params.* (of: params.REST)
  * rng, cache rng.*, rngs.*, *.rngs.* (the streams of an NNX module); cache.*

@@ -1,5 +1,5 @@
-/* Hugging Face's TensorFlow models: Keras's layers (keras_forms.h), and TFConv1D of GPT-2, y = x W + b
- * with W [in,out] and b [1,out]. Source: transformers, src/transformers/modeling_tf_utils.py.
+/* Hugging Face's TensorFlow models: Keras's layers (keras_forms.h), and TFConv1D of GPT-2, y = x W
+ * + b with W [in,out] and b [1,out]. Source: transformers, src/transformers/modeling_tf_utils.py.
  */
 #include "validate/convention.h"
 

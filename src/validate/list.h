@@ -4,6 +4,7 @@
 CONVENTION(canonical)
 CONVENTION(equinox)
 CONVENTION(flax)
+CONVENTION(gguf)
 CONVENTION(haiku)
 CONVENTION(hf)
 CONVENTION(hf_flax)

@@ -182,7 +182,7 @@ class Run:
             return
         if code is not None and m["code"] != code:
             self.say(f"code {m['code']}, expected {code}: {lines[0]!r}")
-        if not os.path.realpath(m["file"]).startswith(str(self.folders["in"])):
+        if not os.path.abspath(m["file"]).startswith(str(self.folders["in"])):
             self.say(f"the error line names {m['file']!r}, not the input")
         at = None if m["offset"] is None else int(m["offset"])
         if at is None and offset is not False:

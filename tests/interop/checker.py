@@ -174,12 +174,12 @@ HF = {"decoder": ({"embed": "model.embed_tokens", "norm": "model.norm", "lm_head
                   {"norm1": "input_layernorm", "norm2": "post_attention_layernorm",
                    **{f"{k}_proj": f"self_attn.{k}_proj" for k in "qkvo"},
                    **{f"{k}_proj": f"mlp.{k}_proj" for k in ("gate", "up", "down")}}),
-      "vit": ({"patch_embed": "vit.embeddings.patch_embeddings.projection",
-               "cls_token": "vit.embeddings.cls_token",
-               "position": "vit.embeddings.position_embeddings", "norm": "vit.layernorm",
-               "head": "classifier", "blocks": "vit.layers"},
-              {"norm1": "layernorm_before", "norm2": "layernorm_after", "attn": "attention",
-               "fc1": "mlp.fc1", "fc2": "mlp.fc2"})}
+      "vit_hf": ({"patch_embed": "vit.embeddings.patch_embeddings.projection",
+                  "cls_token": "vit.embeddings.cls_token",
+                  "position": "vit.embeddings.position_embeddings", "norm": "vit.layernorm",
+                  "head": "classifier", "blocks": "vit.layers"},
+                 {"norm1": "layernorm_before", "norm2": "layernorm_after", "attn": "attention",
+                  "fc1": "mlp.fc1", "fc2": "mlp.fc2"})}
 
 
 def hf(layer, model):

@@ -26,7 +26,13 @@ from frames.remote import Frame, Process
 GROUPS = (("torch", "hf", "flax", "nnx", "haiku", "equinox"), ("keras", "tensorflow"))
 BOUNDS = {"float64": (1e-9, 1e-11), "float32": (1e-3, 1e-4)}
 ONE_LAYER = {"float64": (1e-9, 1e-11), "float32": (1e-5, 1e-6)}
-STACKED = ("scanned",)  # of these networks only pairs with a side that stacks
+# A TensorFlow checkpoint has no order: which of a block's two norms is which, its names must tell;
+# Hugging Face's and ours do not.
+NORMS = {("decoder", "hf", "tensorflow"): tuple(
+    (f"model.layers.{i}.{theirs}_layernorm", f"layers_{i}_norm{n}.scale")
+    for i in range(2) for n, theirs in ((1, "input"), (2, "post_attention")))}
+# of these networks only pairs with a side that stacks, or that is Hugging Face's
+ONLY = {"scanned": checker.STACKING, "vit_hf": ("hf",)}
 
 
 class Changed(NamedTuple):
@@ -106,6 +112,8 @@ def carry(a, b, source, target, like, model, where):
         shutil.rmtree(target)
     options = ["--from", a.NAME, "--to", b.NAME, *b.OPTIONS]
     lines = MODELS[model][2]
+    lines += tuple(f'"{x}" -> "{y}"' for x, y in NORMS.get((model, a.NAME, b.NAME), ()))
+    lines += tuple(f'"{y}" -> "{x}"' for x, y in NORMS.get((model, b.NAME, a.NAME), ()))
     told = [[], rules(lines, where)] if lines else [[]]
     other = tuple(line for line in lines if not line.startswith("heads"))
     if other and other != lines:  # both sides part the heads: a line for nothing is refused
@@ -206,7 +214,7 @@ PLANTED = {
 
 def pairs_of(model, sides):
     for a, b in itertools.permutations(sides, 2):
-        if model not in STACKED or {a.frame.NAME, b.frame.NAME} & set(checker.STACKING):
+        if model not in ONLY or {a.frame.NAME, b.frame.NAME} & set(ONLY[model]):
             yield a, b
 
 

@@ -585,6 +585,35 @@ static void forged(void **state)
     unmake(&x);
 }
 
+/* Values of fewer than eight bits, one a byte: nothing may hide above them. */
+static void stray_bits(void **state)
+{
+    (void)state;
+    static const enum dtype types[] = {DT_I2,        DT_U2,        DT_I4,       DT_U4,
+                                       DT_F4_E2M1FN, DT_F6_E2M3FN, DT_F6_E3M2FN};
+    static const char plain[] = "\1\2\3\3\2\1\3";
+    const uint64_t dim[1] = {7};
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+        for (unsigned bit = dtype_info(types[i])->bits; bit < 8; bit++) {
+            struct made x = {0};
+            struct archive_facts facts;
+            struct err e;
+            char strange[sizeof plain];
+            memcpy(strange, plain, sizeof plain);
+            strange[i % 7] = (char)(strange[i % 7] | 1 << bit);
+            model_init(&x.m);
+            add(&x, "w", types[i], 1, dim);
+            memcpy(x.data[0], plain, 7);
+            write_one(&x, false, false, path_a);
+            verify_ok(path_a);
+            rebuild(path_a, path_b, plain, strange, false);
+            assert_int_equal(archive_verify(path_b, &facts, &e), ST_NO);
+            assert_string_equal(e.code, "stray-bits");
+            assert_true(e.has_offset);
+            unmake(&x);
+        }
+}
+
 static void strangers(void **state)
 {
     (void)state;
@@ -625,10 +654,11 @@ static void cannot(void **state)
 
 int main(int argc, char **argv)
 {
-    const struct CMUnitTest t[] = {
-        cmocka_unit_test(round_trip), cmocka_unit_test(plain_packs), cmocka_unit_test(blocks),
-        cmocka_unit_test(pinned),     cmocka_unit_test(every_bit),   cmocka_unit_test(every_length),
-        cmocka_unit_test(strangers),  cmocka_unit_test(cannot),      cmocka_unit_test(forged)};
+    const struct CMUnitTest t[] = {cmocka_unit_test(round_trip), cmocka_unit_test(plain_packs),
+                                   cmocka_unit_test(blocks),     cmocka_unit_test(pinned),
+                                   cmocka_unit_test(every_bit),  cmocka_unit_test(every_length),
+                                   cmocka_unit_test(strangers),  cmocka_unit_test(cannot),
+                                   cmocka_unit_test(forged),     cmocka_unit_test(stray_bits)};
     int fa = mkstemp(path_a), fb = mkstemp(path_b);
     if (fa < 0 || fb < 0)
         return 1;

@@ -188,6 +188,45 @@ static void own_alpha(void **state)
             assert_int_equal(found.layer[i].kind, LAYER_PARAM);
 }
 
+/* peft's factors are dense layers and convolutions of their own, never tables. */
+static void lora_factors(void **state)
+{
+    (void)state;
+    toy_add(&m, "base_model.model.embed_proj.lora_A.default.weight", 1, 2, 6, -1);
+    toy_add(&m, "base_model.model.embed_proj.lora_B.default.weight", 1, 4, 2, -1);
+    toy_add(&m, "base_model.model.conv.lora_A.weight", 1, 2, 3, 3, 3, -1);
+    toy_add(&m, "base_model.model.embed_proj.base_layer.weight", 1, 4, 6, -1);
+    recognise("pytorch");
+    assert_int_equal(layer("base_model.model.embed_proj.lora_A.default")->kind, LAYER_LINEAR);
+    assert_int_equal(layer("base_model.model.embed_proj.lora_B.default")->kind, LAYER_LINEAR);
+    assert_int_equal(layer("base_model.model.conv.lora_A")->kind, LAYER_CONV);
+    assert_int_equal(layer("base_model.model.embed_proj.base_layer")->kind, LAYER_LINEAR);
+}
+
+static void norms_are_refused_unfolded(void **state)
+{
+    (void)state;
+    toy_add(&m, "fc.weight_g", 1, 2, 1, -1);
+    toy_add(&m, "fc.weight_v", 1, 2, 2, -1);
+    toy_done(&m);
+    assert_int_equal(map("pytorch", "flax", ""), ST_CANNOT);
+    assert_string_equal(err.code, "norm-unfolded");
+    assert_int_equal(map("pytorch", "canonical", ""), ST_OK); /* kept as they came */
+    assert_true(toy_find(&p.dst, "fc.weight_g") >= 0);
+}
+
+static void cudnn_is_refused(void **state)
+{
+    (void)state;
+    m.framework = STR("keras");
+    toy_add(&m, "a.kernel", 0, 3, 8, -1);
+    toy_add(&m, "a.recurrent_kernel", 0, 2, 8, -1);
+    toy_add(&m, "a.bias", 0, 16, -1);
+    toy_done(&m);
+    assert_int_equal(map("keras", "pytorch", ""), ST_CANNOT);
+    assert_string_equal(err.code, "cudnn-cell");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -198,6 +237,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(refused_by_name, begin, end),
         cmocka_unit_test_setup_teardown(each_position, begin, end),
         cmocka_unit_test_setup_teardown(own_alpha, begin, end),
+        cmocka_unit_test_setup_teardown(lora_factors, begin, end),
+        cmocka_unit_test_setup_teardown(norms_are_refused_unfolded, begin, end),
+        cmocka_unit_test_setup_teardown(cudnn_is_refused, begin, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -440,6 +440,237 @@ static void table(void **state)
     assert_int_equal(p.dst.tensor[toy_find(&p.dst, "params.places")].n_dims, 3);
 }
 
+/* Haiku's layer_stack, in the middle of a model. */
+static void haiku_stack(void **state)
+{
+    (void)state;
+    unrolled(&m, true);
+    toy_add(&sk, "params.__layer_stack_no_per_layer/linear.w", 0, L, I, O, -1);
+    toy_add(&sk, "params.__layer_stack_no_per_layer/linear.b", 0, L, O, -1);
+    toy_add(&sk, "params.__layer_stack_no_per_layer/layer_norm.scale", 0, L, O, -1);
+    toy_add(&sk, "params.__layer_stack_no_per_layer/layer_norm.offset", 0, L, O, -1);
+    toy_add(&sk, "params.linear.w", 0, O, 2, -1);
+    toy_add(&sk, "params.linear.b", 0, 2, -1);
+    go("pytorch", "haiku");
+    double k[L * I * O];
+    for (int l = 0; l < L; l++)
+        for (int o = 0; o < O; o++)
+            for (int i = 0; i < I; i++)
+                k[(l * I + i) * O + o] = base(l, 0) + o * I + i;
+    same("params.__layer_stack_no_per_layer/linear.w", k, L * I * O);
+}
+
+/* Layers along another axis than the first are no stack that is known: asked about. */
+static void stack_elsewhere(void **state)
+{
+    (void)state;
+    unrolled(&m, true);
+    toy_add(&sk, "params.ScanBlock_0.Dense_0.kernel", 0, I, L, O, -1);
+    toy_add(&sk, "params.ScanBlock_0.Dense_0.bias", 0, O, L, -1);
+    toy_add(&sk, "params.ScanBlock_0.LayerNorm_0.scale", 0, O, L, -1);
+    toy_add(&sk, "params.ScanBlock_0.LayerNorm_0.bias", 0, O, L, -1);
+    toy_add(&sk, "params.out.kernel", 0, O, 2, -1);
+    toy_add(&sk, "params.out.bias", 0, 2, -1);
+    assert_int_equal(go_with("pytorch", "flax", NULL), ST_CANNOT);
+    assert_string_equal(err.code, "map-ambiguous");
+    assert_true(str_find_str(buf_as_str(&asked), STR("? -> \"ScanBlock_0.Dense_0\""), 0) < asked.n);
+}
+
+/* The same stack under other names. */
+static void stack_to_stack(void **state)
+{
+    (void)state;
+    stacked(&m, true);
+    toy_add(&sk, "params.layers.fc.kernel", 0, L, I, O, -1);
+    toy_add(&sk, "params.layers.fc.bias", 0, L, O, -1);
+    toy_add(&sk, "params.layers.ln.scale", 0, L, O, -1);
+    toy_add(&sk, "params.layers.ln.bias", 0, L, O, -1);
+    toy_add(&sk, "params.head.kernel", 0, O, 2, -1);
+    toy_add(&sk, "params.head.bias", 0, 2, -1);
+    go("flax", "flax");
+    double k[L * I * O];
+    for (int i = 0; i < L * I * O; i++)
+        k[i] = i;
+    same("params.layers.fc.kernel", k, L * I * O);
+}
+
+/* ---- cells that look like dense layers ---- */
+
+enum { IN = 3, HID = 2 };
+
+static void torch_cell(struct model *x, const char *module, bool values)
+{
+    static const struct {
+        const char *leaf;
+        int cols;
+    } leaf[] = {{"weight_ih_l0", IN}, {"weight_hh_l0", HID}, {"bias_ih_l0", 0}, {"bias_hh_l0", 0}};
+    char name[64];
+    for (int i = 0; i < 4; i++) {
+        snprintf(name, sizeof name, "%s.%s", module, leaf[i].leaf);
+        double from = values ? 1000.0 * (i + 1) : 0;
+        if (leaf[i].cols)
+            toy_add(x, name, from, 4 * HID, leaf[i].cols, -1);
+        else
+            toy_add(x, name, from, 4 * HID, -1);
+    }
+}
+
+static void haiku_linear(struct model *x, const char *module, int in, int out, double values)
+{
+    char name[64];
+    snprintf(name, sizeof name, "%s.w", module);
+    toy_add(x, name, values, in, out, -1);
+    snprintf(name, sizeof name, "%s.b", module);
+    toy_add(x, name, values ? values + 500 : 0, out, -1);
+}
+
+/* A Haiku LSTM by any other name, where torch's skeleton has a cell of that size. */
+static void cell_from_haiku(void **state)
+{
+    (void)state;
+    haiku_linear(&m, "params.net/core/linear", IN + HID, 4 * HID, 1000);
+    haiku_linear(&m, "params.net/head/linear", HID, 4, 5000);
+    torch_cell(&sk, "rnn", false);
+    toy_add(&sk, "fc.weight", 0, 4, HID, -1);
+    toy_add(&sk, "fc.bias", 0, 4, -1);
+    go("haiku", "pytorch");
+    double w[4 * HID * IN];
+    const int gate[4] = {0, 2, 1, 3}; /* torch's i f g o in Haiku's i g f o */
+    for (int g = 0; g < 4; g++)
+        for (int o = 0; o < HID; o++)
+            for (int i = 0; i < IN; i++)
+                w[(g * HID + o) * IN + i] = 1000 + i * 4 * HID + gate[g] * HID + o;
+    same("rnn.weight_ih_l0", w, 4 * HID * IN);
+    assert_int_equal(p.dst.n_tensors, 6);
+}
+
+static void cell_to_haiku(void **state)
+{
+    (void)state;
+    torch_cell(&m, "rnn", true);
+    toy_add(&m, "fc.weight", 5000, 4, HID, -1);
+    toy_add(&m, "fc.bias", 6000, 4, -1);
+    haiku_linear(&sk, "params.net/core/linear", IN + HID, 4 * HID, 0);
+    haiku_linear(&sk, "params.net/head/linear", HID, 4, 0);
+    go("pytorch", "haiku");
+    double w[(IN + HID) * 4 * HID];
+    const int gate[4] = {0, 2, 1, 3};
+    for (int j = 0; j < IN + HID; j++)
+        for (int g = 0; g < 4; g++)
+            for (int o = 0; o < HID; o++) {
+                int row = gate[g] * HID + o;
+                w[(j * 4 + g) * HID + o] = j < IN ? 1000 + row * IN + j : 2000 + row * HID + j - IN;
+            }
+    same("params.net/core/linear.w", w, (IN + HID) * 4 * HID);
+    assert_int_equal(p.dst.n_tensors, 4);
+}
+
+/* Two directions, in modules with names of their own. */
+static void cells_both_ways(void **state)
+{
+    (void)state;
+    haiku_linear(&m, "params.enc/bwd/linear", IN + HID, 4 * HID, 1000);
+    haiku_linear(&m, "params.enc/fwd/linear", IN + HID, 4 * HID, 5000);
+    torch_cell(&sk, "enc", false);
+    toy_add(&sk, "enc.weight_ih_l0_reverse", 0, 4 * HID, IN, -1);
+    toy_add(&sk, "enc.weight_hh_l0_reverse", 0, 4 * HID, HID, -1);
+    toy_add(&sk, "enc.bias_ih_l0_reverse", 0, 4 * HID, -1);
+    toy_add(&sk, "enc.bias_hh_l0_reverse", 0, 4 * HID, -1);
+    go("haiku", "pytorch");
+    uint64_t n;
+    double *v = toy_values(&p, (size_t)toy_find(&p.dst, "enc.weight_ih_l0"), &n);
+    assert_true(v[0] == 5000);
+    free(v);
+    v = toy_values(&p, (size_t)toy_find(&p.dst, "enc.weight_ih_l0_reverse"), &n);
+    assert_true(v[0] == 1000);
+    free(v);
+}
+
+/* One of two, and nothing says which: asked about, and the answer is heard. */
+static void cell_or_dense(void **state)
+{
+    (void)state;
+    haiku_linear(&m, "params.one/linear", IN + HID, 4 * HID, 1000);
+    haiku_linear(&m, "params.two/linear", IN + HID, 4 * HID, 5000);
+    torch_cell(&sk, "rnn", false);
+    toy_add(&sk, "fc.weight", 0, 4 * HID, IN + HID, -1);
+    toy_add(&sk, "fc.bias", 0, 4 * HID, -1);
+    assert_int_equal(go_with("haiku", "pytorch", NULL), ST_CANNOT);
+    assert_string_equal(err.code, "map-ambiguous");
+    assert_true(str_find_str(buf_as_str(&asked), STR("kind \"one\" = ?"), 0) < asked.n);
+    plan_free(&p);
+    assert_int_equal(go_with("haiku", "pytorch", "kind two = lstm\nkind one = linear\n"), ST_OK);
+    uint64_t n;
+    double *v = toy_values(&p, (size_t)toy_find(&p.dst, "rnn.weight_ih_l0"), &n);
+    assert_true(v[0] == 5000);
+    free(v);
+    plan_free(&p);
+    assert_int_equal(go_with("haiku", "pytorch", "kind one = conv\n"), ST_CANNOT);
+    assert_string_equal(err.code, "map-kind");
+}
+
+/* A dense layer of fitting size stays one where the other side has dense layers only, and a module
+ * called lstm may hold more than a cell. */
+static void dense_like_cell(void **state)
+{
+    (void)state;
+    haiku_linear(&m, "params.head/linear", IN + HID, 4 * HID, 1000);
+    toy_add(&sk, "fc.weight", 0, 4 * HID, IN + HID, -1);
+    toy_add(&sk, "fc.bias", 0, 4 * HID, -1);
+    go("haiku", "pytorch");
+    assert_int_equal(p.dst.n_tensors, 2);
+}
+
+static void module_like_cell(void **state)
+{
+    (void)state;
+    haiku_linear(&m, "params.lstm/lstm/linear", IN + HID, 4 * HID, 1000);
+    haiku_linear(&m, "params.lstm/linear", HID + 3, 4 * HID, 5000);
+    torch_cell(&sk, "rnn", false);
+    toy_add(&sk, "fc.weight", 0, 4 * HID, HID + 3, -1);
+    toy_add(&sk, "fc.bias", 0, 4 * HID, -1);
+    go("haiku", "pytorch");
+    uint64_t n;
+    double *v = toy_values(&p, (size_t)toy_find(&p.dst, "fc.bias"), &n);
+    assert_true(v[0] == 5500);
+    free(v);
+}
+
+/* A vanilla RNN is two linear layers. */
+static void two_linears(void **state)
+{
+    (void)state;
+    haiku_linear(&m, "params.core/linear", IN, HID, 1000);
+    haiku_linear(&m, "params.core/linear_1", HID, HID, 5000);
+    toy_add(&sk, "r.weight_ih_l0", 0, HID, IN, -1);
+    toy_add(&sk, "r.weight_hh_l0", 0, HID, HID, -1);
+    toy_add(&sk, "r.bias_ih_l0", 0, HID, -1);
+    toy_add(&sk, "r.bias_hh_l0", 0, HID, -1);
+    go("haiku", "pytorch");
+    same("r.bias_hh_l0", (double[]){5500, 5501}, HID);
+    same("r.weight_ih_l0", (double[]){1000, 1002, 1004, 1001, 1003, 1005}, HID * IN);
+}
+
+/* Nothing to compare with: what sounds like a cell is asked about, other layers get a note. */
+static void cell_alone(void **state)
+{
+    (void)state;
+    haiku_linear(&m, "params.core/linear", IN + HID, 4 * HID, 1000);
+    haiku_linear(&m, "params.head/linear", HID + 3, 4 * HID, 5000);
+    toy_done(&m);
+    plan_init(&p, &m);
+    struct map_opt o = {.from = "haiku", .to = "pytorch"};
+    assert_int_equal(map_plan(&p, &o, NULL, UINT64_MAX, &asked, &err), ST_CANNOT);
+    assert_string_equal(err.code, "map-ambiguous");
+    plan_free(&p);
+    plan_init(&p, &m);
+    o.rules = STR("kind core = lstm\n");
+    assert_int_equal(map_plan(&p, &o, NULL, UINT64_MAX, NULL, &err), ST_OK);
+    assert_true(model_find(&p.dst, STR("core.weight_ih")) >= 0);
+    assert_int_equal(p.n_notes, 1);
+    assert_true(str_is(p.note[0].layer, "head"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -458,6 +689,17 @@ int main(void)
         cmocka_unit_test_setup_teardown(kv, begin, end),
         cmocka_unit_test_setup_teardown(gate_up, begin, end),
         cmocka_unit_test_setup_teardown(table, begin, end),
+        cmocka_unit_test_setup_teardown(haiku_stack, begin, end),
+        cmocka_unit_test_setup_teardown(stack_elsewhere, begin, end),
+        cmocka_unit_test_setup_teardown(stack_to_stack, begin, end),
+        cmocka_unit_test_setup_teardown(cell_from_haiku, begin, end),
+        cmocka_unit_test_setup_teardown(cell_to_haiku, begin, end),
+        cmocka_unit_test_setup_teardown(cells_both_ways, begin, end),
+        cmocka_unit_test_setup_teardown(cell_or_dense, begin, end),
+        cmocka_unit_test_setup_teardown(dense_like_cell, begin, end),
+        cmocka_unit_test_setup_teardown(module_like_cell, begin, end),
+        cmocka_unit_test_setup_teardown(two_linears, begin, end),
+        cmocka_unit_test_setup_teardown(cell_alone, begin, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -314,6 +314,112 @@ static void large_config(void **state)
     layer("conv2d", LAYER_CONV);
 }
 
+/* A model in a model, as Keras 2 and Keras 3 store it: what reads the flattened map is told by the
+ * graph, and its rows are put in torch's order without a question. */
+#define CONV_OF(n, more)                                                                           \
+    "{\"class_name\":\"Conv2D\",\"config\":{\"name\":\"" n                                         \
+    "\",\"filters\":2,\"data_format\":\"channels_last\"}" more "}"
+#define PLAIN(cls, n, more) "{\"class_name\":\"" cls "\",\"config\":{\"name\":\"" n "\"}" more "}"
+#define INNER                                                                                      \
+    "{\"class_name\":\"Sequential\",\"config\":{\"name\":\"trunk\",\"layers\":[" PLAIN(            \
+        "InputLayer", "in1",                                                                       \
+        "") "," CONV_OF("c1", "") "," PLAIN("ReLU", "r", "") "," PLAIN("Flatten", "fl", "") "]}"
+static const char nested_2[] =
+    "{\"class_name\":\"Functional\",\"config\":{\"name\":\"outer\",\"layers\":[" PLAIN(
+        "InputLayer", "in",
+        ",\"inbound_nodes\":[]") "," INNER ",\"inbound_nodes\":[[[\"in\",0,0,{}]]]}"
+                                 "," PLAIN(
+                                     "Dropout", "dr",
+                                     ",\"inbound_nodes\":[[[\"trunk\",1,0,{}]]"
+                                     "]") "," PLAIN("Dense", "fc",
+                                                    ",\"inbound_nodes\":[[["
+                                                    "\"dr\",0,0,{\"training\":"
+                                                    "false}]]]") "," PLAIN("Den"
+                                                                           "se",
+                                                                           "hea"
+                                                                           "d",
+                                                                           ",\""
+                                                                           "inb"
+                                                                           "oun"
+                                                                           "d_"
+                                                                           "nod"
+                                                                           "es"
+                                                                           "\":"
+                                                                           "[[["
+                                                                           "\"f"
+                                                                           "c\""
+                                                                           ",0,"
+                                                                           "0,{"
+                                                                           "}]]"
+                                                                           "]") "],"
+                                                                                "\"output_layers\":"
+                                                                                "[[\"head\",0,0]]}"
+                                                                                "}";
+static const char nested_3[] =
+    "{\"class_name\":\"Sequential\",\"config\":{\"name\":\"outer\",\"layers\":[" INNER "},"
+    "{\"class_name\":\"TimeDistributed\",\"config\":{\"name\":\"td\",\"layer\":" PLAIN(
+        "Dense", "fc", "") "}}," PLAIN("Dense", "head", "") "]}}";
+
+static void nested_model(struct model *x, const char *fc)
+{
+    char name[64];
+    toy_add(x, "trunk.c1.kernel:0", 1, 3, 3, 1, 2, -1);
+    toy_add(x, "trunk.c1.bias:0", 2, 2, -1);
+    snprintf(name, sizeof name, "%s.kernel:0", fc);
+    toy_add(x, name, 100, 8, 2, -1);
+    snprintf(name, sizeof name, "%s.bias:0", fc);
+    toy_add(x, name, 6, 2, -1);
+    toy_add(x, "head.head.kernel:0", 7, 2, 5, -1);
+    toy_add(x, "head.head.bias:0", 8, 5, -1);
+    x->format = "keras-h5";
+}
+
+static void nested_flatten(void **state)
+{
+    (void)state;
+    nested_model(&m, "fc.fc");
+    attach(&m, "model_config.json", nested_2);
+    recognise("keras");
+    assert_int_equal(layer("fc", LAYER_LINEAR)->flat_c, 2);
+    assert_true(layer("head", LAYER_LINEAR)->flat_said);
+    assert_int_equal(layer("head", LAYER_LINEAR)->flat_c, 0);
+    must(plan_of((struct map_opt){.from = "keras", .to = "pytorch"}));
+    uint64_t n;
+    double *v = toy_values(&p, (size_t)toy_find(&p.dst, "fc.weight"), &n);
+    for (int o = 0; o < 2; o++)
+        for (int c = 0; c < 2; c++)
+            for (int s = 0; s < 4; s++)
+                assert_true(v[o * 8 + c * 4 + s] == 100 + (s * 2 + c) * 2 + o);
+    free(v);
+    plan_free(&p);
+}
+
+static void wrapped_flatten(void **state)
+{
+    (void)state;
+    nested_model(&m, "td.td");
+    attach(&m, "model_config.json", nested_3);
+    recognise("keras");
+    assert_int_equal(layer("td", LAYER_LINEAR)->flat_c, 2);
+    must(plan_of((struct map_opt){.from = "keras", .to = "pytorch"}));
+    plan_free(&p);
+}
+
+/* A graph that forks, or a step that no table knows: as before, it is asked. */
+static void unknown_flatten(void **state)
+{
+    (void)state;
+    static const char other[] =
+        "{\"class_name\":\"Sequential\",\"config\":{\"name\":\"outer\",\"layers\":[" INNER
+        "}," PLAIN("Mine", "x", "") "," PLAIN("Dense", "fc", "") "," PLAIN("Dense", "head", "") "]}"
+                                                                                                "}";
+    nested_model(&m, "fc.fc");
+    attach(&m, "model_config.json", other);
+    recognise("keras");
+    assert_false(layer("fc", LAYER_LINEAR)->flat_said);
+    asks(plan_of((struct map_opt){.from = "keras", .to = "pytorch"}), "flatten \"fc\" = ?");
+}
+
 static void group_names(void **state)
 {
     (void)state;
@@ -619,12 +725,15 @@ int main(void)
         T(words_of_classes),
         T(legacy_names),
         T(alike),
-        T(scopes_again),
         T(counted_layers),
         T(by_config),
         T(no_config),
         T(damaged_config),
         T(large_config),
+        T(scopes_again),
+        T(nested_flatten),
+        T(wrapped_flatten),
+        T(unknown_flatten),
         T(group_names),
         T(statistics),
         T(kernel_asked),

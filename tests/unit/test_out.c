@@ -89,9 +89,8 @@ static void a_file_appears_whole(void **state)
 }
 
 /* Room taken ahead of a growing file's end is given back. */
-static void growing(void **state)
+static void grow(bool synced)
 {
-    (void)state;
     static uint8_t piece[(3u << 20) + 1];
     struct out *o = begin("g", false, false);
     struct stat st;
@@ -101,12 +100,39 @@ static void growing(void **state)
     for (int i = 0; i < 6; i++, at += sizeof piece)
         assert_int_equal(out_pwrite(o, id, piece, sizeof piece, at, &e), ST_OK);
     assert_int_equal(out_truncate(o, id, at, &e), ST_OK);
+    if (synced) {
+        out_write_back(o);
+        out_sync_begin(o);
+    }
     assert_int_equal(out_publish(o, &e), ST_OK);
     out_end(o);
     assert_int_equal(stat(in_dir("g"), &st), 0);
     assert_int_equal(st.st_size, at);
     assert_true((uint64_t)st.st_blocks * 512 < at + ((uint64_t)1 << 20));
     unlink(in_dir("g"));
+}
+
+static void growing(void **state)
+{
+    (void)state;
+    grow(false);
+    grow(true);
+}
+
+static void what_was_written_reads_back(void **state)
+{
+    (void)state;
+    struct out *o = begin("a", false, false);
+    char got[8] = "";
+    int id;
+    assert_int_equal(out_add(o, STR(""), OUT_GROWS, &id, &e), ST_OK);
+    assert_int_equal(out_pwrite(o, id, "hello", 5, 3, &e), ST_OK);
+    assert_int_equal(out_pread(o, id, got, 5, 3, &e), ST_OK);
+    assert_string_equal(got, "hello");
+    assert_int_equal(out_pread(o, id, got, 5, 4, &e), ST_OUTPUT); /* one byte short */
+    assert_string_equal(e.code, "readback");
+    assert_int_equal(out_pread(o, id + 1, got, 1, 0, &e), ST_BUG);
+    out_end(o);
 }
 
 static void unpublished_leaves_nothing(void **state)
@@ -334,6 +360,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(a_file_appears_whole),
                                        cmocka_unit_test(growing),
+                                       cmocka_unit_test(what_was_written_reads_back),
                                        cmocka_unit_test(unpublished_leaves_nothing),
                                        cmocka_unit_test(an_existing_target_is_kept),
                                        cmocka_unit_test(force_replaces),

@@ -13,10 +13,10 @@
 
 #define N 500
 struct work {
-    atomic_int body[N], finish[N], busy[64];
+    atomic_int body[N], finish[N], prove[N], busy[64];
     uint64_t order[N];
     size_t n_order;
-    uint64_t fail_body[2], fail_commit, fail_finish;
+    uint64_t fail_body[2], fail_commit, fail_finish, fail_prove;
     atomic_int in_commit, in_finish;
     int n_slots;
     bool alone;
@@ -57,6 +57,17 @@ static enum status finish(void *ctx, uint64_t item, int slot, struct err *e)
         return err_set(e, ST_OUTPUT, "test", "finish %llu", (unsigned long long)item);
     return ST_OK;
 }
+static enum status prove(void *ctx, uint64_t item, int slot, struct err *e)
+{
+    struct work *w = ctx;
+    assert_int_equal(w->finish[item], 1);
+    assert_int_equal(atomic_fetch_add(&w->busy[slot], 1), 0);
+    w->prove[item]++;
+    w->busy[slot]--;
+    if (item == w->fail_prove)
+        return err_set(e, ST_OUTPUT, "test", "prove %llu", (unsigned long long)item);
+    return ST_OK;
+}
 
 static enum status go(struct work *w, struct err *e)
 {
@@ -66,7 +77,8 @@ static enum status go(struct work *w, struct err *e)
                         .body = body,
                         .commit = commit,
                         .finish = finish,
-                        .finish_alone = w->alone};
+                        .finish_alone = w->alone,
+                        .prove = prove};
     return par_run(&j, e);
 }
 
@@ -77,7 +89,8 @@ static void fresh(struct work *w)
     memset(w, 0, sizeof *w);
     w->n_slots = round % 4 * 11;
     w->alone = ++round % 3 == 0;
-    w->fail_body[0] = w->fail_body[1] = w->fail_commit = w->fail_finish = UINT64_MAX;
+    w->fail_body[0] = w->fail_body[1] = w->fail_commit = UINT64_MAX;
+    w->fail_finish = w->fail_prove = UINT64_MAX;
 }
 
 static void all_items_once_in_order(void **state)
@@ -95,6 +108,7 @@ static void all_items_once_in_order(void **state)
             for (uint64_t i = 0; i < N; i++) {
                 assert_int_equal(w.body[i], 1);
                 assert_int_equal(w.finish[i], 1);
+                assert_int_equal(w.prove[i], 1);
                 assert_int_equal(w.order[i], i);
             }
         }
@@ -125,6 +139,11 @@ static void lowest_failure_wins(void **state)
             w.fail_finish = 30;
             assert_int_equal(go(&w, &e), ST_OUTPUT);
             assert_string_equal(e.reason, "finish 30");
+            assert_int_equal(w.prove[30], 0);
+            fresh(&w);
+            w.fail_prove = 20;
+            assert_int_equal(go(&w, &e), ST_OUTPUT);
+            assert_string_equal(e.reason, "prove 20");
         }
     }
 }

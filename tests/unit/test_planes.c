@@ -98,7 +98,7 @@ static void round_trip(void **state)
     size_t cap = planes_bound(PLANES_CHUNK);
     uint8_t *z = malloc(cap), *z2 = malloc(cap);
     void *se = aligned_alloc(64, planes_encode_scratch());
-    void *sd = aligned_alloc(64, (planes_decode_scratch() + 63) / 64 * 64);
+    void *sd = aligned_alloc(64, (planes_holds_scratch() + 63) / 64 * 64);
     struct err e;
     for (int how = 0; how < 5; how++)
         for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++)
@@ -124,6 +124,7 @@ static void round_trip(void **state)
                 if (st != ST_OK)
                     fail_msg("how %d, %zu bytes, kind %d: %s", how, n, k, e.reason);
                 assert_memory_equal(p, q, n);
+                assert_true(planes_hold((enum planes_kind)k, z, size, p, n, sd));
                 if (n < 2048)
                     continue;
                 if (how == 1) /* zeros */
@@ -184,7 +185,7 @@ static void damaged_planes(void **state)
     const size_t n = 40000;
     uint8_t *p = malloc(n), *q = malloc(n), *z = malloc(planes_bound(n));
     void *se = aligned_alloc(64, planes_encode_scratch());
-    void *sd = aligned_alloc(64, (planes_decode_scratch() + 63) / 64 * 64);
+    void *sd = aligned_alloc(64, (planes_holds_scratch() + 63) / 64 * 64);
     struct err e;
     for (int k = 0; k < PLANES_N; k++)
         for (int how = 0; how < 3; how++) {
@@ -199,7 +200,9 @@ static void damaged_planes(void **state)
                     if (flip == 0) /* of the checksum */
                         bit = (at + size[i]) * 8 - 1;
                     z[bit / 8] ^= (uint8_t)(1 << bit % 8);
+                    bool held = planes_hold((enum planes_kind)k, z, size, p, n, sd);
                     enum status st = planes_decode((enum planes_kind)k, z, size, q, n, sd, &e);
+                    assert_int_equal(held, st == ST_OK);
                     if (flip == 0)
                         assert_int_equal(st, ST_INPUT);
                     if (st == ST_OK)
@@ -209,6 +212,13 @@ static void damaged_planes(void **state)
                     z[bit / 8] ^= (uint8_t)(1 << bit % 8);
                 }
             assert_int_equal(planes_decode((enum planes_kind)k, z, size, q, n, sd, &e), ST_OK);
+            assert_true(planes_hold((enum planes_kind)k, z, size, p, n, sd));
+            for (int flip = 0; flip < 20; flip++) { /* what was to be stored is another thing */
+                size_t bit = flip == 0 ? n * 8 - 1 : rnd() % (n * 8);
+                p[bit / 8] ^= (uint8_t)(1 << bit % 8);
+                assert_false(planes_hold((enum planes_kind)k, z, size, p, n, sd));
+                p[bit / 8] ^= (uint8_t)(1 << bit % 8);
+            }
         }
     free(p);
     free(q);

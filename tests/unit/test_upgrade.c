@@ -178,11 +178,40 @@ static void in_the_ledger(void **state)
     model_free(&m);
 }
 
+/* An archive has the new names in canonical form, and gives back the old ones, bit for bit. */
+static void back_to_the_source(void **state)
+{
+    (void)state;
+    struct model m, archive;
+    struct upgrade up;
+    struct plan there, back;
+    struct err e = {0};
+    model_of(&m, LIST("module.x.LayerNorm.gamma", "module.x.LayerNorm.beta",
+                      "module.embeddings.position_ids"));
+    assert_int_equal(upgrade_names(&m, NULL, NULL, &up, &e), ST_OK);
+    plan_init(&there, &m);
+    struct map_opt o = {.from = "pytorch", .to = "canonical", .upgrade = &up};
+    assert_int_equal(map_plan(&there, &o, NULL, 0, NULL, &e), ST_OK);
+    assert_true(model_find(&there.dst, STR("x.LayerNorm.weight")) >= 0);
+    toy_freeze(&there, &archive);
+    plan_init(&back, &archive);
+    o = (struct map_opt){.to = "source"};
+    assert_int_equal(map_plan(&back, &o, NULL, 0, NULL, &e), ST_OK);
+    assert_int_equal(back.dst.n_tensors, 2);
+    assert_true(model_find(&back.dst, STR("module.x.LayerNorm.gamma")) >= 0);
+    assert_true(model_find(&back.dst, STR("module.x.LayerNorm.beta")) >= 0);
+    plan_free(&back);
+    model_free(&archive);
+    plan_free(&there);
+    model_free(&m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(prefixes), cmocka_unit_test(names),         cmocka_unit_test(left_out),
-        cmocka_unit_test(taken),    cmocka_unit_test(in_the_ledger),
+        cmocka_unit_test(prefixes),      cmocka_unit_test(names),
+        cmocka_unit_test(left_out),      cmocka_unit_test(taken),
+        cmocka_unit_test(in_the_ledger), cmocka_unit_test(back_to_the_source),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

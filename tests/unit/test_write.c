@@ -212,6 +212,60 @@ static void damage_is_noticed(void **state)
     assert_int_equal(path_kind(path_of("a")), PATH_NONE);
 }
 
+/* An archive's slabs are read back as they are written; at last they must be what the reader finds:
+ * not the archive of other values, nor one whose lists were damaged. */
+static void another_archive_is_noticed(void **state)
+{
+    (void)state;
+    struct model m;
+    struct plan p;
+    struct out *out[2];
+    struct out_opt oo = {true, false};
+    struct slab_digests *kept[2];
+    struct write_opt wo = {.no_provenance = true};
+    const struct format *f = format_find(STR("archive"));
+    for (int threads = 1; threads <= 4; threads *= 4) {
+        par_set_threads(threads);
+        source(&m);
+        plan_init(&p, &m);
+        assert_int_equal(plan_identity(&p, &e), ST_OK);
+        for (int k = 0; k < 2; k++) {
+            if (k == 1) /* the last bit of the last chunk of a tensor */
+                ((uint8_t *)(uintptr_t)m.storage[0].mem)[m.storage[0].raw_bytes - 1] ^= 1;
+            assert_int_equal(out_begin(path_of(k ? "b" : "a"), &oo, &out[k], &e), ST_OK);
+            assert_int_equal(run_write(&p, f, &wo, NULL, out[k], &kept[k], &e), ST_OK);
+        }
+        for (int k = 0; k < 4; k++) {
+            enum status st = run_readback(&p, f, out_temp_path(out[k / 2]), kept[k % 2], NULL, &e);
+            assert_int_equal(st, k / 2 == k % 2 ? ST_OK : ST_OUTPUT);
+            if (st != ST_OK) {
+                assert_string_equal(e.code, "readback");
+                assert_string_equal(e.tensor, "wide");
+            }
+        }
+        struct stat st;
+        int fd = open(out_temp_path(out[0]), O_RDWR);
+        assert_true(fd >= 0 && fstat(fd, &st) == 0);
+        for (int k = 0; k < 12; k++) { /* check frame, seek table, manifest */
+            off_t at = st.st_size - 1 - (off_t)(rnd() % 1024);
+            uint8_t old, bad;
+            assert_int_equal(pread(fd, &old, 1, at), 1);
+            bad = (uint8_t)(old ^ 1u << k % 8);
+            assert_int_equal(pwrite(fd, &bad, 1, at), 1);
+            assert_int_equal(run_readback(&p, f, out_temp_path(out[0]), kept[0], NULL, &e),
+                             ST_OUTPUT);
+            assert_int_equal(pwrite(fd, &old, 1, at), 1);
+        }
+        close(fd);
+        for (int k = 0; k < 2; k++) {
+            out_end(out[k]);
+            slab_digests_free(kept[k]);
+        }
+        plan_free(&p);
+        model_free(&m);
+    }
+}
+
 static void differences_are_counted(void **state)
 {
     (void)state;
@@ -357,9 +411,12 @@ static int tear_down(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(same_bytes_everywhere),   cmocka_unit_test(damage_is_noticed),
-        cmocka_unit_test(differences_are_counted), cmocka_unit_test(sums_and_fills),
-        cmocka_unit_test(overflow_is_refused),     cmocka_unit_test(checksums_join)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(same_bytes_everywhere),
+                                       cmocka_unit_test(damage_is_noticed),
+                                       cmocka_unit_test(another_archive_is_noticed),
+                                       cmocka_unit_test(differences_are_counted),
+                                       cmocka_unit_test(sums_and_fills),
+                                       cmocka_unit_test(overflow_is_refused),
+                                       cmocka_unit_test(checksums_join)};
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -90,9 +90,9 @@ class Ops:
         self.add("value", name)
         return x
 
-    def token(self, name, x, width):
+    def token(self, name, x, shape):
         self.add("value", name)
-        return np.zeros((x.shape[0], x.shape[1] + 1, width))
+        return np.zeros((x.shape[0], x.shape[1] + 1, x.shape[2]))
 
     def lstm(self, name, x, width):
         self.add("lstm", name)

@@ -103,11 +103,11 @@ class Ops(Free):
             use_output_bias=True, dtype=self.dtype, key=KEY))(x, x, x)
 
     def plus(self, name, x, shape):
-        return x + self.layer(name, lambda: jnp.zeros(shape, self.dtype))[0]
+        return x + self.layer(name, lambda: jnp.zeros(shape, self.dtype)).reshape(shape[-2:])
 
-    def token(self, name, x, width):
-        t = self.layer(name, lambda: jnp.zeros((1, 1, width), self.dtype))
-        return jnp.concatenate([t[0], x])
+    def token(self, name, x, shape):
+        t = self.layer(name, lambda: jnp.zeros(shape, self.dtype))
+        return jnp.concatenate([t.reshape(shape[-2:]), x])
 
     def lstm(self, name, x, width):
         return self.layer(name, lambda: Cell(eqx.nn.LSTMCell(

@@ -59,9 +59,9 @@ class Ops(Free):
     def plus(self, name, x, shape):
         return x + self.module.param(name, nn.initializers.zeros, shape, self.dtype)
 
-    def token(self, name, x, width):
-        t = self.module.param(name, nn.initializers.zeros, (1, 1, width), self.dtype)
-        return jnp.concatenate([jnp.broadcast_to(t, (x.shape[0], 1, width)), x], 1)
+    def token(self, name, x, shape):
+        t = self.module.param(name, nn.initializers.zeros, shape, self.dtype)
+        return jnp.concatenate([jnp.broadcast_to(t, (x.shape[0], 1, shape[-1])), x], 1)
 
     def lstm(self, name, x, width):
         return nn.RNN(nn.OptimizedLSTMCell(width, **self.n(name)))(x)

@@ -64,9 +64,9 @@ class Ops(Free):
     def plus(self, name, x, shape):
         return x + hk.get_parameter(name, shape, self.dtype, jnp.zeros)
 
-    def token(self, name, x, width):
-        t = hk.get_parameter(name, (1, 1, width), self.dtype, jnp.zeros)
-        return jnp.concatenate([jnp.broadcast_to(t, (x.shape[0], 1, width)), x], 1)
+    def token(self, name, x, shape):
+        t = hk.get_parameter(name, shape, self.dtype, jnp.zeros)
+        return jnp.concatenate([jnp.broadcast_to(t, (x.shape[0], 1, shape[-1])), x], 1)
 
     def lstm(self, name, x, width):
         cell = hk.LSTM(width, name=n(name))

@@ -37,7 +37,7 @@ def vit():
 
 # what gives the network's output out of the model
 NETS = {"decoder": (llama, lambda net, x: net(x, use_cache=False).logits),
-        "vit": (vit, lambda net, x: net.classifier(net.vit(x).last_hidden_state))}
+        "vit_hf": (vit, lambda net, x: net.classifier(net.vit(x).last_hidden_state))}
 LACKS = tuple(m for m in MODELS if m not in NETS)
 
 

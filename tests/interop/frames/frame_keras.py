@@ -17,7 +17,7 @@ from frames.models import every
 
 NAME = "keras"
 SUFFIX = ".keras"
-LACKS = ()
+LACKS = ("vit_hf",)  # see keras_ops.py
 
 
 @keras.saving.register_keras_serializable("grid")
@@ -32,7 +32,7 @@ class RMS(keras.layers.Layer):
 @keras.saving.register_keras_serializable("grid")
 class Plus(keras.layers.Layer):
     def build(self, shape):
-        self.value = self.add_weight(shape=(1,) + tuple(shape[1:]), name="value")
+        self.value = self.add_weight(shape=shape[1:], name="value")
 
     def call(self, x):
         return x + self.value
@@ -41,7 +41,7 @@ class Plus(keras.layers.Layer):
 @keras.saving.register_keras_serializable("grid")
 class Token(keras.layers.Layer):
     def build(self, shape):
-        self.value = self.add_weight(shape=(1, 1, shape[-1]), name="value")
+        self.value = self.add_weight(shape=(1, shape[-1]), name="value")
 
     def call(self, x):
         return K.concatenate([K.broadcast_to(self.value, (x.shape[0], 1, x.shape[-1])), x], 1)

@@ -82,9 +82,9 @@ class Ops(Free):
     def plus(self, name, x, shape):
         return x + self.layer(name, lambda: nnx.Param(jnp.zeros(shape, self.dtype)))[...]
 
-    def token(self, name, x, width):
-        t = self.layer(name, lambda: nnx.Param(jnp.zeros((1, 1, width), self.dtype)))[...]
-        return jnp.concatenate([jnp.broadcast_to(t, (x.shape[0], 1, width)), x], 1)
+    def token(self, name, x, shape):
+        t = self.layer(name, lambda: nnx.Param(jnp.zeros(shape, self.dtype)))[...]
+        return jnp.concatenate([jnp.broadcast_to(t, (x.shape[0], 1, shape[-1])), x], 1)
 
     def lstm(self, name, x, width):
         cell = self.layer(name, lambda: nnx.OptimizedLSTMCell(x.shape[-1], width, **self.kw))

@@ -10,7 +10,7 @@ from frames.models import every
 NAME = "tensorflow"
 SUFFIX = ""
 OPTIONS = ("--format", "tf-checkpoint")
-LACKS = ()
+LACKS = ("vit_hf",)  # see keras_ops.py
 tf.get_logger().setLevel("ERROR")
 
 
@@ -24,7 +24,7 @@ class RMS(keras.layers.Layer):
 
 class Plus(keras.layers.Layer):
     def build(self, shape):
-        self.value = self.add_weight(shape=(1,) + tuple(shape[1:]), name="value")
+        self.value = self.add_weight(shape=shape[1:], name="value")
 
     def call(self, x):
         return x + self.value
@@ -32,7 +32,7 @@ class Plus(keras.layers.Layer):
 
 class Token(keras.layers.Layer):
     def build(self, shape):
-        self.value = self.add_weight(shape=(1, 1, shape[-1]), name="value")
+        self.value = self.add_weight(shape=(1, shape[-1]), name="value")
 
     def call(self, x):
         return tf.concat([tf.broadcast_to(self.value, (x.shape[0], 1, x.shape[-1])), x], 1)

@@ -78,9 +78,9 @@ class Ops(Unrolled):
     def plus(self, name, x, shape):
         return x + self.layer(name, lambda: torch.zeros(shape))
 
-    def token(self, name, x, width):
-        t = self.layer(name, lambda: torch.zeros(1, 1, width))
-        return torch.cat([t.expand(x.shape[0], 1, width), x], 1)
+    def token(self, name, x, shape):
+        t = self.layer(name, lambda: torch.zeros(shape))
+        return torch.cat([t.expand(x.shape[0], 1, shape[-1]), x], 1)
 
     def lstm(self, name, x, width):
         return self.layer(name, lambda: torch.nn.LSTM(x.shape[-1], width, batch_first=True))(x)[0]

@@ -1,5 +1,7 @@
 """What Keras 3 and Keras 2 share: a functional model, layers named with the dots of models.py
-as underscores."""
+as underscores. A variable with three axes of a layer of the user's own is taken for a convolution's
+kernel: the network that has such (vit_hf) is not built here.
+"""
 
 import numpy as np
 
@@ -55,7 +57,7 @@ def ops_of(layers, functions, extra):
         def plus(self, name, x, shape):
             return extra["Plus"](name=self.n(name))(x)
 
-        def token(self, name, x, width):
+        def token(self, name, x, shape):
             return extra["Token"](name=self.n(name))(x)
 
         def lstm(self, name, x, width):

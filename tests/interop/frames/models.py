@@ -68,7 +68,7 @@ def encoder_block(f, at, x):
 
 
 def encoder(f, ids, n=2, stacked=False):
-    x = f.plus("position", f.embed("embed", ids, VOCAB, 12), (1, TOKENS[1], 12))
+    x = f.plus("position", f.embed("embed", ids, VOCAB, 12), (TOKENS[1], 12))
     return f.dense("head", f.blocks("blocks", n, encoder_block, x, stacked), 5)
 
 
@@ -146,15 +146,20 @@ def separable(f, x):
     return f.dense("fc", f.gap(x), 5)
 
 
-def vit(f, x):
+def vit(f, x, lead=()):
     x = f.patches(f.conv("patch_embed", x, 12, (4, 4), stride=4))
-    x = f.plus("position", f.token("cls_token", x, 12), (1, 5, 12))
+    x = f.plus("position", f.token("cls_token", x, lead + (1, 12)), lead + (5, 12))
     for i in range(2):
         y = f.ln(f"blocks.{i}.norm1", x)
         x = x + f.mha(f"blocks.{i}.attn", y, 3)
         y = f.dense(f"blocks.{i}.fc1", f.ln(f"blocks.{i}.norm2", x), 20)
         x = x + f.dense(f"blocks.{i}.fc2", f.gelu(y), 12)
     return f.dense("head", f.ln("norm", x), 5)
+
+
+def vit_hf(f, x):
+    """The same with Hugging Face's axes of a token and of positions: a first one of extent 1."""
+    return vit(f, x, (1,))
 
 
 def one(f, x):
@@ -209,6 +214,7 @@ MODELS = {
              ('kind "up1?upconv" = conv_transpose',)),
     "separable": (separable, image, ()),
     "vit": (vit, small_image, HEADS + ('kind "patch_embed" = conv',)),
+    "vit_hf": (vit_hf, small_image, HEADS + ('kind "patch_embed" = conv',)),
     "scanned": (scanned, tokens, HEADS + ('heads "blocks?2?attn" = 3',)),
     "one": (one, inputs, ('heads "attn" = 2',)),
     "one_gru": (one_gru, rows, ()),
