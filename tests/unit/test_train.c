@@ -444,7 +444,7 @@ static void powers_are_written(void **state)
 /* One letter a leaf: w [3,2], b [3], v [2], i a count. */
 static void toy_leaves(struct model *m, const char *leaves)
 {
-    char name[16];
+    char name[24];
     model_init(m);
     m->framework = STR("equinox");
     for (size_t i = 0; leaves[i]; i++) {
