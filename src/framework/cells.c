@@ -94,7 +94,7 @@ bool cell_named(const struct spelling_rules *r, struct str name)
     struct str module, leaf, base, layer;
     name_tail(name, &module, &leaf);
     for (size_t i = 0; i < r->n_cells; i++) {
-        struct anchor c;
+        struct anchor c = {0};
         name_tail(str_from(r->cell[i].name), &c.child, &c.leaf);
         if (is_anchor(&r->cell[i]) && base_of(&c, module, leaf, &base, &layer))
             return true;

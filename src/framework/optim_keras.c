@@ -93,7 +93,7 @@ static bool to_key(struct json *j, const char *key, struct err *e)
 
 static bool is_set(const struct json *j)
 {
-    double v;
+    double v = 0;
     return j->kind == JSON_BOOL ? j->truth : j->kind == JSON_NUMBER && json_double(j, &v) && v != 0;
 }
 

@@ -68,14 +68,14 @@ def content(path):
 class Scene:
     """One kind of conversion, in a folder that holds nothing else."""
 
-    def __init__(self, work, name, dst, options, old):
+    def __init__(self, work, name, dst, options, old, n_tensors=230):
         self.name, self.dst, self.options = name, dst, options
         self.folder = os.path.join(work, name)
         self.inputs = os.path.join(work, name + ".in")
         self.report = os.path.join(work, name + ".report")
         os.makedirs(self.inputs)
         self.src = os.path.join(self.inputs, "src.safetensors")
-        checkpoint(self.src, 230, 1)
+        checkpoint(self.src, n_tensors, 1)
         self.old_from = None
         if old:
             self.old_from = os.path.join(work, name + ".old")
@@ -285,6 +285,7 @@ def main():
     try:
         supervise = build_supervisor(work)
         scenes = [Scene(work, "file", "out.safetensors", [], False),
+                  Scene(work, "archive", "out.tar.zst", [], False, 64),
                   Scene(work, "shards", "out", ["--format", "safetensors",
                                                 "--max-shard-size", "100K"], False),
                   Scene(work, "overwrite-file", "out.safetensors",
