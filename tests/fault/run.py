@@ -285,7 +285,7 @@ def main():
     try:
         supervise = build_supervisor(work)
         scenes = [Scene(work, "file", "out.safetensors", [], False),
-                  Scene(work, "archive", "out.tar.zst", [], False, 64),
+                  Scene(work, "archive", "out.tar.zst", [], False, 90),
                   Scene(work, "shards", "out", ["--format", "safetensors",
                                                 "--max-shard-size", "100K"], False),
                   Scene(work, "overwrite-file", "out.safetensors",
