@@ -193,7 +193,7 @@ static void roles(void **state)
                 {"optimizer_weights.iteration:0", ROLE_COUNTER, -1},
                 {"optimizer_weights.Adam.m.d.kernel:0", ROLE_MOMENT1, 0},
                 {"optimizer_weights.Adam.v.d.kernel:0", ROLE_MOMENT2, 0},
-                {"optimizer_weights.Adam.d.kernel.m:0", ROLE_MOMENT1, -1},
+                {"optimizer_weights.Adam.d.kernel.m:0", ROLE_MOMENT1, 0},
                 {"optimizer_weights.adam.d_kernel_velocity", ROLE_MOMENT2, -1},
                 {"optimizer_weights.adam.learning_rate", ROLE_OTHER, -1},
                 {"optimizer.vars.0", ROLE_COUNTER, -1},
