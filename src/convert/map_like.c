@@ -570,7 +570,7 @@ static enum status see(struct meeting *w, struct seen *s, struct seen *t, struct
     TRY(seen_init(t, w->sk.m, m->a, e));
     if (strcmp(m->to->name, "canonical") == 0)
         return ST_OK; /* its archive keeps an inverse, layer by layer */
-    TRY(see_stacks(m, s, t, e));
+    TRY(see_stacks(m, &w->sk.layers, s, t, e));
     return see_bundles(m, &w->sk, s, t, e);
 }
 

@@ -38,7 +38,8 @@ bool seen_has(const struct seen *x, struct str name);
 /* From m->src and the skeleton as they are: what must be seen otherwise so that both sides agree.
  * Layers (m->sl, sk->layers) and m->in are those of the seen models then, m->src and sk->m point to
  * them. map_stack.c, map_bundle.c. */
-MUSTCHECK enum status see_stacks(struct mapping *m, struct seen *s, struct seen *t, struct err *e);
+MUSTCHECK enum status see_stacks(struct mapping *m, const struct layers *skeleton, struct seen *s,
+                                 struct seen *t, struct err *e);
 MUSTCHECK enum status see_bundles(struct mapping *m, struct skeleton *sk, struct seen *s,
                                   struct seen *t, struct err *e);
 /* Back to the real tensors: m->src, m->in, what m->made (from `first` on) takes and makes.

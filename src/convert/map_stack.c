@@ -30,6 +30,8 @@ struct sizes { /* sorted */
 };
 struct half {
     const struct model *m;
+    struct str
+        *name; /* per tensor, what its blocks are counted by; empty for what weighs nothing */
     struct lot *under; /* prefixes, by key */
     size_t n_under;
     struct lot *list; /* numbered lists: extent = blocks, elems = of all */
@@ -89,7 +91,8 @@ static size_t next_number(struct str name, size_t k, size_t *lo, size_t *levels)
             continue;
         for (*lo = k; *lo > 0 && digit(name.p[*lo - 1]);)
             --*lo;
-        if (*lo<k && * lo> 0 && (cuts(name.p[k]) || name.p[*lo - 1] == '_')) {
+        bool number = *lo > 0 && *lo < k;
+        if (number && (cuts(name.p[k]) || name.p[*lo - 1] == '_')) {
             ++*levels;
             return k;
         }
@@ -121,12 +124,43 @@ static size_t count_cuts(const struct model *m)
         size_t levels = 0, k = 0;
         while ((k = next_cut(name, k, &levels)) < name.n)
             n++;
-        levels = k = 0;
-        size_t lo;
-        while ((k = next_number(name, k, &lo, &levels)) < name.n)
+    }
+    return n;
+}
+
+static size_t count_numbers(const struct half *x)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < x->m->n_tensors; i++) {
+        size_t levels = 0, k = 0, lo;
+        while ((k = next_number(x->name[i], k, &lo, &levels)) < x->name[i].n)
             n++;
     }
     return n;
+}
+
+/* Files of Keras number layers by class, and a config tells what they are called: there the layer's
+ * path says which block a tensor is of. */
+static enum status names(struct half *x, const struct layers *l, struct arena *a, struct err *e)
+{
+    x->name = ARENA_ARRAY(a, struct str, x->m->n_tensors + 1);
+    if (!x->name)
+        return err_nomem(e, x->m->n_tensors * sizeof *x->name);
+    for (size_t i = 0; i < x->m->n_tensors; i++)
+        x->name[i] = name_of(&x->m->tensor[i]);
+    for (size_t i = 0; i < l->n; i++) {
+        const struct layer *y = &l->layer[i];
+        struct str path = STR_NONE;
+        for (int k = 0; k < LEAF_N && y->path.n; k++) {
+            struct str *name = y->tensor[k] >= 0 ? &x->name[y->tensor[k]] : NULL;
+            if (!name || name->n == 0 || str_starts(*name, y->path))
+                continue;
+            if (!path.n && !(path = arena_fmt(a, "%.*s.", STR_ARG(y->path))).p)
+                return err_nomem(e, y->path.n);
+            *name = path;
+        }
+    }
+    return ST_OK;
 }
 
 static bool names_vector(struct str leaf)
@@ -192,14 +226,14 @@ static enum status prefixes(struct half *x, struct arena *a, struct err *e)
 /* Numbered subtrees: "layers.3.", "layers_3/", or by the names alone: "layers_3_". */
 static enum status lists(struct half *x, struct arena *a, struct err *e)
 {
-    size_t cap = count_cuts(x->m), n = 0;
+    size_t cap = count_numbers(x), n = 0;
     struct lot *l = ARENA_ARRAY(a, struct lot, cap + 1);
     x->list = ARENA_ARRAY(a, struct lot, cap + 1);
     if (!l || !x->list)
         return err_nomem(e, cap * sizeof *l);
     for (size_t i = 0; i < x->m->n_tensors; i++) {
         const struct tensor *t = &x->m->tensor[i];
-        struct str name = name_of(t);
+        struct str name = x->name[i];
         size_t levels = 0, k = 0, lo;
         while ((k = next_number(name, k, &lo, &levels)) < name.n) {
             uint64_t number;
@@ -383,9 +417,12 @@ static enum status both_stack(struct mapping *m, const struct half *x, const str
     return ST_OK;
 }
 
-enum status see_stacks(struct mapping *m, struct seen *s, struct seen *t, struct err *e)
+enum status see_stacks(struct mapping *m, const struct layers *skeleton, struct seen *s,
+                       struct seen *t, struct err *e)
 {
     struct half x = {.m = s->real}, y = {.m = t->real};
+    TRY(names(&x, &m->sl, m->tmp, e));
+    TRY(names(&y, skeleton, m->tmp, e));
     TRY(lists(&x, m->tmp, e));
     TRY(lists(&y, m->tmp, e));
     TRY(prefixes(&x, m->tmp, e));
