@@ -677,6 +677,43 @@ static void lends(void **state)
     plan_free(&p);
 }
 
+/* Blocks stacked along an axis meet layers that only their names number. */
+static void stacked(void **state)
+{
+    (void)state;
+    m.framework = STR("flax");
+    toy_add(&m, "params.blocks.fc1.bias", 1, 3, 5, -1);
+    toy_add(&m, "params.blocks.fc1.kernel", 2, 3, 4, 5, -1);
+    toy_add(&m, "params.blocks.fc2.bias", 3, 3, 4, -1);
+    toy_add(&m, "params.blocks.fc2.kernel", 4, 3, 5, 4, -1);
+    toy_done(&m);
+    static char text[6][4][64]; /* the models keep what they are given */
+    for (int i = 0; i < 6; i++) {
+        char number[16] = "";
+        if (i)
+            snprintf(number, sizeof number, "_%d", i);
+        snprintf(text[i][0], sizeof text[i][0], "layers.dense%s.vars.0", number);
+        snprintf(text[i][1], sizeof text[i][1], "layers.dense%s.vars.1", number);
+        snprintf(text[i][2], sizeof text[i][2], "layers/dense%s/vars@name", number);
+        snprintf(text[i][3], sizeof text[i][3], "blocks_%d_fc%d", i / 2, i % 2 + 1);
+        toy_add(&like, text[i][0], 10 + i, i % 2 ? 5 : 4, i % 2 ? 4 : 5, -1);
+        toy_add(&like, text[i][1], 20 + i, i % 2 ? 4 : 5, -1);
+        meta(&like, text[i][2], text[i][3]);
+    }
+    done(&like);
+    must(plan_of((struct map_opt){.to = "keras", .like = &like}));
+    assert_int_equal(p.dst.n_tensors, 12);
+    for (int i = 0; i < 6; i++) {
+        uint64_t n;
+        double *v = toy_values(&p, (size_t)toy_find(&p.dst, text[i][0]), &n);
+        assert_int_equal(n, 20);
+        for (uint64_t k = 0; k < n; k++)
+            assert_true(v[k] == (double)((i % 2 ? 4 : 2) + (uint64_t)(i / 2) * n + k));
+        free(v);
+    }
+    plan_free(&p);
+}
+
 /* ---- notes ---- */
 
 /* Keras adds 1e-3 to a variance, torch 1e-5; a config knows better. */
@@ -745,6 +782,7 @@ int main(void)
         T(attentions),
         T(grouped_queries),
         T(lends),
+        T(stacked),
         T(epsilon),
         T(bids),
     };
