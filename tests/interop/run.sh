@@ -1,6 +1,6 @@
 #!/bin/sh
 # Interop tests with the real frameworks: run.sh [SUITE...]
-# timeout: 2400
+# timeout: 3000
 #
 # Makes a virtual environment under build/venv (once; several GB, torch brings its CUDA
 # libraries) and runs main.py in it. NNFERRY_PYTHON names an interpreter that has the
