@@ -218,6 +218,7 @@ static enum status show_plan(const struct job *j, struct err *e)
     struct run_cost c;
     TRY(run_cost(&j->p, &j->ro, &c, e));
     c.spool_bytes += fold_bytes(j->fold);
+    c.n_decodes += fold_decodes(j->fold);
     if (j->a->set[OPT_JSON]) {
         struct json_w *w = print_json();
         json_w_key(w, STR("plan"));

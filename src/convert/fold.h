@@ -21,7 +21,7 @@
 struct fold_opt {
     bool norms;                  /* weight and spectral norms */
     bool cudnn;                  /* Keras 2's CuDNN cells become its own */
-    const struct model *adapter; /* LoRA: the model that may hold it; NULL = not asked */
+    struct model *adapter; /* LoRA: the model that may hold it; NULL = not asked */
     struct str config;           /* ... its adapter_config.json; empty = none was found */
     bool state_goes;             /* train state is not carried */
     const char *beside;          /* where the result will be written: the spool goes there */
@@ -33,7 +33,10 @@ struct fold;
  * lora-pair, lora-shape, lora-several, lora-dora, lora-pattern, lora-other, lora-none. */
 MUSTCHECK enum status fold_plan(struct model *m, const struct fold_opt *o, struct upgrade *up,
                                 struct fold **out, struct err *e);
-uint64_t fold_bytes(const struct fold *f); /* of the spool; f may be NULL */
+/* What it takes beside the run: bytes of spools, and tiles and streams decoded into them, each once.
+ * f may be NULL. */
+uint64_t fold_bytes(const struct fold *f);
+uint64_t fold_decodes(const struct fold *f);
 /* ST_CANNOT fold-zero (a norm of zero), overflow. */
 MUSTCHECK enum status fold_run(struct fold *f, struct err *e);
 void fold_free(struct fold *f); /* NULL allowed; m's folded weights are gone then */

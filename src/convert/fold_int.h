@@ -26,6 +26,12 @@ struct fold_item {
     uint64_t at, n_bytes; /* in the spool */
     uint32_t storage;
 };
+/* A compressed storage that folding reads, as it was. */
+struct fold_packed {
+    struct model *m;
+    uint32_t storage;
+    struct storage was;
+};
 struct fold {
     struct arena a;
     struct model *m;
@@ -37,7 +43,15 @@ struct fold {
     struct fold_item *item;
     size_t n;
     uint64_t n_bytes;
+    struct fold_packed *packed;
+    size_t n_packed;
+    uint64_t packed_bytes, n_decodes;
+    const char *beside;
 };
+/* fold_packed.c. The plan: once the items are known and before their storages are added. The
+ * adapter may be NULL. */
+MUSTCHECK enum status fold_packed_plan(struct fold *f, struct model *adapter, struct err *e);
+MUSTCHECK enum status fold_packed_run(struct fold *f, struct err *e);
 /* fold_cudnn.c: one tensor, held whole; and its shape, where that changes. */
 MUSTCHECK enum status fold_cudnn_run(struct fold *f, const struct fold_item *it, struct err *e);
 void fold_cudnn_shape(const struct fold_item *it, struct tensor *t, uint64_t dim[2],

@@ -252,6 +252,7 @@ enum status fold_run(struct fold *f, struct err *e)
     enum status st = ST_OK;
     if (f->n == 0) /* nothing but names has changed */
         return ST_OK;
+    TRY(fold_packed_run(f, e));
     w.w = mem_alloc((size_t)BLOCK * sizeof *w.w);
     w.out = mem_alloc((size_t)BLOCK * sizeof *w.w);
     if (!w.w || !w.out)
