@@ -33,7 +33,7 @@ static enum status take(struct fold *f, struct model *m, uint32_t tensor, struct
 
 enum status fold_packed_plan(struct fold *f, struct model *adapter, struct err *e)
 {
-    struct model *other = adapter && !f->own_adapter ? adapter : f->m;
+    struct model *other = adapter && f->ad != f->m ? adapter : f->m;
     f->packed = ARENA_ARRAY(&f->a, struct fold_packed, 3 * f->n + 1);
     if (!f->packed)
         return err_nomem(e, 3 * f->n * sizeof *f->packed);
@@ -71,18 +71,38 @@ static enum status unpack(const struct fold_packed *p, const char *beside, struc
     return model_own_file(p->m, file, e);
 }
 
+/* Bytes of one thread, raw and scratch at multiples of 64; and how many threads. */
+static uint64_t of_thread(const struct storage *s, uint64_t *raw, int *n)
+{
+    uint64_t tile = s->kind == STORAGE_TILED ? s->tile_bytes : 0, all;
+    *raw = ((tile > PIECE_BYTES ? tile : PIECE_BYTES) | 63) + 1;
+    all = *raw + (s->scratch_bytes | 63) + 1;
+    *n = par_threads();
+    if (all * (uint64_t)*n > AT_ONCE_BYTES)
+        *n = all < AT_ONCE_BYTES ? (int)(AT_ONCE_BYTES / all) : 1;
+    return all;
+}
+
+uint64_t fold_packed_memory(const struct fold *f)
+{
+    uint64_t most = 0, raw;
+    for (size_t i = 0; i < f->n_packed; i++) {
+        int n;
+        uint64_t all = of_thread(&f->packed[i].was, &raw, &n) * (uint64_t)n;
+        most = all > most ? all : most;
+    }
+    return most;
+}
+
 enum status fold_packed_run(struct fold *f, struct err *e)
 {
     struct scratch sc[PAR_THREADS_MAX];
     enum status st = ST_OK;
     for (size_t i = 0; i < f->n_packed && st == ST_OK; i++) {
         const struct storage *s = &f->packed[i].was;
-        uint64_t tile = s->kind == STORAGE_TILED ? s->tile_bytes : 0;
-        uint64_t raw = ((tile > PIECE_BYTES ? tile : PIECE_BYTES) | 63) + 1; /* keeps alignment */
-        uint64_t all = raw + (s->scratch_bytes | 63) + 1;
-        int n = par_threads();
-        if (all * (uint64_t)n > AT_ONCE_BYTES)
-            n = all < AT_ONCE_BYTES ? (int)(AT_ONCE_BYTES / all) : 1;
+        uint64_t raw, all;
+        int n;
+        all = of_thread(s, &raw, &n);
         uint8_t *p = mem_pages(all * (uint64_t)n);
         if (!p)
             return err_nomem(e, all * (uint64_t)n);

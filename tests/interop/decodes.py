@@ -354,6 +354,12 @@ def folded():
     want = torch._weight_norm(sd["fc.weight_v"].double(), sd["fc.weight_g"].double(), 0)
     need(np.allclose(np.frombuffer(got[2], "<f4").reshape(900, 1300), want.numpy(), rtol=1e-6),
          "other values")
+    told, _ = one_run(folder, "convert", folder / "in.pt", "-o", folder / "b.safetensors",
+                      "--fold-norms", "--dtype", "float32=float16", "--cast-report", "--dry-run")
+    changed = {c["tensor"]: c["changed"] for c in told["casts"] if c["measured"]}
+    half = np.frombuffer(got[2], "<f4")
+    need(changed["fc.weight"] == int((half.astype("float16").astype("float32") != half).sum()) > 0,
+         f"--cast-report measures other than what is folded: {changed}")
     return f"{n} streams"
 
 
