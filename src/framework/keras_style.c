@@ -574,7 +574,7 @@ static enum status place_of(const struct keras_ctx *c, const struct keras_mod *x
         return err_nomem(e, x->of->path.n);
     while (!l && path.n) { /* a projection's attention, a cell's layer */
         name_tail(path, &path, &leaf);
-        l = x->numbered         ? keras_by_class(&c->names, path)
+        l = x->numbered        ? keras_by_class(&c->names, path)
             : c->style->legacy ? keras_by_group(&c->names, path)
                                : keras_by_name(&c->names, path);
     }

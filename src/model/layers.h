@@ -138,7 +138,7 @@ struct layer {
     bool flat_said; /* a rule or a config told flat_c, 0 meaning: no flattened map */
     /* Depthwise convolution whose kernel stands by channels, [k.., C, m]: C. 0 = any other. */
     uint64_t depth_c;
-    uint8_t form; /* enum layer_form */
+    uint8_t form;   /* enum layer_form */
     uint32_t place; /* among the layers of a config, from 1; 0 = not told */
     struct layer_settings said;
     bool computed;     /* buffer that its own framework computes again: others have no place */
