@@ -21,7 +21,7 @@ struct job {
     struct upgrade up;
     struct casts casts;
     struct fold *fold;
-    struct buf rules_text, rules_out, provenance, config;
+    struct buf rules_text, rules_out, provenance, config, config_path;
     const struct format *found;
 };
 
@@ -217,7 +217,7 @@ static enum status show_plan(const struct job *j, struct err *e)
 {
     struct run_cost c;
     TRY(run_cost(&j->p, &j->ro, &c, e));
-    c.spool_bytes += fold_bytes(j->fold);
+    TRY(fold_cost(j->fold, &j->ro, &c, e));
     if (j->a->set[OPT_JSON]) {
         struct json_w *w = print_json();
         json_w_key(w, STR("plan"));
@@ -387,6 +387,11 @@ static enum status fold(struct job *j, struct err *e)
             err_file(e, a->text[OPT_MERGE_LORA]);
             return st;
         }
+        buf_fmt(&j->config_path, "%s%s", a->text[OPT_MERGE_LORA],
+                path_kind(a->text[OPT_MERGE_LORA]) == PATH_DIR ? "/adapter_config.json" : "");
+        buf_u8(&j->config_path, 0);
+        TRY(buf_ok(&j->config_path, e));
+        o.config_path = (const char *)j->config_path.p;
         o.adapter = &j->adapter;
         o.config = buf_as_str(&j->config);
     }
@@ -438,6 +443,8 @@ static enum status work(struct job *j, struct err *e)
         TRY(casts_measure(&j->casts, &j->p, &j->ro, e));
     if (a->set[OPT_DRY_RUN])
         return show_plan(j, e);
+    struct run_cost folding = {0};
+    TRY(fold_cost(j->fold, &j->ro, &folding, e));
     TRY(provenance(j, e));
     struct out_opt oo = {.force = a->set[OPT_FORCE], .is_dir = is_folder(j)};
     TRY(out_begin(j->dst, &oo, &out, e));
@@ -501,6 +508,7 @@ static enum status one(struct args *a, const char *src, const char *dst, struct 
     buf_free(&j->rules_out);
     buf_free(&j->provenance);
     buf_free(&j->config);
+    buf_free(&j->config_path);
     mem_free(j);
     return st;
 }

@@ -36,21 +36,27 @@ void fold_goes(struct fold_finder *w, size_t t, const char *why)
     w->fate[t] = (struct fate){.concerned = true, .why = why};
 }
 
+/* Eight bits and fewer are what they are by a scale beside them. */
+enum status fold_reads(const struct model *m, size_t t, struct err *e)
+{
+    const struct dtype_info *d = dtype_info(m->tensor[t].dtype);
+    return d->kind == DK_FLOAT && d->bits >= 16
+               ? ST_OK
+               : fold_refuse(m, t, "fold-type", "values of this type are not computed with", e);
+}
+
 enum status fold_add(struct fold_finder *w, enum fold_kind kind, size_t t, struct fold_item **out,
                      struct err *e)
 {
     const struct tensor *x = &w->m->tensor[t];
     uint64_t n = tensor_elems(x);
     enum dtype d = x->dtype;
-    if (dtype_info(d)->kind != DK_FLOAT || d == DT_F8_E8M0FNU || dtype_info(d)->bits < 8)
-        return fold_refuse(w->m, t, "fold-type", "values of this type are not computed with", e);
+    TRY(fold_reads(w->m, t, e));
     if (n == 0)
         return fold_refuse(w->m, t, "fold-shape", "a weight without elements", e);
-    for (size_t i = 0; i < w->m->n_tensors; i++)
-        if (w->m->tensor[i].alias_of == (int64_t)t || (i == t && x->alias_of >= 0))
-            return fold_refuse(w->m, t, "fold-shared",
-                               "the weight is another tensor's too, which would not change with it",
-                               e);
+    if (w->shared[t])
+        return fold_refuse(w->m, t, "fold-shared",
+                           "the weight is another tensor's too, which would not change with it", e);
     struct fold_item *it = &w->f->item[w->f->n++];
     *it = (struct fold_item){.kind = kind, .tensor = (uint32_t)t};
     it->at = w->f->n_bytes;
@@ -90,8 +96,9 @@ static enum status weight_norm(struct fold_finder *w, size_t v, size_t g, bool l
         fits = axis == x->n_dims && s->n_dims == x->n_dims && s->dim[d] == x->dim[d];
         axis = d;
     }
-    if (!fits || dtype_info(s->dtype)->kind != DK_FLOAT)
+    if (!fits)
         return fold_refuse(w->m, g, "fold-shape", "it has not the axes of a weight's norms", e);
+    TRY(fold_reads(w->m, g, e));
     struct fold_item *it;
     TRY(fold_add(w, FOLD_WEIGHT, v, &it, e));
     it->with = (uint32_t)g;
@@ -130,6 +137,8 @@ static enum status spectral_norm(struct fold_finder *w, size_t t, size_t u, size
     }
     if (!may[0] && !may[1])
         return fold_refuse(w->m, t, "fold-shape", "u and v have not its axes", e);
+    TRY(fold_reads(w->m, u, e));
+    TRY(fold_reads(w->m, v, e));
     struct fold_item *it;
     TRY(fold_add(w, FOLD_SPECTRAL, t, &it, e));
     about(it, x, may[0] ? 0 : 1);
@@ -142,20 +151,21 @@ static enum status spectral_norm(struct fold_finder *w, size_t t, size_t u, size
 
 /* How a weight and its parts are called below a module: torch's hooks and parametrizations, and
  * Equinox's wrappers, in which the layer is one deeper. */
+#define INSIDE "layer"
 static const struct spelled {
     bool spectral;
     const char *weight, *with, *also; /* with: g; u and v */
     const char *gives;
-    const char *inside; /* a segment that goes, of all the module's tensors; or NULL */
+    bool wrapper; /* a segment "layer" goes, of all the module's tensors */
 } spelled[] = {
-    {false, "weight_v", "weight_g", NULL, "weight", NULL},
+    {false, "weight_v", "weight_g", NULL, "weight", false},
     {false, "parametrizations.weight.original1", "parametrizations.weight.original0", NULL,
-     "weight", NULL},
-    {false, "layer.weight", "g", NULL, "weight", "layer"},
-    {true, "weight_orig", "weight_u", "weight_v", "weight", NULL},
+     "weight", false},
+    {false, INSIDE ".weight", "g", NULL, "weight", true},
+    {true, "weight_orig", "weight_u", "weight_v", "weight", false},
     {true, "parametrizations.weight.original", "parametrizations.weight.0._u",
      "parametrizations.weight.0._v", "weight", NULL},
-    {true, "layer.weight", "uv_index.0", "uv_index.1", "weight", "layer"},
+    {true, INSIDE ".weight", "uv_index.0", "uv_index.1", "weight", true},
 };
 #define N_SPELLED (sizeof spelled / sizeof *spelled)
 
@@ -178,20 +188,28 @@ static bool fits(struct fold_finder *w, const struct spelled *s, size_t t, struc
     return *with >= 0 && *also >= 0;
 }
 
-static enum status step_out(struct fold_finder *w, struct str head, const char *inside,
-                            struct err *e)
+static int by_name(const void *x, const void *y)
 {
-    struct str below = arena_fmt(&w->m->arena, "%.*s%s.", STR_ARG(head), inside);
-    if (!below.p)
-        return err_nomem(e, head.n);
-    for (size_t i = 0; i < w->m->n_tensors; i++) {
+    return str_cmp(*(const struct str *)x, *(const struct str *)y);
+}
+
+/* Wrapped layers, by what stands before them: all their other tensors step out, too. */
+static enum status step_out(struct fold_finder *w, struct err *e)
+{
+    struct str in = STR(INSIDE ".");
+    if (w->n_heads)
+        qsort(w->head, w->n_heads, sizeof *w->head, by_name);
+    for (size_t i = 0; w->n_heads && i < w->m->n_tensors; i++) {
         struct str name = w->m->tensor[i].name;
-        if (!str_starts(name, below) || w->fate[i].concerned)
-            continue;
-        TRY(fold_becomes(w, i,
-                         arena_fmt(&w->m->arena, "%.*s%.*s", STR_ARG(head),
-                                   STR_ARG(str_sub(name, below.n, name.n))),
-                         "of a layer inside a norm that is folded", e));
+        for (size_t at = str_find_str(name, in, 0); at < name.n && !w->fate[i].concerned;
+             at = str_find_str(name, in, at + 1)) {
+            struct str head = str_sub(name, 0, at), rest = str_sub(name, at + in.n, name.n);
+            if ((at == 0 || name.p[at - 1] == '.') &&
+                bsearch(&head, w->head, w->n_heads, sizeof head, by_name))
+                TRY(fold_becomes(w, i,
+                                 arena_fmt(&w->m->arena, "%.*s%.*s", STR_ARG(head), STR_ARG(rest)),
+                                 "of a layer inside a norm that is folded", e));
+        }
     }
     return ST_OK;
 }
@@ -216,7 +234,9 @@ static enum status by_spelling(struct fold_finder *w, size_t t, struct err *e)
         fold_goes(w, (size_t)with, why);
         if (s->also)
             fold_goes(w, (size_t)also, why);
-        return s->inside ? step_out(w, head, s->inside, e) : ST_OK;
+        if (s->wrapper)
+            w->head[w->n_heads++] = head;
+        return ST_OK;
     }
     return ST_OK;
 }
@@ -296,7 +316,7 @@ static enum status norms(struct fold_finder *w, struct err *e)
         else
             TRY(by_spelling(w, i, e));
     }
-    return ST_OK;
+    return step_out(w, e);
 }
 
 int64_t fold_found(const struct model *m)
@@ -321,11 +341,6 @@ int64_t fold_found(const struct model *m)
 }
 
 /* ---- the outcome ---- */
-
-static int by_name(const void *x, const void *y)
-{
-    return str_cmp(*(const struct str *)x, *(const struct str *)y);
-}
 
 static enum status not_taken(const struct fold_finder *w, struct err *e)
 {
@@ -382,7 +397,8 @@ static enum status report(struct fold_finder *w, struct upgrade *up, struct err 
 static enum status no_state(const struct model *m, struct err *e)
 {
     for (size_t i = 0; i < m->n_tensors; i++)
-        if (m->tensor[i].role == ROLE_MOMENT1 || m->tensor[i].role == ROLE_MOMENT2)
+        if (m->tensor[i].role == ROLE_MOMENT1 || m->tensor[i].role == ROLE_MOMENT2 ||
+            m->tensor[i].role == ROLE_EMA)
             return fold_refuse(m, i, "fold-state",
                                "train state is of the weights before folding: --train-state drop "
                                "leaves it behind",
@@ -405,10 +421,7 @@ static enum status lay_out(struct fold *f, const char *beside_, struct err *e)
         s->offset = f->item[i].at;
         s->stored_bytes = s->raw_bytes = f->item[i].n_bytes;
     }
-    f->before.storage = m->storage;
-    f->before.n_storages = m->n_storages;
-    plan_init(&f->p, &f->before);
-    return plan_identity(&f->p, e);
+    return ST_OK;
 }
 
 static enum status replace(struct fold *f, struct err *e)
@@ -433,9 +446,14 @@ static enum status plan_it(struct fold *f, const struct fold_opt *o, struct upgr
     struct fold_finder w = {.f = f, .m = m};
     f->item = ARENA_ARRAY(&f->a, struct fold_item, m->n_tensors + 1);
     w.fate = ARENA_ARRAY(&f->a, struct fate, m->n_tensors + 1);
+    w.shared = ARENA_ARRAY(&f->a, bool, m->n_tensors + 1);
+    w.head = ARENA_ARRAY(&f->a, struct str, m->n_tensors + 1);
     struct tensor *copy = ARENA_ARRAY(&f->a, struct tensor, m->n_tensors + 1);
-    if (!f->item || !w.fate || !copy)
+    if (!f->item || !w.fate || !w.shared || !w.head || !copy)
         return err_nomem(e, m->n_tensors * sizeof *copy);
+    for (size_t i = 0; i < m->n_tensors; i++)
+        if (m->tensor[i].alias_of >= 0)
+            w.shared[i] = w.shared[m->tensor[i].alias_of] = true;
     if (o->norms)
         TRY(norms(&w, e));
     if (o->cudnn)
@@ -446,8 +464,7 @@ static enum status plan_it(struct fold *f, const struct fold_opt *o, struct upgr
         TRY(no_state(m, e));
     TRY(not_taken(&w, e));
     memcpy(copy, m->tensor, m->n_tensors * sizeof *copy);
-    f->before.tensor = copy;
-    f->before.n_tensors = m->n_tensors;
+    f->before = copy;
     TRY(report(&w, up, e));
     if (f->n) {
         TRY(lay_out(f, o->beside, e));
@@ -464,8 +481,6 @@ enum status fold_plan(struct model *m, const struct fold_opt *o, struct upgrade 
     if (!f)
         return err_nomem(e, sizeof *f);
     f->m = m;
-    plan_init(&f->p, &f->before);
-    plan_init(&f->pa, o->adapter ? o->adapter : m);
     *out = f;
     return plan_it(f, o, up, e);
 }
@@ -479,8 +494,6 @@ void fold_free(struct fold *f)
 {
     if (!f)
         return;
-    plan_free(&f->p);
-    plan_free(&f->pa);
     spool_close(f->spool);
     file_close(f->file);
     arena_free(&f->a);

@@ -16,6 +16,7 @@
  */
 #ifndef CONVERT_FOLD_H
 #define CONVERT_FOLD_H
+#include "convert/run.h"
 #include "framework/upgrade.h"
 
 struct fold_opt {
@@ -23,6 +24,7 @@ struct fold_opt {
     bool cudnn;                  /* Keras 2's CuDNN cells become its own */
     const struct model *adapter; /* LoRA: the model that may hold it; NULL = not asked */
     struct str config;           /* ... its adapter_config.json; empty = none was found */
+    const char *config_path;     /* for messages; NULL = its name alone */
     bool state_goes;             /* train state is not carried */
     const char *beside;          /* where the result will be written: the spool goes there */
 };
@@ -34,7 +36,12 @@ struct fold;
 MUSTCHECK enum status fold_plan(struct model *m, const struct fold_opt *o, struct upgrade *up,
                                 struct fold **out, struct err *e);
 uint64_t fold_bytes(const struct fold *f); /* of the spool; f may be NULL */
-/* ST_CANNOT fold-zero (a norm of zero), overflow. */
+/* Adds the spool, and raises c's memory to what fold_run takes at most. ST_LIMIT memory: more than
+ * o allows. f may be NULL. */
+MUSTCHECK enum status fold_cost(const struct fold *f, const struct run_opt *o, struct run_cost *c,
+                                struct err *e);
+/* ST_CANNOT fold-zero (a norm of zero, or of no number), fold-value (a weight of no number),
+ * overflow. */
 MUSTCHECK enum status fold_run(struct fold *f, struct err *e);
 void fold_free(struct fold *f); /* NULL allowed; m's folded weights are gone then */
 /* A tensor of a weight that is spelled by a norm, of a CuDNN cell; -1 where there is none. */

@@ -122,15 +122,14 @@ static void state_block(const struct block *b)
                    b->bytes);
 }
 
-enum status fold_cudnn_run(struct fold *f, const struct fold_item *it, struct err *e)
+enum status fold_cudnn_run(struct fold *f, const struct plan *p, const struct fold_item *it,
+                           struct err *e)
 {
-    const struct tensor *t = &f->before.tensor[it->tensor];
+    const struct tensor *t = &p->src->tensor[0];
     uint64_t n = tensor_elems(t), half = n / 2;
     size_t bytes = num_bytes(t->dtype);
-    uint32_t of = t->alias_of >= 0 ? (uint32_t)t->alias_of : it->tensor;
     uint8_t *src = mem_zalloc((size_t)n, bytes), *dst = mem_zalloc((size_t)n, bytes);
-    enum status st =
-        src && dst ? run_read(&f->p, of, 0, n, t->dtype, src, e) : err_nomem(e, n * bytes);
+    enum status st = src && dst ? run_read(p, 0, 0, n, t->dtype, src, e) : err_nomem(e, n * bytes);
     if (st == ST_OK && it->kind == FOLD_CUDNN_BIAS && it->n == 3) {
         memcpy(dst, src, (size_t)n * bytes);
     } else if (st == ST_OK && it->kind == FOLD_CUDNN_BIAS) {

@@ -12,9 +12,14 @@ struct fold_finder {
     struct fold *f;
     struct model *m;
     struct fate *fate; /* per tensor */
+    bool *shared;      /* per tensor: another is the same */
+    struct str *head;  /* of wrapped layers, with a dot after */
+    size_t n_heads;
 };
 MUSTCHECK enum status fold_refuse(const struct model *m, size_t t, const char *code,
                                   const char *why, struct err *e);
+/* ST_CANNOT fold-type: values of t are nothing to compute with. */
+MUSTCHECK enum status fold_reads(const struct model *m, size_t t, struct err *e);
 /* name.p == NULL: there was no memory for it. */
 MUSTCHECK enum status fold_becomes(struct fold_finder *w, size_t t, struct str name,
                                    const char *why, struct err *e);

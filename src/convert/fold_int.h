@@ -29,17 +29,17 @@ struct fold_item {
 struct fold {
     struct arena a;
     struct model *m;
-    struct model before; /* m's tensors as they were; owns nothing */
-    struct plan p, pa;   /* reads them, and the adapter's */
-    bool own_adapter;    /* the adapter's tensors are m's own */
+    const struct tensor *before; /* m's, as they were */
+    const struct model *ad;      /* holds the adapter's factors; may be m */
     struct spool *spool;
     struct file *file;
     struct fold_item *item;
     size_t n;
     uint64_t n_bytes;
 };
-/* fold_cudnn.c: one tensor, held whole; and its shape, where that changes. */
-MUSTCHECK enum status fold_cudnn_run(struct fold *f, const struct fold_item *it, struct err *e);
+/* fold_cudnn.c: one tensor, p's first, held whole; and its shape, where that changes. */
+MUSTCHECK enum status fold_cudnn_run(struct fold *f, const struct plan *p,
+                                     const struct fold_item *it, struct err *e);
 void fold_cudnn_shape(const struct fold_item *it, struct tensor *t, uint64_t dim[2],
                       size_t *n_dims);
 #endif

@@ -47,13 +47,14 @@ static bool number(const struct json_value *v, double *out)
     return isfinite(*out);
 }
 
-static enum status read_config(struct lora *l, struct str text, struct err *e)
+static enum status read_config(struct lora *l, const struct fold_opt *o, struct err *e)
 {
     struct cursor c;
+    struct str text = o->config;
     struct json_value *v = NULL;
     if (!text.n)
         return bad_config("there is none, and without it nothing says how much to add", e);
-    cur_mem(&c, text.p, text.n, "adapter_config.json", 0);
+    cur_mem(&c, text.p, text.n, o->config_path ? o->config_path : "adapter_config.json", 0);
     enum status st = json_tree(&c, l->a, 100000, &v, e);
     cur_close(&c);
     TRY(st);
@@ -73,14 +74,20 @@ static enum status read_config(struct lora *l, struct str text, struct err *e)
     const struct json_value *ranks = json_get(v, "rank_pattern");
     l->ranks = ranks && ranks->n > 0;
     l->alphas = json_get(v, "alpha_pattern");
-    for (const struct json_value *p = l->alphas ? l->alphas->child : NULL; p; p = p->next)
-        if (str_find(p->key, '*', 0) < p->key.n || str_find(p->key, '[', 0) < p->key.n ||
-            str_find(p->key, '(', 0) < p->key.n || str_find(p->key, '|', 0) < p->key.n ||
-            str_find(p->key, '+', 0) < p->key.n || str_find(p->key, '\\', 0) < p->key.n ||
-            str_find(p->key, '^', 0) < p->key.n || str_find(p->key, '?', 0) < p->key.n)
-            return err_set(e, ST_CANNOT, "lora-pattern",
-                           "a regular expression in alpha_pattern is not understood: %.*s",
-                           STR_ARG(p->key));
+    if (l->alphas && l->alphas->kind == JSON_NULL)
+        l->alphas = NULL;
+    if (l->alphas && l->alphas->kind != JSON_OBJECT)
+        return bad_config("alpha_pattern is no object", e);
+    for (const struct json_value *p = l->alphas ? l->alphas->child : NULL; p; p = p->next) {
+        double alpha;
+        for (const char *odd = "*[](){}|+\\^$?"; *odd; odd++)
+            if (str_find(p->key, *odd, 0) < p->key.n)
+                return err_set(e, ST_CANNOT, "lora-pattern",
+                               "a regular expression in alpha_pattern is not understood: %.*s",
+                               STR_ARG(p->key));
+        if (!number(p, &alpha))
+            return bad_config("alpha_pattern must be numbers", e);
+    }
     return ST_OK;
 }
 
@@ -191,9 +198,7 @@ static enum status merge(struct lora *l, size_t a, size_t b, struct str path, bo
         return fold_refuse(l->ad, a, "lora-base", "the model has no weight that it changes", e);
     const struct tensor *x = &w->m->tensor[t];
     uint64_t r = ta->n_dims > 1 ? ta->dim[0] : 0, in = below(ta), out = tb->n_dims ? tb->dim[0] : 0;
-    bool shapes = x->n_dims > 1 && r > 0 && below(tb) == r && in > 0 && out > 0 &&
-                  dtype_info(ta->dtype)->kind == DK_FLOAT &&
-                  dtype_info(tb->dtype)->kind == DK_FLOAT;
+    bool shapes = x->n_dims > 1 && r > 0 && below(tb) == r && in > 0 && out > 0;
     bool plain = shapes && !table && x->dim[0] == out && below(x) == in &&
                  (x->n_dims == 2 || x->n_dims == ta->n_dims);
     bool turned = shapes && x->n_dims == 2 && x->dim[0] == in && x->dim[1] == out;
@@ -212,6 +217,8 @@ static enum status merge(struct lora *l, size_t a, size_t b, struct str path, bo
         return fold_refuse(l->ad, a, "lora-shape", "its rank is not the config's r", e);
     if (w->fate[t].value)
         return fold_refuse(w->m, (size_t)t, "lora-several", "several adapters change it", e);
+    TRY(fold_reads(l->ad, a, e));
+    TRY(fold_reads(l->ad, b, e));
     struct fold_item *it;
     TRY(fold_add(w, FOLD_LORA, (size_t)t, &it, e));
     it->with = (uint32_t)a;
@@ -266,24 +273,23 @@ enum status fold_lora(struct fold_finder *w, const struct fold_opt *o, struct er
 {
     struct lora l = {.w = w, .ad = o->adapter, .a = &w->m->arena};
     size_t n = 0;
-    w->f->own_adapter = holds_factors(w->m);
-    if (w->f->own_adapter)
+    if (holds_factors(w->m))
         l.ad = w->m;
-    else
-        TRY(plan_identity(&w->f->pa, e));
-    TRY(read_config(&l, o->config, e));
+    bool own = l.ad == w->m;
+    w->f->ad = l.ad;
+    TRY(read_config(&l, o, e));
     for (size_t i = 0; i < l.ad->n_tensors; i++) {
         struct str path, adapter;
         bool table;
         int64_t b;
         enum what what = part_of(l.ad->tensor[i].name, &path, &adapter, &table);
-        if (what == OTHER || (what == NOT_LORA && !w->f->own_adapter))
+        if (what == OTHER || (what == NOT_LORA && !own))
             return fold_refuse(l.ad, i, "lora-other",
                                "the adapter holds more than factors A and B, which is not merged",
                                e);
         if (what == NOT_LORA)
             continue;
-        if (w->f->own_adapter)
+        if (own)
             fold_goes(w, i, WHY);
         if (what == FACTOR_B) {
             struct str name = l.ad->tensor[i].name;
@@ -304,5 +310,5 @@ enum status fold_lora(struct fold_finder *w, const struct fold_opt *o, struct er
     }
     if (n == 0)
         return err_set(e, ST_CANNOT, "lora-none", "there are no factors A and B to merge");
-    return w->f->own_adapter ? rest_of(&l, e) : ST_OK;
+    return own ? rest_of(&l, e) : ST_OK;
 }

@@ -12,19 +12,53 @@
 
 #define BLOCK ((uint64_t)1 << 17) /* elements read at a time */
 
+/* The tensors that one weight is made of, alone, so that reading them takes what they take, however
+ * many others there are. */
+enum { WEIGHT, WITH, ALSO, PARTS };
+struct parts {
+    struct model m; /* owns nothing */
+    struct plan p;
+    struct tensor tensor[PARTS];
+    struct storage storage[PARTS];
+};
 struct work {
     struct fold *f;
     const struct fold_item *it;
-    struct str name; /* for messages */
-    double *w;       /* BLOCK elements of the weight */
-    uint8_t *out;    /* ... as they are written */
+    struct parts parts;
+    double *w;    /* BLOCK elements of the weight */
+    uint8_t *out; /* ... as they are written */
 };
+
+static enum status parts_of(const struct fold *f, const struct fold_item *it, struct parts *q,
+                            struct err *e)
+{
+    const uint32_t at[PARTS] = {it->tensor, it->with, it->also};
+    size_t n = it->kind == FOLD_WEIGHT ? 2 : it->kind <= FOLD_LORA ? PARTS : 1;
+    memset(q, 0, sizeof *q);
+    model_init(&q->m);
+    q->m.tensor = q->tensor;
+    q->m.storage = q->storage;
+    q->m.n_tensors = q->m.n_storages = n;
+    for (size_t k = 0; k < n; k++) {
+        bool here = k == WEIGHT || it->kind != FOLD_LORA || f->ad == f->m;
+        const struct model *m = here ? f->m : f->ad;
+        const struct tensor *t = (here ? f->before : m->tensor) + at[k];
+        q->tensor[k] = *t;
+        q->tensor[k].alias_of = q->tensor[k].of = -1;
+        q->tensor[k].storage = (uint32_t)k;
+        q->storage[k] = m->storage[t->storage];
+    }
+    plan_init(&q->p, &q->m);
+    enum status st = plan_identity(&q->p, e);
+    if (st != ST_OK)
+        plan_free(&q->p);
+    return st;
+}
 
 static enum status values(const struct plan *p, uint32_t t, uint64_t lo, uint64_t hi, double *dst,
                           struct err *e)
 {
-    int64_t of = p->src->tensor[t].alias_of;
-    return run_read(p, of >= 0 ? (uint32_t)of : t, lo, hi, DT_F64, dst, e);
+    return run_read(p, t, lo, hi, DT_F64, dst, e);
 }
 
 /* A whole small tensor. */
@@ -38,7 +72,7 @@ static enum status all(const struct plan *p, uint32_t t, double **out, struct er
 
 static const struct tensor *weight(const struct work *w)
 {
-    return &w->f->before.tensor[w->it->tensor];
+    return &w->parts.tensor[WEIGHT];
 }
 
 /* n results, elements [lo, lo + n) of the weight. */
@@ -46,6 +80,10 @@ static enum status store(struct work *w, uint64_t lo, const double *v, size_t n,
 {
     enum dtype t = weight(w)->dtype;
     size_t bytes = num_bytes(t);
+    for (size_t i = 0; i < n; i++)
+        if (!isfinite(v[i]))
+            return err_set(e, ST_CANNOT, "fold-value", "element %llu becomes %g",
+                           (unsigned long long)(lo + i), v[i]);
     for (size_t i = 0; i < n; i += OP_BLOCK) {
         size_t k = n - i < OP_BLOCK ? n - i : OP_BLOCK;
         if (op_cast(DT_F64, v + i, t, w->out + i * bytes, k) < k)
@@ -57,7 +95,7 @@ static enum status store(struct work *w, uint64_t lo, const double *v, size_t n,
 
 static enum status norm_is(double v, struct err *e)
 {
-    if (v > 0 || v < 0)
+    if (isfinite(v) && (v > 0 || v < 0))
         return ST_OK;
     return err_set(e, ST_CANNOT, "fold-zero", "a norm of %g: nothing can be divided by it", v);
 }
@@ -71,7 +109,7 @@ static enum status each(struct work *w, visit *fn, const double *a, const double
     uint64_t n = tensor_elems(weight(w));
     for (uint64_t lo = 0; lo < n; lo += BLOCK) {
         uint64_t hi = n - lo < BLOCK ? n : lo + BLOCK;
-        TRY(values(&w->f->p, w->it->tensor, lo, hi, w->w, e));
+        TRY(values(&w->parts.p, WEIGHT, lo, hi, w->w, e));
         fn(w->it, w->w, lo, (size_t)(hi - lo), a, b, sum);
         if (write)
             TRY(store(w, lo, w->w, (size_t)(hi - lo), e));
@@ -121,7 +159,7 @@ static enum status weight_norm(struct work *w, struct err *e)
 {
     const struct fold_item *it = w->it;
     double *g = NULL, *sum = mem_zalloc((size_t)it->n, sizeof *sum);
-    enum status st = sum ? all(&w->f->p, it->with, &g, e) : err_nomem(e, it->n * sizeof *sum);
+    enum status st = sum ? all(&w->parts.p, WITH, &g, e) : err_nomem(e, it->n * sizeof *sum);
     if (st == ST_OK)
         st = each(w, add_squares, NULL, NULL, sum, false, e);
     for (uint64_t k = 0; k < it->n && st == ST_OK; k++) {
@@ -139,9 +177,9 @@ static enum status weight_norm(struct work *w, struct err *e)
 static enum status spectral_norm(struct work *w, struct err *e)
 {
     double *u = NULL, *v = NULL, sigma = 0;
-    enum status st = all(&w->f->p, w->it->with, &u, e);
+    enum status st = all(&w->parts.p, WITH, &u, e);
     if (st == ST_OK)
-        st = all(&w->f->p, w->it->also, &v, e);
+        st = all(&w->parts.p, ALSO, &v, e);
     if (st == ST_OK)
         st = each(w, add_product, u, v, &sigma, false, e);
     if (st == ST_OK)
@@ -160,7 +198,7 @@ static enum status spectral_norm(struct work *w, struct err *e)
 static enum status factor_across(const struct work *w, uint32_t t, uint64_t width, uint64_t lo,
                                  uint64_t n, double *dst, double *row, bool by_rank, struct err *e)
 {
-    const struct plan *p = w->f->own_adapter ? &w->f->p : &w->f->pa;
+    const struct plan *p = &w->parts.p;
     for (uint64_t k = 0; k < w->it->rank; k++) {
         TRY(values(p, t, k * width + lo, k * width + lo + n, by_rank ? dst + k * n : row, e));
         for (uint64_t i = 0; i < n && !by_rank; i++)
@@ -173,7 +211,7 @@ static enum status factor_across(const struct work *w, uint32_t t, uint64_t widt
 static enum status factor_along(const struct work *w, uint32_t t, uint64_t lo, uint64_t n,
                                 double *dst, double *tmp, bool by_rank, struct err *e)
 {
-    const struct plan *p = w->f->own_adapter ? &w->f->p : &w->f->pa;
+    const struct plan *p = &w->parts.p;
     uint64_t r = w->it->rank;
     TRY(values(p, t, lo * r, (lo + n) * r, by_rank ? tmp : dst, e));
     for (uint64_t k = 0; k < r && by_rank; k++)
@@ -206,44 +244,141 @@ static enum status strip(struct work *w, uint64_t c0, uint64_t n_cols, double *y
     step = step > most ? most : step;
     step = step ? step : 1;
     if (it->turned) /* columns are the outputs, B [cols, rank] */
-        TRY(factor_along(w, it->also, c0, n_cols, y, tmp, true, e));
+        TRY(factor_along(w, ALSO, c0, n_cols, y, tmp, true, e));
     else
-        TRY(factor_across(w, it->with, it->cols, c0, n_cols, y, tmp, true, e));
+        TRY(factor_across(w, WITH, it->cols, c0, n_cols, y, tmp, true, e));
     for (uint64_t r = 0; r < it->rows; r += step) {
         uint64_t n = it->rows - r < step ? it->rows - r : step, lo = r * it->cols + c0;
         if (it->turned)
-            TRY(factor_across(w, it->with, it->rows, r, n, x, tmp, false, e));
+            TRY(factor_across(w, WITH, it->rows, r, n, x, tmp, false, e));
         else
-            TRY(factor_along(w, it->also, r, n, x, tmp, false, e));
-        TRY(values(&w->f->p, it->tensor, lo, lo + n * n_cols, w->w, e));
+            TRY(factor_along(w, ALSO, r, n, x, tmp, false, e));
+        TRY(values(&w->parts.p, WEIGHT, lo, lo + n * n_cols, w->w, e));
         add_low_rank(it, w->w, n, n_cols, x, y, tmp);
         TRY(store(w, lo, w->w, (size_t)(n * n_cols), e));
     }
     return ST_OK;
 }
 
+/* Columns of a strip, and elements of what is held. */
+struct strips {
+    uint64_t wide, n_y, n_x, n_tmp;
+};
 #define STRIP_ELEMS ((uint64_t)1 << 21) /* of the factor that stays: 16 MiB */
+static struct strips strips_of(const struct fold_item *it)
+{
+    uint64_t most = STRIP_ELEMS / it->rank, wide = it->cols < BLOCK ? it->cols : BLOCK;
+    if (wide > most)
+        wide = most ? most : 1;
+    uint64_t n_y = wide * it->rank;
+    return (struct strips){wide, n_y, BLOCK > it->rank ? BLOCK : it->rank,
+                           BLOCK > n_y ? BLOCK : n_y};
+}
+
 static enum status lora(struct work *w, struct err *e)
 {
     const struct fold_item *it = w->it;
-    uint64_t most = STRIP_ELEMS / it->rank;
-    uint64_t wide = it->cols < BLOCK ? it->cols : BLOCK;
-    if (wide > most)
-        wide = most ? most : 1;
-    uint64_t n_tmp = BLOCK > wide * it->rank ? BLOCK : wide * it->rank;
-    uint64_t n_x = BLOCK > it->rank ? BLOCK : it->rank;
-    double *y = mem_alloc((size_t)(wide * it->rank) * sizeof *y),
-           *x = mem_alloc((size_t)n_x * sizeof *x), *tmp = mem_alloc((size_t)n_tmp * sizeof *tmp);
-    enum status st = x && y && tmp ? ST_OK : err_nomem(e, n_tmp * sizeof *tmp);
-    for (uint64_t c = 0; c < it->cols && st == ST_OK; c += wide)
-        st = strip(w, c, it->cols - c < wide ? it->cols - c : wide, y, x, tmp, e);
+    struct strips s = strips_of(it);
+    double *y = mem_zalloc((size_t)s.n_y, sizeof *y), *x = mem_zalloc((size_t)s.n_x, sizeof *x),
+           *tmp = mem_zalloc((size_t)s.n_tmp, sizeof *tmp);
+    enum status st = x && y && tmp ? ST_OK : err_nomem(e, s.n_tmp * sizeof *tmp);
+    for (uint64_t c = 0; c < it->cols && st == ST_OK; c += s.wide)
+        st = strip(w, c, it->cols - c < s.wide ? it->cols - c : s.wide, y, x, tmp, e);
     mem_free(y);
     mem_free(x);
     mem_free(tmp);
     return st;
 }
 
+/* ---- what it takes ---- */
+
+static uint64_t of_doubles(uint64_t n)
+{
+    return n > UINT64_MAX / 64 ? UINT64_MAX / 4 : n * sizeof(double);
+}
+
+static uint64_t elems(const struct plan *p, uint32_t t)
+{
+    return t < p->src->n_tensors ? tensor_elems(&p->src->tensor[t]) : 0;
+}
+
+static uint64_t held(const struct parts *q, const struct fold_item *it)
+{
+    uint64_t blocks = of_doubles(2 * BLOCK), with = of_doubles(elems(&q->p, WITH) + 1);
+    struct strips s;
+    switch (it->kind) {
+    case FOLD_WEIGHT:
+        return blocks + of_doubles(it->n) + with;
+    case FOLD_SPECTRAL:
+        return blocks + with + of_doubles(elems(&q->p, ALSO) + 1);
+    case FOLD_LORA:
+        s = strips_of(it);
+        return blocks + of_doubles(s.n_y) + of_doubles(s.n_x) + of_doubles(s.n_tmp);
+    case FOLD_CUDNN_KERNEL:
+    case FOLD_CUDNN_STATE:
+    case FOLD_CUDNN_BIAS:
+        break;
+    }
+    return blocks + 2 * (it->n_bytes > UINT64_MAX / 16 ? UINT64_MAX / 16 : it->n_bytes);
+}
+
+#define ENGINE_BYTES ((uint64_t)4 << 20) /* the engine's tables, and slots that it may add */
+/* What the engine holds while it reads some of each. */
+static enum status reading(const struct plan *p, uint64_t *most, struct err *e)
+{
+    for (uint32_t t = 0; t < p->src->n_tensors; t++) {
+        struct run_cost c;
+        uint64_t n = elems(p, t);
+        TRY(run_read_cost(p, t, 0, n < BLOCK ? n : BLOCK, &c, e));
+        *most = c.memory_bytes + ENGINE_BYTES > *most ? c.memory_bytes + ENGINE_BYTES : *most;
+    }
+    return ST_OK;
+}
+
+static enum status too_much(const struct parts *q, uint64_t need, uint64_t left, struct err *e)
+{
+    enum status st =
+        err_set(e, ST_LIMIT, "memory", "computing it needs %llu bytes, --memory leaves %llu",
+                (unsigned long long)need, (unsigned long long)left);
+    err_in(e, q->tensor[WEIGHT].name.p, q->tensor[WEIGHT].name.n);
+    return st;
+}
+
+enum status fold_cost(const struct fold *f, const struct run_opt *o, struct run_cost *c,
+                      struct err *e)
+{
+    uint64_t limit = o->memory ? o->memory : mem_ceiling(), used = mem_in_use();
+    uint64_t left = limit == 0 ? UINT64_MAX : used > limit ? 0 : limit - used;
+    for (size_t i = 0; f && i < f->n; i++) {
+        struct parts q;
+        uint64_t need = 0;
+        TRY(parts_of(f, &f->item[i], &q, e));
+        enum status st = reading(&q.p, &need, e);
+        need += held(&q, &f->item[i]);
+        if (st == ST_OK && need > left)
+            st = too_much(&q, need, left, e);
+        plan_free(&q.p);
+        TRY(st);
+        c->memory_bytes = need > c->memory_bytes ? need : c->memory_bytes;
+    }
+    c->spool_bytes += fold_bytes(f);
+    return ST_OK;
+}
+
 /* ---- all ---- */
+
+static enum status one(struct work *w, struct err *e)
+{
+    TRY(parts_of(w->f, w->it, &w->parts, e));
+    enum status st = w->it->kind == FOLD_WEIGHT     ? weight_norm(w, e)
+                     : w->it->kind == FOLD_SPECTRAL ? spectral_norm(w, e)
+                     : w->it->kind == FOLD_LORA     ? lora(w, e)
+                                                    : fold_cudnn_run(w->f, &w->parts.p, w->it, e);
+    if (st != ST_OK)
+        err_in(e, weight(w)->name.p, weight(w)->name.n);
+    plan_free(&w->parts.p);
+    return st;
+}
 
 enum status fold_run(struct fold *f, struct err *e)
 {
@@ -258,12 +393,7 @@ enum status fold_run(struct fold *f, struct err *e)
         st = err_nomem(e, BLOCK * sizeof *w.w);
     for (size_t i = 0; i < f->n && st == ST_OK; i++) {
         w.it = &f->item[i];
-        st = w.it->kind == FOLD_WEIGHT     ? weight_norm(&w, e)
-             : w.it->kind == FOLD_SPECTRAL ? spectral_norm(&w, e)
-             : w.it->kind == FOLD_LORA     ? lora(&w, e)
-                                           : fold_cudnn_run(f, w.it, e);
-        if (st != ST_OK)
-            err_in(e, f->before.tensor[w.it->tensor].name.p, f->before.tensor[w.it->tensor].name.n);
+        st = one(&w, e);
     }
     mem_free(w.w);
     mem_free(w.out);

@@ -125,10 +125,25 @@ static enum status read_body(void *ctx, const struct slab *b, int slot, struct e
     return ST_OK;
 }
 
+static bool readable(const struct plan *p, uint32_t t, uint64_t lo, uint64_t hi)
+{
+    return t < p->dst.n_tensors && lo <= hi && hi <= tensor_units(&p->dst.tensor[t]);
+}
+
+enum status run_read_cost(const struct plan *p, uint32_t t, uint64_t lo, uint64_t hi,
+                          struct run_cost *c, struct err *e)
+{
+    if (!readable(p, t, lo, hi))
+        return err_set(e, ST_BUG, "run-read", "a range the tensor does not have");
+    struct feed f = {.plan = {p, NULL}, .order = &t, .n = 1, .lo = lo, .hi = hi};
+    *c = (struct run_cost){0};
+    return lo == hi ? ST_OK : feed_run(&f, c, e);
+}
+
 enum status run_read(const struct plan *p, uint32_t t, uint64_t lo, uint64_t hi, enum dtype as,
                      void *dst, struct err *e)
 {
-    if (t >= p->dst.n_tensors || lo > hi || hi > tensor_units(&p->dst.tensor[t]) ||
+    if (!readable(p, t, lo, hi) ||
         (p->dst.tensor[t].dtype != as && !num_castable(p->dst.tensor[t].dtype, as)))
         return err_set(e, ST_BUG, "run-read", "a range or type the tensor does not have");
     struct read r = {p->dst.tensor[t].dtype, as, lo, dst};

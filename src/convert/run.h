@@ -66,4 +66,7 @@ MUSTCHECK enum status run_compare(const struct plan *a, const struct plan *b, co
  * these are its bytes. */
 MUSTCHECK enum status run_read(const struct plan *p, uint32_t t, uint64_t lo, uint64_t hi,
                                enum dtype as, void *dst, struct err *e);
+/* What that takes, without reading it. */
+MUSTCHECK enum status run_read_cost(const struct plan *p, uint32_t t, uint64_t lo, uint64_t hi,
+                                    struct run_cost *c, struct err *e);
 #endif

@@ -112,11 +112,11 @@ struct family_place family_at(const struct family *f, struct str path)
     return (struct family_place){0};
 }
 
-struct family_place family_at_gguf(const struct family *f, struct str path)
+struct family_place family_at_gguf(const struct family *f, struct str path, size_t skip)
 {
     for (size_t i = 0; i < f->n; i++) {
         struct family_place at = {.row = row_at(f, i)};
-        if (at.row->gguf && fits(at.row->gguf, path, &at))
+        if (at.row->gguf && fits(at.row->gguf, path, &at) && skip-- == 0)
             return at;
     }
     return (struct family_place){0};

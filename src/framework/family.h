@@ -62,9 +62,9 @@ struct family_place {
 void family_norm(const struct config *c, struct layer *l);
 MUSTCHECK enum status family_functions(const struct config *c, struct arena *a, struct layers *l,
                                        struct err *e);
-/* The row of a canonical path, or of a GGUF path. */
+/* The row of a canonical path, or of a GGUF path: skip counts rows of that name passed over. */
 struct family_place family_at(const struct family *f, struct str path);
-struct family_place family_at_gguf(const struct family *f, struct str path);
+struct family_place family_at_gguf(const struct family *f, struct str path, size_t skip);
 /* The pattern with the numbers put in, after the prefix and a dot where there is one. .p == NULL:
  * no memory. */
 struct str family_path(const char *prefix, const char *pattern, const struct family_place *at,

@@ -128,26 +128,64 @@ static const struct family_row qwen2_rows[] = {
     ROW("layers.{}.self_attn.k_proj", LINEAR, "blk.{}.attn_k"),
     LLAMA_LAYERS(USUAL), /* no such model in Flax, whose norms could be named otherwise */
 };
-#define T5_ATTENTION(path)                                                                         \
-    ROW(path ".q", LINEAR, NULL), ROW(path ".k", LINEAR, NULL), ROW(path ".v", LINEAR, NULL),      \
-        ROW(path ".o", LINEAR, NULL), ROW(path ".relative_attention_bias", EMBEDDING, NULL)
-#define T5_DENSE(path)                                                                             \
-    ROW(path ".wi", LINEAR, NULL), ROW(path ".wi_0", LINEAR, NULL),                                \
-        ROW(path ".wi_1", LINEAR, NULL), ROW(path ".wo", LINEAR, NULL)
+#define T5_ATTENTION(path, gguf)                                                                   \
+    ROW(path ".q", LINEAR, gguf "_q"), ROW(path ".k", LINEAR, gguf "_k"),                          \
+        ROW(path ".v", LINEAR, gguf "_v"), ROW(path ".o", LINEAR, gguf "_o"),                      \
+        ROW(path ".relative_attention_bias", EMBEDDING, gguf "_rel_b")
+/* ffn_up is wi where no gate stands beside it, else wi_1 */
+#define T5_DENSE(path, gguf)                                                                       \
+    ROW(path ".wi", LINEAR, gguf "_up"), ROW(path ".wi_0", LINEAR, gguf "_gate"),                  \
+        ROW(path ".wi_1", LINEAR, gguf "_up"), ROW(path ".wo", LINEAR, gguf "_down")
 static const struct family_row t5_rows[] = {
-    ROW("shared", EMBEDDING, NULL),
+    ROW("shared", EMBEDDING, "token_embd"),
     ROW("encoder.embed_tokens", EMBEDDING, NULL),
     ROW("decoder.embed_tokens", EMBEDDING, NULL),
-    T5_ATTENTION("encoder.block.{}.layer.0.SelfAttention"),
-    T5_ATTENTION("decoder.block.{}.layer.0.SelfAttention"),
-    T5_ATTENTION("decoder.block.{}.layer.1.EncDecAttention"),
-    T5_DENSE("encoder.block.{}.layer.1.DenseReluDense"),
-    T5_DENSE("decoder.block.{}.layer.2.DenseReluDense"),
-    FORM("encoder.block.{}.layer.{}.layer_norm", LAYERNORM, RMS, NULL),
-    FORM("decoder.block.{}.layer.{}.layer_norm", LAYERNORM, RMS, NULL),
-    FORM("encoder.final_layer_norm", LAYERNORM, RMS, NULL),
-    FORM("decoder.final_layer_norm", LAYERNORM, RMS, NULL),
-    ROW("lm_head", LINEAR, NULL),
+    T5_ATTENTION("encoder.block.{}.layer.0.SelfAttention", "enc.blk.{}.attn"),
+    T5_ATTENTION("decoder.block.{}.layer.0.SelfAttention", "dec.blk.{}.attn"),
+    T5_ATTENTION("decoder.block.{}.layer.1.EncDecAttention", "dec.blk.{}.cross_attn"),
+    T5_DENSE("encoder.block.{}.layer.1.DenseReluDense", "enc.blk.{}.ffn"),
+    T5_DENSE("decoder.block.{}.layer.2.DenseReluDense", "dec.blk.{}.ffn"),
+    FORM("encoder.block.{}.layer.0.layer_norm", LAYERNORM, RMS, "enc.blk.{}.attn_norm"),
+    FORM("encoder.block.{}.layer.1.layer_norm", LAYERNORM, RMS, "enc.blk.{}.ffn_norm"),
+    FORM("decoder.block.{}.layer.0.layer_norm", LAYERNORM, RMS, "dec.blk.{}.attn_norm"),
+    FORM("decoder.block.{}.layer.1.layer_norm", LAYERNORM, RMS, "dec.blk.{}.cross_attn_norm"),
+    FORM("decoder.block.{}.layer.2.layer_norm", LAYERNORM, RMS, "dec.blk.{}.ffn_norm"),
+    FORM("encoder.final_layer_norm", LAYERNORM, RMS, "enc.output_norm"),
+    FORM("decoder.final_layer_norm", LAYERNORM, RMS, "dec.output_norm"),
+    ROW("lm_head", LINEAR, "output"),
+};
+/* llama.cpp has no norms of q and k here */
+static const struct family_row phi_rows[] = {
+    ROW("embed_tokens", EMBEDDING, "token_embd"),
+    ROW("layers.{}.input_layernorm", LAYERNORM, "blk.{}.attn_norm"),
+    ROW("layers.{}.self_attn.q_proj", LINEAR, "blk.{}.attn_q"),
+    ROW("layers.{}.self_attn.k_proj", LINEAR, "blk.{}.attn_k"),
+    ROW("layers.{}.self_attn.v_proj", LINEAR, "blk.{}.attn_v"),
+    ROW("layers.{}.self_attn.dense", LINEAR, "blk.{}.attn_output"),
+    ROW("layers.{}.self_attn.q_layernorm", LAYERNORM, NULL),
+    ROW("layers.{}.self_attn.k_layernorm", LAYERNORM, NULL),
+    ROW("layers.{}.mlp.fc1", LINEAR, "blk.{}.ffn_up"),
+    ROW("layers.{}.mlp.fc2", LINEAR, "blk.{}.ffn_down"),
+    BUFFER("layers.{}.self_attn.rotary_emb.inv_freq"),
+    BUFFER("rotary_emb.inv_freq"),
+    ROW("final_layernorm", LAYERNORM, "output_norm"),
+    ROW("/lm_head", LINEAR, "output"),
+    ROW("/score", LINEAR, NULL),
+};
+/* q, then k, then v; gate, then up: as GGUF has them */
+static const struct family_row phi3_rows[] = {
+    ROW("embed_tokens", EMBEDDING, "token_embd"),
+    ROW("layers.{}.input_layernorm", LAYERNORM, "blk.{}.attn_norm"),
+    ROW("layers.{}.post_attention_layernorm", LAYERNORM, "blk.{}.ffn_norm"),
+    ROW("layers.{}.self_attn.qkv_proj", LINEAR, "blk.{}.attn_qkv"),
+    ROW("layers.{}.self_attn.o_proj", LINEAR, "blk.{}.attn_output"),
+    ROW("layers.{}.mlp.gate_up_proj", LINEAR, "blk.{}.ffn_up"),
+    ROW("layers.{}.mlp.down_proj", LINEAR, "blk.{}.ffn_down"),
+    BUFFER("layers.{}.self_attn.rotary_emb.inv_freq"),
+    BUFFER("rotary_emb.inv_freq"),
+    ROW("norm", LAYERNORM, "output_norm"),
+    ROW("/lm_head", LINEAR, "output"),
+    ROW("/score", LINEAR, NULL),
 };
 static const struct family_row vit_rows[] = {
     ROW("embeddings.cls_token", PARAM, NULL),
@@ -314,8 +352,29 @@ static const struct family t5 = {
     .anchor = "encoder.block.{}.layer.0.SelfAttention.q",
     .head = "lm_head",
     .tied = "shared",
+    .arch = "t5",
     .tf_join = "_._",
     ROWS(t5_rows),
+};
+static const struct family phi = {
+    .name = "phi",
+    .type = {"phi"},
+    .prefix = "model",
+    .anchor = "layers.{}.mlp.fc1",
+    .head = "/lm_head",
+    .tied = "embed_tokens",
+    .arch = "phi2",
+    ROWS(phi_rows),
+};
+static const struct family phi3 = {
+    .name = "phi3",
+    .type = {"phi3"},
+    .prefix = "model",
+    .anchor = "layers.{}.self_attn.qkv_proj",
+    .head = "/lm_head",
+    .tied = "embed_tokens",
+    .arch = "phi3",
+    ROWS(phi3_rows),
 };
 static const struct family vit = {
     .name = "vit",
@@ -353,7 +412,7 @@ static const struct family resnet = {
     ROWS(resnet_rows),
 };
 const struct family *const families[] = {
-    &bert,  &roberta, &distilbert, &gpt2, &gpt_neox, &llama,  &mistral,
-    &qwen2, &t5,      &vit,        &clip, &whisper,  &resnet,
+    &bert, &roberta, &distilbert, &gpt2, &gpt_neox, &llama,   &mistral, &qwen2,
+    &t5,   &phi,     &phi3,       &vit,  &clip,     &whisper, &resnet,
 };
 const size_t n_families = sizeof families / sizeof *families;

@@ -69,11 +69,30 @@ static uint64_t number(const struct model *m, const char *arch, const char *key)
     return str_u64(gguf_meta(m, arch, key), &v) ? v : 0;
 }
 
+/* Two rows of one name: the first is the layer's that has no gate beside it. */
+static enum status place_of(const struct family *f, struct modules *ms, const struct module *mod,
+                            struct arena *a, struct family_place *out, struct err *e)
+{
+    struct str parent, leaf;
+    *out = family_at_gguf(f, mod->path, 0);
+    struct family_place other = family_at_gguf(f, mod->path, 1);
+    if (!other.row)
+        return ST_OK;
+    name_tail(mod->path, &parent, &leaf);
+    struct str gate = rules_name(a, "", parent, "ffn_gate");
+    if (!gate.p)
+        return err_nomem(e, parent.n);
+    if (module_at(ms, gate))
+        *out = other;
+    return ST_OK;
+}
+
 /* One module of a GGUF file as a layer of the family. */
 static enum status one(const struct model *m, const struct family *f, struct modules *ms,
                        const struct module *mod, struct layer_list *list, struct err *e)
 {
-    struct family_place at = family_at_gguf(f, mod->path);
+    struct family_place at;
+    TRY(place_of(f, ms, mod, list->a, &at, e));
     if (!at.row)
         return ST_OK;
     bool beside = at.row->path[0] == '/';

@@ -36,54 +36,93 @@ struct key {
     const char *gguf;            /* below the architecture */
     enum key_type type;
     bool needed;
+    const char *again; /* another of GGUF's keys that tells the same, or NULL */
 };
 #define KEYS_OF_A_TRANSFORMER                                                                      \
-    {"max_position_embeddings", NULL, "context_length", KEY_U32, true},                            \
-        {"hidden_size", NULL, "embedding_length", KEY_U32, true},                                  \
-        {"intermediate_size", NULL, "feed_forward_length", KEY_U32, true},                         \
-        {"num_hidden_layers", NULL, "block_count", KEY_U32, true},                                 \
+    {"max_position_embeddings", NULL, "context_length", KEY_U32, true, NULL},                      \
+        {"hidden_size", NULL, "embedding_length", KEY_U32, true, NULL},                            \
+        {"intermediate_size", NULL, "feed_forward_length", KEY_U32, true, NULL},                   \
+        {"num_hidden_layers", NULL, "block_count", KEY_U32, true, NULL},                           \
     {                                                                                              \
-        "num_attention_heads", NULL, "attention.head_count", KEY_U32, true                         \
+        "num_attention_heads", NULL, "attention.head_count", KEY_U32, true, NULL                   \
     }
 static const struct key llama_keys[] = {
     KEYS_OF_A_TRANSFORMER,
-    {"num_key_value_heads", NULL, "attention.head_count_kv", KEY_U32, true},
-    {"rms_norm_eps", NULL, "attention.layer_norm_rms_epsilon", KEY_F32, true},
-    {"rope_theta", "rope_parameters.rope_theta", "rope.freq_base", KEY_F32, false},
-    {"head_dim", NULL, "attention.key_length", KEY_U32, false},
+    {"num_key_value_heads", NULL, "attention.head_count_kv", KEY_U32, true, NULL},
+    {"rms_norm_eps", NULL, "attention.layer_norm_rms_epsilon", KEY_F32, true, NULL},
+    {"rope_theta", "rope_parameters.rope_theta", "rope.freq_base", KEY_F32, false, NULL},
+    {"head_dim", NULL, "attention.key_length", KEY_U32, false, NULL},
 };
 static const struct key gpt2_keys[] = {
-    {"n_positions", NULL, "context_length", KEY_U32, true},
-    {"n_embd", NULL, "embedding_length", KEY_U32, true},
-    {"n_inner", NULL, "feed_forward_length", KEY_U32, false},
-    {"n_layer", NULL, "block_count", KEY_U32, true},
-    {"n_head", NULL, "attention.head_count", KEY_U32, true},
-    {"layer_norm_epsilon", NULL, "attention.layer_norm_epsilon", KEY_F32, true},
+    {"n_positions", NULL, "context_length", KEY_U32, true, NULL},
+    {"n_embd", NULL, "embedding_length", KEY_U32, true, NULL},
+    {"n_inner", NULL, "feed_forward_length", KEY_U32, false, NULL},
+    {"n_layer", NULL, "block_count", KEY_U32, true, NULL},
+    {"n_head", NULL, "attention.head_count", KEY_U32, true, NULL},
+    {"layer_norm_epsilon", NULL, "attention.layer_norm_epsilon", KEY_F32, true, NULL},
 };
 static const struct key bert_keys[] = {
     KEYS_OF_A_TRANSFORMER,
-    {"layer_norm_eps", NULL, "attention.layer_norm_epsilon", KEY_F32, true},
+    {"layer_norm_eps", NULL, "attention.layer_norm_epsilon", KEY_F32, true, NULL},
 };
 static const struct key gpt_neox_keys[] = {
     KEYS_OF_A_TRANSFORMER,
-    {"layer_norm_eps", NULL, "attention.layer_norm_epsilon", KEY_F32, true},
-    {"use_parallel_residual", NULL, "use_parallel_residual", KEY_BOOL, true},
-    {"rope_theta", "rope_parameters.rope_theta", "rope.freq_base", KEY_F32, false},
+    {"layer_norm_eps", NULL, "attention.layer_norm_epsilon", KEY_F32, true, NULL},
+    {"use_parallel_residual", NULL, "use_parallel_residual", KEY_BOOL, true, NULL},
+    {"rope_theta", "rope_parameters.rope_theta", "rope.freq_base", KEY_F32, false, NULL},
+};
+static const struct key t5_keys[] = {
+    {"n_positions", NULL, "context_length", KEY_U32, false, NULL},
+    {"d_model", NULL, "embedding_length", KEY_U32, true, NULL},
+    {"d_ff", NULL, "feed_forward_length", KEY_U32, true, NULL},
+    {"num_layers", NULL, "block_count", KEY_U32, true, NULL},
+    {"num_decoder_layers", NULL, "decoder_block_count", KEY_U32, false, NULL},
+    {"num_heads", NULL, "attention.head_count", KEY_U32, true, NULL},
+    {"d_kv", NULL, "attention.key_length", KEY_U32, true, "attention.value_length"},
+    {"layer_norm_epsilon", NULL, "attention.layer_norm_rms_epsilon", KEY_F32, true,
+     "attention.layer_norm_epsilon"},
+    {"relative_attention_num_buckets", NULL, "attention.relative_buckets_count", KEY_U32, true,
+     NULL},
+    {"decoder_start_token_id", NULL, "decoder_start_token_id", KEY_U32, false, NULL},
+};
+static const struct key phi_keys[] = {
+    KEYS_OF_A_TRANSFORMER,
+    {"num_key_value_heads", NULL, "attention.head_count_kv", KEY_U32, false, NULL},
+    {"layer_norm_eps", NULL, "attention.layer_norm_epsilon", KEY_F32, true, NULL},
+    {"rope_theta", "rope_parameters.rope_theta", "rope.freq_base", KEY_F32, false, NULL},
+};
+static const struct key phi3_keys[] = {
+    KEYS_OF_A_TRANSFORMER,
+    {"num_key_value_heads", NULL, "attention.head_count_kv", KEY_U32, true, NULL},
+    {"rms_norm_eps", NULL, "attention.layer_norm_rms_epsilon", KEY_F32, true, NULL},
+    {"rope_theta", "rope_parameters.rope_theta", "rope.freq_base", KEY_F32, false, NULL},
+    {"original_max_position_embeddings", NULL, "rope.scaling.original_context_length", KEY_U32,
+     false, NULL},
+    {"sliding_window", NULL, "attention.sliding_window", KEY_U32, false, NULL},
 };
 static const struct architecture {
     const char *family, *class, *activation, *kind; /* kind: activation's value */
     const struct key *key;
     size_t n;
     bool rotary;      /* rope.dimension_count */
+    const char *part; /* of config.json: the share of a head that it turns, or NULL */
     const char *rows; /* tensor whose rows are counted as type_vocab_size, or NULL */
 } architectures[] = {
 #define KEYS(k) k, sizeof k / sizeof *k
-    {"llama", "LlamaForCausalLM", "hidden_act", "silu", KEYS(llama_keys), true, NULL},
-    {"mistral", "MistralForCausalLM", "hidden_act", "silu", KEYS(llama_keys), true, NULL},
-    {"qwen2", "Qwen2ForCausalLM", "hidden_act", "silu", KEYS(llama_keys), true, NULL},
-    {"gpt2", "GPT2LMHeadModel", "activation_function", "gelu_new", KEYS(gpt2_keys), false, NULL},
-    {"bert", "BertModel", "hidden_act", "gelu", KEYS(bert_keys), false, "token_types.weight"},
-    {"gpt_neox", "GPTNeoXForCausalLM", "hidden_act", "gelu", KEYS(gpt_neox_keys), true, NULL},
+    {"llama", "LlamaForCausalLM", "hidden_act", "silu", KEYS(llama_keys), true, NULL, NULL},
+    {"mistral", "MistralForCausalLM", "hidden_act", "silu", KEYS(llama_keys), true, NULL, NULL},
+    {"qwen2", "Qwen2ForCausalLM", "hidden_act", "silu", KEYS(llama_keys), true, NULL, NULL},
+    {"gpt2", "GPT2LMHeadModel", "activation_function", "gelu_new", KEYS(gpt2_keys), false, NULL,
+     NULL},
+    {"bert", "BertModel", "hidden_act", "gelu", KEYS(bert_keys), false, NULL, "token_types.weight"},
+    {"gpt_neox", "GPTNeoXForCausalLM", "hidden_act", "gelu", KEYS(gpt_neox_keys), true,
+     "rotary_pct", NULL},
+    {"t5", "T5ForConditionalGeneration", "feed_forward_proj", "relu", KEYS(t5_keys), false, NULL,
+     NULL},
+    {"phi", "PhiForCausalLM", "hidden_act", "gelu_new", KEYS(phi_keys), true,
+     "partial_rotary_factor", NULL},
+    {"phi3", "Phi3ForCausalLM", "hidden_act", "silu", KEYS(phi3_keys), true,
+     "partial_rotary_factor", NULL},
 #undef KEYS
 };
 
@@ -154,7 +193,8 @@ static void write_config(struct json_w *w, const struct model *m, const struct f
     json_w_str(w, str_from(x->class));
     json_w_array_end(w);
     text(w, "model_type", f->type[0]);
-    text(w, x->activation, x->kind);
+    bool gated = strcmp(f->name, "t5") == 0 && model_find(m, STR("enc.blk.0.ffn_gate.weight")) >= 0;
+    text(w, x->activation, gated ? "gated-gelu" : x->kind);
     for (size_t i = 0; i < x->n; i++) {
         struct str v = gguf_meta(m, f->arch, x->key[i].gguf);
         if (!v.n)
@@ -170,11 +210,10 @@ static void write_config(struct json_w *w, const struct model *m, const struct f
         json_w_bool(w, true);
     }
     uint64_t turned, width, heads;
-    if (strcmp(f->name, "gpt_neox") == 0 &&
-        str_u64(gguf_meta(m, f->arch, "rope.dimension_count"), &turned) &&
+    if (x->part && str_u64(gguf_meta(m, f->arch, "rope.dimension_count"), &turned) &&
         str_u64(gguf_meta(m, f->arch, "embedding_length"), &width) &&
         str_u64(gguf_meta(m, f->arch, "attention.head_count"), &heads) && width) {
-        json_w_key(w, STR("rotary_pct"));
+        json_w_key(w, str_from(x->part));
         json_w_double(w, (double)turned * (double)heads / (double)width);
     }
     if (!f->bare) {
@@ -254,6 +293,43 @@ static void write_key(struct buf *b, const struct key *k, struct str key, struct
     }
 }
 
+static enum status take_key(struct buf *b, const struct family *f, const struct key *k,
+                            const struct config *c, struct arena *a, struct model *dst,
+                            struct str *why, struct err *e)
+{
+    const char *names[2] = {k->gguf, k->again};
+    struct str v = config_text(c, k->config);
+    if (!v.n && k->nested)
+        v = config_text(c, k->nested);
+    if (!v.n && strcmp(k->config, "n_positions") == 0 && strcmp(f->name, "t5") == 0)
+        v = STR("512"); /* T5 has no positions; llama.cpp wants a number */
+    if (!v.n && k->needed && !why->n)
+        *why = arena_fmt(&dst->arena, "config.json lacks %s", k->config);
+    for (size_t i = 0; v.n && i < 2 && names[i]; i++) {
+        struct str key = arena_fmt(a, "%s.%s", f->arch, names[i]);
+        if (!key.p)
+            return err_nomem(e, 64);
+        write_key(b, k, key, v);
+    }
+    return ST_OK;
+}
+
+/* What llama.cpp would compute otherwise than the config says, and no key of ours tells it. */
+static void unspoken(const struct family *f, const struct config *c, struct model *dst,
+                     struct str *why)
+{
+    static const char *const scaling[] = {"rope_scaling.rope_type", "rope_scaling.type",
+                                          "rope_parameters.rope_type"};
+    for (size_t i = 0; i < 3 && !why->n; i++) {
+        struct str v = config_text(c, scaling[i]);
+        if (v.n && !str_is(v, "default"))
+            *why = arena_fmt(&dst->arena, "without config.json's rope scaling, %.*s", STR_ARG(v));
+    }
+    struct str far = config_text(c, "relative_attention_max_distance");
+    if (!why->n && strcmp(f->name, "t5") == 0 && far.n && !str_is(far, "128"))
+        *why = STR("without relative_attention_max_distance: llama.cpp has 128");
+}
+
 enum status gguf_take(const struct model *src, const struct layers *l, struct model *dst,
                       struct str *why, struct err *e)
 {
@@ -266,24 +342,15 @@ enum status gguf_take(const struct model *src, const struct layers *l, struct mo
     struct config *c = ARENA_NEW(&a, struct config);
     enum status st = c ? config_read(src, &a, c, e) : err_nomem(e, sizeof *c);
     gguf_w_kv_string(&b, STR("general.architecture"), str_from(f->arch));
-    for (size_t i = 0; st == ST_OK && i < x->n; i++) {
-        const struct key *k = &x->key[i];
-        struct str v = config_text(c, k->config);
-        struct str key = arena_fmt(&a, "%s.%s", f->arch, k->gguf);
-        if (!v.n && k->nested)
-            v = config_text(c, k->nested);
-        if (!key.p)
-            st = err_nomem(e, 64);
-        else if (v.n)
-            write_key(&b, k, key, v);
-        else if (k->needed && !why->n)
-            *why = arena_fmt(&dst->arena, "config.json lacks %s", k->config);
-    }
+    for (size_t i = 0; st == ST_OK && i < x->n; i++)
+        st = take_key(&b, f, &x->key[i], c, &a, dst, why, e);
+    if (st == ST_OK)
+        unspoken(f, c, dst, why);
     uint64_t width = st == ST_OK ? config_u64(c, "hidden_size") : 0,
              heads = width ? config_u64(c, "num_attention_heads") : 0;
     if (x->rotary && heads) {
         uint64_t each = config_u64(c, "head_dim") ? config_u64(c, "head_dim") : width / heads;
-        struct str part = config_text(c, "rotary_pct");
+        struct str part = x->part ? config_text(c, x->part) : STR_NONE;
         if (!part.n)
             part = config_text(c, "rope_parameters.partial_rotary_factor");
         double share = is_number(part) ? json_text_double(part) : 1;

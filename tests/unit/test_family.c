@@ -235,9 +235,9 @@ static const struct family *of_type(const char *type)
     return NULL;
 }
 
-static const char *const types[] = {"bert",  "roberta", "distilbert", "gpt2",  "gpt_neox",
-                                    "llama", "mistral", "qwen2",      "t5",    "mt5",
-                                    "vit",   "clip",    "whisper",    "resnet"};
+static const char *const types[] = {
+    "bert", "roberta", "distilbert", "gpt2", "gpt_neox", "llama", "mistral", "qwen2",
+    "t5",   "mt5",     "phi",        "phi3", "vit",      "clip",  "whisper", "resnet"};
 #define N_TYPES (sizeof types / sizeof *types)
 
 static void names_of_the_frameworks(void **state)

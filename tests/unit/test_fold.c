@@ -1,6 +1,7 @@
 /* Folded weights: what is found under which name, the numbers, and every refusal by its name. The
  * numbers themselves are compared with the frameworks' in tests/interop/folds.py.
  */
+#include "base/mem.h"
 #include "convert/fold.h"
 #include "convert/plan.h"
 #include "convert/run.h"
@@ -217,6 +218,123 @@ static void zero_norm(void **state)
     refused(fold_run(fold, &err), "fold-zero");
 }
 
+static float *data(struct model *of, const char *name)
+{
+    return (float *)(uintptr_t)of->storage[of->tensor[toy_find(of, name)].storage].mem;
+}
+
+static void again(void)
+{
+    fold_free(fold);
+    fold = NULL;
+    model_free(&ad);
+    model_free(&m);
+    model_init(&m);
+    model_init(&ad);
+}
+
+/* What is no number is not divided by, and nothing is made of it. A g of zero is a weight of zeros.
+ */
+static void no_numbers(void **state)
+{
+    (void)state;
+    static const struct {
+        float g, v;
+        const char *code;
+    } c[] = {{0, 1, NULL},
+             {1, NAN, "fold-zero"},
+             {1, INFINITY, "fold-zero"},
+             {NAN, 1, "fold-value"},
+             {-INFINITY, 1, "fold-value"}};
+    for (size_t i = 0; i < sizeof c / sizeof *c; i++) {
+        toy_add(&m, "a.weight_g", 1, 1, 1, -1);
+        toy_add(&m, "a.weight_v", 1, 1, 2, -1);
+        toy_done(&m);
+        data(&m, "a.weight_g")[0] = c[i].g;
+        data(&m, "a.weight_v")[0] = c[i].v;
+        assert_int_equal(norms(), ST_OK);
+        if (c[i].code) {
+            refused(fold_run(fold, &err), c[i].code);
+        } else {
+            assert_int_equal(fold_run(fold, &err), ST_OK);
+            value_is("a.weight", 1, 0);
+        }
+        again();
+    }
+    toy_add(&m, "a.weight_orig", 1, 1, 2, -1);
+    toy_add(&m, "a.weight_u", 0, 1, -1); /* 0 */
+    toy_add(&m, "a.weight_v", 1, 2, -1);
+    assert_int_equal(norms(), ST_OK);
+    refused(fold_run(fold, &err), "fold-zero");
+}
+
+/* Eight bits are nothing without their scale; a norm's parts neither. An average of the weights is
+ * of those before. */
+static void eight_bits_and_averages(void **state)
+{
+    (void)state;
+    static const char *const of[] = {"a.weight_v", "a.weight_g"};
+    for (size_t i = 0; i < 2; i++) {
+        toy_add(&m, "a.weight_g", 1, 2, 1, -1);
+        toy_add(&m, "a.weight_v", 1, 2, 2, -1);
+        toy_add(&m, "a.weight_scale", 1, 1, -1);
+        toy_done(&m);
+        m.tensor[toy_find(&m, of[i])].dtype = DT_F8_E4M3FN;
+        refused(norms(), "fold-type");
+        again();
+    }
+    toy_add(&m, "a.weight_g", 1, 2, 1, -1);
+    toy_add(&m, "a.weight_v", 1, 2, 2, -1);
+    m.tensor[toy_add(&m, "ema.a.weight_v", 1, 2, 2, -1)].role = ROLE_EMA;
+    refused(norms(), "fold-state");
+}
+
+/* Wrappers in wrapped models step out one by one; what only looks like one stays. */
+static void wrapped_layers(void **state)
+{
+    (void)state;
+    toy_add(&m, "layer.weight", 1, 1, 2, -1);
+    toy_add(&m, "g", 1, 1, 1, -1);
+    toy_add(&m, "layer.bias", 1, 1, -1);
+    toy_add(&m, "b.layer.bias", 1, 1, -1);
+    toy_add(&m, "b.layer.weight", 1, 1, 2, -1);
+    toy_add(&m, "b.g", 1, 1, 1, -1);
+    toy_add(&m, "c.layer.weight", 1, 1, 2, -1);
+    toy_add(&m, "xlayer.bias", 1, 1, -1);
+    assert_int_equal(norms(), ST_OK);
+    assert_true(str_is(told("layer.bias")->to, "bias"));
+    assert_true(str_is(told("b.layer.bias")->to, "b.bias"));
+    assert_true(toy_find(&m, "c.layer.weight") >= 0);
+    assert_true(toy_find(&m, "xlayer.bias") >= 0);
+    assert_int_equal(up.n, 6);
+}
+
+/* What it holds is in the plan: it fits what is allowed, or is refused before anything is read. */
+static void memory_is_told(void **state)
+{
+    (void)state;
+    struct run_cost c = {0}, none = {.memory_bytes = 77};
+    struct run_opt o = {.memory = UINT64_C(64) << 20};
+    toy_add(&m, "a.weight_orig", 1, 1, 2000000, -1);
+    toy_add(&m, "a.weight_u", 1, 1, -1);
+    toy_add(&m, "a.weight_v", 1, 2000000, -1);
+    assert_int_equal(norms(), ST_OK);
+    uint64_t before = mem_in_use();
+    o.memory += before;
+    assert_int_equal(fold_cost(fold, &o, &c, &err), ST_OK);
+    assert_true(c.memory_bytes >= 16000000 && c.memory_bytes < UINT64_C(64) << 20);
+    assert_true(c.spool_bytes == 8000000);
+    mem_set_ceiling(before + c.memory_bytes);
+    enum status st = fold_run(fold, &err);
+    mem_set_ceiling(0);
+    assert_int_equal(st, ST_OK);
+    o.memory = mem_in_use() + 15000000;
+    assert_int_equal(fold_cost(fold, &o, &c, &err), ST_LIMIT);
+    assert_string_equal(err.code, "memory");
+    assert_int_equal(fold_cost(NULL, &o, &none, &err), ST_OK);
+    assert_true(none.memory_bytes == 77 && none.spool_bytes == 0);
+}
+
 static void adapter(const char *module)
 {
     struct str a = arena_fmt(&ad.arena, "base_model.model.%s.lora_A.weight", module),
@@ -273,6 +391,14 @@ static void lora_refused(void **state)
         {"lora-config", "{\"peft_type\": \"LORA\", \"r\": 2}", "fc.weight", "fc", NULL},
         {"lora-dora", CONFIG(", \"use_dora\": true"), "fc.weight", "fc", NULL},
         {"lora-pattern", CONFIG(", \"alpha_pattern\": {\".*fc\": 1}"), "fc.weight", "fc", NULL},
+        {"lora-pattern", CONFIG(", \"alpha_pattern\": {\"fc$\": 1}"), "fc.weight", "fc", NULL},
+        {"lora-config", CONFIG(", \"alpha_pattern\": {\"fc\": \"2\"}"), "fc.weight", "fc", NULL},
+        {"lora-config", CONFIG(", \"alpha_pattern\": {\"fc\": 1e999}"), "fc.weight", "fc", NULL},
+        {"lora-config", CONFIG(", \"alpha_pattern\": [1]"), "fc.weight", "fc", NULL},
+        {"lora-config", "{\"peft_type\": \"LORA\", \"r\": 2, \"lora_alpha\": 1e999}", "fc.weight",
+         "fc", NULL},
+        {"lora-config", "{\"peft_type\": \"LORA\", \"r\": 0, \"lora_alpha\": 1}", "fc.weight", "fc",
+         NULL},
         {"lora-base", CONFIG(""), "other.weight", "fc", NULL},
         {"lora-shape", "{\"peft_type\": \"LORA\", \"r\": 3, \"lora_alpha\": 1}", "fc.weight", "fc",
          NULL},
@@ -315,6 +441,38 @@ static void lora_more_refused(void **state)
     toy_add(&ad, "base_model.model.fc.lora_A.two.weight", 1, 2, 4, -1);
     toy_add(&ad, "base_model.model.fc.lora_B.two.weight", 1, 4, 2, -1);
     refused(lora(CONFIG("")), "lora-several");
+}
+
+/* Factors of eight bits; factors and scales of no number, or too far for the weight. */
+static void lora_no_numbers(void **state)
+{
+    (void)state;
+    toy_add(&m, "fc.weight", 1, 4, 3, -1);
+    adapter("fc");
+    toy_done(&ad);
+    ad.tensor[1].dtype = DT_F8_E5M2;
+    refused(lora(CONFIG("")), "fold-type");
+    again();
+    toy_add(&m, "fc.weight", 1, 4, 3, -1);
+    adapter("fc");
+    toy_done(&ad);
+    data(&ad, "base_model.model.fc.lora_B.weight")[7] = NAN;
+    assert_int_equal(lora(CONFIG("")), ST_OK);
+    refused(fold_run(fold, &err), "fold-value");
+    again();
+    toy_add(&m, "fc.weight", 1, 4, 3, -1);
+    adapter("fc");
+    assert_int_equal(lora("{\"peft_type\": \"LORA\", \"r\": 2, \"lora_alpha\": 1e300,"
+                          "\"fan_in_fan_out\": false}"),
+                     ST_OK);
+    refused(fold_run(fold, &err), "overflow");
+    again();
+    toy_add(&m, "fc.weight", 1, 4, 3, -1);
+    adapter("fc");
+    assert_int_equal(lora("{\"peft_type\": \"LORA\", \"r\": 2, \"lora_alpha\": 1.7e308,"
+                          "\"fan_in_fan_out\": false}"),
+                     ST_OK);
+    refused(fold_run(fold, &err), "fold-value");
 }
 
 static enum status upgraded(void)
@@ -416,11 +574,16 @@ int main(void)
         cmocka_unit_test_setup_teardown(norms_refused, begin, end),
         cmocka_unit_test_setup_teardown(state_and_types, begin, end),
         cmocka_unit_test_setup_teardown(zero_norm, begin, end),
+        cmocka_unit_test_setup_teardown(no_numbers, begin, end),
+        cmocka_unit_test_setup_teardown(eight_bits_and_averages, begin, end),
+        cmocka_unit_test_setup_teardown(wrapped_layers, begin, end),
+        cmocka_unit_test_setup_teardown(memory_is_told, begin, end),
         cmocka_unit_test_setup_teardown(lora_of_a_file, begin, end),
         cmocka_unit_test_setup_teardown(lora_stored_inputs_first, begin, end),
         cmocka_unit_test_setup_teardown(lora_in_one_model, begin, end),
         cmocka_unit_test_setup_teardown(lora_refused, begin, end),
         cmocka_unit_test_setup_teardown(lora_more_refused, begin, end),
+        cmocka_unit_test_setup_teardown(lora_no_numbers, begin, end),
         cmocka_unit_test_setup_teardown(cudnn_lstm, begin, end),
         cmocka_unit_test_setup_teardown(cudnn_gru, begin, end),
         cmocka_unit_test_setup_teardown(types_shares_overflow, begin, end),
