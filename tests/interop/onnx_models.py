@@ -212,7 +212,7 @@ def tensor_names():
           "logits.else_branch.else_w"} <= got, f"names: {sorted(got)}")
 
 
-def exported(dynamo):
+def exported():
     """What torch's own exporter writes of a network tells its settings, layer by layer."""
     import torch
     where = fresh("onnx")
@@ -233,9 +233,8 @@ def exported(dynamo):
     net, x = Net().eval(), torch.randn(2, 3, 5, 5)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.onnx.export(net, (x,), str(where / "in.onnx"), dynamo=dynamo, opset_version=18,
-                          do_constant_folding=False,
-                          **({} if dynamo else {"training": torch.onnx.TrainingMode.PRESERVE}))
+        torch.onnx.export(net, (x,), str(where / "in.onnx"), dynamo=False, opset_version=18,
+                          do_constant_folding=False, training=torch.onnx.TrainingMode.PRESERVE)
     (where / "rules").write_text("flatten fc = 4\n")
     said = convert(where / "in.onnx", where / "out.weights.h5", "--from", "pytorch", "--to",
                    "keras", "--json", "--dry-run", "--format", "keras-weights", "--map",
@@ -255,5 +254,4 @@ def run(tally):
     tally.run("runs again", runs_again, False)
     tally.run("runs again, external data", runs_again, True)
     tally.run("names", tensor_names)
-    for dynamo in (False, True):
-        tally.run(f"settings that torch exports{', dynamo' if dynamo else ''}", exported, dynamo)
+    tally.run("settings that torch exports", exported)
