@@ -44,7 +44,7 @@ CPPFLAGS := -D_GNU_SOURCE -DNNFERRY_VERSION='"$(VERSION)"' -Isrc -I. -isystem $(
 WARN := -Wall -Wextra -Wconversion -Wshadow -Werror
 CFLAGS := -std=c11 $(WARN) -fno-strict-aliasing -ffp-contract=off -fstack-protector-strong \
 	-ffile-prefix-map=$(CURDIR)=. -fopenmp
-LIBS := $(addprefix $(GUESTS)/lib/,libjansson.a libzstd.a libz.a libdeflate.a)
+LIBS := $(addprefix $(GUESTS)/lib/,libzstd.a libz.a libdeflate.a)
 SAN := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g -O1
 
 ifeq ($(FLAVOUR),release)
@@ -134,7 +134,7 @@ $(BIN): $(MAIN) $(B)/libnnferry.a
 
 $(B)/tests/unit/%: $(B)/tests/unit/%.o $(TESTLIB) $(B)/libnnferry.a
 	@echo '  LD $@'
-	@$(CC) $(LDFLAGS) $^ $(GUESTS)/lib/libcmocka.a $(LIBS) -o $@
+	@$(CC) $(LDFLAGS) $^ $(GUESTS)/lib/libcmocka.a $(GUESTS)/lib/libjansson.a $(LIBS) -o $@
 
 $(B)/tests/bench/%: $(B)/tests/bench/%.o $(B)/libnnferry.a
 	@echo '  LD $@'

@@ -1,6 +1,6 @@
 /* The door to memory. Everything private the process holds passes here: one ceiling
  * (--memory), one place to inject failures. NULL means the ceiling or the host said no;
- * callers turn it into err_nomem. Safe from any thread. Guests (zstd, jansson) are given
+ * callers turn it into err_nomem. Safe from any thread. Guests (zstd) are given
  * these functions as their allocators.
  */
 #ifndef BASE_MEM_H

@@ -103,9 +103,10 @@ static enum status as_dense(struct half *x, const struct layer *l, bool really, 
             enum leaf lf = n ? part[j] : (enum leaf)i;
             bool bias = lf >= LEAF_Q_BIAS;
             size_t which = (size_t)(lf - (bias ? LEAF_Q_BIAS : LEAF_Q_WEIGHT));
-            struct str name;
-            if (!dense_name(x, t, r->name, which, bias, &name) ||
-                (!str_eq(name, t->name) && seen_has(x->seen, name))) {
+            struct str name = t->name; /* a module of its own keeps what its file calls it */
+            bool own = !n && !split && strchr(r->name, '.');
+            if (!own && (!dense_name(x, t, r->name, which, bias, &name) ||
+                         (!str_eq(name, t->name) && seen_has(x->seen, name)))) {
                 *can = false;
                 break;
             }

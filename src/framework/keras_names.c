@@ -247,7 +247,7 @@ static const char *const config_key[] = {
     "name",           "layers",      "layer",         "scale",         "center",
     "groups",         "epsilon",     "padding",       "momentum",      "strides",
     "negative_slope", "alpha",       "forward_layer", "activation",    "recurrent_activation",
-    "filters",        "data_format", "output_layers", "backward_layer"};
+    "filters",        "data_format", "output_layers", "backward_layer", "kernel_size"};
 enum {
     K_NAME,
     K_LAYERS,
@@ -268,6 +268,7 @@ enum {
     K_FORMAT,
     K_OUTPUTS,
     K_BACKWARD,
+    K_KERNEL,
     K_NONE
 };
 
@@ -366,6 +367,7 @@ static enum status in_config(struct walk *w, uint32_t at, struct err *e)
         l->groups = 0;
     if (key == K_FILTERS && w->j.kind == JSON_NUMBER && !json_u64(&w->j, &l->filters))
         l->filters = 0;
+    l->kernel_size = l->kernel_size || key == K_KERNEL;
     if (key == K_FORMAT && w->j.kind == JSON_STRING && str_is(w->j.text, "channels_first"))
         w->x->channels_first = true;
     if (key == K_OUTPUTS && w->j.kind == JSON_ARRAY)

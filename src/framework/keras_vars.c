@@ -67,6 +67,17 @@ static bool norm_order(struct keras_mod *x, const int64_t *t, size_t n_stats)
     return in_order(x, t, order, n, n);
 }
 
+/* The one variable of a class of the user's own that nothing says to be a convolution: neither its
+ * config nor its names (a class token, a table of positions). */
+static bool own_value(const struct keras_mod *x)
+{
+    static const unsigned conv = KIND_BIT(LAYER_CONV) | KIND_BIT(LAYER_CONV_TRANSPOSE);
+    struct str word = STR("conv");
+    return x->config && x->config->cls.n && !x->config->kernel_size && x->n_vars == 1 &&
+           str_find_str(x->config->cls, word, 0) == x->config->cls.n &&
+           !(name_kinds(x->path) & conv);
+}
+
 /* A class that nothing tells: what the shapes of its variables can only be. */
 static enum keras_class by_shapes(const struct keras_ctx *c, const struct keras_mod *x,
                                   const int64_t *t)
@@ -75,6 +86,8 @@ static enum keras_class by_shapes(const struct keras_ctx *c, const struct keras_
     if (x->n_vars > 2 || !w || w->n_dims < 2 || w->n_dims > 5)
         return KERAS_UNKNOWN;
     if (b && b->n_dims != 1)
+        return KERAS_UNKNOWN;
+    if (w->n_dims > 2 && own_value(x))
         return KERAS_UNKNOWN;
     if (w->n_dims > 2)
         return KERAS_CONV; /* of some kind: told by the bias, or asked about */

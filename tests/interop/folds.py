@@ -2,18 +2,27 @@
 
 The weights that torch's weight and spectral norms (hooks and parametrizations),
 Flax's and Equinox's WeightNorm and peft's adapters make up, computed by --fold-norms and
---merge-lora, against what the framework itself computes; the same bytes whatever the threads. Where
-peft is not installed, formulas in numpy stand for it, and say so.
+--merge-lora, against what the framework itself computes, and of adapters against formulas in numpy
+too; the same bytes whatever the threads. peft lives in a folder of its own (requirements-peft.txt)
+and runs in a process of its own, peft_side.py.
 """
 
+import importlib.metadata
 import json
+import os
+import pathlib
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
 
-from common import arrays, convert, fresh, need, same_tensors
+from common import ROOT, arrays, convert, fresh, need, same_tensors
+from lora_net import TARGETS, Adapted
+
+PEFT = os.environ.get("NNFERRY_PEFT", str(ROOT / "build" / "peft"))
 
 DTYPES = {"float32": (torch.float32, 1e-5, 1e-6), "float64": (torch.float64, 1e-9, 0.0)}
 
@@ -145,20 +154,8 @@ def equinox_norms(precision):
 # ---- LoRA ----
 
 
-class Adapted(torch.nn.Module):
-    """What peft adapts: dense layers, square and not, a convolution, an embedding."""
-
-    def __init__(self):
-        super().__init__()
-        self.embed = torch.nn.Embedding(11, 6)
-        self.q_proj = torch.nn.Linear(6, 4)
-        self.sq = torch.nn.Linear(4, 4)
-        self.conv = torch.nn.Conv2d(3, 4, 3)
-        self.head = torch.nn.Linear(4, 3)
-
-
 CONFIG = {"peft_type": "LORA", "r": 2, "lora_alpha": 8, "fan_in_fan_out": False}
-TARGETS = ("embed", "q_proj", "sq", "conv")
+CHANGES = ({}, {"use_rslora": True}, {"alpha_pattern": {"sq": 5}})
 
 
 def by_formula(where, base, changes):
@@ -190,26 +187,34 @@ def by_formula(where, base, changes):
     return merged
 
 
-def by_peft(where, net, changes):
-    import peft
-    model = peft.get_peft_model(net, peft.LoraConfig(r=2, lora_alpha=8,
-                                                     target_modules=list(TARGETS), **changes))
-    with torch.no_grad():
-        for name, p in model.named_parameters():
-            if "lora" in name:
-                p.copy_(torch.randn_like(p))
-    model.save_pretrained(where / "ad")
-    torch.save(model.state_dict(), where / "whole.pt")
-    return {k: v.numpy() for k, v in model.merge_and_unload().state_dict().items()}
+def peft_version():
+    found = importlib.metadata.distributions(name="peft", path=[PEFT])
+    return next((d.version for d in found), "not installed")
 
 
-def lora(real, changes):
-    where = fresh("folds")
-    torch.manual_seed(0)
-    net = Adapted()
-    torch.save(net.state_dict(), where / "base.pt")
-    base = {k: v.numpy() for k, v in net.state_dict().items()}
-    merged = by_peft(where, net, changes) if real else by_formula(where, base, changes)
+def peft_side(where):
+    """peft's files for each of CHANGES, all at once: it takes its time to start."""
+    here = pathlib.Path(__file__).parent
+    path = os.pathsep.join(p for p in (PEFT, os.environ.get("PYTHONPATH")) if p)
+    got = subprocess.run([sys.executable, here / "peft_side.py", where, json.dumps(CHANGES)],
+                         capture_output=True, text=True, timeout=600,
+                         env={**os.environ, "PYTHONPATH": path})
+    lines = got.stdout.strip().splitlines()
+    need(got.returncode == 0 and lines, f"peft of {PEFT} (NNFERRY_PEFT): {got.stderr[-600:]}")
+    versions = json.loads(lines[-1])
+    need(versions["peft"] == peft_version(), f"another peft ran: {versions}")
+    return " and ".join(f"{n} {v}" for n, v in versions.items())
+
+
+def lora(where, real, changes):
+    """where: of peft's files; a folder for those by formula."""
+    if real:
+        merged = dict(np.load(where / "merged.npz"))
+    else:
+        torch.manual_seed(0)
+        net = Adapted()
+        torch.save(net.state_dict(), where / "base.pt")
+        merged = by_formula(where, {k: v.numpy() for k, v in net.state_dict().items()}, changes)
     sources = [("base.pt", "ad")]
     if real:
         sources += [("whole.pt", "ad"), ("whole.pt", "ad/adapter_config.json")]
@@ -297,14 +302,11 @@ def run(tally):
             tally.run(f"norm, {name} {precision}", norms, name, precision)
         tally.run(f"norms of flax {precision}", flax_norms, precision)
         tally.run(f"norms of equinox {precision}", equinox_norms, precision)
-    ways = [False]
-    try:
-        import peft  # noqa: F401
-        ways.append(True)
-    except ImportError:
-        tally.notes.append("peft is not installed: LoRA by formulas alone")
-    for real in ways:
-        for changes in ({}, {"use_rslora": True}, {"alpha_pattern": {"sq": 5}}):
-            tally.run(f"lora {'of peft' if real else 'by formula'} {changes}", lora, real, changes)
+    for changes in CHANGES:
+        tally.run(f"lora by formula {changes}", lora, fresh("folds"), False, changes)
+    where = fresh("folds_peft")
+    tally.run("peft", peft_side, where)
+    for i, changes in enumerate(CHANGES):
+        tally.run(f"lora of peft {changes}", lora, where / str(i), True, changes)
     tally.run("lora of nnx", lora_of_nnx)
     tally.run("lora refused", lora_refused)

@@ -93,7 +93,9 @@ def versions():
              ("ml_dtypes", ml_dtypes.__version__)]
     for name in PACKAGES:
         found.append((name, version_of(name)))
+    import folds
     import formats
+    found.append(("peft", folds.peft_version()))
     found.append(("old torch", formats.old_version() or "not installed"))
     return found
 

@@ -18,6 +18,11 @@ if [ ! -x "${NNFERRY:-$root/build/nnferry}" ]; then
     echo "interop: ${NNFERRY:-$root/build/nnferry} is not there" >&2
     exit 1
 fi
+from=
+wheels=$root/third_party/cache/wheels
+if [ -d "$wheels" ]; then
+    from="--no-index --find-links=$wheels"
+fi
 python=${NNFERRY_PYTHON:-}
 if [ -z "$python" ]; then
     venv=$root/build/venv
@@ -31,12 +36,6 @@ if [ -z "$python" ]; then
             exit 77
         fi
         echo "interop: installing the frameworks into build/venv" >&2
-        wheels=$root/third_party/cache/wheels
-        if [ -d "$wheels" ]; then
-            from="--no-index --find-links=$wheels"
-        else
-            from=
-        fi
         # shellcheck disable=SC2086 # two words, or none
         if ! "$python" -m pip install -q $from -r "$here/requirements.txt" \
             > "$root/build/venv.log" 2>&1; then
@@ -56,12 +55,6 @@ if [ -z "${NNFERRY_HF_PYTHON:-}" ]; then
     if [ "$(cat "$other/made-of" 2>/dev/null || true)" != "$want" ]; then
         rm -rf "$other"
         echo "interop: installing transformers with Flax models into build/venv-hf" >&2
-        wheels=$root/third_party/cache/wheels
-        if [ -d "$wheels" ]; then
-            from="--no-index --find-links=$wheels"
-        else
-            from=
-        fi
         # shellcheck disable=SC2086 # two words, or none
         if python3 -m venv "$other" > "$root/build/venv-hf.log" 2>&1 &&
             "$NNFERRY_HF_PYTHON" -m pip install -q $from -r "$here/requirements-hf.txt" \
@@ -70,6 +63,23 @@ if [ -z "${NNFERRY_HF_PYTHON:-}" ]; then
         else
             echo "interop: no such environment:" \
                 "$(grep -v '^ *$' "$root/build/venv-hf.log" | tail -n 1)" >&2
+        fi
+    fi
+fi
+# peft beside the frameworks: a folder of its own, see requirements-peft.txt
+if [ -z "${NNFERRY_PEFT:-}" ]; then
+    NNFERRY_PEFT=$root/build/peft
+    export NNFERRY_PEFT
+    want=$(cksum < "$here/requirements-peft.txt")
+    if [ "$(cat "$NNFERRY_PEFT/made-of" 2>/dev/null || true)" != "$want" ]; then
+        rm -rf "$NNFERRY_PEFT"
+        echo "interop: installing peft into build/peft" >&2
+        # shellcheck disable=SC2086 # two words, or none
+        if "$python" -m pip install -q --no-deps $from --target "$NNFERRY_PEFT" \
+            -r "$here/requirements-peft.txt" > "$root/build/peft.log" 2>&1; then
+            echo "$want" > "$NNFERRY_PEFT/made-of"
+        else
+            echo "interop: no peft: $(grep -v '^ *$' "$root/build/peft.log" | tail -n 1)" >&2
         fi
     fi
 fi

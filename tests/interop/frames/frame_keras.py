@@ -17,7 +17,7 @@ from frames.models import every
 
 NAME = "keras"
 SUFFIX = ".keras"
-LACKS = ("vit_hf",)  # see keras_ops.py
+LACKS = ()
 
 
 @keras.saving.register_keras_serializable("grid")
@@ -31,8 +31,15 @@ class RMS(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("grid")
 class Plus(keras.layers.Layer):
-    def build(self, shape):
-        self.value = self.add_weight(shape=shape[1:], name="value")
+    def __init__(self, shape, **keys):
+        super().__init__(**keys)
+        self.shape = tuple(shape)
+
+    def build(self, _):
+        self.value = self.add_weight(shape=self.shape, name="value")
+
+    def get_config(self):
+        return {**super().get_config(), "shape": self.shape}
 
     def call(self, x):
         return x + self.value
@@ -40,8 +47,15 @@ class Plus(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("grid")
 class Token(keras.layers.Layer):
-    def build(self, shape):
-        self.value = self.add_weight(shape=(1, shape[-1]), name="value")
+    def __init__(self, shape, **keys):
+        super().__init__(**keys)
+        self.shape = tuple(shape)
+
+    def build(self, _):
+        self.value = self.add_weight(shape=self.shape, name="value")
+
+    def get_config(self):
+        return {**super().get_config(), "shape": self.shape}
 
     def call(self, x):
         return K.concatenate([K.broadcast_to(self.value, (x.shape[0], 1, x.shape[-1])), x], 1)

@@ -10,7 +10,7 @@ from frames.models import every
 NAME = "tensorflow"
 SUFFIX = ""
 OPTIONS = ("--format", "tf-checkpoint")
-LACKS = ("vit_hf",)  # see keras_ops.py
+LACKS = ()
 tf.get_logger().setLevel("ERROR")
 
 
@@ -23,16 +23,24 @@ class RMS(keras.layers.Layer):
 
 
 class Plus(keras.layers.Layer):
-    def build(self, shape):
-        self.value = self.add_weight(shape=shape[1:], name="value")
+    def __init__(self, shape, **keys):
+        super().__init__(**keys)
+        self.shape = tuple(shape)
+
+    def build(self, _):
+        self.value = self.add_weight(shape=self.shape, name="value")
 
     def call(self, x):
         return x + self.value
 
 
 class Token(keras.layers.Layer):
-    def build(self, shape):
-        self.value = self.add_weight(shape=(1, shape[-1]), name="value")
+    def __init__(self, shape, **keys):
+        super().__init__(**keys)
+        self.shape = tuple(shape)
+
+    def build(self, _):
+        self.value = self.add_weight(shape=self.shape, name="value")
 
     def call(self, x):
         return tf.concat([tf.broadcast_to(self.value, (x.shape[0], 1, x.shape[-1])), x], 1)

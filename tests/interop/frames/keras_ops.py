@@ -1,6 +1,5 @@
 """What Keras 3 and Keras 2 share: a functional model, layers named with the dots of models.py
-as underscores. A variable with three axes of a layer of the user's own is taken for a convolution's
-kernel: the network that has such (vit_hf) is not built here.
+as underscores.
 """
 
 import numpy as np
@@ -55,10 +54,10 @@ def ops_of(layers, functions, extra):
                                              name=self.n(name))(x, x)
 
         def plus(self, name, x, shape):
-            return extra["Plus"](name=self.n(name))(x)
+            return extra["Plus"](shape, name=self.n(name))(x)
 
         def token(self, name, x, shape):
-            return extra["Token"](name=self.n(name))(x)
+            return extra["Token"](shape, name=self.n(name))(x)
 
         def lstm(self, name, x, width):
             return layers.LSTM(width, return_sequences=True, name=self.n(name))(x)

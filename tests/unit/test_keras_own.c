@@ -1,0 +1,236 @@
+/* Keras layers of the user's own class: one variable of three axes and more is a bare parameter,
+ * unless its config or a name speaks of a convolution. And attention that the other side has as
+ * dense layers, whatever the file calls its projections.
+ */
+#include "convert/map.h"
+#include "framework/framework.h"
+#include "model/roles.h"
+#include "tests/lib/toy.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static struct model m, sk;
+static struct plan p;
+static struct arena arena;
+static struct layers found;
+static struct err err;
+static struct buf asked;
+
+static int begin(void **state)
+{
+    (void)state;
+    model_init(&m);
+    model_init(&sk);
+    asked = (struct buf)BUF_INIT;
+    return 0;
+}
+
+static int end(void **state)
+{
+    (void)state;
+    plan_free(&p);
+    arena_free(&arena);
+    model_free(&m);
+    model_free(&sk);
+    buf_free(&asked);
+    return 0;
+}
+
+static void done(struct model *x)
+{
+    toy_done(x);
+    assert_int_equal(roles_by_name(x, &err), ST_OK);
+}
+
+static const struct layer *recognise(const char *path)
+{
+    done(&m);
+    const struct framework *f = framework_find(STR("keras"));
+    assert_int_equal(f->layers(&m, &arena, &found, &err), ST_OK);
+    for (size_t i = 0; i < found.n; i++)
+        if (str_is(found.layer[i].path, path))
+            return &found.layer[i];
+    fail_msg("no layer %s", path);
+    return NULL;
+}
+
+static void config(const char *text)
+{
+    struct attachment *a;
+    assert_int_equal(model_attach(&m, &a, &err), ST_OK);
+    a->name = STR("config.json");
+    a->mem = (const uint8_t *)text;
+    a->n_bytes = strlen(text);
+}
+
+#define OWN(cls, name, more)                                                                       \
+    "{\"class_name\":\"Functional\",\"config\":{\"name\":\"m\",\"layers\":[{\"class_name\":\"" cls \
+    "\",\"registered_name\":\"x>" cls "\",\"config\":{\"name\":\"" name "\"" more "}}]}}"
+
+/* ---- one variable ---- */
+
+static void token(void **state)
+{
+    (void)state;
+    toy_add(&m, "layers.token.vars.0", 1, 1, 1, 6, -1);
+    config(OWN("Token", "cls", ",\"shape\":[1,1,6]"));
+    const struct layer *l = recognise("cls");
+    assert_int_equal(l->kind, LAYER_PARAM);
+    assert_int_equal(l->tensor[LEAF_VALUE], 0);
+    assert_true(str_is(l->reason, "the variable of a layer of the user's own class"));
+}
+
+static void asked_about(void)
+{
+    const struct layer *l = recognise("cls");
+    assert_int_equal(l->kind, LAYER_NONE);
+    assert_true(l->kinds & KIND_BIT(LAYER_CONV));
+}
+
+/* A class derived from a convolution keeps what that says of itself. */
+static void kernel_size(void **state)
+{
+    (void)state;
+    toy_add(&m, "layers.token.vars.0", 1, 3, 2, 6, -1);
+    config(OWN("Token", "cls", ",\"kernel_size\":[3]"));
+    asked_about();
+}
+
+static void class_says(void **state)
+{
+    (void)state;
+    toy_add(&m, "layers.ws_conv1_d.vars.0", 1, 3, 2, 6, -1);
+    config(OWN("WsConv1D", "cls", ""));
+    asked_about();
+}
+
+static void name_says(void **state)
+{
+    (void)state;
+    toy_add(&m, "layers.token.vars.0", 1, 3, 2, 6, -1);
+    config(OWN("Token", "conv_1", ""));
+    const struct layer *l = recognise("conv_1");
+    assert_true(l->kinds & KIND_BIT(LAYER_CONV));
+}
+
+/* A bias tells, as it does without a config. */
+static void bias_says(void **state)
+{
+    (void)state;
+    toy_add(&m, "layers.token.vars.0", 1, 3, 2, 6, -1);
+    toy_add(&m, "layers.token.vars.1", 1, 6, -1);
+    config(OWN("Token", "cls", ""));
+    assert_int_equal(recognise("cls")->kind, LAYER_CONV);
+}
+
+/* Nothing says what the class is. */
+static void no_config(void **state)
+{
+    (void)state;
+    toy_add(&m, "layers.cls.vars.0", 1, 1, 1, 6, -1);
+    asked_about();
+}
+
+/* ---- attention as dense layers ---- */
+
+enum { E = 6, N = 2, D = 3 };
+static const char *const theirs[] = {"query_dense", "key_dense", "value_dense", "output_dense"};
+static const char *const mine[] = {"attention.query", "attention.key", "attention.value",
+                                   "output.dense"};
+
+static void keras(struct model *x, double base)
+{
+    char name[64];
+    for (int i = 0; i < 4; i++) {
+        snprintf(name, sizeof name, "layers.multi_head_attention.%s.vars.0", theirs[i]);
+        if (i < 3)
+            toy_add(x, name, base + 1000 * i, E, N, D, -1);
+        else
+            toy_add(x, name, base + 1000 * i, N, D, E, -1);
+        snprintf(name, sizeof name, "layers.multi_head_attention.%s.vars.1", theirs[i]);
+        if (i < 3)
+            toy_add(x, name, base + 1000 * i + 500, N, D, -1);
+        else
+            toy_add(x, name, base + 1000 * i + 500, E, -1);
+    }
+}
+
+static void dense(struct model *x, double base)
+{
+    char name[64];
+    for (int i = 0; i < 4; i++) {
+        snprintf(name, sizeof name, "layer.0.attention.%s.weight", mine[i]);
+        toy_add(x, name, base + 1000 * i, E, E, -1);
+        snprintf(name, sizeof name, "layer.0.attention.%s.bias", mine[i]);
+        toy_add(x, name, base + 1000 * i + 500, E, -1);
+    }
+}
+
+static void go(const char *from, const char *to)
+{
+    done(&m);
+    done(&sk);
+    plan_init(&p, &m);
+    struct map_opt o = {.from = from, .to = to, .like = &sk};
+    if (map_plan(&p, &o, NULL, UINT64_MAX, &asked, &err) != ST_OK)
+        fail_msg("%s: %s\n%.*s", err.code, err.reason, (int)asked.n, (const char *)asked.p);
+}
+
+/* Row r of one is column r of the other. */
+static void turned(const char *name, double base)
+{
+    uint64_t n;
+    double *v = toy_values(&p, (size_t)toy_find(&p.dst, name), &n);
+    assert_int_equal(n, E * E);
+    for (int r = 0; r < E; r++)
+        for (int c = 0; c < E; c++)
+            assert_true(v[r * E + c] == base + c * E + r);
+    free(v);
+}
+
+static void as_dense(void **state)
+{
+    (void)state;
+    char name[64];
+    m.framework = STR("keras");
+    keras(&m, 0);
+    dense(&sk, 9e6);
+    go("keras", "pytorch");
+    for (int i = 0; i < 4; i++) {
+        snprintf(name, sizeof name, "layer.0.attention.%s.weight", mine[i]);
+        turned(name, 1000 * i);
+    }
+}
+
+static void from_dense(void **state)
+{
+    (void)state;
+    char name[64];
+    sk.framework = STR("keras");
+    dense(&m, 0);
+    keras(&sk, 9e6);
+    go("pytorch", "keras");
+    for (int i = 0; i < 4; i++) {
+        snprintf(name, sizeof name, "layers.multi_head_attention.%s.vars.0", theirs[i]);
+        turned(name, 1000 * i);
+        const struct tensor *t = &p.dst.tensor[toy_find(&p.dst, name)];
+        assert_int_equal(t->n_dims, 3);
+        assert_int_equal(t->dim[0], i < 3 ? E : N);
+    }
+}
+
+#define T(f) cmocka_unit_test_setup_teardown(f, begin, end)
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        T(token),     T(kernel_size), T(class_says), T(name_says),
+        T(bias_says), T(no_config),   T(as_dense),   T(from_dense),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
