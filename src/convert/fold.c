@@ -193,10 +193,9 @@ static int by_name(const void *x, const void *y)
     return str_cmp(*(const struct str *)x, *(const struct str *)y);
 }
 
-/* Wrapped layers, by what stands before them: all their other tensors step out, too. */
-static enum status step_out(struct fold_finder *w, struct err *e)
+enum status fold_step_out(struct fold_finder *w, const char *inside, const char *why, struct err *e)
 {
-    struct str in = STR(INSIDE ".");
+    struct str in = str_from(inside);
     if (w->n_heads)
         qsort(w->head, w->n_heads, sizeof *w->head, by_name);
     for (size_t i = 0; w->n_heads && i < w->m->n_tensors; i++) {
@@ -208,9 +207,10 @@ static enum status step_out(struct fold_finder *w, struct err *e)
                 bsearch(&head, w->head, w->n_heads, sizeof head, by_name))
                 TRY(fold_becomes(w, i,
                                  arena_fmt(&w->m->arena, "%.*s%.*s", STR_ARG(head), STR_ARG(rest)),
-                                 "of a layer inside a norm that is folded", e));
+                                 why, e));
         }
     }
+    w->n_heads = 0;
     return ST_OK;
 }
 
@@ -316,7 +316,7 @@ static enum status norms(struct fold_finder *w, struct err *e)
         else
             TRY(by_spelling(w, i, e));
     }
-    return step_out(w, e);
+    return fold_step_out(w, INSIDE ".", "of a layer inside a norm that is folded", e);
 }
 
 int64_t fold_found(const struct model *m)

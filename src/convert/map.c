@@ -6,6 +6,7 @@
 #include "convert/block.h"
 #include "convert/fold.h"
 #include "convert/map_int.h"
+#include "framework/onnx_graph.h"
 #include "framework/recognise.h"
 #include <stdlib.h>
 #include <string.h>
@@ -306,10 +307,13 @@ static enum status across(struct mapping *m, struct err *e)
 {
     TRY(foreign_parts(m, e));
     TRY(m->from->layers(m->src, m->tmp, &m->sl, e));
+    if (m->leaves || m->o->facts_only) /* an order is all that leaves without names have */
+        TRY(layers_by_place(&m->sl, m->tmp, e));
     map_thin(m);
     TRY(map_settle(m, e));
     m->respelled = true;
     TRY(map_told_read(m, e));
+    TRY(onnx_graph_told(m->src, m->from->rules, m->tmp, &m->sl, e));
     TRY(map_notes_functions(m, e));
     TRY(map_train_begin(m, e));
     if (m->o->like) {
