@@ -307,6 +307,8 @@ static enum status across(struct mapping *m, struct err *e)
 {
     TRY(foreign_parts(m, e));
     TRY(m->from->layers(m->src, m->tmp, &m->sl, e));
+    if (m->leaves || m->o->facts_only) /* an order is all that leaves without names have */
+        TRY(layers_by_place(&m->sl, m->tmp, e));
     map_thin(m);
     TRY(map_settle(m, e));
     m->respelled = true;

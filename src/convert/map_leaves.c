@@ -228,9 +228,9 @@ static bool inverted(struct str a, struct str b)
 static bool defined_order(const struct table *x)
 {
     const char *format = x->origin->format ? x->origin->format : "";
-    if (strcmp(format, "pytorch") == 0 || strcmp(format, "equinox") == 0)
-        return true;
     const struct layers *l = x->order;
+    if (strcmp(format, "pytorch") == 0 || strcmp(format, "equinox") == 0 || (l && l->placed))
+        return true;
     for (size_t i = 1; l && l->n && i < l->n; i++)
         if (inverted(first_name(x->origin, &l->layer[i - 1]), first_name(x->origin, &l->layer[i])))
             return true;
@@ -727,6 +727,7 @@ enum status map_leaf_names(struct mapping *m, const struct model *spelled,
         m->o->to ? framework_find(str_from(m->o->to)) : framework_of(origin);
     if (f)
         TRY(f->layers(origin, m->tmp, &order, e));
+    TRY(layers_by_place(&order, m->tmp, e));
     x.order = &order;
     TRY(fill(&x, e));
     for (size_t k = 0; k < x.n_t; k++) /* told already */

@@ -46,6 +46,20 @@ static void cut_name(struct str name, struct member *out)
     name_tail(whole, &out->path, &out->leaf);
 }
 
+/* flax.optim, Flax before 0.6, and T5X: the parameters stand below "target", beside "state". */
+static struct str below_target(const struct model *m, struct str name)
+{
+    static const struct {
+        const char *target, *step;
+    } at[] = {{"target.", "state.step"}, {"optimizer.target.", "optimizer.state.step"}};
+    for (size_t i = 0; i < sizeof at / sizeof *at; i++) {
+        struct str head = str_from(at[i].target);
+        if (str_starts(name, head) && name.n > head.n && model_find(m, str_from(at[i].step)) >= 0)
+            return str_sub(name, head.n, name.n);
+    }
+    return name;
+}
+
 static bool flax_cut(const struct model *m, size_t t, struct member *out)
 {
     const struct tensor *x = &m->tensor[t];
@@ -54,7 +68,7 @@ static bool flax_cut(const struct model *m, size_t t, struct member *out)
     struct str rest = x->name, seg;
     if (name_head(&rest, &seg) && (str_is(seg, "opt_state") || (str_is(seg, "step") && !rest.p)))
         return false; /* train state: mapped with its parameters, or kept */
-    cut_name(x->name, out);
+    cut_name(below_target(m, x->name), out);
     return true;
 }
 
@@ -74,7 +88,7 @@ static int bid(const struct model *m)
     bool rooted = false;
     for (size_t i = 0; i < m->n_tensors; i++) {
         struct member b = {0};
-        cut_name(m->tensor[i].name, &b);
+        cut_name(below_target(m, m->tensor[i].name), &b);
         if (str_is(b.leaf, "kernel") || str_is(b.leaf, "scale") || str_is(b.leaf, "embedding"))
             leaf++;
         else if (str_is(b.leaf, "weight"))

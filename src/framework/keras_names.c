@@ -244,9 +244,9 @@ static enum status in_layer(struct walk *w, uint32_t at, struct err *e)
 }
 
 static const char *const config_key[] = {
-    "name",           "layers",      "layer",         "scale",         "center",
-    "groups",         "epsilon",     "padding",       "momentum",      "strides",
-    "negative_slope", "alpha",       "forward_layer", "activation",    "recurrent_activation",
+    "name",           "layers",      "layer",         "scale",          "center",
+    "groups",         "epsilon",     "padding",       "momentum",       "strides",
+    "negative_slope", "alpha",       "forward_layer", "activation",     "recurrent_activation",
     "filters",        "data_format", "output_layers", "backward_layer", "kernel_size"};
 enum {
     K_NAME,

@@ -563,6 +563,44 @@ static enum status cells(struct keras_ctx *c, struct err *e)
     return keras_cells(c->style->rules, &c->names, &c->ms, called, &c->list, e);
 }
 
+/* Where the config has the layer that a module belongs to; 0: it does not say. */
+static enum status place_of(const struct keras_ctx *c, const struct keras_mod *x, uint32_t *out,
+                            struct err *e)
+{
+    const struct keras_layer *l = x->config;
+    *out = 0;
+    struct str path = x->numbered ? keras_class_path(x->of->path, c->list.a) : x->path, leaf;
+    if (!path.p && x->of->path.n)
+        return err_nomem(e, x->of->path.n);
+    while (!l && path.n) { /* a projection's attention, a cell's layer */
+        name_tail(path, &path, &leaf);
+        l = x->numbered        ? keras_by_class(&c->names, path)
+            : c->style->legacy ? keras_by_group(&c->names, path)
+                               : keras_by_name(&c->names, path);
+    }
+    bool model = l && l->last >= 0 && !c->names.layer[l->last].attr.n;
+    *out = l && !model ? (uint32_t)(l - c->names.layer) + 1 : 0;
+    return ST_OK;
+}
+
+static enum status places(const struct keras_ctx *c, struct layers *out, struct err *e)
+{
+    uint32_t *at = ARENA_ARRAY(c->list.a, uint32_t, c->ms.m->n_tensors + 1), place = 0;
+    if (!at)
+        return err_nomem(e, c->ms.m->n_tensors * sizeof *at);
+    for (size_t i = 0; i < c->ms.n && c->names.n; i++) {
+        const struct module *mod = c->mod[i].of;
+        TRY(place_of(c, &c->mod[i], &place, e));
+        for (uint32_t k = mod->first; k < mod->first + mod->n; k++)
+            at[c->ms.member[k].tensor] = place;
+    }
+    for (size_t i = 0; i < out->n; i++)
+        for (int k = 0; k < LEAF_N && !out->layer[i].place; k++)
+            if (out->layer[i].tensor[k] >= 0)
+                out->layer[i].place = at[out->layer[i].tensor[k]];
+    return ST_OK;
+}
+
 enum status keras_layers(const struct keras_style *style, const struct model *m, struct arena *a,
                          struct layers *out, struct err *e)
 {
@@ -584,6 +622,7 @@ enum status keras_layers(const struct keras_style *style, const struct model *m,
     }
     TRY(call_rest(&c, e));
     TRY(layers_done(&c.list, &c.ms, style->framework, out, e));
+    TRY(places(&c, out, e));
     return keras_functions(&c.names, a, out, e);
 }
 

@@ -371,11 +371,24 @@ static unsigned way_of(const struct words *w)
     return bits;
 }
 
+/* What a norm stands in, below the last number: BERT's attention.output.LayerNorm is its block's
+ * first, as a norm called attn_norm is. */
+static void half_of(const struct words *w, bool *attention, bool *mlp)
+{
+    for (size_t i = 0; i < w->n; i++) {
+        const struct word *at = word_at(w->word[i]);
+        if (is_digits(w->word[i]))
+            *attention = *mlp = false;
+        *attention = *attention || (at && strcmp(at->as, "attention") == 0);
+        *mlp = *mlp || (at && strcmp(at->as, "mlp") == 0);
+    }
+}
+
 enum status speak(struct str path, struct arena *a, struct spoken *out, struct err *e)
 {
     struct step step[STEPS_MAX] = {{0}};
     uint64_t last[2] = {0};
-    bool tells[2] = {false};
+    bool tells[2] = {false}, attention = false, mlp = false;
     *out = (struct spoken){.step = step};
     struct str rest = path, seg;
     while (name_head(&rest, &seg)) {
@@ -383,6 +396,9 @@ enum status speak(struct str path, struct arena *a, struct spoken *out, struct e
         struct said it;
         plain_words(seg, &w);
         say(&w, &it);
+        if (it.norm && !it.rank && !it.telling && attention != mlp)
+            it.rank = attention ? 1 : 2;
+        half_of(&w, &attention, &mlp);
         steps_of(&w, out);
         out->tower |= tower_of(&w) | way_of(&w);
         if (it.words)

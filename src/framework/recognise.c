@@ -364,6 +364,27 @@ static int by_order(const void *x, const void *y)
     return (a->layer > b->layer) - (a->layer < b->layer);
 }
 
+/* Sorted as r says, whose layers count from 0. */
+static void arrange(struct layer *layer, size_t n, struct ranked *r)
+{
+    if (n)
+        qsort(r, n, sizeof *r, by_order);
+    /* in place, one cycle after the other: r[i].layer is where layer i comes from */
+    for (size_t i = 0; i < n; i++) {
+        if (r[i].layer == i)
+            continue;
+        struct layer first = layer[i];
+        size_t at = i;
+        for (size_t from = r[at].layer; from != i; from = r[at].layer) {
+            layer[at] = layer[from];
+            r[at].layer = at;
+            at = from;
+        }
+        layer[at] = first;
+        r[at].layer = at;
+    }
+}
+
 enum status layers_done(struct layer_list *l, struct modules *ms, const char *framework,
                         struct layers *out, struct err *e)
 {
@@ -390,26 +411,26 @@ enum status layers_done(struct layer_list *l, struct modules *ms, const char *fr
                 ms->m->tensor[l->layer[i].tensor[k]].order < r[i].order)
                 r[i].order = ms->m->tensor[l->layer[i].tensor[k]].order;
     }
-    if (l->n)
-        qsort(r, l->n, sizeof *r, by_order);
-    /* in place, one cycle after the other: r[i].layer is where layer i comes from */
-    for (size_t i = 0; i < l->n; i++) {
-        if (r[i].layer == i)
-            continue;
-        struct layer first = l->layer[i];
-        size_t at = i;
-        for (size_t from = r[at].layer; from != i; from = r[at].layer) {
-            l->layer[at] = l->layer[from];
-            r[at].layer = at;
-            at = from;
-        }
-        l->layer[at] = first;
-        r[at].layer = at;
-    }
+    arrange(l->layer, l->n, r);
     out->layer = l->layer;
     out->n = l->n;
     out->maybe = l->maybe ? l->maybe->layer : NULL;
     out->n_maybe = l->maybe ? l->maybe->n : 0;
     out->framework = framework;
+    return ST_OK;
+}
+
+enum status layers_by_place(struct layers *l, struct arena *a, struct err *e)
+{
+    struct ranked *r = ARENA_ARRAY(a, struct ranked, l->n + 1);
+    if (!r)
+        return err_nomem(e, l->n * sizeof *r);
+    for (size_t i = 0; i < l->n; i++) {
+        r[i] = (struct ranked){l->layer[i].place, i};
+        if (!l->layer[i].place)
+            return ST_OK;
+    }
+    arrange(l->layer, l->n, r);
+    l->placed = l->n > 0;
     return ST_OK;
 }

@@ -74,6 +74,8 @@ void layer_decide(struct layer *l, enum layer_kind kind);
 void layer_open(struct layer *l, unsigned kinds); /* undecided between kinds */
 MUSTCHECK enum status layers_done(struct layer_list *l, struct modules *ms, const char *framework,
                                   struct layers *out, struct err *e);
+/* Sorts them as a config has them, where it tells the place of all. */
+MUSTCHECK enum status layers_by_place(struct layers *l, struct arena *a, struct err *e);
 
 /* Recurrent cells, by the framework's own rules: a group of tensors that has the names of one
  * kind's weights, all of them, in shapes that go together, and nothing else in their modules. To be

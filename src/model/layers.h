@@ -138,7 +138,8 @@ struct layer {
     bool flat_said; /* a rule or a config told flat_c, 0 meaning: no flattened map */
     /* Depthwise convolution whose kernel stands by channels, [k.., C, m]: C. 0 = any other. */
     uint64_t depth_c;
-    uint8_t form; /* enum layer_form */
+    uint8_t form;   /* enum layer_form */
+    uint32_t place; /* among the layers of a config, from 1; 0 = not told */
     struct layer_settings said;
     bool computed;     /* buffer that its own framework computes again: others have no place */
     bool again;        /* a second copy in the file of a tensor that is another layer's */
@@ -156,6 +157,7 @@ struct layers {
      * yet. kinds 0: settled, one way or the other. */
     struct layer *maybe;
     size_t n_maybe;
+    bool placed;                 /* they stand as a config has them: layers_by_place */
     const char *framework;       /* who recognised them */
     const struct family *family; /* of Hugging Face's models, NULL = none known */
     bool family_sure;            /* told by the container, not by names alone */

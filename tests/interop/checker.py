@@ -168,28 +168,37 @@ def pytorch(layer):
             yield fixed(n + ".num_batches_tracked", np.array(0, np.int64))
 
 
-# Hugging Face's names for those of models.py: of layers, then within blocks
-HF = {"decoder": ({"embed": "model.embed_tokens", "norm": "model.norm", "lm_head": "lm_head",
+# Hugging Face's names for those of models.py: of layers, then within blocks, then of attention
+PARTS = {k: f"{k}_proj" for k in "qkvo"}
+HF = {"bert": ({"words": "bert.embeddings.word_embeddings",
+                "types": "bert.embeddings.token_type_embeddings",
+                "positions": "bert.embeddings.position_embeddings",
+                "norm": "bert.embeddings.LayerNorm", "head": "classifier",
+                "blocks": "bert.encoder.layer"},
+               {"norm1": "attention.output.LayerNorm", "norm2": "output.LayerNorm",
+                "attn": "attention", "fc1": "intermediate.dense", "fc2": "output.dense"},
+               {"q": "self.query", "k": "self.key", "v": "self.value", "o": "output.dense"}),
+      "decoder": ({"embed": "model.embed_tokens", "norm": "model.norm", "lm_head": "lm_head",
                    "layers": "model.layers"},
                   {"norm1": "input_layernorm", "norm2": "post_attention_layernorm",
                    **{f"{k}_proj": f"self_attn.{k}_proj" for k in "qkvo"},
-                   **{f"{k}_proj": f"mlp.{k}_proj" for k in ("gate", "up", "down")}}),
+                   **{f"{k}_proj": f"mlp.{k}_proj" for k in ("gate", "up", "down")}}, PARTS),
       "vit_hf": ({"patch_embed": "vit.embeddings.patch_embeddings.projection",
                   "cls_token": "vit.embeddings.cls_token",
                   "position": "vit.embeddings.position_embeddings", "norm": "vit.layernorm",
                   "head": "classifier", "blocks": "vit.layers"},
                  {"norm1": "layernorm_before", "norm2": "layernorm_after", "attn": "attention",
-                  "fc1": "mlp.fc1", "fc2": "mlp.fc2"})}
+                  "fc1": "mlp.fc1", "fc2": "mlp.fc2"}, PARTS)}
 
 
 def hf(layer, model):
-    outer, inner = HF[model]
+    outer, inner, parts = HF[model]
     first, *rest = layer.name.split(".")
     n = outer[first] + "".join(f".{inner.get(p, p)}" for p in rest)
     if layer.kind == "mha":
         for role in "qkvo":
-            yield same(f"{n}.{role}_proj.weight", role + ".w")
-            yield same(f"{n}.{role}_proj.bias", role + ".b")
+            yield same(f"{n}.{parts[role]}.weight", role + ".w")
+            yield same(f"{n}.{parts[role]}.bias", role + ".b")
     else:
         yield from pytorch(layer._replace(name=n))
 

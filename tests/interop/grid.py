@@ -32,7 +32,7 @@ NORMS = {("decoder", "hf", "tensorflow"): tuple(
     (f"model.layers.{i}.{theirs}_layernorm", f"layers_{i}_norm{n}.scale")
     for i in range(2) for n, theirs in ((1, "input"), (2, "post_attention")))}
 # of these networks only pairs with a side that stacks, or that is Hugging Face's
-ONLY = {"scanned": checker.STACKING, "vit_hf": ("hf",)}
+ONLY = {"scanned": checker.STACKING, "vit_hf": ("hf",), "bert": ("hf",)}
 
 
 class Changed(NamedTuple):

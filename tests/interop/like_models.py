@@ -188,8 +188,9 @@ def leaf_names(model):
     return own + states
 
 
-def keras_equinox():
-    """An application of Keras into the same network of Equinox's"""
+def keras_equinox(named):
+    """An application of Keras into the same network of Equinox's, whose skeleton has names or, as
+    Equinox itself saves it, none: then Keras's config has the order of the layers."""
     where = fresh("like")
     net = keras.applications.MobileNetV2(weights=None, input_shape=(32, 32, 3), classes=10,
                                          alpha=0.35, classifier_activation=None)
@@ -199,14 +200,15 @@ def keras_equinox():
                      rng.normal(size=w.shape, scale=0.4).astype(np.float32) for w in net.weights])
     net.save(where / "in.keras")
     model, state = eqx.nn.make_with_state(like_nets.MobileNet)(10, key=jax.random.PRNGKey(15))
+    names = {"nnferry.leaves": leaf_names(like_nets.MobileNet(10, key=jax.random.PRNGKey(15)))}
     with open(where / "skeleton.eqx", "wb") as f:
-        f.write(json.dumps({"nnferry.leaves": leaf_names(like_nets.MobileNet(
-            10, key=jax.random.PRNGKey(15)))}).encode() + b"\n")
+        f.write(json.dumps(names).encode() + b"\n" if named else b"")
         eqx.tree_serialise_leaves(f, (model, state))
     share = carry(where / "in.keras", where / "skeleton.eqx", where / "out.eqx",
                   len(net.layers), {}, "--to", "equinox")
     with open(where / "out.eqx", "rb") as f:
-        f.readline()
+        if named:
+            f.readline()
         model, state = eqx.tree_deserialise_leaves(f, (model, state))
     x = rng.normal(size=(2, 32, 32, 3)).astype(np.float32)
     run_it = jax.vmap(eqx.nn.inference_mode(model), axis_name="batch", in_axes=(0, None),
@@ -218,7 +220,9 @@ def keras_equinox():
 def run(tally):
     torch.manual_seed(0)
     tally.run("GPT-2 Hugging Face Haiku", gpt)
-    tally.run("MobileNetV2 Keras Equinox", keras_equinox)
+    for named in (True, False):
+        tally.run(f"MobileNetV2 Keras Equinox{'' if named else ' without names'}", keras_equinox,
+                  named)
     for back in (False, True):
         arrow = "back" if back else "there"
         tally.run(f"ConvNeXt timm original {arrow}", convnext, back)

@@ -295,12 +295,59 @@ static int teardown(void **state)
     return unlink(temp);
 }
 
+/* A Keras file is in its names' order; the config has the layers as the model does. */
+#define LAYER(name) "{\"class_name\":\"Dense\",\"config\":{\"name\":\"" name "\"}}"
+#define CONFIG(more)                                                                               \
+    "{\"class_name\":\"Functional\",\"config\":{\"name\":\"m\",\"layers\":[" LAYER("x") "," LAYER( \
+        "q") more "]}}"
+
+static enum status keras_plan(struct job *j, const char *config)
+{
+    static const char *const name[] = {"2", "1", ""};
+    char text[40];
+    struct attachment *a;
+    memset(j, 0, sizeof *j);
+    skeleton(&j->like);
+    model_init(&j->src);
+    j->src.framework = STR("keras");
+    for (int i = 0; i < 3; i++) {
+        snprintf(text, sizeof text, "layers.dense%s%s.vars.0", *name[i] ? "_" : "", name[i]);
+        toy_add(&j->src, text, 100 * (i + 1), i == 2 ? 2 : 3, 3, -1);
+        snprintf(text, sizeof text, "layers.dense%s%s.vars.1", *name[i] ? "_" : "", name[i]);
+        toy_add(&j->src, text, 100 * (i + 1) + 50, 3, -1);
+    }
+    toy_done(&j->src);
+    assert_int_equal(model_attach(&j->src, &a, &j->e), ST_OK);
+    a->name = STR("config.json");
+    a->mem = (const uint8_t *)config;
+    a->n_bytes = strlen(config);
+    return plan(j, "");
+}
+
+static void order_of_config(void **state)
+{
+    (void)state;
+    struct job j;
+    assert_int_equal(keras_plan(&j, CONFIG("," LAYER("p"))), ST_OK);
+    leaf_is(&j, "0", 300);
+    leaf_is(&j, "1", 350);
+    leaf_is(&j, "3", 200);
+    leaf_is(&j, "4", 250);
+    leaf_is(&j, "5", 100);
+    leaf_is(&j, "6", 150);
+    done(&j);
+    assert_int_equal(keras_plan(&j, CONFIG("")), ST_CANNOT); /* where the third stands, it hides */
+    assert_string_equal(j.e.code, "map-ambiguous");
+    done(&j);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(in_order),   cmocka_unit_test(by_numbers),
-        cmocka_unit_test(asked),      cmocka_unit_test(types),
-        cmocka_unit_test(names_told), cmocka_unit_test(names_from_skeleton),
+        cmocka_unit_test(in_order),        cmocka_unit_test(by_numbers),
+        cmocka_unit_test(asked),           cmocka_unit_test(types),
+        cmocka_unit_test(names_told),      cmocka_unit_test(names_from_skeleton),
+        cmocka_unit_test(order_of_config),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

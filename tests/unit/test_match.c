@@ -364,6 +364,52 @@ static void first_without_number(void **state)
     pairs("fc3", "linear_2");
 }
 
+/* BERT's block against one whose norms are numbered: the norm inside the attention is the first. */
+static void block(bool target, const char *const name[5])
+{
+    static const uint64_t sig[] = {10, 11, 12, 20, 20};
+    for (int b = 0; b < 2; b++)
+        for (int i = 0; i < 5; i++)
+            (target ? dst : src)(fmt(name[i], b, 0), sig[i]);
+}
+
+static void norm_of_attention(void **state)
+{
+    (void)state;
+    static const char *const bert[] = {
+        "encoder.layer.%d.attention.output.dense", "encoder.layer.%d.intermediate.dense",
+        "encoder.layer.%d.output.dense", "encoder.layer.%d.output.LayerNorm",
+        "encoder.layer.%d.attention.output.LayerNorm"};
+    static const char *const other[] = {"blocks_%d_attn.out", "blocks_%d_fc1", "blocks_%d_fc2",
+                                        "blocks_%d_norm1", "blocks_%d_norm2"};
+    for (int way = 0; way < 2; way++) {
+        clear(state);
+        block(way, bert);
+        block(!way, other);
+        go();
+        pairs(way ? "blocks_1_norm1" : "encoder.layer.1.attention.output.LayerNorm",
+              way ? "encoder.layer.1.attention.output.LayerNorm" : "blocks_1_norm1");
+        pairs(way ? "blocks_0_norm2" : "encoder.layer.0.output.LayerNorm",
+              way ? "encoder.layer.0.output.LayerNorm" : "blocks_0_norm2");
+    }
+}
+
+/* Of three, "the first" is no evidence; and a norm of keys is no block's. */
+static void norms_of_three(void **state)
+{
+    (void)state;
+    src("b.attention.norm", 20), src("b.mlp.norm", 20), src("b.norm", 20), src("b.fc", 10);
+    dst("c.norm1", 20), dst("c.norm2", 20), dst("c.norm3", 20), dst("c.fc", 10);
+    go();
+    pairs("b.attention.norm", NULL);
+    pairs("b.norm", NULL);
+    clear(state);
+    src("b.attention.k_norm", 20), src("b.norm", 20), src("b.fc", 10);
+    dst("c.norm1", 20), dst("c.norm2", 20), dst("c.fc", 10);
+    go();
+    pairs("b.attention.k_norm", NULL);
+}
+
 /* Words of position are no numbers: "norm" beside "norm_pre" is not the one before it. */
 static void norm_and_norm_pre(void **state)
 {
@@ -543,6 +589,8 @@ int main(void)
         cmocka_unit_test_setup(towers_with_names, clear),
         cmocka_unit_test_setup(wrappers, clear),
         cmocka_unit_test_setup(first_without_number, clear),
+        cmocka_unit_test_setup(norm_of_attention, clear),
+        cmocka_unit_test_setup(norms_of_three, clear),
         cmocka_unit_test_setup(norm_and_norm_pre, clear),
         cmocka_unit_test_setup(contradiction, clear),
         cmocka_unit_test_setup(generic_words, clear),

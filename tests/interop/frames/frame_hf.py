@@ -7,11 +7,11 @@ import types
 
 import torch
 from safetensors.torch import load_file
-from transformers import LlamaConfig, LlamaForCausalLM, ViTConfig, ViTForImageClassification
-
+from transformers import (BertConfig, BertForTokenClassification, LlamaConfig, LlamaForCausalLM,
+                          ViTConfig, ViTForImageClassification)
 from transformers.utils import logging
 
-from frames.models import MODELS, VOCAB, data
+from frames.models import MODELS, TOKENS, VOCAB, data
 
 NAME = "hf"
 SUFFIX = ""
@@ -35,8 +35,17 @@ def vit():
         num_labels=5))
 
 
+def bert():
+    return BertForTokenClassification(BertConfig(
+        vocab_size=VOCAB, hidden_size=12, num_hidden_layers=2, num_attention_heads=3,
+        intermediate_size=20, hidden_act="gelu_pytorch_tanh", max_position_embeddings=TOKENS[1],
+        type_vocab_size=2, layer_norm_eps=1e-5, pad_token_id=None, num_labels=5))
+
+
 # what gives the network's output out of the model
-NETS = {"decoder": (llama, lambda net, x: net(x, use_cache=False).logits),
+NETS = {"bert": (bert, lambda net, x: net(input_ids=x["ids"], token_type_ids=x["sorts"],
+                                          position_ids=x["places"]).logits),
+        "decoder": (llama, lambda net, x: net(x, use_cache=False).logits),
         "vit_hf": (vit, lambda net, x: net.classifier(net.vit(x).last_hidden_state))}
 LACKS = tuple(m for m in MODELS if m not in NETS)
 

@@ -77,6 +77,18 @@ def scanned(f, ids):
     return encoder(f, ids, 3, True)
 
 
+def bert(f, x):
+    """The encoder as BERT begins it: three tables and a norm."""
+    y = f.embed("words", x["ids"], VOCAB, 12) + f.embed("types", x["sorts"], 2, 12)
+    y = f.ln("norm", y + f.embed("positions", x["places"], TOKENS[1], 12))
+    return f.dense("head", f.blocks("blocks", 2, encoder_block, y), 5)
+
+
+def bert_inputs(rng):
+    return {"ids": tokens(rng), "sorts": rng.integers(0, 2, size=TOKENS),
+            "places": np.tile(np.arange(TOKENS[1]), (TOKENS[0], 1))}
+
+
 def rotate(f, x, width):
     """Rotary positions, halves apart, over the last axis of [.., T, width]."""
     t = x.shape[-2]
@@ -206,6 +218,7 @@ MODELS = {
     "cnn": (cnn, image, ('flatten "fc1" = 6',)),
     "resnet18": (resnet18, image, ()),
     "encoder": (encoder, tokens, HEADS),
+    "bert": (bert, bert_inputs, HEADS),
     "decoder": (decoder, tokens, ()),
     "lstm": (lstm, tokens, ()),
     "bigru": (bigru, tokens, ()),
