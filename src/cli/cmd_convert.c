@@ -3,7 +3,6 @@
 #include "base/mem.h"
 #include "cli/command.h"
 #include "cli/convert_report.h"
-#include "cli/provenance.h"
 #include "convert/fold.h"
 #include "convert/map.h"
 #include <stdio.h>
@@ -69,11 +68,38 @@ static void options(struct job *j)
                                .compress = a->set[OPT_COMPRESS]};
 }
 
+/* Facts about where the weights came from, without host, clock or folder. */
 static enum status provenance(struct job *j, struct err *e)
 {
-    if (j->wo.no_provenance || strcmp(j->fmt->name, "archive") != 0)
+    struct json_w w;
+    if (j->wo.no_provenance)
         return ST_OK;
-    TRY(provenance_json(&j->m, j->found->name, &j->provenance, e));
+    json_w_init(&w, &j->provenance, 0);
+    json_w_object(&w);
+    json_w_key(&w, STR("files"));
+    json_w_array(&w);
+    for (size_t i = 0; i < j->m.n_files; i++) {
+        struct str path = str_from(file_path(j->m.file[i]));
+        size_t base = path.n;
+        while (base > 0 && path.p[base - 1] != '/')
+            base--;
+        json_w_object(&w);
+        json_w_key(&w, STR("bytes"));
+        json_w_u64(&w, file_size(j->m.file[i]));
+        json_w_key(&w, STR("name"));
+        json_w_str(&w, str_sub(path, base, path.n));
+        json_w_object_end(&w);
+    }
+    json_w_array_end(&w);
+    json_w_key(&w, STR("format"));
+    json_w_str(&w, str_from(j->found->name));
+    json_w_key(&w, STR("framework"));
+    json_w_str(&w, str_from(recognised_framework(&j->m)));
+    json_w_key(&w, STR("writer"));
+    json_w_str(&w, STR("nnferry " NNFERRY_VERSION));
+    json_w_object_end(&w);
+    buf_u8(&j->provenance, 0);
+    TRY(buf_ok(&j->provenance, e));
     j->wo.provenance = (const char *)j->provenance.p;
     return ST_OK;
 }

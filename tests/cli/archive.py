@@ -113,9 +113,8 @@ def main():
     manifest = unpack(temp / "a.tar.zst", temp / "a")
     readme = (temp / "a" / "README.txt").read_text()
     origin = json.loads((temp / "a" / "provenance.json").read_text())
-    raw = (temp / "src.safetensors").read_bytes()
     check("provenance: the source file", origin["files"] == [
-        {"bytes": len(raw), "name": "src.safetensors", "sha256_tree": tree_digest(raw)}])
+        {"bytes": (temp / "src.safetensors").stat().st_size, "name": "src.safetensors"}])
     check("provenance: the container", origin["format"] == "safetensors")
     run("sha256sum", "-c", "SHA256SUMS", cwd=temp / "a")
     check("sha256sum -c", True)
