@@ -697,9 +697,11 @@ static void config_of_skeleton(void **state)
 static void foreign_bias(void **state)
 {
     (void)state;
-    toy_add(&m, "words.weight", 1, 7, 4, -1);
+    toy_add(&m, "norm.weight", 1, 4, -1);
+    toy_add(&m, "norm.bias", 2, 4, -1);
     toy_add(&m, "shift", 100, 7, -1);
-    toy_add(&sk, "bert.tf_bert_model.bert.embeddings.word_embeddings.weight:0", 0, 7, 4, -1);
+    toy_add(&sk, "bert.tf_bert_model.bert.embeddings.LayerNorm.gamma:0", 0, 4, -1);
+    toy_add(&sk, "bert.tf_bert_model.bert.embeddings.LayerNorm.beta:0", 0, 4, -1);
     toy_add(&sk, "mlm___cls.tf_bert_model.mlm___cls.predictions.bias:0", 0, 7, -1);
     go("pytorch", "hf_tf");
     double v[7];
