@@ -27,6 +27,13 @@ void fold_goes(struct fold_finder *w, size_t t, const char *why);
 /* A weight that is computed; checks what its type and its other names allow. */
 MUSTCHECK enum status fold_add(struct fold_finder *w, enum fold_kind kind, size_t t,
                                struct fold_item **out, struct err *e);
+/* Of the wrapped layers in w->head, which are taken: all tensors below head + "layer." that are
+ * not concerned yet step out, to head. */
+MUSTCHECK enum status fold_step_out(struct fold_finder *w, const char *inside, const char *why,
+                                    struct err *e);
+/* fold_nnx.c: factors of NNX's; ad is w's model or another. */
+bool fold_nnx_holds(const struct model *m);
+MUSTCHECK enum status fold_nnx(struct fold_finder *w, const struct model *ad, struct err *e);
 /* fold_cudnn.c */
 MUSTCHECK enum status fold_cudnn(struct fold_finder *w, struct err *e);
 /* fold_lora.c */

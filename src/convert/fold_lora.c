@@ -275,6 +275,11 @@ enum status fold_lora(struct fold_finder *w, const struct fold_opt *o, struct er
     size_t n = 0;
     if (holds_factors(w->m))
         l.ad = w->m;
+    bool nnx = fold_nnx_holds(w->m);
+    if (nnx || (l.ad != w->m && fold_nnx_holds(l.ad))) {
+        w->f->ad = nnx ? w->m : l.ad;
+        return fold_nnx(w, w->f->ad, e);
+    }
     bool own = l.ad == w->m;
     w->f->ad = l.ad;
     TRY(read_config(&l, o, e));

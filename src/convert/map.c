@@ -6,6 +6,7 @@
 #include "convert/block.h"
 #include "convert/fold.h"
 #include "convert/map_int.h"
+#include "framework/onnx_graph.h"
 #include "framework/recognise.h"
 #include <stdlib.h>
 #include <string.h>
@@ -312,6 +313,7 @@ static enum status across(struct mapping *m, struct err *e)
     TRY(map_settle(m, e));
     m->respelled = true;
     TRY(map_told_read(m, e));
+    TRY(onnx_graph_told(m->src, m->from->rules, m->tmp, &m->sl, e));
     TRY(map_notes_functions(m, e));
     TRY(map_train_begin(m, e));
     if (m->o->like) {

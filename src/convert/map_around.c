@@ -2,6 +2,7 @@
  * which channels a flattened map may have, and how numbers in names order the layers of a list.
  */
 #include "convert/map_int.h"
+#include "convert/sigs.h"
 #include "framework/recognise.h"
 #include <stdlib.h>
 
@@ -22,9 +23,8 @@ struct seat { /* a layer that is no norm, parameter or PReLU, where names put it
 };
 struct around {
     struct gifts gives, reads;
-    uint64_t *channels; /* distinct */
-    size_t n_channels;
-    struct seat *seat; /* by list and number */
+    struct sigs channels; /* distinct */
+    struct seat *seat;    /* by list and number */
     size_t n_seats;
     uint32_t *convs; /* per seat, and at the end: convolutions before it */
     uint64_t last_n; /* of map_flattens */
@@ -75,12 +75,6 @@ static int by_seat(const void *px, const void *py)
     return (x->layer > y->layer) - (x->layer < y->layer);
 }
 
-static int by_u64(const void *x, const void *y)
-{
-    uint64_t a = *(const uint64_t *)x, b = *(const uint64_t *)y;
-    return (a > b) - (a < b);
-}
-
 static bool is_conv(const struct layer *l)
 {
     return map_may_be(l, LAYER_CONV) || map_may_be(l, LAYER_CONV_TRANSPOSE);
@@ -101,7 +95,7 @@ static void look(const struct mapping *m, struct around *x, size_t i)
     for (size_t k = 0; k < n; k++) {
         give(&x->gives, c[k], i);
         if (c[k])
-            x->channels[x->n_channels++] = c[k];
+            x->channels.v[x->channels.n++] = c[k];
     }
     if (map_may_be(l, LAYER_LINEAR))
         give(&x->gives, map_extent(m, l, LAYER_LINEAR, LEAF_WEIGHT, 'O'), i);
@@ -140,10 +134,10 @@ enum status map_look_around(struct mapping *m, struct err *e)
         return err_nomem(e, sizeof *x);
     x->gives.v = ARENA_ARRAY(m->tmp, struct gift, GIFTS_MOST * n + 1);
     x->reads.v = ARENA_ARRAY(m->tmp, struct gift, n + 1);
-    x->channels = ARENA_ARRAY(m->tmp, uint64_t, 2 * n + 1);
+    TRY(sigs_room(&x->channels, 2 * n, m->tmp, e));
     x->seat = ARENA_ARRAY(m->tmp, struct seat, n + 1);
     x->convs = ARENA_ARRAY(m->tmp, uint32_t, n + 1);
-    if (!x->gives.v || !x->reads.v || !x->channels || !x->seat || !x->convs)
+    if (!x->gives.v || !x->reads.v || !x->seat || !x->convs)
         return err_nomem(e, n * sizeof *x->seat);
     for (size_t i = 0; i < n; i++)
         look(m, x, i);
@@ -151,13 +145,12 @@ enum status map_look_around(struct mapping *m, struct err *e)
         qsort(x->gives.v, x->gives.n, sizeof *x->gives.v, by_gift);
     if (x->reads.n)
         qsort(x->reads.v, x->reads.n, sizeof *x->reads.v, by_gift);
-    if (x->n_channels)
-        qsort(x->channels, x->n_channels, sizeof *x->channels, by_u64);
+    sigs_sort(&x->channels);
     size_t k = 0;
-    for (size_t i = 0; i < x->n_channels; i++)
-        if (i == 0 || x->channels[i] != x->channels[i - 1])
-            x->channels[k++] = x->channels[i];
-    x->n_channels = k;
+    for (size_t i = 0; i < x->channels.n; i++)
+        if (i == 0 || x->channels.v[i] != x->channels.v[i - 1])
+            x->channels.v[k++] = x->channels.v[i];
+    x->channels.n = k;
     seats(m, x);
     m->around = x;
     return ST_OK;
@@ -217,8 +210,8 @@ bool map_flattens(const struct mapping *m, uint64_t n)
         return x->last;
     x->last_n = n;
     x->last = false;
-    for (size_t i = 0; i < x->n_channels && x->channels[i] < n && !x->last; i++)
-        x->last = n % x->channels[i] == 0;
+    for (size_t i = 0; i < x->channels.n && x->channels.v[i] < n && !x->last; i++)
+        x->last = n % x->channels.v[i] == 0;
     return x->last;
 }
 

@@ -5,6 +5,7 @@
  * part is which is asked about.
  */
 #include "convert/map_seen.h"
+#include "convert/sigs.h"
 #include "framework/recognise.h"
 #include "framework/words.h"
 #include <stdlib.h>
@@ -123,39 +124,28 @@ static enum status as_dense(struct half *x, const struct layer *l, bool really, 
     return ST_OK;
 }
 
-static int by_u64(const void *x, const void *y)
+static enum status attentions(struct half *x, struct sigs *out, struct err *e)
 {
-    uint64_t a = *(const uint64_t *)x, b = *(const uint64_t *)y;
-    return (a > b) - (a < b);
-}
-
-static enum status attentions(struct half *x, uint64_t **out, size_t *n, struct err *e)
-{
-    *n = 0;
-    *out = ARENA_ARRAY(x->m->tmp, uint64_t, x->layers->n + 1);
-    if (!*out)
-        return err_nomem(e, x->layers->n * sizeof **out);
+    TRY(sigs_room(out, x->layers->n, x->m->tmp, e));
     for (size_t i = 0; i < x->layers->n; i++) {
         const struct layer *l = &x->layers->layer[i];
         uint64_t sig = 0;
         if (l->kind != LAYER_ATTENTION)
             continue;
         (void)map_signature(&x->seen->model, x->f->rules, l, LAYER_ATTENTION, &sig);
-        (*out)[(*n)++] = sig;
+        out->v[out->n++] = sig;
     }
-    if (*n)
-        qsort(*out, *n, sizeof **out, by_u64);
+    sigs_sort(out);
     return ST_OK;
 }
 
 /* Where the two sides do not have the same attentions, both have dense layers. */
 static enum status see_attention(struct half *s, struct half *t, bool *did, struct err *e)
 {
-    uint64_t *a, *b;
-    size_t n_a, n_b;
-    TRY(attentions(s, &a, &n_a, e));
-    TRY(attentions(t, &b, &n_b, e));
-    *did = n_a != n_b || (n_a && memcmp(a, b, n_a * sizeof *a) != 0);
+    struct sigs a, b;
+    TRY(attentions(s, &a, e));
+    TRY(attentions(t, &b, e));
+    *did = !sigs_equal(&a, &b);
     for (int really = 0; really < 2 && *did; really++)
         for (int q = 0; q < 2 && *did; q++) {
             struct half *x = q ? t : s;

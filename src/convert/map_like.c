@@ -4,6 +4,7 @@
  */
 #include "base/checked.h"
 #include "convert/map_seen.h"
+#include "convert/sigs.h"
 #include "framework/recognise.h"
 #include <stdlib.h>
 #include <string.h>
@@ -133,36 +134,22 @@ static bool partner(const struct match_item *a, const struct match_item *b)
     return false;
 }
 
-static int by_u64(const void *x, const void *y)
-{
-    uint64_t a = *(const uint64_t *)x, b = *(const uint64_t *)y;
-    return (a > b) - (a < b);
-}
-
-/* The signatures of a list of items, sorted. */
-struct sigs {
-    uint64_t *v;
-    size_t n;
-};
+/* The signatures of a list of items. */
 static enum status sigs_of(struct mapping *m, const struct match_item *it, size_t n,
                            struct sigs *out, struct err *e)
 {
-    out->n = 0;
-    out->v = ARENA_ARRAY(m->tmp, uint64_t, n * MATCH_SIGS + 1);
-    if (!out->v)
-        return err_nomem(e, n * MATCH_SIGS * sizeof *out->v);
+    TRY(sigs_room(out, n * MATCH_SIGS, m->tmp, e));
     for (size_t i = 0; i < n; i++)
         for (size_t k = 0; k < it[i].n_sigs; k++)
             out->v[out->n++] = it[i].sig[k];
-    if (out->n)
-        qsort(out->v, out->n, sizeof *out->v, by_u64);
+    sigs_sort(out);
     return ST_OK;
 }
 
 static bool any_partner(const struct match_item *it, const struct sigs *s)
 {
     for (size_t k = 0; k < it->n_sigs; k++)
-        if (s->n && bsearch(&it->sig[k], s->v, s->n, sizeof *s->v, by_u64))
+        if (sigs_count(s, it->sig[k]) > 0)
             return true;
     return false;
 }

@@ -3,8 +3,8 @@
  * they are the layers that they look like.
  */
 #include "convert/map_int.h"
+#include "convert/sigs.h"
 #include "framework/recognise.h"
-#include <stdlib.h>
 #include <string.h>
 
 /* Per tensor: its layer + 1; 0 = none. */
@@ -100,48 +100,17 @@ enum status map_maybe_ruled(struct mapping *m, const struct model *md, struct la
 
 /* ---- what the other side has ---- */
 
-static int by_u64(const void *x, const void *y)
-{
-    uint64_t a = *(const uint64_t *)x, b = *(const uint64_t *)y;
-    return (a > b) - (a < b);
-}
-
-/* The signatures of a side's layers under one kind, sorted. */
-struct sigs {
-    uint64_t *v;
-    size_t n;
-};
+/* The signatures of a side's layers under one kind. */
 static enum status sigs_of(struct mapping *m, const struct model *md, const struct framework *f,
                            const struct layer *l, size_t n, enum layer_kind k, struct sigs *out,
                            struct err *e)
 {
-    out->n = 0;
-    out->v = ARENA_ARRAY(m->tmp, uint64_t, n + 1);
-    if (!out->v)
-        return err_nomem(e, n * sizeof *out->v);
+    TRY(sigs_room(out, n, m->tmp, e));
     for (size_t i = 0; i < n; i++)
         if ((l[i].kinds & KIND_BIT(k)) && map_signature(md, f->rules, &l[i], k, &out->v[out->n]))
             out->n++;
-    if (out->n)
-        qsort(out->v, out->n, sizeof *out->v, by_u64);
+    sigs_sort(out);
     return ST_OK;
-}
-
-static size_t how_many(const struct sigs *s, uint64_t sig)
-{
-    size_t at[2] = {0, 0};
-    for (int end = 0; end < 2; end++) {
-        size_t lo = 0, hi = s->n;
-        while (lo < hi) {
-            size_t mid = lo + (hi - lo) / 2;
-            if (s->v[mid] < sig || (end && s->v[mid] == sig))
-                lo = mid + 1;
-            else
-                hi = mid;
-        }
-        at[end] = lo;
-    }
-    return at[1] - at[0];
 }
 
 struct side {
@@ -178,7 +147,7 @@ static bool spare(const struct side *x, const struct side *y, const struct layer
         uint32_t at = cell->tensor[k] >= 0 ? x->owner[cell->tensor[k]] : 0;
         uint64_t sig;
         if (at && (!map_signature(x->m, x->f->rules, &x->l->layer[at - 1], LAYER_LINEAR, &sig) ||
-                   how_many(&y->plain, sig) >= how_many(&x->plain, sig)))
+                   sigs_count(&y->plain, sig) >= sigs_count(&x->plain, sig)))
             return false;
     }
     return true;
@@ -193,9 +162,9 @@ static enum status meet(struct mapping *m, struct side *x, const struct side *y,
         uint64_t sig;
         if (!c->kinds || c->kind != k || !map_signature(x->m, x->f->rules, c, k, &sig))
             continue;
-        size_t theirs = how_many(&y->cell, sig), mine = how_many(&x->cell, sig);
+        size_t theirs = sigs_count(&y->cell, sig), mine = sigs_count(&x->cell, sig);
         size_t want = theirs > mine ? theirs - mine : 0;
-        if (want >= how_many(&x->maybe, sig) && spare(x, y, c)) {
+        if (want >= sigs_count(&x->maybe, sig) && spare(x, y, c)) {
             x->l->maybe[i].reason = STR("linear layers where the other side has a cell");
             become(x->l, i);
             TRY(owners(m, x->l, x->m->n_tensors, &x->owner, e));

@@ -184,6 +184,15 @@ static void number(struct json_w *w, const char *key, uint64_t value)
     json_w_u64(w, value);
 }
 
+static bool is_number(struct str s)
+{
+    for (size_t i = 0; i < s.n; i++)
+        if (!((s.p[i] >= '0' && s.p[i] <= '9') || s.p[i] == '.' || s.p[i] == '-' || s.p[i] == '+' ||
+              s.p[i] == 'e'))
+            return false;
+    return s.n > 0 && s.p[0] >= '0' && s.p[0] <= '9';
+}
+
 static void write_config(struct json_w *w, const struct model *m, const struct family *f,
                          const struct architecture *x)
 {
@@ -203,6 +212,15 @@ static void write_config(struct json_w *w, const struct model *m, const struct f
         json_w_raw(w, v);
     }
     number(w, "vocab_size", rows_of(m, "token_embd.weight"));
+    if (gated) { /* T5 1.1 scales no outputs, whether its head is tied or not */
+        json_w_key(w, STR("scale_decoder_outputs"));
+        json_w_bool(w, false);
+    }
+    if (strcmp(f->name, "phi3") == 0) { /* whose default need not be a row */
+        struct str pad = gguf_meta(m, "", "tokenizer.ggml.padding_token_id");
+        json_w_key(w, STR("pad_token_id"));
+        json_w_raw(w, is_number(pad) ? pad : STR("null"));
+    }
     if (x->rows && rows_of(m, x->rows))
         number(w, "type_vocab_size", rows_of(m, x->rows));
     if (model_find(m, STR("blk.0.attn_q.bias")) >= 0 && strcmp(f->name, "llama") == 0) {
@@ -221,15 +239,6 @@ static void write_config(struct json_w *w, const struct model *m, const struct f
         json_w_bool(w, model_find(m, STR("output.weight")) < 0);
     }
     json_w_object_end(w);
-}
-
-static bool is_number(struct str s)
-{
-    for (size_t i = 0; i < s.n; i++)
-        if (!((s.p[i] >= '0' && s.p[i] <= '9') || s.p[i] == '.' || s.p[i] == '-' || s.p[i] == '+' ||
-              s.p[i] == 'e'))
-            return false;
-    return s.n > 0 && s.p[0] >= '0' && s.p[0] <= '9';
 }
 
 enum status gguf_give(const struct model *src, const struct layers *l, struct model *dst,

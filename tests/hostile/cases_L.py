@@ -154,3 +154,24 @@ lora("L13-deep", None, config=b'{"peft_type": "LORA", "x": ' + b"[" * 100000, ex
 lora("L14-a-nan", "fold-value", MERGE, adapter=(f32(P + "lora_A.weight", (2, 3), NAN), B))
 lora("L14-b-inf", "fold-value", MERGE, adapter=(A, f32(P + "lora_B.weight", (4, 2), INF)))
 lora("L14-w-nan", "fold-value", MERGE, base=[f32("fc.weight", (4, 3), 1.0, NAN)])
+
+# ---- LoRA of Flax NNX ----
+NNX = (("convert", "{file}", "-o", "{out}/OUT.safetensors", "--merge-lora", "{file}"),)
+NNX_TWIN = safetensors_bytes([f32("fc.base_module.kernel", (3, 4)), f32("fc.lora_a", (3, 2)),
+                              f32("fc.lora_b", (2, 4))])
+
+
+def nnx(id, code, *tensors):
+    case(id, "m.safetensors", 4, code, False, args=NNX, build=safetensors_bytes(list(tensors)),
+         twin=NNX_TWIN)
+
+
+KERNEL, LORA_A, LORA_B = (f32("fc.base_module.kernel", (3, 4)), f32("fc.lora_a", (3, 2)),
+                          f32("fc.lora_b", (2, 4)))
+nnx("L20-rank", "lora-shape", KERNEL, LORA_A, f32("fc.lora_b", (3, 4)))
+nnx("L20-empty", "lora-shape", KERNEL, f32("fc.lora_a", (3, 0)), f32("fc.lora_b", (0, 4)))
+nnx("L20-no-b", "lora-pair", KERNEL, LORA_A)
+nnx("L20-no-base", "lora-base", LORA_A, LORA_B)
+nnx("L20-eight", "fold-type", eight("fc.base_module.kernel", (3, 4)), LORA_A, LORA_B)
+nnx("L20-nan", "fold-value", KERNEL, f32("fc.lora_a", (3, 2), NAN), LORA_B)
+nnx("L20-taken", "fold-taken", KERNEL, LORA_A, LORA_B, f32("fc.kernel", (3, 4)))

@@ -238,6 +238,43 @@ def lora(where, real, changes):
     convert(where / "ad", where / "flax.msgpack", "--to", "flax", exit=None)
 
 
+def lora_of_nnx():
+    """nnx.LoRA around a layer and nnx.LoRALinear: kept, and merged, with NNX's own outputs."""
+    from flax import nnx, serialization
+
+    class Net(nnx.Module):
+        def __init__(self, rngs):
+            self.fc = nnx.LoRA(5, 2, 4, base_module=nnx.Linear(5, 4, rngs=rngs), rngs=rngs)
+            self.out = nnx.LoRALinear(4, 3, lora_rank=2, rngs=rngs)
+
+        def __call__(self, x):
+            return self.out(jax.nn.relu(self.fc(x)))
+
+    where, draw = fresh("folds"), np.random.default_rng(9)
+    net = Net(nnx.Rngs(0))
+    state = nnx.state(net)
+    state = jax.tree_util.tree_map(
+        lambda a: jnp.asarray(draw.normal(size=a.shape), jnp.float32)
+        if jnp.issubdtype(a.dtype, jnp.floating) else a, state)
+    nnx.update(net, state)
+    weights = nnx.to_pure_dict(nnx.state(net, (nnx.Param, nnx.LoRAParam)))
+    x = draw.normal(size=(2, 5)).astype("float32")
+    (where / "in.msgpack").write_bytes(serialization.msgpack_serialize(
+        jax.tree_util.tree_map(np.asarray, weights)))
+    convert(where / "in.msgpack", where / "kept.tar.zst")
+    convert(where / "kept.tar.zst", where / "kept.msgpack", "--to", "source")
+    need((where / "kept.msgpack").read_bytes() == (where / "in.msgpack").read_bytes(),
+         "an archive gives back other bytes")
+    convert(where / "in.msgpack", where / "out.pt", "--from", "nnx", "--to", "pytorch",
+            "--merge-lora", where / "in.msgpack")
+    sd = torch.load(where / "out.pt", weights_only=True)
+    need(set(sd) == {"fc.weight", "fc.bias", "out.weight", "out.bias"}, f"names {sorted(sd)}")
+    y = torch.relu(torch.nn.functional.linear(torch.from_numpy(x), sd["fc.weight"], sd["fc.bias"]))
+    y = torch.nn.functional.linear(y, sd["out.weight"], sd["out.bias"])
+    with jax.default_matmul_precision("highest"):
+        close(y.numpy(), np.asarray(net(x)), "float32")
+
+
 def lora_refused():
     where = fresh("folds")
     net = Adapted()
@@ -271,4 +308,5 @@ def run(tally):
     tally.run("peft", peft_side, where)
     for i, changes in enumerate(CHANGES):
         tally.run(f"lora of peft {changes}", lora, where / str(i), True, changes)
+    tally.run("lora of nnx", lora_of_nnx)
     tally.run("lora refused", lora_refused)

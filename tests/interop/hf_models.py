@@ -39,6 +39,12 @@ MODELS = {
     "qwen2": lambda: T.Qwen2ForCausalLM(T.Qwen2Config(**GQA)),
     "t5": lambda: T.T5ForConditionalGeneration(T.T5Config(
         vocab_size=37, d_model=24, d_kv=8, num_heads=3, d_ff=40, num_layers=2)),
+    "t5_gated": lambda: T.T5ForConditionalGeneration(T.T5Config(
+        vocab_size=37, d_model=24, d_kv=8, num_heads=3, d_ff=40, num_layers=2,
+        num_decoder_layers=1, feed_forward_proj="gated-gelu", tie_word_embeddings=False,
+        decoder_start_token_id=0)),
+    "phi": lambda: T.PhiForCausalLM(T.PhiConfig(**TEXT, partial_rotary_factor=0.5)),
+    "phi3": lambda: T.Phi3ForCausalLM(T.Phi3Config(**GQA)),
     "vit": lambda: T.ViTForImageClassification(T.ViTConfig(**VISION, num_labels=5)),
     "clip": lambda: T.CLIPModel(T.CLIPConfig(text_config=dict(TEXT), vision_config=dict(VISION),
                                              projection_dim=16)),
@@ -50,10 +56,10 @@ MODELS = {
     "resnet": lambda: T.ResNetForImageClassification(T.ResNetConfig(
         embedding_size=8, hidden_sizes=[8, 16, 24, 32], depths=[1, 2, 1, 1], num_labels=5)),
 }
-IN_FLAX = [k for k in MODELS if k not in ("gpt_neox", "qwen2")]
+IN_FLAX = [k for k in MODELS if k not in ("gpt_neox", "qwen2", "t5_gated", "phi", "phi3")]
 IN_TF = [k for k in IN_FLAX if k != "llama"]
 IN_GGUF = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "gpt2": "gpt2",
-           "gpt_neox": "gptneox"}
+           "gpt_neox": "gptneox", "t5": "t5", "t5_gated": "t5", "phi": "phi2", "phi3": "phi3"}
 
 
 OUTPUTS = ("logits", "logits_per_image", "last_hidden_state")
@@ -71,7 +77,7 @@ def inputs_of(kind):
     if kind == "whisper":
         sound = rng.standard_normal((2, 8, 40)).astype(np.float32)
         return {"input_features": sound, "decoder_input_ids": ids}
-    if kind == "t5":
+    if kind.startswith("t5"):
         return {"input_ids": ids, "decoder_input_ids": ids[:, :5]}
     return {"input_ids": ids}
 
@@ -272,22 +278,36 @@ def turned(x, heads):
 def write_gguf(kind, folder, path):
     arch = IN_GGUF[kind]
     c = json.loads((folder / "config.json").read_text())
-    heads = c.get("num_attention_heads", c.get("n_head"))
-    layers = c.get("num_hidden_layers", c.get("n_layer"))
+    heads = c.get("num_attention_heads", c.get("n_head", c.get("num_heads")))
+    layers = c.get("num_hidden_layers", c.get("n_layer", c.get("num_layers")))
     w = gguf.GGUFWriter(path, arch)
     w.add_block_count(layers)
     w.add_head_count(heads)
-    w.add_context_length(32)
-    w.add_embedding_length(32)
-    w.add_feed_forward_length(c.get("intermediate_size", 128))
-    if arch in ("llama", "qwen2"):
+    w.add_context_length(512 if arch == "t5" else 32)
+    w.add_embedding_length(c.get("d_model", 32))
+    w.add_feed_forward_length(c.get("intermediate_size", c.get("d_ff", 128)))
+    if arch == "t5":
+        w.add_key_length(c["d_kv"])
+        w.add_value_length(c["d_kv"])
+        w.add_layer_norm_eps(c["layer_norm_epsilon"])
+        w.add_layer_norm_rms_eps(c["layer_norm_epsilon"])
+        w.add_relative_attn_buckets_count(c["relative_attention_num_buckets"])
+        w.add_decoder_block_count(c["num_decoder_layers"])
+        if c.get("decoder_start_token_id") is not None:
+            w.add_decoder_start_token_id(c["decoder_start_token_id"])
+    elif arch in ("llama", "qwen2", "phi3"):
         w.add_head_count_kv(c["num_key_value_heads"])
         w.add_layer_norm_rms_eps(c["rms_norm_eps"])
         w.add_rope_dimension_count(8)
     else:
         w.add_layer_norm_eps(c.get("layer_norm_epsilon", c.get("layer_norm_eps")))
-    if arch == "gptneox":
+    if arch in ("gptneox", "phi2"):
         w.add_rope_dimension_count(int(8 * c["rope_parameters"]["partial_rotary_factor"]))
+    if arch == "phi2":
+        w.add_head_count_kv(c["num_key_value_heads"])
+    if arch == "phi3":
+        w.add_rope_scaling_orig_ctx_len(c["original_max_position_embeddings"])
+    if arch == "gptneox":
         w.add_parallel_residual(c["use_parallel_residual"])
     if "rope_parameters" in c:
         w.add_rope_freq_base(c["rope_parameters"]["rope_theta"])

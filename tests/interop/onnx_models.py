@@ -5,6 +5,9 @@ archive, one file, a folder with external data and a folder of safetensors, and 
 for bit, what it computed before.
 """
 
+import json
+import warnings
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -209,6 +212,41 @@ def tensor_names():
           "logits.else_branch.else_w"} <= got, f"names: {sorted(got)}")
 
 
+def exported():
+    """What torch's own exporter writes of a network tells its settings, layer by layer."""
+    import torch
+    where = fresh("onnx")
+
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv1 = torch.nn.Conv2d(3, 4, 3, padding=1)
+            self.bn1 = torch.nn.BatchNorm2d(4, eps=1e-3, momentum=0.25)
+            self.ln1 = torch.nn.LayerNorm(5, eps=1e-12)
+            self.fc = torch.nn.Linear(4, 4)
+
+        def forward(self, x):
+            x = self.bn1(self.conv1(x)).relu()
+            x = torch.nn.functional.leaky_relu(self.ln1(x), 0.125)
+            return self.fc(torch.nn.functional.avg_pool2d(x, 5).flatten(1))
+
+    net, x = Net().eval(), torch.randn(2, 3, 5, 5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(net, (x,), str(where / "in.onnx"), dynamo=False, opset_version=18,
+                          do_constant_folding=False, training=torch.onnx.TrainingMode.PRESERVE)
+    (where / "rules").write_text("flatten fc = 4\n")
+    said = convert(where / "in.onnx", where / "out.weights.h5", "--from", "pytorch", "--to",
+                   "keras", "--json", "--dry-run", "--format", "keras-weights", "--map",
+                   where / "rules")
+    notes = {(n["layer"], n["setting"]): n["source"] for n in json.loads(said.stdout)["notes"]}
+    need(("bn1", "epsilon") not in notes, "an epsilon that is Keras's own")
+    need(notes.get(("ln1", "epsilon")) == "1e-12", f"epsilon: {notes}")
+    need(notes.get(("conv1", "padding")) == "same", f"padding: {notes}")
+    need("0.125" in notes.values(), f"slope: {notes}")
+    return f"{len(notes)} notes"
+
+
 def run(tally):
     tally.run("every dtype", every_dtype)
     tally.run("long lists", long_lists)
@@ -216,3 +254,4 @@ def run(tally):
     tally.run("runs again", runs_again, False)
     tally.run("runs again, external data", runs_again, True)
     tally.run("names", tensor_names)
+    tally.run("settings that torch exports", exported)

@@ -475,6 +475,69 @@ static void lora_no_numbers(void **state)
     refused(fold_run(fold, &err), "fold-value");
 }
 
+/* NNX: a b, without a factor, to a kernel around which it stands, or beside which. */
+static void lora_of_nnx(void **state)
+{
+    (void)state;
+    toy_add(&m, "fc.base_module.kernel.value", 100, 3, 4, -1);
+    toy_add(&m, "fc.base_module.bias.value", 100, 4, -1);
+    toy_add(&m, "fc.lora_a.value", 1, 3, 2, -1); /* 1 2 / 3 4 / 5 6 */
+    toy_add(&m, "fc.lora_b.value", 1, 2, 4, -1); /* 1 2 3 4 / 5 6 7 8 */
+    toy_add(&m, "out.kernel.value", 0, 1, 1, -1);
+    toy_add(&m, "out.lora.lora_a.value", 2, 1, 1, -1);
+    toy_add(&m, "out.lora.lora_b.value", 3, 1, 1, -1);
+    assert_int_equal(lora(""), ST_OK);
+    assert_true(str_is(told("fc.base_module.bias.value")->to, "fc.bias.value"));
+    assert_null(told("out.lora.lora_b.value")->to.p);
+    assert_int_equal(fold_run(fold, &err), ST_OK);
+    value_is("fc.kernel.value", 0, 100 + 1 * 1 + 2 * 5);
+    value_is("fc.kernel.value", 11, 111 + 5 * 4 + 6 * 8);
+    value_is("out.kernel.value", 0, 6);
+    again();
+    toy_add(&m, "kernel", 0, 2, 2, -1); /* at the top, the factors in a file of their own */
+    toy_add(&ad, "lora.lora_a", 1, 2, 1, -1);
+    toy_add(&ad, "lora.lora_b", 1, 1, 2, -1);
+    assert_int_equal(lora(""), ST_OK);
+    assert_int_equal(fold_run(fold, &err), ST_OK);
+    value_is("kernel", 3, 3 + 2 * 2);
+}
+
+static void lora_of_nnx_refused(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *code, *name[4];
+        uint64_t dim[4][3];
+    } c[] = {
+        {"lora-base", {"x.kernel", "y.lora_a", "y.lora_b"}, {{3, 4}, {3, 2}, {2, 4}}},
+        {"lora-pair", {"y.base_module.kernel", "y.lora_a"}, {{3, 4}, {3, 2}}},
+        {"lora-pair", {"y.base_module.kernel", "y.lora_b"}, {{3, 4}, {2, 4}}},
+        {"lora-shape", {"y.base_module.kernel", "y.lora_a", "y.lora_b"}, {{3, 4}, {3, 2}, {3, 4}}},
+        {"lora-shape", {"y.base_module.kernel", "y.lora_a", "y.lora_b"}, {{3, 4}, {4, 2}, {2, 3}}},
+        {"lora-shape",
+         {"y.base_module.kernel", "y.lora_a", "y.lora_b"},
+         {{3, 4, 1}, {3, 2}, {2, 4}}},
+        {"lora-several",
+         {"y.lora.base_module.kernel", "y.kernel", "y.lora.lora_a", "y.lora.lora_b"},
+         {{3, 4}, {3, 4}, {3, 2}, {2, 4}}},
+    };
+    for (size_t i = 0; i < sizeof c / sizeof *c; i++) {
+        for (size_t k = 0; k < 4 && c[i].name[k]; k++) {
+            size_t n = 0;
+            while (n < 3 && c[i].dim[k][n])
+                n++;
+            toy_tensor(&m, c[i].name[k], 1, c[i].dim[k], n);
+        }
+        refused(lora(""), c[i].code);
+        again();
+    }
+    toy_add(&m, "y.base_module.kernel", 1, 3, 4, -1);
+    toy_add(&ad, "y.lora_a", 1, 3, 2, -1);
+    toy_add(&ad, "y.lora_b", 1, 2, 4, -1);
+    toy_add(&ad, "z.kernel", 1, 2, 4, -1);
+    refused(lora(""), "lora-other");
+}
+
 static enum status upgraded(void)
 {
     struct fold_opt o = {.cudnn = true};
@@ -584,6 +647,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(lora_refused, begin, end),
         cmocka_unit_test_setup_teardown(lora_more_refused, begin, end),
         cmocka_unit_test_setup_teardown(lora_no_numbers, begin, end),
+        cmocka_unit_test_setup_teardown(lora_of_nnx, begin, end),
+        cmocka_unit_test_setup_teardown(lora_of_nnx_refused, begin, end),
         cmocka_unit_test_setup_teardown(cudnn_lstm, begin, end),
         cmocka_unit_test_setup_teardown(cudnn_gru, begin, end),
         cmocka_unit_test_setup_teardown(types_shares_overflow, begin, end),
