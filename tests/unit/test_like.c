@@ -693,6 +693,23 @@ static void config_of_skeleton(void **state)
     }
 }
 
+/* A bare parameter of a model of nobody's family takes the name that the skeleton has for it. */
+static void foreign_bias(void **state)
+{
+    (void)state;
+    toy_add(&m, "norm.weight", 1, 4, -1);
+    toy_add(&m, "norm.bias", 2, 4, -1);
+    toy_add(&m, "shift", 100, 7, -1);
+    toy_add(&sk, "bert.tf_bert_model.bert.embeddings.LayerNorm.gamma:0", 0, 4, -1);
+    toy_add(&sk, "bert.tf_bert_model.bert.embeddings.LayerNorm.beta:0", 0, 4, -1);
+    toy_add(&sk, "mlm___cls.tf_bert_model.mlm___cls.predictions.bias:0", 0, 7, -1);
+    go("pytorch", "hf_tf");
+    double v[7];
+    for (int i = 0; i < 7; i++)
+        v[i] = 100 + i;
+    same("mlm___cls.tf_bert_model.mlm___cls.predictions.bias:0", v, 7);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -723,6 +740,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(two_linears, begin, end),
         cmocka_unit_test_setup_teardown(cell_alone, begin, end),
         cmocka_unit_test_setup_teardown(config_of_skeleton, begin, end),
+        cmocka_unit_test_setup_teardown(foreign_bias, begin, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
