@@ -5,7 +5,7 @@
  * are named below; never may a tensor have other values.
  *
  * Files up to 16 KiB are cut at every length, larger ones at every length of their first and last
- * 2 KiB and one in 61 between; in folders of more than 16 files, where an open costs most, at one
+ * 2 KiB and one in 61 between; in folders of more than 8 files, where an open costs most, at one
  * length in 7, and near both ends. That is so in the plain flavour, which is fast; under
  * sanitizers, where the formats' own tests cut their goldens too, one length in 61 is enough, and
  * TEST_PREFIX_STEP of more than 13 (an emulated machine) thins further out.
@@ -137,11 +137,12 @@ static bool wanted(size_t k, size_t n)
     bool middle = n > EVERY_BYTES && k >= 2048 && n - k > 2048;
     if (more > 13)
         step = 5 * more;
-    if (n_files > 16 && step == 1)
+    if (n_files > 8 && step == 1)
         step = 7;
     if (middle && step < 61)
         step = 61;
-    return k % step == 0 || (!middle && (k < 16 || n - k < 8));
+    size_t ends = n_files > 8 ? 2 : 16;
+    return k % step == 0 || (!middle && (k < ends || n - k < ends));
 }
 
 static int count_file(const char *path, const struct stat *sb, int kind, struct FTW *ftw)
