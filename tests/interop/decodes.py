@@ -192,7 +192,7 @@ def deflated_npz():
     n += once(folder, folder / "in.npz", "inflate", pieces, "b", "--format", "safetensors",
               "--max-shard-size", "3M", "-j", "4")
     n += once(folder, folder / "in.npz", "inflate", pieces, "c.safetensors", "--dtype",
-              "float32=float16", "-j", "1")
+              "float16", "-j", "1")
     n += once(folder, folder / "in.npz", "inflate", pieces, "d.npz", "--compress", others=True)
     n += once(folder, folder / "in.npz", "inflate", pieces, "e.tar.zst", *SMALL, others=True)
     same = entries(folder / "a.safetensors")
@@ -235,7 +235,7 @@ def chunked_hdf5(filters):
     n = 0
     for target, options in (("a.safetensors", ("--to", "pytorch", *SMALL)),
                             ("b.npz", ("--as-is", "-j", "3")),
-                            ("c.safetensors", ("--to", "pytorch", "--dtype", "float32=bfloat16")),
+                            ("c.safetensors", ("--to", "pytorch", "--dtype", "bfloat16")),
                             ("d", ("--to", "flax", "--format", "safetensors", "--max-shard-size",
                                    "2M", *SMALL))):
         n += once(folder, source, kind, pieces, target, *options, plain=plain)
@@ -280,7 +280,7 @@ def orbax(**kw):
     n = 0
     for target, options in (("a.safetensors", ("--as-is", *SMALL)),
                             ("b.safetensors", ("--to", "pytorch", *SMALL)),
-                            ("c.npz", ("--dtype", "float32=float16", "-j", "4"))):
+                            ("c.npz", ("--dtype", "float16", "-j", "4"))):
         n += once(folder, folder / "in", "zstd", pieces, target, *options)
     need(entries(folder / "a.safetensors")["params.dense.kernel"][2] == big.tobytes(),
          "other values")
@@ -325,7 +325,7 @@ def deflated_pytorch():
     pieces = [p for p in of_zip(folder / "in.pt") if p[0] > 100]
     n = 0
     for target, options in (("a.npz", SMALL), ("b.safetensors", ("-j", "4")),
-                            ("c.npz", ("--dtype", "float32=float16", *SMALL)),
+                            ("c.npz", ("--dtype", "float16", *SMALL)),
                             ("d.pt", SMALL)):
         n += once(folder, folder / "in.pt", "inflate", pieces, target, "--as-is", *options)
     got = entries(folder / "a.npz")
@@ -355,7 +355,7 @@ def folded():
     need(np.allclose(np.frombuffer(got[2], "<f4").reshape(900, 1300), want.numpy(), rtol=1e-6),
          "other values")
     told, _ = one_run(folder, "convert", folder / "in.pt", "-o", folder / "b.safetensors",
-                      "--fold-norms", "--dtype", "float32=float16", "--cast-report", "--dry-run")
+                      "--fold-norms", "--dtype", "float16", "--cast-report", "--dry-run")
     changed = {c["tensor"]: c["changed"] for c in told["casts"] if c["measured"]}
     half = np.frombuffer(got[2], "<f4")
     need(changed["fc.weight"] == int((half.astype("float16").astype("float32") != half).sum()) > 0,
@@ -388,7 +388,7 @@ def archive_frames():
     pieces = of_archive(folder / "in.tar.zst")
     want = collections.Counter(pieces)  # equal frames may stand twice
     tiles = sum((t.nbytes + (1 << 20) - 1) >> 20 for k, t in sd.items() if k != "tied")
-    for target, options in (("a.safetensors", SMALL), ("b.npz", ("--dtype", "float32=float16"))):
+    for target, options in (("a.safetensors", SMALL), ("b.npz", ("--dtype", "float16"))):
         argv = ["convert", folder / "in.tar.zst", "-o", folder / target, "-f", "--as-is", *options]
         told, dry = one_run(folder, *argv, "--dry-run")
         need(told["cost"]["decodes"] == tiles, f"--dry-run says {told['cost']['decodes']}, "
