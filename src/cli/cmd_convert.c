@@ -439,16 +439,19 @@ static enum status work(struct job *j, struct err *e)
         err_file(e, a->arg[0]);
         return st;
     }
-    if (a->set[OPT_CAST_REPORT])
-        TRY(casts_measure(&j->casts, &j->p, &j->ro, e));
-    if (a->set[OPT_DRY_RUN])
-        return show_plan(j, e);
     struct run_cost folding = {0};
     TRY(fold_cost(j->fold, &j->ro, &folding, e));
+    if (a->set[OPT_CAST_REPORT]) {
+        if (j->fold) /* what is cast must be there */
+            TRY(fold_run(j->fold, e));
+        TRY(casts_measure(&j->casts, &j->p, &j->ro, e));
+    }
+    if (a->set[OPT_DRY_RUN])
+        return show_plan(j, e);
     TRY(provenance(j, e));
     struct out_opt oo = {.force = a->set[OPT_FORCE], .is_dir = is_folder(j)};
     TRY(out_begin(j->dst, &oo, &out, e));
-    if (j->fold)
+    if (j->fold && !a->set[OPT_CAST_REPORT])
         st = fold_run(j->fold, e);
     if (st == ST_OK)
         st = write_it(j, out, e);

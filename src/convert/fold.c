@@ -407,12 +407,14 @@ static enum status no_state(const struct model *m, struct err *e)
 }
 
 /* The weights' places: the spool, as long as it will be, and nothing in it yet. */
-static enum status lay_out(struct fold *f, const char *beside_, struct err *e)
+static enum status lay_out(struct fold *f, const struct fold_opt *o, struct err *e)
 {
     struct model *m = f->m;
-    TRY(spool_open(beside_, &f->spool, e));
+    f->beside = o->beside;
+    TRY(spool_open(o->beside, &f->spool, e));
     TRY(spool_pwrite(f->spool, "", 1, f->n_bytes - 1, e));
     TRY(spool_file(f->spool, "folded weights", &f->file, e));
+    TRY(fold_packed_plan(f, o->adapter, e));
     for (size_t i = 0; i < f->n; i++) {
         struct storage *s;
         TRY(model_storage_add(m, &s, &f->item[i].storage, e));
@@ -467,7 +469,7 @@ static enum status plan_it(struct fold *f, const struct fold_opt *o, struct upgr
     f->before = copy;
     TRY(report(&w, up, e));
     if (f->n) {
-        TRY(lay_out(f, o->beside, e));
+        TRY(lay_out(f, o, e));
         TRY(replace(f, e));
     }
     return model_finish(m, e);
@@ -487,7 +489,7 @@ enum status fold_plan(struct model *m, const struct fold_opt *o, struct upgrade 
 
 uint64_t fold_bytes(const struct fold *f)
 {
-    return f ? f->n_bytes : 0;
+    return f ? f->n_bytes + f->packed_bytes : 0;
 }
 
 void fold_free(struct fold *f)

@@ -20,13 +20,13 @@
 #include "framework/upgrade.h"
 
 struct fold_opt {
-    bool norms;                  /* weight and spectral norms */
-    bool cudnn;                  /* Keras 2's CuDNN cells become its own */
-    const struct model *adapter; /* LoRA: the model that may hold it; NULL = not asked */
-    struct str config;           /* ... its adapter_config.json; empty = none was found */
-    const char *config_path;     /* for messages; NULL = its name alone */
-    bool state_goes;             /* train state is not carried */
-    const char *beside;          /* where the result will be written: the spool goes there */
+    bool norms;              /* weight and spectral norms */
+    bool cudnn;              /* Keras 2's CuDNN cells become its own */
+    struct model *adapter;   /* LoRA: the model that may hold it; NULL = not asked */
+    struct str config;       /* ... its adapter_config.json; empty = none was found */
+    const char *config_path; /* for messages; NULL = its name alone */
+    bool state_goes;         /* train state is not carried */
+    const char *beside;      /* where the result will be written: the spool goes there */
 };
 struct fold;
 /* Gives m the folded weights, as yet without numbers, and adds to *up what became of each tensor.
@@ -35,9 +35,10 @@ struct fold;
  * lora-pair, lora-shape, lora-several, lora-dora, lora-pattern, lora-other, lora-none. */
 MUSTCHECK enum status fold_plan(struct model *m, const struct fold_opt *o, struct upgrade *up,
                                 struct fold **out, struct err *e);
-uint64_t fold_bytes(const struct fold *f); /* of the spool; f may be NULL */
-/* Adds the spool, and raises c's memory to what fold_run takes at most. ST_LIMIT memory: more than
- * o allows. f may be NULL. */
+/* Of its spools: the result, and what is decoded ahead; f may be NULL. */
+uint64_t fold_bytes(const struct fold *f);
+/* Adds the spools and what is decoded into them, tiles and streams, each once; and raises c's
+ * memory to what fold_run takes at most. ST_LIMIT memory: more than o allows. f may be NULL. */
 MUSTCHECK enum status fold_cost(const struct fold *f, const struct run_opt *o, struct run_cost *c,
                                 struct err *e);
 /* ST_CANNOT fold-zero (a norm of zero, or of no number), fold-value (a weight of no number),

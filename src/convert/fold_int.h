@@ -26,6 +26,12 @@ struct fold_item {
     uint64_t at, n_bytes; /* in the spool */
     uint32_t storage;
 };
+/* A compressed storage that folding reads, as it was. */
+struct fold_packed {
+    struct model *m;
+    uint32_t storage;
+    struct storage was;
+};
 struct fold {
     struct arena a;
     struct model *m;
@@ -36,7 +42,16 @@ struct fold {
     struct fold_item *item;
     size_t n;
     uint64_t n_bytes;
+    struct fold_packed *packed;
+    size_t n_packed;
+    uint64_t packed_bytes, n_decodes;
+    const char *beside;
 };
+/* fold_packed.c. The plan: once the items are known and before their storages are added. The
+ * adapter may be NULL. */
+MUSTCHECK enum status fold_packed_plan(struct fold *f, struct model *adapter, struct err *e);
+uint64_t fold_packed_memory(const struct fold *f);
+MUSTCHECK enum status fold_packed_run(struct fold *f, struct err *e);
 /* fold_cudnn.c: one tensor, p's first, held whole; and its shape, where that changes. */
 MUSTCHECK enum status fold_cudnn_run(struct fold *f, const struct plan *p,
                                      const struct fold_item *it, struct err *e);

@@ -361,7 +361,14 @@ enum status fold_cost(const struct fold *f, const struct run_opt *o, struct run_
         TRY(st);
         c->memory_bytes = need > c->memory_bytes ? need : c->memory_bytes;
     }
+    uint64_t ahead = f ? fold_packed_memory(f) : 0;
+    if (ahead > left)
+        return err_set(e, ST_LIMIT, "memory",
+                       "decoding ahead of folding needs %llu bytes of --memory",
+                       (unsigned long long)ahead);
+    c->memory_bytes = ahead > c->memory_bytes ? ahead : c->memory_bytes;
     c->spool_bytes += fold_bytes(f);
+    c->n_decodes += f ? f->n_decodes : 0;
     return ST_OK;
 }
 
@@ -387,6 +394,7 @@ enum status fold_run(struct fold *f, struct err *e)
     enum status st = ST_OK;
     if (f->n == 0) /* nothing but names has changed */
         return ST_OK;
+    TRY(fold_packed_run(f, e));
     w.w = mem_alloc((size_t)BLOCK * sizeof *w.w);
     w.out = mem_alloc((size_t)BLOCK * sizeof *w.w);
     if (!w.w || !w.out)

@@ -414,8 +414,12 @@ static enum status is_zero(const struct cell *c, const struct atom *a, bool *zer
         }
         if (st == ST_OK)
             st = plan_shape(&one, t, q->view, e);
+        struct run_cost cost = {0};
+        if (st == ST_OK)
+            st = run_cost(&one, NULL, &cost, e);
         if (st == ST_OK)
             st = run_read(&one, 0, 0, n, DT_F64, value, e);
+        c->m->p->n_looked += cost.n_decodes - c->m->src->n_decoded;
         *zero = st == ST_OK;
         for (uint64_t i = 0; i < n && *zero; i++)
             *zero = value[i] == 0;

@@ -188,8 +188,9 @@ static enum status keep_tensors(struct mapping *m, const struct layer *l, struct
         const struct tensor *x = &m->src->tensor[l->tensor[i]];
         struct made *d;
         TRY(map_made(m, 1, &d, e));
-        struct str path, parent, leaf;
-        TRY(path_of(m, l->path, &path, e));
+        struct str path = l->path, parent, leaf;
+        if (!t) /* else the name is the skeleton's */
+            TRY(path_of(m, l->path, &path, e));
         if (!path.p && l->path.n) {
             m->n_made--;
             TRY(leave(m, l, (enum leaf)i, false, STR("the target has no name for it"), e));

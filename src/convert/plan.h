@@ -89,6 +89,7 @@ struct plan {
     struct plan_note *note; /* one a layer; layers alike have one text */
     size_t n_notes;
     struct buf spelling; /* what dst.spelling is, where the mapping wrote it */
+    uint64_t n_looked;   /* tiles and streams that mapping has decoded, to look at a bias */
     uint64_t elems_read, elems_dropped, elems_written, elems_synth;
 };
 static inline bool op_reads(const struct op *op)

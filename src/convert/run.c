@@ -31,6 +31,10 @@ enum status run_cost(const struct plan *p, const struct run_opt *o, struct run_c
     f.order = order;
     enum status st = feed_run(&f, c, e);
     mem_free(order);
+    if (st == ST_OK) {
+        c->n_decodes += p->src->n_decoded + p->n_looked;
+        c->spool_bytes += p->src->spooled_bytes;
+    }
     return st;
 }
 

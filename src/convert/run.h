@@ -18,7 +18,7 @@ struct run_cost {
     uint64_t spool_bytes;             /* disk in --tmpdir */
     double read_amplification;        /* bytes fetched / bytes needed, by plan */
     int threads;                      /* after fitting to memory */
-    uint64_t n_decodes;               /* tiles and streams decoded; each once */
+    uint64_t n_decodes;               /* tiles and streams decoded, by reader and mapping too */
 };
 MUSTCHECK enum status run_cost(const struct plan *p, const struct run_opt *o, struct run_cost *c,
                                struct err *e);

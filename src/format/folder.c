@@ -26,6 +26,7 @@ struct folder {
     bool dir_level;  /* the one set is the folder itself */
     size_t last;     /* the entry with BID_LAST, and who bid so; NULL: none */
     const struct format *last_taker;
+    const struct format *of_index; /* whose index could not be read */
     struct model *m;
 };
 
@@ -55,9 +56,13 @@ static enum status mark_members(struct folder *d, size_t index, struct err *e)
 {
     struct hf_index x;
     struct file *f;
-    TRY(dir_file(d->s.dir, d->s.entry[index].name, &f, e));
+    struct str name = d->s.entry[index].name;
+    TRY(dir_file(d->s.dir, name, &f, e));
     enum status st = hf_index_read(f, &d->arena, &x, e);
     file_close(f);
+    if (st != ST_OK)
+        d->of_index = format_find(
+            str_find_str(name, STR(".bin."), 0) < name.n ? STR("pytorch") : STR("safetensors"));
     TRY(st);
     d->use[index] = USE_INDEX;
     for (size_t i = 0; i < x.n_files; i++) {
@@ -287,7 +292,10 @@ static enum status open_listed(struct folder *d, struct str index, const struct 
     d->taker = ARENA_ARRAY(&d->arena, const struct format *, s->n_entries + 1);
     if (!d->use || !d->taker)
         return err_nomem(e, s->n_entries * sizeof *d->taker);
-    TRY(find_sets(d, e));
+    enum status st = find_sets(d, e);
+    if (st != ST_OK)
+        *found = d->of_index; /* it is known what is wrong */
+    TRY(st);
     TRY(buf_ok(&d->list, e));
     if (d->n_sets == 0) {
         (void)err_set(e, ST_INPUT, "unrecognised", "%s",

@@ -52,6 +52,8 @@ static enum status unfold(struct hk_reader *r, const struct source *s, struct fi
     if (!unwrap_peek(s->head, s->head_n, first, sizeof first, &n))
         return ST_OK;
     TRY(unwrap_spool(f, most, &r->file, e));
+    r->m->n_decoded++;
+    r->m->spooled_bytes += file_size(r->file);
     return model_own_file(r->m, r->file, e);
 }
 

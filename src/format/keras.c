@@ -137,6 +137,8 @@ static enum status weights(struct model *m, const struct zip *z, const struct zi
         return err_nomem(e, sizeof *root);
     if (x->method == ZIP_DEFLATED) {
         TRY(unpack(m, z, x, &f, e));
+        m->n_decoded++;
+        m->spooled_bytes += x->raw;
         lo = 0;
     } else if (!opt->quick) {
         TRY(zip_check_crc(z, x, e));

@@ -165,15 +165,14 @@ static enum status attach_company(struct model *m, const struct source *s, struc
 static enum status read_item(const struct source *s, struct str item, struct arena *tmp,
                              struct model *m, struct err *e)
 {
-    struct orbax_item x = {
-        .dir = s->dir, .entry = s->entry, .n_entries = s->n_entries, .m = m, .tmp = tmp};
+    struct orbax_item x = {.dir = s->dir, .m = m, .tmp = tmp};
     struct dir *own = NULL;
-    enum status st = ST_OK;
+    enum status st;
     if (item.n) {
         TRY(dir_sub(s->dir, item, &own, e));
         x.dir = own;
-        st = dir_list(own, tmp, &x.entry, &x.n_entries, e);
     }
+    st = orbax_list(x.dir, tmp, &x.entry, &x.n_entries, e);
     if (st == ST_OK)
         st = orbax_store(&x, e);
     if (st == ST_OK)

@@ -50,6 +50,9 @@ MUSTCHECK enum status orbax_find(struct dir *d, const struct dir_entry *entry, s
 /* Opens a file of the item and gives it to the model. */
 MUSTCHECK enum status orbax_file(struct orbax_item *x, struct str path, struct file **out,
                                  struct err *e);
+/* As dir_list, and what of Orbax' own files is no file: opening it is refused. */
+MUSTCHECK enum status orbax_list(struct dir *d, struct arena *a, struct dir_entry **out, size_t *n,
+                                 struct err *e);
 bool orbax_has(const struct orbax_item *x, const char *name);
 /* Finds arrays and their chunks, in OCDBT stores or in folders. */
 MUSTCHECK enum status orbax_store(struct orbax_item *x, struct err *e);

@@ -22,6 +22,36 @@ static bool named(const struct dir_entry *entry, size_t n, const char *name, boo
     return false;
 }
 
+/* A pipe, a socket or a device of this name: no listing has it, and it is not absent for that. */
+static bool special(const struct dir *d, const char *name)
+{
+    struct buf path = BUF_INIT;
+    buf_fmt(&path, "%s/%s", dir_path(d), name);
+    buf_u8(&path, 0);
+    bool yes = !path.failed && path_kind((const char *)path.p) == PATH_OTHER;
+    buf_free(&path);
+    return yes;
+}
+
+enum status orbax_list(struct dir *d, struct arena *a, struct dir_entry **out, size_t *n,
+                       struct err *e)
+{
+    static const char *const name[] = {"_METADATA", "manifest.ocdbt", "checkpoint", "_strings.json",
+                                       "array_metadatas"};
+    const size_t n_names = sizeof name / sizeof *name;
+    struct dir_entry *found, *all;
+    TRY(dir_list(d, a, &found, n, e));
+    *out = all = ARENA_ARRAY(a, struct dir_entry, *n + n_names);
+    if (!all)
+        return err_nomem(e, *n * sizeof *all);
+    if (*n)
+        memcpy(all, found, *n * sizeof *all);
+    for (size_t i = 0; i < n_names; i++)
+        if (special(d, name[i]))
+            all[(*n)++] = (struct dir_entry){.name = str_from(name[i])};
+    return ST_OK;
+}
+
 static bool opens(struct dir *d, struct str path)
 {
     struct err ignored;
@@ -49,6 +79,7 @@ static enum status is_item(struct search *s, struct dir *d, const struct dir_ent
                            bool *yes, struct err *e)
 {
     *yes = named(entry, n, "_METADATA", false) || named(entry, n, "manifest.ocdbt", false) ||
+           special(d, "_METADATA") || special(d, "manifest.ocdbt") ||
            (named(entry, n, "checkpoint", false) && is_old_file(d));
     for (size_t i = 0; i < n && !*yes; i++)
         *yes = entry[i].is_dir && str_starts(entry[i].name, STR("ocdbt.process_"));

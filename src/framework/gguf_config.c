@@ -246,7 +246,7 @@ enum status gguf_give(const struct model *src, const struct layers *l, struct mo
 {
     const struct family *f = l->family;
     const struct architecture *x = known(f);
-    if (attached(src, "config.json"))
+    if (attached(src, "config.json") || attached(dst, "config.json"))
         return ST_OK;
     if (!x) {
         *why = STR("not made: no table of this architecture's key-values");

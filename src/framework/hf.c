@@ -20,6 +20,7 @@ static const struct spelling_rules rules = {
     .counts = true,
     .groups_up = true,
     .square_qkv = true,
+    .shell = true,
 };
 
 /* A family proven by its names is more than torch.nn's leaves alone. */

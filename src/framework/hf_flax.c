@@ -21,6 +21,7 @@ static const struct spelling_rules rules = {
     .n = sizeof leaves / sizeof *leaves,
     .flat = "(S C)",
     .param = "params",
+    .shell = true,
     .bare = true,
     .no_computed = true,
     .no_tied = true,

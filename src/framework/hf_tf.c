@@ -118,6 +118,7 @@ static const struct spelling_rules rules = {
     .n = sizeof leaves / sizeof *leaves,
     .flat = "(S C)",
     .param = "",
+    .shell = true,
     .no_computed = true,
     .no_tied = true,
     .path = path,

@@ -127,6 +127,9 @@ struct model {
     size_t n_meta, cap_meta_;
     struct file **file; /* owned: closed by model_free */
     size_t n_files, cap_files_;
+    /* Streams that had to be decoded to be read at all (a pickle in gzip), and their raw bytes,
+     * which lie in spools. */
+    uint64_t n_decoded, spooled_bytes;
     bool has_opaque; /* the tree holds opaque nodes: a ledger drop */
     /* Archives and other formats of ours: what restores the source's spelling (see
      * convert/map.h); opaque JSON text here, empty where none. */

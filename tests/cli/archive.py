@@ -112,6 +112,10 @@ def main():
     run("zstd", "-tq", temp / "a.tar.zst")
     manifest = unpack(temp / "a.tar.zst", temp / "a")
     readme = (temp / "a" / "README.txt").read_text()
+    origin = json.loads((temp / "a" / "provenance.json").read_text())
+    check("provenance: the source file", origin["files"] == [
+        {"bytes": (temp / "src.safetensors").stat().st_size, "name": "src.safetensors"}])
+    check("provenance: the container", origin["format"] == "safetensors")
     run("sha256sum", "-c", "SHA256SUMS", cwd=temp / "a")
     check("sha256sum -c", True)
 

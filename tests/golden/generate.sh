@@ -39,6 +39,10 @@ if [ -n "${OLD_ORBAX:-}" ]; then
     "$1" gen_orbax.py orbax-0.5 "$OLD_ORBAX/0.5.20"
     "$1" gen_orbax.py orbax-0.2 "$OLD_ORBAX/0.2.3"
 fi
+# OLD_NNX: an interpreter with flax 0.8.5, jax 0.4.30 and orbax-checkpoint 0.6.4.
+if [ -n "${OLD_NNX:-}" ]; then
+    "$OLD_NNX" gen_nnx_old.py orbax-0.6
+fi
 "$1" gen_onnx.py onnx
 "$1" gen_tflite.py tflite
 if [ -n "${ONNX_PYTHON:-}" ]; then

@@ -2,6 +2,8 @@
 
 import json
 import os
+import socket
+import stat
 import struct
 import zlib
 
@@ -179,6 +181,45 @@ def folder_out(d):
 
 bad("O05-symlink", "path-escape", symlink_out, False)
 bad("O05-fifo", "not-a-file", fifo)
+
+
+def special_file(name, how):
+    def make(d):
+        GOOD(d)
+        (d / F / name).unlink(missing_ok=True)
+        if name == "checkpoint":  # read where there is no _METADATA
+            (d / F / "_METADATA").unlink()
+        how(d / F / name)
+    return make
+
+
+def device(path):
+    os.symlink("/dev/zero", path)  # endless, and to be had by everybody
+
+
+def node(path):
+    """A device of its own where that is permitted, else a pipe."""
+    try:
+        os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(1, 5))
+    except PermissionError:
+        os.mkfifo(path)
+
+
+def listening(path):
+    s = socket.socket(socket.AF_UNIX)
+    here = os.getcwd()
+    os.chdir(path.parent)  # such a name must be short
+    s.bind(path.name)
+    os.chdir(here)
+    s.close()
+
+
+for name in ("_METADATA", "manifest.ocdbt", "checkpoint", "_strings.json"):
+    for kind, how, code in (("fifo", os.mkfifo, "not-a-file"), ("node", node, "not-a-file"),
+                            ("socket", listening, "unreadable"), ("device", device, "path-escape")):
+        bad(f"O05-{kind}-{name}", code, special_file(name, how), False)
+bad("O05-device", "not-a-file", special_file("w/1", device), False)
+bad("O05-node", "not-a-file", special_file("w/1", node))
 bad("O05-folder", "path-escape", folder_out, False)
 
 # ---- O06: metadata of arrays ----

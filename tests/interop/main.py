@@ -47,6 +47,7 @@ SUITES = (
     "torch_files",
     "grid",
     "defaults",
+    "decodes",
 )
 PACKAGES = (
     "pytorch_lightning",

@@ -234,6 +234,31 @@ static void flax(void **state)
     is("pos", ONE(PARAM));
 }
 
+/* Flax before 0.6: below "target", where its optimizer's count stands beside it. */
+static void flax_optim(void **state)
+{
+    (void)state;
+    toy_add(&m, "target.Dense_0.kernel", 0, 4, 3, -1);
+    toy_add(&m, "target.Dense_0.bias", 0, 3, -1);
+    toy_counter(&m, "state.step", 3);
+    recognise("flax");
+    is("Dense_0", LAYER_LINEAR, KIND_BIT(LAYER_LINEAR));
+    end(state);
+    begin(state);
+    toy_add(&m, "optimizer.target.params.Dense_0.kernel", 0, 4, 3, -1);
+    toy_add(&m, "optimizer.target.params.Dense_0.bias", 0, 3, -1);
+    toy_counter(&m, "optimizer.state.step", 3);
+    recognise("flax");
+    is("Dense_0", LAYER_LINEAR, KIND_BIT(LAYER_LINEAR));
+    end(state);
+    begin(state);
+    toy_add(&m, "target.Dense_0.kernel", 0, 4, 3, -1); /* of two networks, one is called so */
+    toy_add(&m, "target.Dense_0.bias", 0, 3, -1);
+    toy_add(&m, "online.Dense_0.kernel", 0, 4, 3, -1);
+    recognise("flax");
+    is("target.Dense_0", LAYER_LINEAR, KIND_BIT(LAYER_LINEAR));
+}
+
 static void flax_train_state(void **state)
 {
     (void)state;
@@ -313,6 +338,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(torch_attention, begin, end),
         cmocka_unit_test_setup_teardown(flax, begin, end),
         cmocka_unit_test_setup_teardown(flax_train_state, begin, end),
+        cmocka_unit_test_setup_teardown(flax_optim, begin, end),
         cmocka_unit_test_setup_teardown(nnx, begin, end),
         cmocka_unit_test_setup_teardown(who_it_is, begin, end),
         cmocka_unit_test(names),

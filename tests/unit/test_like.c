@@ -671,6 +671,45 @@ static void cell_alone(void **state)
     assert_true(str_is(p.note[0].layer, "head"));
 }
 
+/* What builds the model that will load it is the skeleton's: into Hugging Face's folders. */
+static void config_of_skeleton(void **state)
+{
+    (void)state;
+    static const char text[] = "{\"of\":\"skeleton\"}";
+    for (int hf = 0; hf < 2; hf++) {
+        struct attachment *a;
+        toy_add(&m, "params.fc.kernel", 0, I, O, -1);
+        toy_add(&sk, "fc.weight", 0, O, I, -1);
+        assert_int_equal(model_attach(&sk, &a, &err), ST_OK);
+        a->name = STR("config.json");
+        a->mem = (const uint8_t *)text;
+        a->n_bytes = sizeof text - 1;
+        go("flax", hf ? "hf" : "pytorch");
+        assert_int_equal(p.dst.n_attachments, hf);
+        if (hf)
+            assert_int_equal(p.dst.attachment[0].n_bytes, sizeof text - 1);
+        end(state);
+        begin(state);
+    }
+}
+
+/* A bare parameter of a model of nobody's family takes the name that the skeleton has for it. */
+static void foreign_bias(void **state)
+{
+    (void)state;
+    toy_add(&m, "norm.weight", 1, 4, -1);
+    toy_add(&m, "norm.bias", 2, 4, -1);
+    toy_add(&m, "shift", 100, 7, -1);
+    toy_add(&sk, "bert.tf_bert_model.bert.embeddings.LayerNorm.gamma:0", 0, 4, -1);
+    toy_add(&sk, "bert.tf_bert_model.bert.embeddings.LayerNorm.beta:0", 0, 4, -1);
+    toy_add(&sk, "mlm___cls.tf_bert_model.mlm___cls.predictions.bias:0", 0, 7, -1);
+    go("pytorch", "hf_tf");
+    double v[7];
+    for (int i = 0; i < 7; i++)
+        v[i] = 100 + i;
+    same("mlm___cls.tf_bert_model.mlm___cls.predictions.bias:0", v, 7);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -700,6 +739,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(module_like_cell, begin, end),
         cmocka_unit_test_setup_teardown(two_linears, begin, end),
         cmocka_unit_test_setup_teardown(cell_alone, begin, end),
+        cmocka_unit_test_setup_teardown(config_of_skeleton, begin, end),
+        cmocka_unit_test_setup_teardown(foreign_bias, begin, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

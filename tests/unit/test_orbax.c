@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 
 static const char *const folders[] = {"tests/golden/orbax", "tests/golden/orbax-0.5",
-                                      "tests/golden/orbax-0.2"};
+                                      "tests/golden/orbax-0.6", "tests/golden/orbax-0.2"};
 static char room[] = "/tmp/nnferry-orbax-XXXXXX";
 
 static void each_golden(void (*fn)(const char *path))

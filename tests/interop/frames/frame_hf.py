@@ -94,9 +94,6 @@ class Net:
         self.net.save_pretrained(path)
 
     def load(self, path):
-        self.net.config.save_pretrained(path)  # they are the user's: weights are what was carried
-        if self.net.can_generate():
-            self.net.generation_config.save_pretrained(path)
         net, told = type(self.net).from_pretrained(path, dtype=self.dtype,
                                                    output_loading_info=True)
         wrong = {k: v for k, v in told.items() if v}
