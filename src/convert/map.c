@@ -303,6 +303,12 @@ static enum status foreign_parts(const struct mapping *m, struct err *e)
     return st;
 }
 
+/* Does a line of the rules file say what becomes of the tensor? */
+static bool by_pair(void *m, struct str tensor)
+{
+    return map_rule_for(m, RULE_PAIR, tensor) != NULL;
+}
+
 static enum status across(struct mapping *m, struct err *e)
 {
     TRY(foreign_parts(m, e));
@@ -313,7 +319,7 @@ static enum status across(struct mapping *m, struct err *e)
     TRY(map_settle(m, e));
     m->respelled = true;
     TRY(map_told_read(m, e));
-    TRY(onnx_graph_told(m->src, m->from->rules, m->tmp, &m->sl, e));
+    TRY(onnx_graph_told(m->src, m->from->rules, by_pair, m, m->tmp, &m->sl, e));
     TRY(map_notes_functions(m, e));
     TRY(map_train_begin(m, e));
     if (m->o->like) {

@@ -34,6 +34,8 @@ struct op_node {
 struct told {
     const struct model *m;
     const struct spelling_rules *rules;
+    bool (*settled)(void *ctx, struct str tensor);
+    void *ctx;
     struct arena *a;
     struct layers *l;
     size_t *owner; /* per tensor: 1 + the layer's index; 0 = none */
@@ -222,14 +224,13 @@ static enum status turned(const struct told *t, const struct op_node *n, const s
         return ST_OK;
     const struct leaf_rule *r = rules_find(t->rules, LAYER_LINEAR, 0, l->form, LEAF_WEIGHT);
     bool out_first = r && r->axes[0] == 'O', node_out_first = gemm && n->trans_b;
-    if (!r || out_first == node_out_first)
+    if (!r || out_first == node_out_first || t->settled(t->ctx, input))
         return ST_OK;
-    enum status st =
-        err_set(e, ST_CANNOT, "graph-turned",
-                "the graph's %.*s multiplies by it as %s, and %s has such weights as "
-                "%s: --from must name another framework, or the target be as the source",
-                STR_ARG(n->op), node_out_first ? "[out,in]" : "[in,out]", t->l->framework,
-                out_first ? "[out,in]" : "[in,out]");
+    enum status st = err_set(e, ST_CANNOT, "graph-turned",
+                             "the graph's %.*s multiplies by it as %s, and %s has such weights as "
+                             "%s: a rule with axes must say what it becomes",
+                             STR_ARG(n->op), node_out_first ? "[out,in]" : "[in,out]",
+                             t->l->framework, out_first ? "[out,in]" : "[in,out]");
     err_in(e, input.p, input.n);
     return st;
 }
@@ -316,10 +317,11 @@ static enum status walk(struct told *t, struct cursor *c, struct err *e)
 }
 
 enum status onnx_graph_told(const struct model *m, const struct spelling_rules *rules,
+                            bool (*settled)(void *ctx, struct str tensor), void *ctx,
                             struct arena *a, struct layers *l, struct err *e)
 {
     const struct attachment *g = NULL;
-    struct told t = {.m = m, .rules = rules, .a = a, .l = l};
+    struct told t = {.m = m, .rules = rules, .settled = settled, .ctx = ctx, .a = a, .l = l};
     struct cursor c;
     for (size_t i = 0; i < m->n_attachments && !g; i++)
         if (str_is(m->attachment[i].name, GRAPH_NAME))

@@ -9,7 +9,8 @@
 
 /* Fills what a layer's `said` and l's functions leave open. rules: of the framework that recognised
  * the layers. ST_CANNOT graph-turned: a node multiplies by a weight as [in,out] that those rules
- * read as [out,in], or the other way round. */
+ * read as [out,in], or the other way round; not asked of tensors that `settled` knows. */
 MUSTCHECK enum status onnx_graph_told(const struct model *m, const struct spelling_rules *rules,
+                                      bool (*settled)(void *ctx, struct str tensor), void *ctx,
                                       struct arena *a, struct layers *l, struct err *e);
 #endif

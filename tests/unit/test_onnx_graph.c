@@ -232,6 +232,13 @@ static void graphs_turned(void **state)
             assert_string_equal(err.code, "graph-turned");
         onnx_end();
     }
+    graph_of(0, true, 0.001);
+    onnx_model(graph.n);
+    must(plan_into((struct map_opt){.from = "pytorch",
+                                    .to = "keras",
+                                    .rules = STR("\"fc.weight\" -> \"fc.kernel\" axes "
+                                                 "\"I O\" -> \"I O\"\n")}));
+    onnx_end();
 }
 
 /* Cut anywhere, or any byte another: a hint, never a failure. */
