@@ -23,6 +23,7 @@ of their own. Output goes to build/test-logs; the last line is "N passed, N fail
 """
 import argparse
 import concurrent.futures
+import fcntl
 import os
 import re
 import shutil
@@ -198,8 +199,6 @@ def main():
     args = parser.parse_args()
     deadline = time.monotonic() + WHOLE_RUN
     allowed = allowed_skips()
-    shutil.rmtree(TMP, ignore_errors=True)
-    os.makedirs(LOGS, exist_ok=True)
 
     def wanted(test):
         return not args.word or any(w in test.name for w in args.word)
@@ -230,6 +229,13 @@ def main():
         for test in builds + tests:
             print(test.name)
         return 0
+    os.makedirs(LOGS, exist_ok=True)
+    alone = open(os.path.join(LOGS, "lock"), "w", encoding="utf-8")  # until this process ends
+    try:
+        fcntl.flock(alone, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        sys.exit("tests/run.py: the tests run here already")
+    shutil.rmtree(TMP, ignore_errors=True)
 
     lock = threading.Lock()
     done = []
