@@ -1,7 +1,8 @@
-"""Runs the interop suites in the environment that run.sh made: main.py [SUITE...].
+"""Runs the interop suites in the environment that run.sh made: main.py [[--keep] SUITE...].
 
 Prints one line per failure and `# cases N passed, N failed` at the end; writes
-RESULTS.md (versions, counts) beside itself when every suite ran. Exit 1 on a failure.
+RESULTS.md (versions, counts) beside itself when every suite ran, and with --keep the parts
+of those that did. Exit 1 on a failure.
 """
 
 import importlib
@@ -9,6 +10,7 @@ import importlib.metadata
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import time
@@ -108,6 +110,8 @@ def main(names):
         return 1
     if names[:1] == ["--one"]:
         return one(names[1])
+    keep = names[:1] == ["--keep"]
+    names = names[1:] if keep else names
     passed, failed, report = 0, 0, []
     for name in names or SUITES:
         # a process of its own: frameworks have settings that last (float64 in JAX, Keras' globals)
@@ -129,8 +133,8 @@ def main(names):
         passed += tally.passed
         failed += len(tally.failed)
         report.append(tally)
-    if not names:
-        write_results(report, passed, failed)
+    if keep or not names:
+        write_results(report)
     print(f"# cases {passed} passed, {failed} failed")
     return 1 if failed else 0
 
@@ -152,18 +156,29 @@ def table_lines(title, head, rows):
                                        [head, ["---"] * len(head)] + rows]
 
 
-def write_results(report, passed, failed):
+def part(tally):
+    out = [f"## {tally.suite}", "", f"{tally.passed} passed, {len(tally.failed)} failed.", ""]
+    out += [f"- failed: {n}" for n in tally.failed]
+    out += [f"- {n}" for n in tally.notes]
+    out += [line for table in tally.tables for line in table_lines(*table)]
+    return "\n".join(out).rstrip() + "\n"
+
+
+def write_results(report):
+    """The suites that ran, and as they stand those that did not."""
+    results = HERE / "RESULTS.md"
+    parts = {}
+    for text in results.read_text().split("\n## ")[1:] if results.exists() else []:
+        parts[text.split("\n", 1)[0]] = "## " + text.rstrip() + "\n"
+    parts.update((tally.suite, part(tally)) for tally in report)
+    parts = [parts[name] for name in SUITES if name in parts]
+    counts = [re.search(r"^([0-9]+) passed, ([0-9]+) failed\.$", p, re.M) for p in parts]
     out = ["# Interop results", "", "Written by tests/interop/run.sh.", "",
            "| with | version |", "|---|---|"]
     out += [f"| {n} | {v} |" for n, v in versions()]
-    out += ["", f"{passed} passed, {failed} failed.", ""]
-    for tally in report:
-        out += [f"## {tally.suite}", "", f"{tally.passed} passed, {len(tally.failed)} failed.", ""]
-        out += [f"- failed: {n}" for n in tally.failed]
-        out += [f"- {n}" for n in tally.notes]
-        out += [line for table in tally.tables for line in table_lines(*table)]
-        out.append("")
-    (HERE / "RESULTS.md").write_text("\n".join(out).rstrip() + "\n")
+    out += ["", f"{sum(int(c[1]) for c in counts)} passed, {sum(int(c[2]) for c in counts)} failed.",
+            ""]
+    results.write_text("\n".join(out + parts).rstrip() + "\n")
 
 
 if __name__ == "__main__":

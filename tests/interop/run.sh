@@ -1,5 +1,5 @@
 #!/bin/sh
-# Interop tests with the real frameworks: run.sh [SUITE...]
+# Interop tests with the real frameworks: run.sh [[--keep] SUITE...]
 # timeout: 3000
 #
 # Makes a virtual environment under build/venv (once; several GB, torch brings its CUDA
