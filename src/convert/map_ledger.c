@@ -23,16 +23,26 @@ static void plain_text(struct buf *b, const char *before, struct str s)
 
 struct str map_line(struct mapping *m, const char *before, struct str name, const char *after)
 {
-    struct str out = arena_fmt(m->a, "%s\"%.*s\"%s", before, STR_ARG(name), after);
-    char *w = (char *)(uintptr_t)out.p;
-    size_t lo = strlen(before) + 1;
-    for (size_t i = 0, n; w && i < name.n; i += n) {
+    /* not by a format: that ends where a name has a NUL */
+    size_t n_before = strlen(before), n_after = strlen(after);
+    size_t whole = n_before + 1 + name.n + 1 + n_after;
+    char *out = arena_alloc(m->a, whole + 1, 1), *w = out;
+    if (!w)
+        return STR_NONE;
+    memcpy(w, before, n_before);
+    w += n_before;
+    *w++ = '"';
+    for (size_t i = 0, n; i < name.n; i += n, w += n) {
         bool unsafe;
         n = err_char(name.p + i, name.n - i, &unsafe);
         if (unsafe || name.p[i] == '"' || name.p[i] == '*' || name.p[i] == '[')
-            memset(w + lo + i, '?', n); /* each stands for any one byte */
+            memset(w, '?', n); /* each stands for any one byte */
+        else
+            memcpy(w, name.p + i, n);
     }
-    return out;
+    *w++ = '"';
+    memcpy(w, after, n_after);
+    return (struct str){out, whole};
 }
 
 static enum status add_line(struct mapping *m, const struct ledger_line *new, struct err *e)

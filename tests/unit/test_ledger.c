@@ -110,9 +110,44 @@ static void own_tags(void **state)
     assert_false(format_keeps(format_find(STR("haiku")), false, STR("config.json")));
 }
 
+/* Names hold any byte: a NUL, and what a rules file takes for a pattern, in a line as long as they
+ * are. */
+static void odd_names(void **state)
+{
+    static char name[10000];
+    struct model m;
+    struct plan p;
+    struct buf help = BUF_INIT;
+    struct map_opt o = {.as_is = true};
+    (void)state;
+    memset(name, '"', sizeof name);
+    name[1] = 0;
+    model_init(&m);
+    toy_add(&m, "w", 0, 2, -1);
+    struct node *top = node_new(&m.arena, NODE_DICT), *key = node_new(&m.arena, NODE_STR),
+                *odd = node_new(&m.arena, NODE_OPAQUE);
+    assert_true(top && key && odd);
+    key->text = (struct str){name, sizeof name};
+    odd->text = STR("m.Thing");
+    odd->key = key;
+    node_add(top, odd);
+    m.tree = top;
+    m.has_opaque = true;
+    toy_done(&m);
+    plan_init(&p, &m);
+    memset(&err, 0, sizeof err);
+    assert_int_equal(map_plan(&p, &o, format_find(STR("npz")), 0, &help, &err), ST_CANNOT);
+    assert_true(help.n > 2 * sizeof name);
+    assert_null(memchr(help.p, 0, help.n));
+    buf_free(&help);
+    plan_free(&p);
+    model_free(&m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(odd_names),
         cmocka_unit_test(what_travels_along),
         cmocka_unit_test(own_tags),
     };
