@@ -11,33 +11,11 @@ Standard library only.
 import json
 import os
 import pathlib
-import struct
-import subprocess
 import sys
 import tempfile
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests" / "hostile"))
-from lib import read_safetensors, safetensors_bytes  # noqa: E402
-
-BINARY = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else "build/nnferry").resolve()
-passed = failed = 0
-
-
-def check(what, ok, more=""):
-    global passed, failed
-    passed, failed = passed + bool(ok), failed + (not ok)
-    if not ok:
-        print(f"FAIL {what}{': ' + str(more) if more else ''}")
-
-
-def run(*argv):
-    return subprocess.run([str(a) for a in (BINARY, *argv)], capture_output=True, text=True,
-                          timeout=120)
-
-
-def floats(*values):
-    return struct.pack("<%df" % len(values), *values)
+from common import check, done, floats, run
+from lib import read_safetensors, safetensors_bytes  # common says where
 
 
 def put(path, *tensors):
@@ -135,8 +113,7 @@ def main():
         norms(pathlib.Path(d))
         memory(pathlib.Path(d))
         lora(pathlib.Path(d))
-    print(f"# cases {passed} passed, {failed} failed")
-    return 1 if failed else 0
+    return done()
 
 
 if __name__ == "__main__":

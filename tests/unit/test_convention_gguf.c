@@ -131,6 +131,14 @@ static bool is_turned(const struct family_net *f, struct str path)
     return false;
 }
 
+static const struct validate_opt by_layer = {.level = VALIDATE_LAYER,
+                                             .device = "native",
+                                             .seed = 1,
+                                             .rtol = NAN,
+                                             .atol = NAN,
+                                             .min_coverage = NAN,
+                                             .run = {.threads = 1}};
+
 /* Converted, every layer proven but those whose rows are turned, and those as they should be? */
 static bool holds(const struct family_net *f)
 {
@@ -160,17 +168,10 @@ static bool holds(const struct family_net *f)
     assert_int_equal(plan_identity(&ia, &e), ST_OK);
     assert_int_equal(plan_identity(&ib, &e), ST_OK);
     struct pair_opt po = {.from = {"hf", "gguf"}};
-    struct validate_opt vo = {.level = VALIDATE_LAYER,
-                              .device = "native",
-                              .seed = 1,
-                              .rtol = NAN,
-                              .atol = NAN,
-                              .min_coverage = NAN,
-                              .run = {.threads = 1}};
     ok = pair_layers(&m, &g, &po, &pr, &e) == ST_OK;
     if (ok) {
-        ok = validate_run(&ia, &pr.layers[0], "hf", &ib, &pr.layers[1], "gguf", pr.pair, &vo, &r,
-                          &e) == ST_OK;
+        ok = validate_run(&ia, &pr.layers[0], "hf", &ib, &pr.layers[1], "gguf", pr.pair, &by_layer,
+                          &r, &e) == ST_OK;
         for (size_t i = 0; ok && i < r.n; i++) {
             bool turned = is_turned(f, r.layer[i].path_a.n ? r.layer[i].path_a : r.layer[i].path_b);
             ok = r.layer[i].verdict == (turned ? VERDICT_UNPROVEN : VERDICT_EQUAL);
@@ -224,17 +225,10 @@ static void another_number_is_told(void **state)
     assert_int_equal(plan_identity(&a, &e), ST_OK);
     assert_int_equal(plan_identity(&b, &e), ST_OK);
     struct pair_opt po = {.from = {"hf", "gguf"}};
-    struct validate_opt vo = {.level = VALIDATE_LAYER,
-                              .device = "native",
-                              .seed = 1,
-                              .rtol = NAN,
-                              .atol = NAN,
-                              .min_coverage = NAN,
-                              .run = {.threads = 1}};
     assert_int_equal(pair_layers(&m, &g, &po, &pr, &e), ST_OK);
-    assert_int_equal(
-        validate_run(&a, &pr.layers[0], "hf", &b, &pr.layers[1], "gguf", pr.pair, &vo, &r, &e),
-        ST_OK);
+    assert_int_equal(validate_run(&a, &pr.layers[0], "hf", &b, &pr.layers[1], "gguf", pr.pair,
+                                  &by_layer, &r, &e),
+                     ST_OK);
     assert_int_equal(r.overall, VERDICT_DIFFERS);
     assert_int_equal(r.n_differs, 1);
     validate_free(&r);

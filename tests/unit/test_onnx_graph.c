@@ -43,22 +43,7 @@ static enum status plan_into(struct map_opt o)
     return map_plan(&p, &o, NULL, 0, NULL, &err);
 }
 
-static const struct plan_note *note_on(const char *layer, const char *setting)
-{
-    for (size_t i = 0; i < p.n_notes; i++)
-        if (str_is(p.note[i].layer, layer) && strcmp(p.note[i].setting, setting) == 0)
-            return &p.note[i];
-    return NULL;
-}
-
-static void says(const char *layer, const char *setting, const char *text)
-{
-    const struct plan_note *n = note_on(layer, setting);
-    if (!n)
-        fail_msg("no note on %s %s", layer, setting);
-    else if (!str_is(n->text, text))
-        fail_msg("%.*s", STR_ARG(n->text));
-}
+#include "tests/unit/note_says.h"
 
 static void torch_model(void)
 {
