@@ -24,13 +24,13 @@ static void plain_text(struct buf *b, const char *before, struct str s)
 struct str map_line(struct mapping *m, const char *before, struct str name, const char *after)
 {
     /* not by a format: that ends where a name has a NUL */
-    size_t n_before = strlen(before), n_after = strlen(after);
-    size_t whole = n_before + 1 + name.n + 1 + n_after;
+    struct str head = str_from(before), tail = str_from(after);
+    size_t whole = head.n + 1 + name.n + 1 + tail.n;
     char *out = arena_alloc(m->a, whole + 1, 1), *w = out;
     if (!w)
         return STR_NONE;
-    memcpy(w, before, n_before);
-    w += n_before;
+    memcpy(w, head.p, head.n);
+    w += head.n;
     *w++ = '"';
     for (size_t i = 0, n; i < name.n; i += n, w += n) {
         bool unsafe;
@@ -41,7 +41,7 @@ struct str map_line(struct mapping *m, const char *before, struct str name, cons
             memcpy(w, name.p + i, n);
     }
     *w++ = '"';
-    memcpy(w, after, n_after);
+    memcpy(w, tail.p, tail.n);
     return (struct str){out, whole};
 }
 
