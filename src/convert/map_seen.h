@@ -1,5 +1,5 @@
-/* A model seen otherwise, for matching: a tensor that stacks blocks along its first axis as one
- * tensor a block, one that joins query, key and value as three, kernels with an axis for the heads
+/* A model seen otherwise, for matching: a tensor that stacks blocks along an axis as one tensor a
+ * block, one that joins query, key and value as three, kernels with an axis for the heads
  * as matrices. Recognisers, matcher and layer tables meet the seen model and know nothing of it;
  * afterwards what was mapped is told again in terms of the real tensors.
  */
@@ -10,8 +10,9 @@
 /* How a seen tensor lies in a real one, in this order. */
 struct lens {
     uint32_t real;
-    uint64_t n_blocks, block; /* n_blocks != 0: slice `block` of axis 0, which goes */
-    bool cut;                 /* run [lo, hi) of axis `axis` (counted without that one) */
+    uint64_t n_blocks, block; /* n_blocks != 0: slice `block` of axis block_axis, which goes */
+    uint8_t block_axis;
+    bool cut; /* run [lo, hi) of axis `axis` (counted without that one) */
     uint8_t axis;
     uint64_t lo, hi;
     uint64_t heads; /* != 0: axes pair, pair + 1 (N heads, D wide) are seen as one */
