@@ -35,6 +35,7 @@ struct take {
     /* Values, in this order: the sign changed, a number added, another take's values added. */
     bool neg;
     int8_t offset;
+    bool wide;      /* what the source has narrower becomes float32 before */
     uint64_t scale; /* IEEE double, 0 = none: moments that hold a learning rate; after the rest */
     const struct take *plus;
     /* zero: this number instead of 0, of shape fill_dim; no loss, since the source means it */
