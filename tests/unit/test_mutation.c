@@ -33,7 +33,7 @@ static void config_beside(struct model *m, const char *type)
 static void every_kind(struct model *m, bool split, const char *type)
 {
     model_init(m);
-    if (type && strcmp(type, "llama") == 0) {
+    if (type && strcmp(type, "gpt2") != 0) {
         toy_add(m, "model.layers.0.self_attn.q_proj.weight", 25, 4, 4, -1);
         toy_add(m, "model.layers.0.input_layernorm.weight", 26, 4, -1);
     } else { /* GPT-2's Conv1D */
@@ -239,6 +239,7 @@ static const struct route routes[] = {
     {"haiku", "rank bn = 5\n", "rank bn = 5\n", "", NULL, NULL},
     {"hf_flax", HEADS, HEADS KEPT, "", "hf", "gpt2"},
     {"hf_flax", HEADS, HEADS KEPT, "", "hf", "llama"},
+    {"hf_flax", HEADS, HEADS KEPT, "", "hf", "gemma"},
 };
 #define N_ROUTES (sizeof routes / sizeof *routes)
 
