@@ -310,9 +310,17 @@ static enum status real_take(struct mapping *m, const struct seen *s, struct tak
 {
     const struct lens *l = &s->lens[k->src];
     const struct tensor *seen = &s->model.tensor[k->src];
+    if (k->plus) {
+        struct take *plus = ARENA_NEW(m->tmp, struct take);
+        if (!plus)
+            return err_nomem(e, sizeof *plus);
+        *plus = *k->plus;
+        TRY(real_take(m, s, plus, d, e));
+        k->plus = plus;
+    }
     if (l->real == k->src)
         return ST_OK;
-    if (k->n_fill_dims || k->plus)
+    if (k->n_fill_dims)
         return too_much(d, e);
     TRY(spell_out(m, k, seen->n_dims, e));
     uint8_t cut_axis = real_axis(l, l->axis), rows_axis = real_axis(l, 0);

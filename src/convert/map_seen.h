@@ -43,6 +43,13 @@ MUSTCHECK enum status see_stacks(struct mapping *m, const struct layers *skeleto
                                  struct seen *t, struct err *e);
 MUSTCHECK enum status see_bundles(struct mapping *m, struct skeleton *sk, struct seen *s,
                                   struct seen *t, struct err *e);
+/* map_graph.c: has m->src an ONNX graph with recurrent cells that m->from would know? */
+MUSTCHECK enum status map_graph_any(struct mapping *m, bool *any, struct err *e);
+/* An ONNX graph's recurrent cells, as tensors of PyTorch's kind; *out NULL: there are
+ * none, and m is as it was. What the nodes say of the layers then; and back. */
+MUSTCHECK enum status map_graph_see(struct mapping *m, struct seen **out, struct err *e);
+MUSTCHECK enum status map_graph_said(struct mapping *m, const struct seen *s, struct err *e);
+MUSTCHECK enum status map_graph_undo(struct mapping *m, const struct seen *s, struct err *e);
 /* Back to the real tensors: m->src, m->in, what m->made (from `first` on) takes and makes.
  * ST_CANNOT parts-differ, heads-differ. */
 MUSTCHECK enum status seen_undo(struct mapping *m, const struct seen *s, const struct seen *t,

@@ -11,6 +11,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -89,9 +90,10 @@ static void every_kind(struct model *m, bool split, const char *type)
 }
 
 /* Cells of a route: by layers of a stack, alone, without a GRU or with one whose own bias of the
- * new gate is zero, a GRU that resets before as Haiku has it, an LSTM of one Dense a side as NNX.
+ * new gate is zero, a GRU that resets before as Haiku has it, an LSTM of one Dense a side as NNX,
+ * what an ONNX graph's nodes are seen as.
  */
-enum cells { STACKED, ALONE, NO_GRU, NO_RNN, NO_NEW_BIAS, BEFORE, FUSED };
+enum cells { STACKED, ALONE, NO_GRU, NO_RNN, NO_NEW_BIAS, BEFORE, FUSED, ONNX };
 static void every_cell(struct model *m, enum cells how)
 {
     static const struct {
@@ -136,6 +138,20 @@ static void every_cell(struct model *m, enum cells how)
         bool more = (all[i].how == NO_GRU || all[i].how == NO_RNN) && all[i].how != how;
         if (stack ? all[i].how == STACKED || more : all[i].how == how)
             toy_tensor(m, all[i].name, (double)(i * 7 + 1), all[i].dim, all[i].dim[1] ? 2 : 1);
+    }
+    static const char *const gates[] = {"lstm i o f c", "gru z r h", "rnn i"};
+    for (size_t k = 0; how == ONNX && k < 3; k++) {
+        const char *at = strchr(gates[k], ' ');
+        for (const char *g = at + 1; *g; g += g[1] ? 2 : 1) {
+            static const char *const word[] = {"W", "R", "Wb", "Rb"};
+            for (size_t w = 0; w < 4; w++) {
+                char name[32];
+                snprintf(name, sizeof name, "%.*s.%s[%c]", (int)(at - gates[k]), gates[k], word[w],
+                         *g);
+                toy_tensor(m, name, (double)(m->n_tensors * 5 + 3), (uint64_t[]){4, 4},
+                           w < 2 ? 2 : 1);
+            }
+        }
     }
     for (size_t i = 0; i < m->n_tensors; i++) {
         const struct tensor *t = &m->tensor[i];
@@ -421,6 +437,7 @@ static const struct cell_route {
     enum cells how;
 } cell_routes[] = {
     {"pytorch", "pytorch", "flax", STACKED},
+    {"pytorch", "pytorch", "flax", ONNX},
     {"equinox", "pytorch", "equinox", NO_RNN},
     {"pytorch", "pytorch", "flax", ALONE},
     {"flax", "pytorch", "flax", STACKED},
