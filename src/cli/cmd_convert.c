@@ -60,7 +60,8 @@ static void options(struct job *j)
                              .allow_overflow = a->set[OPT_ALLOW_OVERFLOW],
                              .drop_train_state = train && strcmp(train, "drop") == 0,
                              .weights_only = a->set[OPT_WEIGHTS_ONLY],
-                             .as_is = a->set[OPT_AS_IS]};
+                             .as_is = a->set[OPT_AS_IS],
+                             .unexplained = !a->set[OPT_DRY_RUN]};
     j->wo = (struct write_opt){.max_shard_size = a->number[OPT_MAX_SHARD_SIZE],
                                .plain = layout && strcmp(layout, "plain") == 0,
                                .no_provenance = a->set[OPT_NO_PROVENANCE],

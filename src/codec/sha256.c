@@ -206,8 +206,8 @@ static size_t leaves_ni(ni_fn *fn, size_t n_lanes, const uint8_t *p, size_t n_le
     return done;
 }
 
-/* Sixteen lanes beat streams of SHA instructions, those beat eight lanes. A leaf alone takes as long
- * as three together, hence threes and fours. */
+/* Sixteen lanes beat streams of SHA instructions, those beat eight lanes. A leaf alone takes as
+ * long as three together, hence threes and fours. */
 static size_t leaves_sha(unsigned have, const uint8_t *p, size_t n, size_t leaf, uint8_t (*out)[32])
 {
     size_t i = 0;

@@ -259,6 +259,8 @@ static enum status emit(struct mapping *m, const struct layer *l, const struct o
         d->take[j].dst_axes = dst_axes;
         d->take[j].out_axes = out_text;
     }
+    if (m->o->unexplained)
+        return ST_OK;
     const struct take *k = d->take;
     struct str text = k->n_parts ? arena_fmt(m->tmp, "%u of %u of [%s]", k->part + 1u,
                                              (unsigned)k->n_parts, k->src_axes)

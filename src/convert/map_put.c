@@ -299,7 +299,7 @@ static enum status put_tensor(struct mapping *m, struct made *d, struct recipe *
                            e));
     if (d->n_takes == 0)
         TRY(map_ledger(m, LEDGER_SYNTH, d->name, tensor_elems(t), d->harmless, d->why, e));
-    if (d->why.n)
+    if (d->why.n && !m->o->unexplained)
         TRY(map_reason(m, index,
                        arena_fmt(m->a, "%.*s <- %.*s: %.*s", STR_ARG(d->name),
                                  STR_ARG(s ? s->name : STR("nothing")), STR_ARG(d->why)),

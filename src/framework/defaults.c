@@ -162,10 +162,16 @@ bool fact_is_of(const struct fact *f, const char *framework)
     return listed(f->frameworks, framework);
 }
 
+/* Most differ in the first letter: this is asked for every setting of every layer. */
+static bool same(const char *a, const char *b)
+{
+    return *a == *b && strcmp(a, b) == 0;
+}
+
 const struct fact *fact_find(const char *framework, const char *of, const char *setting)
 {
     for (size_t i = 0; i < n_facts; i++)
-        if (strcmp(facts[i].of, of) == 0 && strcmp(facts[i].setting, setting) == 0 &&
+        if (same(facts[i].setting, setting) && same(facts[i].of, of) &&
             fact_is_of(&facts[i], framework))
             return &facts[i];
     return NULL;
