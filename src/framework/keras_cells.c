@@ -14,7 +14,7 @@ static bool is_cell(struct str seg)
 {
     struct str stem = keras_stem(seg);
     return str_is(stem, "cell") || str_is(stem, "lstm_cell") || str_is(stem, "gru_cell") ||
-           str_is(stem, "simple_rnn_cell");
+           str_is(stem, "simple_rnn_cell") || str_is(stem, "conv_lstm_cell");
 }
 
 /* vars.0 .. vars.2 of a cell, as they are called elsewhere; true when these are all there is. */

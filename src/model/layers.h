@@ -17,6 +17,7 @@ enum layer_kind {
     LAYER_ATTENTION, /* multi-head, split or fused */
     /* Cells: one direction of one recurrent layer. */
     LAYER_LSTM,
+    LAYER_CONV_LSTM,  /* both products are convolutions; rank = spatial axes 1..3 */
     LAYER_GRU,        /* the reset gate scales what the recurrent weights gave (torch, CuDNN) */
     LAYER_GRU_BEFORE, /* ... scales the state before them: no other spelling of LAYER_GRU */
     LAYER_RNN,
@@ -28,7 +29,8 @@ const char *layer_kind_name(enum layer_kind k); /* "linear" ... */
 bool layer_kind_parse(struct str s, enum layer_kind *out);
 #define KIND_BIT(k) (1u << (k))
 #define KIND_CELLS                                                                                 \
-    (KIND_BIT(LAYER_LSTM) | KIND_BIT(LAYER_GRU) | KIND_BIT(LAYER_GRU_BEFORE) | KIND_BIT(LAYER_RNN))
+    (KIND_BIT(LAYER_LSTM) | KIND_BIT(LAYER_CONV_LSTM) | KIND_BIT(LAYER_GRU) |                      \
+     KIND_BIT(LAYER_GRU_BEFORE) | KIND_BIT(LAYER_RNN))
 static inline bool kind_is_cell(enum layer_kind k)
 {
     return (KIND_CELLS & KIND_BIT(k)) != 0;
@@ -126,7 +128,7 @@ struct layer {
                         leaves lie in LEAF_WEIGHT, LEAF_BIAS; 0 = no rule knows it */
     struct str path; /* the source's own path of the layer, flat text ("" = top) */
     int64_t tensor[LEAF_N]; /* tensor index in the model, -1 = absent */
-    uint8_t rank;           /* spatial rank of convolutions; axes of extent 1 before the channels in
+    uint8_t rank;           /* spatial rank of convolutions, and of conv_lstm; axes of extent 1 before the channels in
                                the tensors of a batch norm that keeps them, axes of a prelu's input
                                without the batch, 0 = not known */
     uint64_t groups;        /* convolution groups; 0 = not known from the weights */
