@@ -293,8 +293,8 @@ static enum status put_tensor(struct mapping *m, struct made *d, struct recipe *
     for (int i = 0; i < 3; i++)
         if (zeros[i])
             TRY(map_ledger(m, LEDGER_SYNTH, d->name, zeros[i], harmless,
-                           i == 1   ? STR("ones that the source's framework adds when it runs")
-                           : i == 2 ? STR("ones less, which the target adds when it runs")
+                           i == 1     ? STR("ones that the source's framework adds when it runs")
+                           : i == 2   ? STR("minus ones: the target adds 1 when it runs")
                            : harmless ? STR("zeros: the other bias holds the sum, or there is none")
                                       : STR("zeros for a part the source does not have"),
                            e));
