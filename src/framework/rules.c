@@ -187,11 +187,10 @@ enum status rules_cell_axes(const struct cell_rule *c, uint8_t rank, char text[6
     const char *star = strchr(c->axes, '*');
     if (star && (rank < 1 || rank > 3))
         return err_set(e, ST_CANNOT, "axes-shape", "a cell of %u spatial axes", (unsigned)rank);
-    int n = star ? snprintf(text, 64, "%.*s%s%s", (int)(star - c->axes), c->axes,
-                            spatial[rank - 1], star + 1)
+    int n = star ? snprintf(text, 64, "%.*s%s%s", (int)(star - c->axes), c->axes, spatial[rank - 1],
+                            star + 1)
                  : snprintf(text, 64, "%s", c->axes);
-    return n > 0 && n < 64 ? ST_OK
-                           : err_set(e, ST_BUG, "rule-too-long", "layout %s", c->axes);
+    return n > 0 && n < 64 ? ST_OK : err_set(e, ST_BUG, "rule-too-long", "layout %s", c->axes);
 }
 
 bool path_in_stack(struct str path)
