@@ -387,8 +387,11 @@ static enum status emit(struct cell *c, const struct cell_rule *r, struct str na
     }
     if (st == ST_OK)
         st = buf_ok(&b, e);
+    char axes[AXES_TEXT];
+    if (st == ST_OK)
+        st = rules_cell_axes(r, c->l->rank, axes, e);
     if (st == ST_OK) {
-        d->why = arena_fmt(c->m->tmp, "%s [%s]%.*s (%.*s)", layer_kind_name(r->kind), r->axes,
+        d->why = arena_fmt(c->m->tmp, "%s [%s]%.*s (%.*s)", layer_kind_name(r->kind), axes,
                            (int)b.n, (const char *)b.p, STR_ARG(c->l->reason));
         st = d->why.p ? ST_OK : err_nomem(e, b.n);
     }
