@@ -291,6 +291,11 @@ static struct str text(struct str s)
     return s.n ? s : STR("");
 }
 
+static struct str above_1(bool so)
+{
+    return str_from(so ? "above 1" : "");
+}
+
 /* No padding whatever it is called, where every extent of the kernel is 1. */
 static bool is_point(const struct mapping *m, const struct layer *l)
 {
@@ -312,6 +317,7 @@ enum status map_notes(struct mapping *m, const struct layer *l, const struct lay
     static const char *const strided =
         "where the stride is not 1 it pads by the input's size, more at the end than at the start: "
         "pad by hand";
+    static const char *const numbers = "set it to what the model has";
     const struct layer_settings *s = &l->said, *k = t ? &t->said : &none;
     const char *of = fact_of_layer(l);
     struct str path = kept(m->a, t ? t->path : l->path);
@@ -328,9 +334,8 @@ enum status map_notes(struct mapping *m, const struct layer *l, const struct lay
          none.at_epsilon},
         {path, of, "padding", text(s->padding), text(k->padding), same ? strided : NULL,
          none.at_epsilon},
-        {path, of, "stride", str_from(s->strided ? "above 1" : ""), STR(""), NULL, none.at_epsilon},
-        {path, of, "dilation", str_from(s->dilated ? "above 1" : ""), STR(""), NULL,
-         none.at_epsilon},
+        {path, of, "stride", above_1(s->strided), above_1(k->strided), numbers, none.at_epsilon},
+        {path, of, "dilation", above_1(s->dilated), above_1(k->dilated), numbers, none.at_epsilon},
         {path, of, "batch", STR(""), STR(""), NULL, none.at_epsilon},
         {path, of, "activation", text(s->activation), text(k->activation), NULL, none.at_epsilon},
         {path, of, "gates", text(s->gates), text(k->gates), NULL, none.at_epsilon},

@@ -501,6 +501,8 @@ static void settings(void **state)
     assert_int_equal(told("valid", 1, 1, "tanh", "sigmoid", "flax", "c.l0.padding"), ST_CANNOT);
     assert_int_equal(told("same", 2, 1, "tanh", "sigmoid", "flax", "c.l0.stride"), ST_CANNOT);
     assert_int_equal(told("same", 1, 2, "tanh", "sigmoid", "flax", "c.l0.dilation"), ST_CANNOT);
+    assert_int_equal(told("same", 2, 1, "tanh", "hard_sigmoid", "tensorflow", "stride"), ST_OK);
+    assert_int_equal(told("valid", 1, 1, "tanh", "hard_sigmoid", "tensorflow", ""), ST_OK);
     assert_int_equal(told("same", 1, 1, "relu", "sigmoid", "flax", "c.l0.activation"), ST_CANNOT);
     assert_int_equal(told("same", 1, 1, "tanh", "hard_sigmoid", "flax", "c.l0.gates"), ST_CANNOT);
     assert_int_equal(told("same", 1, 1, "tanh", "sigmoid", "haiku", "batch"), ST_OK);
