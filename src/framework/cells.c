@@ -17,6 +17,9 @@ static bool learn(const struct cell_rule *c, uint8_t rank, const struct tensor *
     struct axes x;
     struct err quiet;
     char text[64];
+    for (size_t d = 0; rank && d < t->n_dims; d++)
+        if (t->dim[d] == 0) /* an extent of 0 counts as not known */
+            return false;
     size->of['G'] = *c->gates ? strlen(c->gates) : 1;
     size->of['J'] = c->leaf == LEAF_XH_BIAS ? 2 : 0;
     if (rules_cell_axes(c, rank, text, &quiet) != ST_OK ||

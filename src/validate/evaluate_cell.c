@@ -104,17 +104,27 @@ static enum status widths_of(struct side *x, struct widths *w, struct err *e)
     return ST_OK;
 }
 
-/* Few positions, but as many as bring every tap of a kernel before one of them. */
-static void positions(struct setting *s, const struct widths *w)
+#define STEP_VALUES ((uint64_t)1 << 28) /* of the products, and of the input, at most */
+
+/* Few positions, but as many as bring every tap of a kernel before one of them. False: more than
+ * anyone would run. */
+static bool positions(struct setting *s, const struct widths *w)
 {
     static const uint64_t few[4][3] = {{1, 1, 1}, {3, 1, 1}, {2, 3, 1}, {1, 2, 3}};
+    uint64_t x = s->rows;
     for (size_t k = 0; k < 3; k++) {
         uint64_t taps = w->kernel[k] / 2 + 1;
         s->kernel[k] = w->kernel[k];
         s->out_dim[k] = few[s->rank][k] > taps ? few[s->rank][k] : taps;
         s->in_dim[k] = s->out_dim[k] + s->kernel[k] - 1;
-        s->rows *= s->out_dim[k];
+        if (w->kernel[k] == 0 || taps > STEP_VALUES ||
+            __builtin_mul_overflow(s->rows, s->out_dim[k], &s->rows) ||
+            __builtin_mul_overflow(x, s->in_dim[k], &x))
+            return false;
     }
+    uint64_t y = s->rows;
+    return !__builtin_mul_overflow(y, 4 * w->units, &y) &&
+           !__builtin_mul_overflow(x, w->inputs, &x) && x <= STEP_VALUES && y <= STEP_VALUES;
 }
 
 enum status cell_setting(struct setting *s, struct side *a, struct side *b, struct arena *arena,
@@ -138,8 +148,10 @@ enum status cell_setting(struct setting *s, struct side *a, struct side *b, stru
     bool conv = s->kind == LAYER_CONV_LSTM;
     s->rank = a->layer->rank <= 3 ? a->layer->rank : 3;
     s->rows = conv ? 2 : 3; /* times positions */
-    if (conv)
-        positions(s, &wa);
+    if (conv && !positions(s, &wa)) {
+        *why = arena_fmt(arena, "its kernels are too large for a step of it");
+        return why->p ? ST_CANNOT : err_nomem(e, 64);
+    }
     s->channels_in = wa.inputs;
     s->units = wa.units;
     s->state = wa.state;

@@ -402,7 +402,7 @@ static void no_conv_lstm(void **state)
 {
     static const uint64_t x[] = {3, 3, 5, 16}, y[] = {3, 3, 4, 16}, wide[] = {3, 3, 8, 16},
                           three[] = {3, 3, 4, 12}, tap[] = {3, 1, 4, 16}, flat[] = {5, 16},
-                          state_[] = {4, 16};
+                          none[] = {0, 3, 4, 16}, state_[] = {4, 16};
     static const struct {
         const char *framework, *a, *b, *more;
     } of[] = {{"flax", "params.c.ih.kernel", "params.c.hh.kernel", "params.c.norm.scale"},
@@ -415,6 +415,8 @@ static void no_conv_lstm(void **state)
         none_of(of[i].a, of[i].b, x, three, 4, NULL, of[i].framework); /* three gates */
         none_of(of[i].a, of[i].b, x, tap, 4, NULL, of[i].framework);   /* other kernels */
         none_of(of[i].a, of[i].b, flat, state_, 2, NULL, of[i].framework);
+        none_of(of[i].a, of[i].b, x, none, 4, NULL, of[i].framework);
+        none_of(of[i].a, of[i].b, none, y, 4, NULL, of[i].framework);
         none_of(of[i].a, of[i].b, x, y, 4, of[i].more, of[i].framework); /* another cell */
     }
     /* names of others */
