@@ -89,9 +89,10 @@ static void every_kind(struct model *m, bool split, const char *type)
 }
 
 /* Cells of a route: by layers of a stack, alone, without a GRU or with one whose own bias of the
- * new gate is zero, a GRU that resets before as Haiku has it, an LSTM of one Dense a side as NNX.
+ * new gate is zero, a GRU that resets before as Haiku has it, an LSTM of one Dense a side as NNX, a
+ * convolutional one as Flax has it.
  */
-enum cells { STACKED, ALONE, NO_GRU, NO_RNN, NO_NEW_BIAS, BEFORE, FUSED };
+enum cells { STACKED, ALONE, NO_GRU, NO_RNN, NO_NEW_BIAS, BEFORE, FUSED, CONV };
 static void every_cell(struct model *m, enum cells how)
 {
     static const struct {
@@ -130,6 +131,14 @@ static void every_cell(struct model *m, enum cells how)
         {"lstm.dense_h.kernel", FUSED, {4, 16}},
         {"lstm.dense_h.bias", FUSED, {16, 0}},
     };
+    static const struct {
+        const char *name;
+        uint64_t dim[4];
+        size_t n;
+    } conv[] = {{"params.c.ih.kernel", {4, 4, 4, 16}, 4},
+                {"params.c.hh.kernel", {4, 4, 4, 16}, 4},
+                {"params.c.ih.bias", {16}, 1},
+                {"params.c.hh.bias", {16}, 1}};
     model_init(m);
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         bool stack = how == STACKED || how == NO_GRU || how == NO_RNN || how == NO_NEW_BIAS;
@@ -137,6 +146,8 @@ static void every_cell(struct model *m, enum cells how)
         if (stack ? all[i].how == STACKED || more : all[i].how == how)
             toy_tensor(m, all[i].name, (double)(i * 7 + 1), all[i].dim, all[i].dim[1] ? 2 : 1);
     }
+    for (size_t i = 0; i < sizeof conv / sizeof *conv && how == CONV; i++)
+        toy_tensor(m, conv[i].name, (double)(i * 7 + 1), conv[i].dim, conv[i].n);
     for (size_t i = 0; i < m->n_tensors; i++) {
         const struct tensor *t = &m->tensor[i];
         float *p = (float *)(uintptr_t)m->storage[t->storage].mem;
@@ -433,6 +444,11 @@ static const struct cell_route {
     {"keras", "haiku", "keras", BEFORE},
     {"tensorflow", "pytorch", "tensorflow", STACKED},
     {"tensorflow", "haiku", "tensorflow", BEFORE},
+    {"flax", "flax", "keras", CONV},
+    {"keras", "flax", "keras", CONV},
+    {"tensorflow", "flax", "tensorflow", CONV},
+    {"haiku", "flax", "haiku", CONV},
+    {"canonical", "flax", "canonical", CONV},
 };
 
 /* Does an alteration show on some route? *tried: was there one to make? */
