@@ -35,6 +35,7 @@ struct take {
     /* Values, in this order: the sign changed, a number added, another take's values added. */
     bool neg;
     int8_t offset;
+    bool wide;      /* what the source has narrower becomes float32 before */
     uint64_t scale; /* IEEE double, 0 = none: moments that hold a learning rate; after the rest */
     const struct take *plus;
     /* zero: this number instead of 0, of shape fill_dim; no loss, since the source means it */
@@ -68,6 +69,8 @@ enum rule_what {
     RULE_FLATTEN,
     RULE_HEADS,
     RULE_RANK,
+    RULE_STACK,   /* of the source */
+    RULE_RESTACK, /* of the skeleton */
     RULE_LEAF,
     RULE_DROP,
     RULE_SYNTH
@@ -76,6 +79,7 @@ struct map_rule {
     enum rule_what what;
     struct str src, dst; /* patterns; src of DROP, KIND ..., dst of SYNTH */
     enum layer_kind kind;
+    int8_t axis;                /* of blocks that are stacked; negative: from the end */
     bool has_kind, kept_kernel; /* kept_kernel: conv_transpose with transpose_kernel=True */
     uint64_t number;            /* heads; channels (0 = none); SYNTH: 0 or 1 */
     struct str from_axes, to_axes;

@@ -246,6 +246,12 @@ static enum status keep_unlike(struct mapping *m, const struct layer *l, struct 
 
 /* ---- the target's leaves ---- */
 
+/* Is it a factor less 1, which some frameworks store whole? */
+static bool less_one(const struct layer *l, enum leaf lf)
+{
+    return l->kind == LAYER_LAYERNORM && l->form == FORM_RMS_LESS && lf == LEAF_WEIGHT;
+}
+
 /* One target tensor from one leaf rule. */
 static enum status emit(struct mapping *m, const struct layer *l, const struct offer *of,
                         const struct leaf_rule *rule, struct str name, struct err *e)
@@ -282,8 +288,19 @@ static enum status emit(struct mapping *m, const struct layer *l, const struct o
     struct str text = k->n_parts ? arena_fmt(m->tmp, "%u of %u of [%s]", k->part + 1u,
                                              (unsigned)k->n_parts, k->src_axes)
                                  : arena_fmt(m->tmp, "[%s]", k->src_axes);
-    d->why = arena_fmt(m->tmp, "%s %.*s -> %s[%s] (%.*s)", layer_kind_name(l->kind), STR_ARG(text),
-                       n ? "joined " : "", dst, STR_ARG(l->reason));
+    int more = less_one(l, rule->leaf) ? m->to->rules->whole - m->from->rules->whole : 0;
+    if (more) {
+        d->take->offset = (int8_t)more;
+        /* a narrower type would lose what the 1 pushes out */
+        d->take->wide = more > 0 && dtype_info(m->src->tensor[d->take->src].dtype)->bits < 32;
+        d->dtype = d->take->wide ? DT_F32 : DT_NONE;
+    }
+    d->why = arena_fmt(m->tmp, "%s %.*s -> %s[%s]%s (%.*s)", layer_kind_name(l->kind),
+                       STR_ARG(text), n ? "joined " : "", dst,
+                       more > 0   ? ", 1 added"
+                       : more < 0 ? ", 1 taken off"
+                                  : "",
+                       STR_ARG(l->reason));
     return text.p && d->why.p ? ST_OK : err_nomem(e, 128);
 }
 
@@ -469,8 +486,12 @@ enum status map_layer(struct mapping *m, const struct layer *l0, struct skeleton
     } else {
         TRY(path_of(m, l.path, &tl.path, e));
         if (!tl.path.p && l.path.n) {
+            bool tied = l.tied && r->no_tied;
             for (int i = 0; i < LEAF_N; i++)
-                TRY(leave(m, &l, (enum leaf)i, false, STR("the target has no name for it"), e));
+                TRY(leave(m, &l, (enum leaf)i, tied,
+                          tied ? STR("the embedding's own weight, which the model uses")
+                               : STR("the target has no name for it"),
+                          e));
             return ST_OK;
         }
         struct map_rule *k = map_rule_for(m, RULE_KIND, l.path);
@@ -478,6 +499,11 @@ enum status map_layer(struct mapping *m, const struct layer *l0, struct skeleton
                                                  : rules_variant(&l);
     }
     map_tell(m, tl.path, &l);
+    if (less_one(&l, LEAF_WEIGHT) && m->from->rules->whole && strcmp(m->to->name, "canonical") == 0)
+        return err_set(e, ST_CANNOT, "norm-whole",
+                       "%s stores the norms of this family with 1 added, which does not come back "
+                       "bit for bit: --as-is keeps them, --to hf takes it off",
+                       m->from->name);
     if (l.kind == LAYER_BATCHNORM)
         TRY(debiased(m, &l, rules_find(r, l.kind, 0, variant, LEAF_UPDATES) != NULL, e));
     uint8_t rank = t ? t->rank : l.rank;

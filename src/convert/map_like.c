@@ -598,7 +598,7 @@ enum status map_like(struct mapping *m, struct err *e)
         return err_nomem(e, w.sk.m->n_tensors);
     TRY(m->to->layers(w.sk.m, m->tmp, &w.sk.layers, e));
     enum status st = see(&w, s, t, e);
-    if (st == ST_OK)
+    if (st == ST_OK && m->n_open == 0)
         st = meet(&w, e);
     if (st == ST_OK && m->n_open == 0)
         st = seen_undo(m, s, t, first, e);

@@ -105,6 +105,8 @@ static enum status add_values(struct mapping *m, const struct take *k, struct pa
     q->op = ARENA_ARRAY(m->a, struct op, 7); /* as many as there are, and casts */
     if (!q->op)
         return err_nomem(e, 7 * sizeof *q->op);
+    if (k->wide)
+        q->op[q->n_ops++] = (struct op){.kind = OP_CAST, .to = DT_F32};
     if (k->neg)
         q->op[q->n_ops++].kind = OP_NEG;
     if (k->offset) {
@@ -288,7 +290,7 @@ static enum status put_tensor(struct mapping *m, struct made *d, struct recipe *
         bool scaled;
         TRY(add_values(m, k, &r->part[i], e));
         TRY(map_scale_op(m, k, &r->part[i], t->dtype, &scaled, e));
-        TRY(add_cast(m, &r->part[i], scaled ? DT_F32 : have, t->dtype, e));
+        TRY(add_cast(m, &r->part[i], scaled || k->wide ? DT_F32 : have, t->dtype, e));
     }
     for (int i = 0; i < 3; i++)
         if (zeros[i])

@@ -27,6 +27,8 @@ const struct fact facts[] = {
     {FLAX, "rmsnorm", "epsilon", "epsilon", "1e-06", "1e-06"},
     {"haiku equinox", "rmsnorm", "epsilon", "eps", "1e-05", "1e-05"},
 
+    {"pytorch keras flax nnx haiku equinox", "rmsnorm", "factor", NULL, NULL, "weight"},
+
     {"pytorch", "batchnorm", "momentum", "momentum", "0.1", "0.9"},
     {KERAS, "batchnorm", "momentum", "momentum", "0.99", "0.99"},
     {FLAX, "batchnorm", "momentum", "momentum", "0.99", "0.99"},
@@ -233,5 +235,7 @@ const char *fact_of_layer(const struct layer *l)
         return NULL;
     if (l->form == FORM_ROTARY)
         return "rope";
-    return l->kind == LAYER_LAYERNORM && l->form == FORM_RMS ? "rmsnorm" : layer_kind_name(l->kind);
+    return l->kind == LAYER_LAYERNORM && (l->form == FORM_RMS || l->form == FORM_RMS_LESS)
+               ? "rmsnorm"
+               : layer_kind_name(l->kind);
 }

@@ -90,6 +90,7 @@ enum layer_form {
     FORM_ROTARY,      /* linear: rows of heads whose pairs a rotary embedding turns */
     FORM_HEADS_QKV,   /* linear: rows of q, k and v head by head, where others have all q first */
     FORM_RMS,         /* layernorm without bias, which some frameworks name otherwise */
+    FORM_RMS_LESS,    /* ... whose weight is the factor less 1: Gemma */
     FORM_ONE,         /* prelu: one slope for all, where the usual has one for each channel */
     FORM_MAP,         /* prelu: one for each channel and position */
     FORM_TABLE,       /* embedding that is also read as a matrix, which some name otherwise */
