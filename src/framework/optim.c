@@ -212,9 +212,14 @@ enum optim optim_of(unsigned set)
     return OPTIM_NONE;
 }
 
+bool optim_keeps(enum optim k, enum slot s)
+{
+    return k != OPTIM_NONE && (optims[k].must | optims[k].may) & SLOT_BIT(s);
+}
+
 const char *slot_spelled(enum optim_style style, enum optim k, enum slot s)
 {
-    if (!((optims[k].must | optims[k].may) & SLOT_BIT(s)))
+    if (!optim_keeps(k, s))
         return NULL;
     for (size_t i = 0; i < sizeof spelled / sizeof *spelled; i++)
         if (spelled[i].style == style && spelled[i].slot == s)

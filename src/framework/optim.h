@@ -42,6 +42,8 @@ int slot_rate(enum optim_style style, enum optim k, enum slot s);
 unsigned slot_block(enum optim k, unsigned slots, size_t i);
 /* Which one Keras calls so: "adam", "rm_sprop_1"; NONE. */
 enum optim optim_of_keras(struct str name);
+/* Has it a place for the slot? */
+bool optim_keeps(enum optim k, enum slot s);
 /* Which moment it is: what a change of sign does to it. */
 enum role slot_role(enum slot s);
 /* The one that keeps exactly these slots; NONE. */

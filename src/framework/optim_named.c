@@ -26,6 +26,29 @@ static bool keras2_slot(struct str optimizer, struct str field, enum slot *slot)
     return true;
 }
 
+/* Keras 3 in an object graph: the note is OPTIMIZER/VARIABLE_SLOT. */
+static bool keras3_slot(struct str optimizer, struct str rest, enum slot *slot)
+{
+    static const struct {
+        const char *word;
+        enum slot slot;
+    } words[] = {
+        {"velocity_hat", SLOT_MAX}, {"momentum", SLOT_MEAN},  {"momentum", SLOT_TRACE},
+        {"velocity", SLOT_SQUARE},  {"velocity", SLOT_POWER}, {"average_gradient", SLOT_CENTER},
+        {"accumulator", SLOT_SUM},
+    };
+    enum optim kind = optim_of_keras(optimizer);
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+        struct str word = str_from(words[i].word);
+        bool ends =
+            str_ends(rest, word) && (rest.n == word.n || rest.p[rest.n - word.n - 1] == '_');
+        *slot = words[i].slot;
+        if (ends && optim_keeps(kind, *slot))
+            return true;
+    }
+    return false;
+}
+
 /* The slot of a tensor, as its place in the name says it. */
 static bool named_slot(const struct model *m, const struct tensor *t, enum optim_style *style,
                        enum slot *slot)
@@ -37,8 +60,9 @@ static bool named_slot(const struct model *m, const struct tensor *t, enum optim
         return slot_parse(STYLE_NAMED, leaf, slot);
     if (str_ends(parent, STR("._variables"))) { /* the note is OPTIMIZER/SLOT/VARIABLE */
         struct str note = t->note;
-        return str_split(&note, '/', &opt) && str_split(&note, '/', &field) &&
-               keras2_slot(opt, field, slot);
+        return str_split(&note, '/', &opt) &&
+               (keras3_slot(opt, note, slot) ||
+                (str_split(&note, '/', &field) && keras2_slot(opt, field, slot)));
     }
     if (name_head(&rest, &first) && str_is(first, "optimizer_weights")) {
         if (!name_head(&rest, &opt) || !name_head(&rest, &field) || !rest.n)
@@ -70,9 +94,29 @@ static bool is_count(struct str name)
     struct str rest = name, first, parent, leaf;
     name_tail(name, &parent, &leaf);
     leaf = no_output(leaf);
-    return str_is(name, "global_step") ||
-           (name_head(&rest, &first) && str_starts(first, STR("optimizer")) &&
-            (str_is(leaf, "iter") || str_is(leaf, "iteration") || str_is(leaf, "_iterations")));
+    bool below = (name_head(&rest, &first) && str_starts(first, STR("optimizer"))) ||
+                 str_ends(parent, STR(".optimizer"));
+    return str_is(name, "global_step") || str_is(leaf, "_iterations") ||
+           (below && (str_is(leaf, "iter") || str_is(leaf, "iteration")));
+}
+
+/* Object graphs: PATH.optimizer of PATH.optimizer._variables.N, or behind a slot's mark; where
+ * there are two, neither. */
+static void graph_root(struct optim_state *s, struct str name, struct str parent)
+{
+    struct str list = STR("._variables"), inner = STR(".inner_optimizer"), mark = STR(TF_SLOT);
+    size_t at = str_find_str(name, mark, 0);
+    if (at < name.n && parent.n > at + mark.n)
+        parent = str_sub(parent, at + mark.n, parent.n);
+    else if (str_ends(parent, list))
+        parent.n -= list.n;
+    else
+        return;
+    if (str_ends(parent, inner))
+        parent.n -= inner.n;
+    if (s->root.n && !str_eq(s->root, parent))
+        s->unclear = "there are several optimizers";
+    s->root = parent;
 }
 
 enum status optim_named(struct optim_reader *r)
@@ -102,6 +146,7 @@ enum status optim_named(struct optim_reader *r)
         if (s->style != STYLE_NONE && s->style != style)
             s->unclear = "there are several optimizers";
         s->style = style;
+        graph_root(s, t->name, parent);
         optim_put(r, (uint32_t)i, (uint32_t)t->of, slot);
         optim_param_at(r, (uint32_t)t->of)->number = m->tensor[t->of].order;
     }
@@ -114,7 +159,8 @@ enum status optim_named(struct optim_reader *r)
         s->mine[s->rate.tensor] = true;
     for (size_t i = 0; i < s->n; i++)
         s->param[i].n = count;
-    s->root = STR("optimizer");
+    if (!s->root.n)
+        s->root = STR("optimizer");
     for (size_t i = 0; i < m->n_tensors; i++)
         if (str_starts(m->tensor[i].name, STR("optimizer_weights.")) &&
             optim_is_state(&m->tensor[i]))

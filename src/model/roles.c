@@ -301,6 +301,27 @@ static enum status keras_role(struct model *m, struct tensor *t, struct str firs
     return keras_of(m, t, str_sub(variable, 0, end - 1), output, e);
 }
 
+/* What Keras's optimizers keep in an object graph, below the optimizer or a model that has one:
+ * [PATH.]optimizer._variables.N ... The weights that it knows are none of it. */
+static bool graph_optimizer(struct tensor *t, struct str last)
+{
+    static const char *const below[] = {
+        "_variables",      "_iterations",   "_learning_rate", "_trainable_variables",
+        "inner_optimizer", "dynamic_scale", "step_counter",   NULL};
+    static const char *const legacy[] = {"iter",          "decay",    "beta_1", "beta_2",
+                                         "learning_rate", "momentum", "rho",    NULL};
+    struct str rest = t->name, seg = STR_NONE, optimizer = STR("optimizer");
+    while (rest.p && segment(&rest, &seg) && !str_eq(seg, optimizer)) {
+    }
+    if (!rest.p || !segment(&rest, &seg) || !(among(seg, below) || (!rest.p && among(seg, legacy))))
+        return false;
+    bool step = str_is(last, "_iterations") || str_is(last, "step_counter") || str_is(last, "iter");
+    t->role = str_is(seg, "_trainable_variables") ? ROLE_PARAMETER
+              : step                              ? ROLE_COUNTER
+                                                  : ROLE_OTHER;
+    return true;
+}
+
 /* A name without the number of its output: "kernel:0". */
 static struct str without_output(struct str s)
 {
@@ -336,6 +357,8 @@ static enum status one(struct model *m, struct tensor *t, struct err *e)
     TRY(tuple_role(m, t, &told, e));
     if (!told)
         TRY(flax_optim(m, t, last, &told, e));
+    if (!told)
+        told = graph_optimizer(t, last);
     if (told && t->role == ROLE_PARAMETER)
         return ST_OK;
     if (!told)

@@ -14,7 +14,10 @@
  * is a tensor and SLOT is Adam, Momentum, adam_m (moment1), Adam_1, RMSProp, Adagrad, adam_v
  * (moment2), RMSProp_1 and other slots (other), ExponentialMovingAverage (ema); of: VARIABLE.
  *            global_step, save_counter at the top: counter. *.beta1_power, *.beta2_power: other.
- *            *.moving_mean, *.moving_variance: statistic
+ *            *.moving_mean, *.moving_variance: statistic. Keras's optimizers in object graphs, as
+ *            [PATH.]optimizer.REST: _iterations, step_counter, iter: counter; _variables.*,
+ *            inner_optimizer.*, _learning_rate, dynamic_scale, beta_1 and the like: other;
+ *            _trainable_variables.*: parameter
  * Keras:     optimizer_weights.*: *.iteration, *.iter: counter; OPTIMIZER.SLOT.LAYER.REST and
  *            OPTIMIZER.LAYER.REST.SLOT with the slots m, momentum, average_gradient, mg: moment1;
  *            v, vhat, v_hat, rms, velocity, accumulator: moment2; of: LAYER.LAYER.REST.

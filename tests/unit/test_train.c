@@ -348,6 +348,49 @@ static void slots_of_tensorflow(void **state)
     model_free(&m);
 }
 
+/* Keras 3 in an object graph: the notes are the variables' own names. */
+static void graph_of_keras3(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *optimizer, *slot[2], *torch[2];
+    } kinds[] = {
+        {"adam", {"momentum", "velocity"}, {"exp_avg", "exp_avg_sq"}},
+        {"rm_sprop_1", {"velocity", "average_gradient"}, {"square_avg", "grad_avg"}},
+        {"adagrad", {"accumulator", NULL}, {"sum", NULL}},
+    };
+    for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
+        struct model m;
+        struct plan p;
+        char note[2][80], name[80];
+        model_init(&m);
+        m.framework = STR("tensorflow");
+        uint32_t w = toy_add(&m, "model._operations.1._kernel", 0, 2, 3, -1);
+        m.tensor[w].note = STR("d1/kernel");
+        for (int i = 0; i < 2 && kinds[k].slot[i]; i++) {
+            snprintf(name, sizeof name, "model.optimizer._variables.%d", i + 2);
+            snprintf(note[i], sizeof note[i], "%s/d1_kernel_%s", kinds[k].optimizer,
+                     kinds[k].slot[i]);
+            uint32_t t = toy_add(&m, name, 100 * (i + 1), 2, 3, -1);
+            m.tensor[t].role = ROLE_MOMENT1;
+            m.tensor[t].of = w;
+            m.tensor[t].note = str_from(note[i]);
+        }
+        m.tensor[toy_counter(&m, "model.optimizer._iterations", 9)].role = ROLE_COUNTER;
+        toy_done(&m);
+        must(map_to(&p, &m,
+                    (struct map_opt){.from = "tensorflow", .to = "pytorch", .allow_synth = all}));
+        assert_true(holds(&p.dst, "model.model.d1.weight"));
+        for (int i = 0; i < 2 && kinds[k].slot[i]; i++) {
+            snprintf(name, sizeof name, "optimizer.state.0.%s", kinds[k].torch[i]);
+            assert_true(first(&p, name) == 100 * (i + 1));
+        }
+        assert_true(first(&p, "optimizer.state.0.step") == 9);
+        plan_free(&p);
+        model_free(&m);
+    }
+}
+
 /* TensorFlow 1 counts Adam's updates by the powers of its betas. */
 static void set_f32(struct model *m, const char *name, float v)
 {
@@ -535,6 +578,7 @@ int main(void)
         cmocka_unit_test(counts_that_differ),
         cmocka_unit_test(what_does_not_map),
         cmocka_unit_test(slots_of_tensorflow),
+        cmocka_unit_test(graph_of_keras3),
         cmocka_unit_test(powers_are_read),
         cmocka_unit_test(powers_are_written),
         cmocka_unit_test(leaves_of_a_state),
