@@ -186,5 +186,6 @@ enum status train_to_torch(struct train *x, struct err *e)
         if (stepped(x, x->ordered[k]))
             TRY(entry(x, x->ordered[k], e));
     TRY(schedules(x, e));
+    TRY(train_scale(x, e));
     return whole(x, e);
 }

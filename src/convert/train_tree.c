@@ -232,7 +232,7 @@ static enum status own_setting(struct builder *b, const struct node *n)
     const struct node *chain[64];
     size_t k = 0;
     if (n->child || n->kind == NODE_NIL || n->kind == NODE_DICT || n->kind == NODE_LIST ||
-        n->kind == NODE_TUPLE || train_replaced(b->x, n))
+        n->kind == NODE_TUPLE || train_replaced(b->x, n, NULL))
         return ST_OK;
     for (; n->parent && k < 64; n = n->parent) {
         if (is_params_list(n) || (n->key && n->key->kind == NODE_OPAQUE) ||
@@ -301,9 +301,7 @@ static enum status below(struct builder *b, const struct node *top, struct node 
                 return err_nomem(b->e, sizeof *made);
             if (!own)
                 TRY(own_setting(b, n));
-            const int64_t *by = train_replaced(x, n);
-            if (by)
-                made->i = *by;
+            (void)train_replaced(x, n, made);
             if (n == fresh) {
                 down = false;
                 TRY(state(b, made));

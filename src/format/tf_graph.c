@@ -214,15 +214,19 @@ static enum status full_names(struct model *m, struct err *e)
         qsort(list, n, sizeof *list, by_note);
     for (size_t i = 0; i < m->n_tensors; i++) {
         struct tensor *t = &m->tensor[i];
-        struct str opt, slot, rest = t->note;
+        struct str slot, rest = t->note;
         if (t->role != ROLE_OTHER || !rest.n)
             continue;
         if (str_ends(t->name, STR("._iterations")) && t->n_dims == 0)
             t->role = ROLE_COUNTER;
         if (str_find_str(t->name, STR("._variables."), 0) == t->name.n ||
-            !str_split(&rest, '/', &opt) || !str_split(&rest, '/', &slot))
+            !str_split(&rest, '/', &slot))
             continue;
-        struct noted key = {.note = rest};
+        /* inside a LossScaleOptimizer there is no OPTIMIZER */
+        bool alone = among(slot, first_moment) || among(slot, second_moment);
+        if (!rest.p || (!alone && (!str_split(&rest, '/', &slot) || !rest.p)))
+            continue;
+        const struct noted key = {.note = rest};
         const struct noted *f = n ? bsearch(&key, list, n, sizeof *list, by_note) : NULL;
         bool twice = f && ((f > list && str_eq(f[-1].note, rest)) ||
                            (f + 1 < list + n && str_eq(f[1].note, rest)));

@@ -104,12 +104,17 @@ struct optim_state {
     struct optim_number rate;      /* Keras: the learning rate */
     struct optim_number *schedule; /* optax: counts that belong to no moment; torch: last_epoch */
     size_t n_schedules;
-    int64_t *of;             /* per tensor of the model: its place in param, -1 = none */
-    bool *mine;              /* per tensor of the model: part of this state */
-    const struct node *node; /* the state in the model's tree; NULL */
-    const struct node *dict; /* torch: the state_dict its parameters stand in; NULL */
-    struct str weights;      /* torch: names of that state_dict begin so ("model"), or empty */
-    const char *unclear;     /* why there is none although there is something; or NULL */
+    struct optim_number scale; /* a dynamic loss scale ... */
+    struct optim_number good;  /* ... and the finite steps since it changed */
+    unsigned scales;           /* how many of them there are; of two neither is told */
+    int64_t *twin;             /* per tensor: one that must hold the same; or -1 */
+    bool *idle;                /* per tensor: such a one, or one that nothing reads */
+    int64_t *of;               /* per tensor of the model: its place in param, -1 = none */
+    bool *mine;                /* per tensor of the model: part of this state */
+    const struct node *node;   /* the state in the model's tree; NULL */
+    const struct node *dict;   /* torch: the state_dict its parameters stand in; NULL */
+    struct str weights;        /* torch: names of that state_dict begin so ("model"), or empty */
+    const char *unclear;       /* why there is none although there is something; or NULL */
 };
 /* Memory from the arena. */
 MUSTCHECK enum status optim_read(const struct model *m, const struct framework *f, struct arena *a,

@@ -17,6 +17,17 @@ static struct str no_output(struct str s)
     return colon < s.n && str_u64(str_sub(s, colon + 1, s.n), &number) ? str_sub(s, 0, colon) : s;
 }
 
+/* Does a slot of Keras 2 stand without an optimizer's name, in a LossScaleOptimizer? */
+static bool nameless(const struct tensor *t)
+{
+    struct str rest = t->name, note = t->note, seg;
+    enum slot slot;
+    if (note.p && str_find_str(rest, STR("._variables."), 0) < rest.n)
+        return str_split(&note, '/', &seg) && slot_parse(STYLE_NAMED, seg, &slot);
+    return name_head(&rest, &seg) && str_is(seg, "optimizer_weights") && name_head(&rest, &seg) &&
+           slot_parse(STYLE_NAMED, seg, &slot);
+}
+
 static bool keras2_slot(struct str optimizer, struct str field, enum slot *slot)
 {
     if (!slot_parse(STYLE_NAMED, field, slot))
@@ -26,9 +37,14 @@ static bool keras2_slot(struct str optimizer, struct str field, enum slot *slot)
     return true;
 }
 
-/* Keras 3 in an object graph: the note is OPTIMIZER/VARIABLE_SLOT. */
-static bool keras3_slot(struct str optimizer, struct str rest, enum slot *slot)
+/* Keras 3 in an object graph: the note is [WRAPPER/]OPTIMIZER/VARIABLE_SLOT. */
+static bool keras3_slot(struct str note, enum slot *slot)
 {
+    struct str optimizer = STR(""), rest = STR(""), seg;
+    while (note.p && str_split(&note, '/', &seg)) {
+        optimizer = rest;
+        rest = seg;
+    }
     static const struct {
         const char *word;
         enum slot slot;
@@ -60,12 +76,19 @@ static bool named_slot(const struct model *m, const struct tensor *t, enum optim
         return slot_parse(STYLE_NAMED, leaf, slot);
     if (str_ends(parent, STR("._variables"))) { /* the note is OPTIMIZER/SLOT/VARIABLE */
         struct str note = t->note;
-        return str_split(&note, '/', &opt) &&
-               (keras3_slot(opt, note, slot) ||
-                (str_split(&note, '/', &field) && keras2_slot(opt, field, slot)));
+        return keras3_slot(note, slot) ||
+               (str_split(&note, '/', &opt) && note.p &&
+                (keras2_slot(STR(""), opt, slot) ||
+                 (str_split(&note, '/', &field) && keras2_slot(opt, field, slot))));
     }
     if (name_head(&rest, &first) && str_is(first, "optimizer_weights")) {
-        if (!name_head(&rest, &opt) || !name_head(&rest, &field) || !rest.n)
+        if (!name_head(&rest, &opt) || !rest.n)
+            return false;
+        if (keras2_slot(STR(""), opt, slot)) /* a LossScaleOptimizer's; legacy, it is in a cond */
+            return true;
+        if (str_starts(opt, STR("cond")) && !name_head(&rest, &opt))
+            return false;
+        if (!name_head(&rest, &field) || !rest.n)
             return false;
         /* legacy optimizers have the slot behind the variable */
         return keras2_slot(opt, field, slot) || keras2_slot(opt, no_output(leaf), slot);
@@ -124,6 +147,11 @@ enum status optim_named(struct optim_reader *r)
     const struct model *m = r->m;
     struct optim_state *s = r->s;
     struct optim_number count = no_number;
+    struct str inner = STR("inner_optimizer"); /* a LossScaleOptimizer's: it alone counts */
+    bool wraps = false, bare = false;
+    for (size_t i = 0; i < m->n_tensors && !wraps; i++)
+        wraps = str_find_str(m->tensor[i].name, STR(".inner_optimizer._iterations"), 0) <
+                m->tensor[i].name.n;
     for (size_t i = 0; i < m->n_tensors; i++) {
         const struct tensor *t = &m->tensor[i];
         struct str parent, leaf;
@@ -134,8 +162,12 @@ enum status optim_named(struct optim_reader *r)
         name_tail(t->name, &parent, &leaf);
         leaf = no_output(leaf);
         if (t->of < 0 && tensor_elems(t) == 1) {
-            if (is_count(t->name))
+            if (is_count(t->name) && wraps && !str_ends(parent, inner))
+                s->mine[i] = s->idle[i] = true;
+            else if (is_count(t->name))
                 count.tensor = (int64_t)i;
+            else if (str_is(leaf, "_learning_rate") && wraps && !str_ends(parent, inner))
+                s->mine[i] = s->idle[i] = true;
             else if (str_is(leaf, "learning_rate") || str_is(leaf, "_learning_rate"))
                 s->rate.tensor = (int64_t)i;
             else if (str_is(leaf, "beta1_power") || str_is(leaf, "beta2_power"))
@@ -146,12 +178,15 @@ enum status optim_named(struct optim_reader *r)
         if (s->style != STYLE_NONE && s->style != style)
             s->unclear = "there are several optimizers";
         s->style = style;
+        bare = bare || nameless(t);
         graph_root(s, t->name, parent);
         optim_put(r, (uint32_t)i, (uint32_t)t->of, slot);
         optim_param_at(r, (uint32_t)t->of)->number = m->tensor[t->of].order;
     }
     if (s->style == STYLE_NONE)
         return ST_OK;
+    if (bare && s->slots == SLOT_BIT(SLOT_MEAN)) /* both call it m */
+        s->unclear = "SGD or Lion: a LossScaleOptimizer keeps no name of what it wraps";
     s->step = count;
     if (count.tensor >= 0)
         s->mine[count.tensor] = true;

@@ -405,14 +405,17 @@ enum status optim_read(const struct model *m, const struct framework *f, struct 
                        struct optim_state *out, struct err *e)
 {
     struct optim_reader r = {m, a, out, e};
-    *out = (struct optim_state){.step = no_number, .rate = no_number};
+    *out = (struct optim_state){
+        .step = no_number, .rate = no_number, .scale = no_number, .good = no_number};
     out->param = ARENA_ARRAY(a, struct optim_param, m->n_tensors + 1);
     out->of = ARENA_ARRAY(a, int64_t, m->n_tensors + 1);
     out->mine = ARENA_ARRAY(a, bool, m->n_tensors + 1);
-    if (!out->param || !out->of || !out->mine)
+    out->twin = ARENA_ARRAY(a, int64_t, m->n_tensors + 1);
+    out->idle = ARENA_ARRAY(a, bool, m->n_tensors + 1);
+    if (!out->param || !out->of || !out->mine || !out->twin || !out->idle)
         return err_nomem(e, m->n_tensors * sizeof *out->param);
     for (size_t i = 0; i < m->n_tensors; i++)
-        out->of[i] = -1;
+        out->of[i] = out->twin[i] = -1;
     bool two = false;
     const struct node *opt = only_optimizer(m, &two);
     (void)f;
@@ -433,6 +436,7 @@ enum status optim_read(const struct model *m, const struct framework *f, struct 
     if (out->style == STYLE_NONE || out->unclear)
         return ST_OK;
     TRY(mark(&r));
+    optim_scale(&r);
     if (out->style == STYLE_TORCH || out->style == STYLE_OPTAX)
         TRY(whole_steps(&r));
     out->kind = optim_of(out->slots);

@@ -281,7 +281,14 @@ static enum status keras_role(struct model *m, struct tensor *t, struct str firs
               : two                                               ? ROLE_MOMENT2
               : str_is(leaf, "iteration") || str_is(leaf, "iter") ? ROLE_COUNTER
                                                                   : ROLE_OTHER;
-    struct str variable;
+    struct str variable, wrapped = rest;
+    (void)segment(&wrapped, &seg);
+    if (wrapped.p && str_starts(seg, STR("cond"))) { /* a LossScaleOptimizer's, legacy */
+        rest = wrapped;
+    } else if (wrapped.p && (among(seg, keras_first) || among(seg, keras_second))) { /* ... new */
+        t->role = among(seg, keras_first) ? ROLE_MOMENT1 : ROLE_MOMENT2;
+        return keras_of(m, t, wrapped, STR(""), e);
+    }
     if (!segment(&rest, &seg) || !rest.p) /* the optimizer */
         return ST_OK;
     variable = rest;
@@ -305,9 +312,9 @@ static enum status keras_role(struct model *m, struct tensor *t, struct str firs
  * [PATH.]optimizer._variables.N ... The weights that it knows are none of it. */
 static bool graph_optimizer(struct tensor *t, struct str last)
 {
-    static const char *const below[] = {
-        "_variables",      "_iterations",   "_learning_rate", "_trainable_variables",
-        "inner_optimizer", "dynamic_scale", "step_counter",   NULL};
+    static const char *const below[] = {"_variables",           "_iterations",     "_learning_rate",
+                                        "_trainable_variables", "inner_optimizer", "dynamic_scale",
+                                        "step_counter",         "loss_scale",      NULL};
     static const char *const legacy[] = {"iter",          "decay",    "beta_1", "beta_2",
                                          "learning_rate", "momentum", "rho",    NULL};
     struct str rest = t->name, seg = STR_NONE, optimizer = STR("optimizer");
@@ -315,11 +322,43 @@ static bool graph_optimizer(struct tensor *t, struct str last)
     }
     if (!rest.p || !segment(&rest, &seg) || !(among(seg, below) || (!rest.p && among(seg, legacy))))
         return false;
-    bool step = str_is(last, "_iterations") || str_is(last, "step_counter") || str_is(last, "iter");
+    bool step = str_is(rest, "vars.0") || str_is(last, "_iterations") ||
+                str_is(last, "step_counter") || str_is(last, "good_steps") || str_is(last, "iter");
     t->role = str_is(seg, "_trainable_variables") ? ROLE_PARAMETER
               : step                              ? ROLE_COUNTER
                                                   : ROLE_OTHER;
     return true;
+}
+
+/* Dynamic loss scales: PATH.scale with PATH.fin_steps (Flax); PATH.loss_scale, counter, period,
+ * factor and min_loss_scale (jmp). */
+static enum status loss_scale(const struct model *m, struct tensor *t, struct str last, bool *is,
+                              struct err *e)
+{
+    static const struct {
+        const char *leaf, *with;
+        bool counts;
+    } of[] = {
+        {"fin_steps", "scale", true},        {"scale", "fin_steps", false},
+        {"counter", "period", true},         {"loss_scale", "period", false},
+        {"period", "counter", false},        {"factor", "period", false},
+        {"min_loss_scale", "period", false},
+    };
+    *is = false;
+    for (size_t i = 0; i < sizeof of / sizeof *of; i++) {
+        struct buf b = BUF_INIT;
+        if (!str_is(last, of[i].leaf) || t->n_dims != 0)
+            continue;
+        buf_str(&b, str_sub(t->name, 0, t->name.n - last.n));
+        buf_z(&b, of[i].with);
+        enum status st = buf_ok(&b, e);
+        *is = st == ST_OK && model_find(m, buf_as_str(&b)) >= 0;
+        buf_free(&b);
+        TRY(st);
+        t->role = of[i].counts ? ROLE_COUNTER : ROLE_OTHER;
+        return ST_OK;
+    }
+    return ST_OK;
 }
 
 /* A name without the number of its output: "kernel:0". */
@@ -359,6 +398,8 @@ static enum status one(struct model *m, struct tensor *t, struct err *e)
         TRY(flax_optim(m, t, last, &told, e));
     if (!told)
         told = graph_optimizer(t, last);
+    if (!told)
+        TRY(loss_scale(m, t, last, &told, e));
     if (told && t->role == ROLE_PARAMETER)
         return ST_OK;
     if (!told)

@@ -19,7 +19,8 @@
  *            inner_optimizer.*, _learning_rate, dynamic_scale, beta_1 and the like: other;
  *            _trainable_variables.*: parameter
  * Keras:     optimizer_weights.*: *.iteration, *.iter: counter; OPTIMIZER.SLOT.LAYER.REST and
- *            OPTIMIZER.LAYER.REST.SLOT with the slots m, momentum, average_gradient, mg: moment1;
+ *            OPTIMIZER.LAYER.REST.SLOT (of a LossScaleOptimizer without OPTIMIZER, or with cond_N
+ *            before it) with the slots m, momentum, average_gradient, mg: moment1;
  *            v, vhat, v_hat, rms, velocity, accumulator: moment2; of: LAYER.LAYER.REST.
  *            *_momentum: moment1; *_velocity: moment2; else other.
  *            optimizer.vars.0: counter. *.seed_generator_state, *.seed_generator.vars.*: rng.
@@ -31,6 +32,8 @@
  * (of): grad_ema, momentum, m: moment1; grad_sq_ema, v, G, sq_avg: moment2; else other.
  *            [optimizer.]state.step: counter. optimizer.target.*: parameter
  * ema        ema.*, ema_params.* (of: params.REST)
+ * loss scale PATH.fin_steps with PATH.scale: counter, other; PATH.counter with PATH.period: counter,
+ *            and loss_scale, period, factor, min_loss_scale there: other (all without axes)
  * rng, cache rng.*, rngs.*, *.rngs.* (the streams of an NNX module); cache.*
  * parameter  everything else
  */

@@ -30,6 +30,7 @@ SUITES = (
     "train_keras",
     "train_sides",
     "train_kept",
+    "train_scales",
     "formats",
     "ids",
     "random_nets",

@@ -391,6 +391,57 @@ static void graph_of_keras3(void **state)
     }
 }
 
+/* A scale and the steps since it changed, by name; what only a wrapper has is no loss. */
+static void toy_scaled(struct model *m, const char *scale, const char *good, double v, int64_t n,
+                       const char *count)
+{
+    model_init(m);
+    m->framework = STR("tensorflow");
+    uint32_t w = toy_add(m, "dense.kernel", 0, 2, 3, -1);
+    m->tensor[w].note = STR("dense/kernel");
+    uint32_t t = toy_add(m, "optimizer.inner_optimizer._variables.2", 100, 2, 3, -1);
+    m->tensor[t].note = STR("loss_scale_optimizer/adagrad/dense_kernel_accumulator");
+    m->tensor[t].role = ROLE_MOMENT2;
+    m->tensor[t].of = w;
+    m->tensor[toy_add(m, scale, v, -1)].role = ROLE_OTHER;
+    m->tensor[toy_counter(m, good, n)].role = ROLE_COUNTER;
+    m->tensor[toy_counter(m, count, 7)].role = ROLE_COUNTER;
+    m->tensor[toy_counter(m, "optimizer._iterations", 0)].role = ROLE_COUNTER;
+    toy_done(m);
+}
+
+static void loss_scales(void **state)
+{
+    (void)state;
+    struct model m, like;
+    struct plan p;
+    const char *count = "optimizer.inner_optimizer._iterations";
+    toy_scaled(&m, "optimizer.dynamic_scale", "optimizer.step_counter", 512, 5, count);
+    toy_scaled(&like, "optimizer.loss_scale.current_loss_scale", "optimizer.loss_scale.good_steps",
+               8, 0, count);
+    must(map_to(&p, &m, (struct map_opt){.from = "tensorflow", .to = "tensorflow", .like = &like}));
+    assert_true(first(&p, "optimizer.loss_scale.current_loss_scale") == 512);
+    assert_true(first(&p, "optimizer.loss_scale.good_steps") == 5);
+    assert_true(first(&p, count) == 7 && first(&p, "optimizer._iterations") == 0);
+    assert_true(first(&p, "optimizer.inner_optimizer._variables.2") == 100);
+    plan_free(&p);
+    model_free(&like);
+    /* a target that has none: lost by name */
+    toy_scaled(&like, "unlike", "like_steps", 8, 0, count);
+    assert_int_equal(map_to(&p, &m,
+                            (struct map_opt){.from = "tensorflow",
+                                             .to = "tensorflow",
+                                             .like = &like,
+                                             .allow_drop = all,
+                                             .allow_synth = all}),
+                     ST_OK);
+    assert_true(named(&p, LEDGER_DROP, "optimizer.dynamic_scale", false));
+    assert_true(named(&p, LEDGER_DROP, "optimizer.step_counter", false));
+    plan_free(&p);
+    model_free(&like);
+    model_free(&m);
+}
+
 /* TensorFlow 1 counts Adam's updates by the powers of its betas. */
 static void set_f32(struct model *m, const char *name, float v)
 {
@@ -579,6 +630,7 @@ int main(void)
         cmocka_unit_test(what_does_not_map),
         cmocka_unit_test(slots_of_tensorflow),
         cmocka_unit_test(graph_of_keras3),
+        cmocka_unit_test(loss_scales),
         cmocka_unit_test(powers_are_read),
         cmocka_unit_test(powers_are_written),
         cmocka_unit_test(leaves_of_a_state),
