@@ -31,7 +31,7 @@ static bool tied(const struct train *x, size_t i, const bool *seen)
 {
     const struct model *s = x->m->src;
     const struct made *d = &x->m->made[i];
-    if (d->n_takes != 1)
+    if (d->n_takes != 1 || d->take->zero) /* the other of two biases that are added is none */
         return false;
     int64_t root = s->tensor[d->take->src].alias_of;
     return seen[root >= 0 ? root : (int64_t)d->take->src];
@@ -61,7 +61,7 @@ static enum status numbers_alone(struct train *x, struct err *e)
         const struct made *d = &m->made[i];
         if (x->entry[i] < 0 || tied(x, i, seen))
             continue;
-        if (d->n_takes == 1) {
+        if (d->n_takes == 1 && !d->take->zero) {
             int64_t root = m->src->tensor[d->take->src].alias_of;
             seen[root >= 0 ? root : (int64_t)d->take->src] = true;
         }

@@ -18,6 +18,8 @@ static int64_t var_at(const struct optim_reader *r, struct str group, size_t k)
 
 struct var {
     ptrdiff_t layer;
+    struct str inner; /* below the layer: a cell, a direction, a projection */
+    unsigned part;    /* in the order in which the layer makes them */
     uint64_t number;
     uint32_t tensor;
 };
@@ -26,7 +28,31 @@ static int by_layer(const void *a, const void *b)
     const struct var *x = a, *y = b;
     if (x->layer != y->layer)
         return x->layer < y->layer ? -1 : 1;
+    if (x->part != y->part)
+        return x->part < y->part ? -1 : 1;
     return x->number < y->number ? -1 : x->number > y->number;
+}
+
+/* The config's layer at a path of classes, or the one that a part of it belongs to. */
+static const struct keras_layer *layer_at(const struct keras_names *names, struct str path,
+                                          struct var *v)
+{
+    static const char *const parts[] = {"forwardlayer", "backwardlayer", "querydense",
+                                        "keydense",     "valuedense",    "outputdense"};
+    struct str at = path, up, last, first;
+    const struct keras_layer *l;
+    while ((l = keras_by_class(names, at)) == NULL && at.n) {
+        name_tail(at, &up, &last);
+        at = up;
+    }
+    v->inner = at.n < path.n ? str_sub(path, at.n ? at.n + 1 : 0, path.n) : STR("");
+    v->part = 0;
+    struct str rest = v->inner;
+    if (rest.n && name_head(&rest, &first))
+        for (unsigned i = 0; i < sizeof parts / sizeof *parts; i++)
+            if (str_is(first, parts[i]))
+                v->part = i + 1;
+    return l;
 }
 
 /* The trainable variables, in the order of the config's layers; *n is 0 where one stands in none of
@@ -55,17 +81,24 @@ static enum status keras_params(struct optim_reader *r, uint32_t *param, size_t 
         path = keras_class_path(layer, r->a);
         if (!path.p)
             return err_nomem(r->e, layer.n);
-        const struct keras_layer *l = keras_by_class(&names, path);
+        struct var v = {.number = number, .tensor = (uint32_t)i};
+        const struct keras_layer *l = layer_at(&names, path, &v);
         all = l != NULL;
-        if (l)
-            list[got++] = (struct var){l - names.layer, number, (uint32_t)i};
+        if (!l)
+            break;
+        v.layer = l - names.layer;
+        list[got++] = v;
     }
     if (!all)
         return ST_OK;
     if (got)
         qsort(list, got, sizeof *list, by_layer);
-    for (size_t i = 0; i < got; i++)
+    for (size_t i = 0; i < got; i++) {
         param[i] = list[i].tensor;
+        if (i && list[i].layer == list[i - 1].layer && list[i].part == list[i - 1].part &&
+            !str_eq(list[i].inner, list[i - 1].inner))
+            return ST_OK; /* parts whose order nothing tells */
+    }
     *n = got;
     return ST_OK;
 }

@@ -32,8 +32,8 @@
  * (of): grad_ema, momentum, m: moment1; grad_sq_ema, v, G, sq_avg: moment2; else other.
  *            [optimizer.]state.step: counter. optimizer.target.*: parameter
  * ema        ema.*, ema_params.* (of: params.REST)
- * loss scale PATH.fin_steps with PATH.scale: counter, other; PATH.counter with PATH.period: counter,
- *            and loss_scale, period, factor, min_loss_scale there: other (all without axes)
+ * loss scale PATH.fin_steps with PATH.scale: counter, other; PATH.counter with PATH.period:
+ *            counter, and loss_scale, period, factor, min_loss_scale there: other (without axes)
  * rng, cache rng.*, rngs.*, *.rngs.* (the streams of an NNX module); cache.*
  * parameter  everything else
  */
