@@ -77,6 +77,14 @@ MUSTCHECK enum status train_to_optax(struct train *x, struct err *e);
 /* The loss scale and the steps since it changed, into the skeleton's. */
 MUSTCHECK enum status train_scale(struct train *x, struct err *e);
 
+/* Nadam's product of momenta: of made parameter i, or (SIZE_MAX) the one of all. like: the
+ * skeleton's tensor, or -1. ST_CANNOT train-product: there is none, or not one. */
+MUSTCHECK enum status train_product(struct train *x, size_t i, struct str name, int64_t like,
+                                    struct err *e);
+/* optax keeps for Adam, Adamax and Nadam the same: which it is the other side says, and the ledger
+ * asks. ST_CANNOT train-like: another optimizer than the skeleton's. */
+MUSTCHECK enum status train_alike(struct train *x, struct err *e);
+
 /* ---- train_powers.c: TensorFlow 1's beta1_power and beta2_power ---- */
 /* The number of updates that the source's powers tell: into x->s.param[].n. Powers of other betas
  * than the usual ones tell nothing. */

@@ -122,7 +122,9 @@ static enum status as_like(struct train *x, struct err *e)
         return ST_OK; /* no optimizer: all of the state is left over */
     if (x->k.unclear)
         return err_set(e, ST_CANNOT, "train-like", "the skeleton's optimizer: %s", x->k.unclear);
-    if (x->k.slots & ~x->s.slots && x->s.slots)
+    TRY(train_alike(x, e));
+    if (((x->k.slots & ~x->s.slots) || (x->k.nadam != x->s.nadam && x->k.style != STYLE_OPTAX)) &&
+        x->s.slots && x->k.slots)
         return err_set(e, ST_CANNOT, "train-like",
                        "the skeleton's optimizer (%s) is not the "
                        "source's (%s)",
@@ -148,6 +150,13 @@ static enum status as_like(struct train *x, struct err *e)
         x->filled[t] = true;
     }
     TRY(train_scale(x, e));
+    if (x->k.product.tensor >= 0 && x->s.slots) {
+        const struct tensor *t = &m->o->like->tensor[x->k.product.tensor];
+        TRY(train_product(x, SIZE_MAX, t->name, x->k.product.tensor, e));
+        if (x->k.twin[x->k.product.tensor] >= 0)
+            TRY(train_product(x, SIZE_MAX, m->o->like->tensor[x->k.twin[x->k.product.tensor]].name,
+                              x->k.twin[x->k.product.tensor], e));
+    }
     TRY(own_values(x, e));
     return in_order(m, first, e);
 }

@@ -111,9 +111,16 @@ static enum status entry(struct train *x, size_t i, struct err *e)
             return err_nomem(e, 64);
         TRY(train_slot(x, i, (enum slot)s, name, e));
     }
+    struct str name;
+    if (x->s.kind == OPTIM_NADAM) {
+        name = arena_fmt(m->a, "%.*s%sstate.%llu.mu_product", STR_ARG(x->root), dot, id);
+        if (!name.p)
+            return err_nomem(e, 64);
+        TRY(train_product(x, i, name, -1, e));
+    }
     if (!optim_steps(STYLE_TORCH, x->s.kind))
         return ST_OK;
-    struct str name = arena_fmt(m->a, "%.*s%sstate.%llu.step", STR_ARG(x->root), dot, id);
+    name = arena_fmt(m->a, "%.*s%sstate.%llu.step", STR_ARG(x->root), dot, id);
     return name.p ? train_number(x, x->s.param[x->entry[i]].n, name, DT_F32,
                                  !optim_counts(x->s.kind), e)
                   : err_nomem(e, 64);
@@ -173,6 +180,7 @@ enum status train_to_torch(struct train *x, struct err *e)
         if (x->k.unclear)
             return err_set(e, ST_CANNOT, "train-like", "the skeleton's optimizer: %s",
                            x->k.unclear);
+        TRY(train_alike(x, e));
         if (x->k.slots & ~x->s.slots && x->s.slots)
             return err_set(e, ST_CANNOT, "train-like",
                            "the skeleton's optimizer keeps more than the source's %s",

@@ -81,12 +81,13 @@ static enum status hang(struct builder *b, struct node *parent, struct str key, 
 static enum status state(struct builder *b, struct node *state)
 {
     struct train *x = b->x;
-    static const char *const first = "step";
+    static const char *const beside[] = {"step", "mu_product"};
     for (size_t i = 0; i < x->n_ordered; i++) {
         uint64_t id = x->number[x->ordered[i]];
         struct node *key = number_key(b, id), *entry = NULL;
-        for (int s = -1; s < SLOT_N; s++) {
-            const char *leaf = s < 0 ? first : slot_spelled(STYLE_TORCH, x->s.kind, (enum slot)s);
+        for (int s = -2; s < SLOT_N; s++) {
+            const char *leaf =
+                s < 0 ? beside[s + 2] : slot_spelled(STYLE_TORCH, x->s.kind, (enum slot)s);
             struct str name =
                 arena_fmt(x->m->tmp, "%.*s%sstate.%llu.%s", STR_ARG(x->root), x->root.n ? "." : "",
                           (unsigned long long)id, leaf ? leaf : "?");

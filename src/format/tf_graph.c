@@ -160,8 +160,19 @@ static bool among(struct str s, const char *const *list)
 
 static const char *const first_moment[] = {"m",  "momentum",         "momentums",
                                            "mg", "average_gradient", NULL};
-static const char *const second_moment[] = {"v",        "vhat",       "v_hat",       "rms",
-                                            "velocity", "velocities", "accumulator", NULL};
+static const char *const second_moment[] = {"v",
+                                            "vhat",
+                                            "v_hat",
+                                            "rms",
+                                            "velocity",
+                                            "velocities",
+                                            "accumulator",
+                                            "u",
+                                            "accumulated_grad",
+                                            "accumulated_delta_var",
+                                            "accum_grad",
+                                            "accum_var",
+                                            NULL};
 
 static void set_slot(struct tensor *t, struct str name, int64_t of)
 {

@@ -181,6 +181,9 @@ static unsigned keras_slots(const struct model *m, enum optim k, size_t n, bool 
         {OPTIM_RMSPROP, 3, SLOT_BIT(SLOT_POWER) | SLOT_BIT(SLOT_TRACE) | SLOT_BIT(SLOT_CENTER)},
         {OPTIM_ADAGRAD, 1, SLOT_BIT(SLOT_SUM)},
         {OPTIM_LION, 1, SLOT_BIT(SLOT_MEAN)},
+        {OPTIM_ADADELTA, 2, SLOT_BIT(SLOT_POWER) | SLOT_BIT(SLOT_DELTA)},
+        {OPTIM_ADAMAX, 2, SLOT_BIT(SLOT_MEAN) | SLOT_BIT(SLOT_NORM)},
+        {OPTIM_NADAM, 2, SLOT_BIT(SLOT_MEAN) | SLOT_BIT(SLOT_SQUARE)},
     };
     struct rms_said said = {0};
     for (size_t i = 0; i < sizeof of / sizeof *of; i++)
@@ -268,6 +271,12 @@ enum status optim_keras(struct optim_reader *r)
     TRY(keras_params(r, param, &n_params));
     if (n == at)
         return ST_OK; /* nothing kept so far, or nothing to keep */
+    int64_t last = var_at(r, root, n - 1);
+    if (kind == OPTIM_NADAM && m->tensor[last].n_dims == 0) { /* Nadam's product comes last */
+        s->product.tensor = last;
+        s->nadam = true;
+        n--;
+    }
     unsigned slots =
         n_params && (n - at) % n_params == 0 ? keras_slots(m, kind, (n - at) / n_params, wraps) : 0;
     if (!slots) {

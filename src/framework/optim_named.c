@@ -49,9 +49,16 @@ static bool keras3_slot(struct str note, enum slot *slot)
         const char *word;
         enum slot slot;
     } words[] = {
-        {"velocity_hat", SLOT_MAX}, {"momentum", SLOT_MEAN},  {"momentum", SLOT_TRACE},
-        {"velocity", SLOT_SQUARE},  {"velocity", SLOT_POWER}, {"average_gradient", SLOT_CENTER},
+        {"velocity_hat", SLOT_MAX},
+        {"momentum", SLOT_MEAN},
+        {"momentum", SLOT_TRACE},
+        {"velocity", SLOT_SQUARE},
+        {"velocity", SLOT_POWER},
+        {"average_gradient", SLOT_CENTER},
         {"accumulator", SLOT_SUM},
+        {"accumulated_grad", SLOT_POWER},
+        {"accumulated_delta_var", SLOT_DELTA},
+        {"norm", SLOT_NORM},
     };
     enum optim kind = optim_of_keras(optimizer);
     for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
@@ -110,6 +117,24 @@ static bool named_slot(const struct model *m, const struct tensor *t, enum optim
     else
         return false;
     return true;
+}
+
+/* The optimizer's own name, where one stands in a slot's: of an object graph, in the note. */
+static struct str called(const struct tensor *t)
+{
+    struct str rest = t->note, seg = STR(""), before = STR("");
+    if (str_starts(t->name, STR("optimizer_weights."))) {
+        rest = str_sub(t->name, 18, t->name.n);
+        while (name_head(&rest, &seg) && str_starts(seg, STR("cond"))) {
+        }
+        return seg;
+    }
+    while (rest.p && str_split(&rest, '/', &seg) &&
+           (str_starts(seg, STR("cond")) || optim_of_keras(seg) == OPTIM_NONE)) {
+        if (!before.n && !str_starts(seg, STR("cond")))
+            before = seg;
+    }
+    return optim_of_keras(seg) != OPTIM_NONE ? seg : before;
 }
 
 static bool is_count(struct str name)
@@ -173,8 +198,15 @@ enum status optim_named(struct optim_reader *r)
             else if (str_is(leaf, "beta1_power") || str_is(leaf, "beta2_power"))
                 s->mine[i] = true;
         }
+        if (t->of < 0 && tensor_elems(t) == 1 &&
+            (str_is(leaf, "_u_product") || str_is(leaf, "momentum_cache")))
+            s->product.tensor = (int64_t)i;
         if (t->of < 0 || !named_slot(m, t, &style, &slot))
             continue;
+        struct str own = keras_stem(called(t));
+        s->nadam = s->nadam || str_is(own, "Nadam") || str_is(own, "nadam");
+        if (str_is(own, "Adamax") && slot == SLOT_SQUARE)
+            slot = SLOT_NORM; /* the legacy one calls it v */
         if (s->style != STYLE_NONE && s->style != style)
             s->unclear = "there are several optimizers";
         s->style = style;
@@ -192,6 +224,8 @@ enum status optim_named(struct optim_reader *r)
         s->mine[count.tensor] = true;
     if (s->rate.tensor >= 0)
         s->mine[s->rate.tensor] = true;
+    if (s->product.tensor >= 0)
+        s->mine[s->product.tensor] = true;
     for (size_t i = 0; i < s->n; i++)
         s->param[i].n = count;
     if (!s->root.n)

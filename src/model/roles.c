@@ -28,7 +28,8 @@ static bool segment(struct str *rest, struct str *out)
 static const char *const training[] = {"opt_state", "optimizer",    "optimizer_states",
                                        "state",     "lr_scheduler", NULL};
 static const char *const first_moment[] = {"mu", "trace", "exp_avg", "momentum_buffer", NULL};
-static const char *const second_moment[] = {"nu", "exp_avg_sq", "sum_of_squares", "nu_max", NULL};
+static const char *const second_moment[] = {"nu",  "exp_avg_sq", "sum_of_squares", "nu_max", "e_g",
+                                            "e_x", NULL};
 static const char *const averages[] = {"ema", "ema_params", NULL};
 static const char *const random_state[] = {"rng", "rngs", NULL};
 
@@ -80,13 +81,13 @@ static const struct {
     const char *name; /* the last segment of VARIABLE.SLOT */
     enum role role;
 } slots[] = {
-    {"Adam", ROLE_MOMENT1},     {"Adam_1", ROLE_MOMENT2},
-    {"adam_m", ROLE_MOMENT1},   {"adam_v", ROLE_MOMENT2},
-    {"Momentum", ROLE_MOMENT1}, {"RMSProp", ROLE_MOMENT2},
-    {"RMSProp_1", ROLE_OTHER},  {"RMSProp_2", ROLE_OTHER},
-    {"Adagrad", ROLE_MOMENT2},  {"Adadelta", ROLE_MOMENT2},
-    {"Adadelta_1", ROLE_OTHER}, {"Ftrl", ROLE_MOMENT2},
-    {"Ftrl_1", ROLE_OTHER},     {"ExponentialMovingAverage", ROLE_EMA},
+    {"Adam", ROLE_MOMENT1},       {"Adam_1", ROLE_MOMENT2},
+    {"adam_m", ROLE_MOMENT1},     {"adam_v", ROLE_MOMENT2},
+    {"Momentum", ROLE_MOMENT1},   {"RMSProp", ROLE_MOMENT2},
+    {"RMSProp_1", ROLE_OTHER},    {"RMSProp_2", ROLE_OTHER},
+    {"Adagrad", ROLE_MOMENT2},    {"Adadelta", ROLE_MOMENT2},
+    {"Adadelta_1", ROLE_MOMENT2}, {"Ftrl", ROLE_MOMENT2},
+    {"Ftrl_1", ROLE_OTHER},       {"ExponentialMovingAverage", ROLE_EMA},
 };
 static const char *const tf_first[] = {"m", "momentum", "momentums", NULL};
 static const char *const tf_second[] = {"v", "rms", "accumulator", "velocities", NULL};
@@ -190,8 +191,18 @@ static enum status tuple_role(struct model *m, struct tensor *t, bool *is, struc
 
 /* What tf-keras' optimizers, new and legacy, call what they keep of a variable. */
 static const char *const keras_first[] = {"m", "momentum", "average_gradient", "mg", NULL};
-static const char *const keras_second[] = {"v",        "vhat",        "v_hat", "rms",
-                                           "velocity", "accumulator", NULL};
+static const char *const keras_second[] = {"v",
+                                           "vhat",
+                                           "v_hat",
+                                           "rms",
+                                           "velocity",
+                                           "accumulator",
+                                           "accumulated_grad",
+                                           "accumulated_delta_var",
+                                           "accum_grad",
+                                           "accum_var",
+                                           "u",
+                                           NULL};
 
 /* optimizer_weights.Adam.m.LAYER.REST of tf-keras, and Adam.LAYER.REST.m of its legacy optimizers:
  * of LAYER.LAYER.REST, as legacy HDF5 names it. */
@@ -312,9 +323,17 @@ static enum status keras_role(struct model *m, struct tensor *t, struct str firs
  * [PATH.]optimizer._variables.N ... The weights that it knows are none of it. */
 static bool graph_optimizer(struct tensor *t, struct str last)
 {
-    static const char *const below[] = {"_variables",           "_iterations",     "_learning_rate",
-                                        "_trainable_variables", "inner_optimizer", "dynamic_scale",
-                                        "step_counter",         "loss_scale",      NULL};
+    static const char *const below[] = {"_variables",
+                                        "_iterations",
+                                        "_learning_rate",
+                                        "_trainable_variables",
+                                        "inner_optimizer",
+                                        "dynamic_scale",
+                                        "step_counter",
+                                        "loss_scale",
+                                        "_u_product",
+                                        "momentum_cache",
+                                        NULL};
     static const char *const legacy[] = {"iter",          "decay",    "beta_1", "beta_2",
                                          "learning_rate", "momentum", "rho",    NULL};
     struct str rest = t->name, seg = STR_NONE, optimizer = STR("optimizer");

@@ -57,6 +57,19 @@ OPTIMIZERS = {
                 lambda: tf_keras.optimizers.Adagrad(0.01, epsilon=SMALL),
                 lambda: tf_keras.optimizers.legacy.Adagrad(0.01, epsilon=SMALL),
                 lambda: t1.train.AdagradOptimizer(0.01)),
+    "adadelta": (lambda p: torch.optim.Adadelta(p, lr=0.5, rho=0.9, eps=1e-6), None,
+                 lambda: tf_keras.optimizers.Adadelta(0.5, rho=0.9, epsilon=1e-6),
+                 lambda: tf_keras.optimizers.legacy.Adadelta(0.5, rho=0.9, epsilon=1e-6),
+                 lambda: t1.train.AdadeltaOptimizer(0.5, rho=0.9, epsilon=1e-6)),
+    "adamax": (lambda p: torch.optim.Adamax(p, lr=0.01), None,
+               lambda: tf_keras.optimizers.Adamax(0.01, epsilon=1e-8),
+               lambda: tf_keras.optimizers.legacy.Adamax(0.01, epsilon=1e-8), None),
+    # momentum_decay: what Keras's formulas have, the legacy one's torch's default
+    "nadam": (lambda p: torch.optim.NAdam(p, lr=0.01, momentum_decay=1.0), None,
+              # for its settings: tf-keras's own multiplies its product once for each variable
+              lambda: tf_keras.optimizers.Nadam(0.01, epsilon=1e-8), None, None),
+    "nadam_legacy": (lambda p: torch.optim.NAdam(p, lr=0.01), None, None,
+                     lambda: tf_keras.optimizers.legacy.Nadam(0.01, epsilon=1e-8), None),
 }
 UNCOUNTED = ("sgd",)  # torch keeps no number of steps
 
@@ -454,13 +467,18 @@ SIDES = (Haiku, Nnx, Equinox, Keras2, Keras2Legacy, Graph, GraphLegacy, Graph3, 
          Tf1, Tf1Bare)
 
 
-# RMSprop and Adagrad where their names differ
+# RMSprop and Adagrad where their names differ; the rarer ones where their files do
 FULL = (Nnx, Keras2, Keras2Legacy, Graph, Graph3, Tf1)
+RARE = {"adadelta": (Keras2Legacy, Graph, Graph3, Tf1), "adamax": (Keras2Legacy, Graph, Graph3),
+        "nadam": (Graph3,), "nadam_legacy": (Keras2Legacy, GraphLegacy)}
 
 
 def run(tally, only=None):
     for side in SIDES:
-        for optimizer in OPTIMIZERS if side in FULL else ("adam", "sgd"):
+        for optimizer in OPTIMIZERS:
+            if side not in RARE.get(optimizer, FULL if optimizer in ("rmsprop", "adagrad")
+                                    else SIDES):
+                continue
             if only and (side.__name__ not in only[0] or optimizer not in only[1]):
                 continue
             tally.run(f"torch to {side.__name__}, {optimizer}", to_side, side, optimizer)

@@ -107,6 +107,7 @@ static const struct spelled {
      "1"},
     {"adagrad", {{"sum", "0.sum_of_squares"}}, true, NULL, "1"},
     {"lion", {{"exp_avg", "0.mu"}}, false, "0.count", "2"},
+    {"adadelta", {{"square_avg", "1.e_g"}, {"acc_delta", "1.e_x"}}, true, NULL, "2"},
 };
 
 static void put_state(struct model *m, const struct spelled *o, uint32_t w, uint32_t b)
@@ -214,6 +215,84 @@ static void each_optimizer(void **state)
         if (getenv("SHOW"))
             print_message("%s\n", optimizers[i].name);
         there_and_back(&optimizers[i]);
+    }
+}
+
+/* optax keeps the same for Adam and Adamax: the skeleton says which, and the user that it does. */
+static void alike(void **state)
+{
+    (void)state;
+    static const struct spelled adamax = {
+        "adamax", {{"exp_avg", "0.mu"}, {"exp_inf", "0.nu"}}, true, "0.count", "1"};
+    struct model m, f;
+    struct plan p, q;
+    toy_torch(&m, &adamax);
+    must(map_to(&p, &m, (struct map_opt){.to = "flax"}));
+    assert_true(first(&p, "opt_state.0.nu.fc.kernel") == 1100);
+    toy_freeze(&p, &f);
+    struct map_opt o = {.to = "pytorch", .like = &m};
+    assert_int_equal(map_to(&q, &f, o), ST_CANNOT);
+    assert_true(named(&q, LEDGER_SYNTH, "optimizer.kind", false));
+    plan_free(&q);
+    static const char *const kind[] = {"optimizer.kind", NULL};
+    o.allow_synth = kind;
+    must(map_to(&q, &f, o));
+    assert_true(first(&q, "optimizer.state.0.exp_inf") == 1100);
+    assert_true(first(&q, "optimizer.state.0.step") == 7);
+    plan_free(&q);
+    plan_free(&p);
+    model_free(&f);
+    model_free(&m);
+}
+
+/* torch has Nadam's product for each parameter, Keras one. */
+static void products(void **state)
+{
+    (void)state;
+    static const struct spelled nadam = {
+        "nadam", {{"exp_avg", "0.mu"}, {"exp_avg_sq", "0.nu"}}, true, "0.count", "1"};
+    for (int other = 0; other < 2; other++) {
+        struct model m, like;
+        struct plan p;
+        static const char *const note[] = {"nadam/fc_kernel_momentum", "nadam/fc_kernel_velocity",
+                                           "nadam/fc_bias_momentum", "nadam/fc_bias_velocity"};
+        model_init(&m);
+        uint32_t w = toy_add(&m, "model.fc.weight", 0, 3, 2, -1);
+        uint32_t b = toy_add(&m, "model.fc.bias", 50, 3, -1);
+        put_state(&m, &nadam, w, b);
+        m.tensor[toy_add(&m, "optimizer.state.0.mu_product", 0.5, -1)].role = ROLE_OTHER;
+        m.tensor[toy_add(&m, "optimizer.state.1.mu_product", other ? 0.25 : 0.5, -1)].role =
+            ROLE_OTHER;
+        toy_done(&m);
+        model_init(&like);
+        like.framework = STR("tensorflow");
+        uint32_t k = toy_add(&like, "fc.kernel", 0, 2, 3, -1),
+                 c = toy_add(&like, "fc.bias", 0, 3, -1);
+        for (int i = 0; i < 4; i++) {
+            char name[64];
+            snprintf(name, sizeof name, "optimizer._variables.%d", i + 2);
+            uint32_t t = i < 2 ? toy_add(&like, name, 0, 2, 3, -1) : toy_add(&like, name, 0, 3, -1);
+            like.tensor[t].role = ROLE_MOMENT1;
+            like.tensor[t].of = i < 2 ? k : c;
+            like.tensor[t].note = str_from(note[i]);
+        }
+        like.tensor[toy_add(&like, "optimizer._u_product", 1, -1)].role = ROLE_OTHER;
+        like.tensor[toy_counter(&like, "optimizer._iterations", 0)].role = ROLE_COUNTER;
+        toy_done(&like);
+        struct map_opt o = {.to = "tensorflow", .like = &like};
+        enum status st = map_to(&p, &m, o);
+        if (other) {
+            assert_int_equal(st, ST_CANNOT);
+            assert_string_equal(err.code, "train-product");
+        } else {
+            must(st);
+            assert_true(first(&p, "optimizer._u_product") == 0.5);
+            assert_true(first(&p, "optimizer._iterations") == 7);
+            assert_true(first(&p, "optimizer._variables.3") == 1100);
+        }
+        plan_free(&p);
+        model_free(&like);
+        model_free(&m);
     }
 }
 
@@ -609,6 +688,11 @@ static void tables(void **state)
     assert_int_equal(optim_of_keras(STR("adam")), OPTIM_ADAM);
     assert_int_equal(optim_of_keras(STR("rm_sprop_12")), OPTIM_RMSPROP);
     assert_int_equal(optim_of_keras(STR("adam_x")), OPTIM_NONE);
+    assert_string_equal(slot_spelled(STYLE_OPTAX, OPTIM_ADADELTA, SLOT_POWER), "e_g");
+    assert_string_equal(slot_spelled(STYLE_OPTAX, OPTIM_RMSPROP, SLOT_POWER), "nu");
+    unsigned delta = SLOT_BIT(SLOT_POWER) | SLOT_BIT(SLOT_DELTA);
+    assert_int_equal(optim_of(delta), OPTIM_ADADELTA);
+    assert_int_equal(slot_block(OPTIM_ADADELTA, delta, 0), delta);
     unsigned adam = SLOT_BIT(SLOT_MEAN) | SLOT_BIT(SLOT_SQUARE) | SLOT_BIT(SLOT_MAX);
     assert_int_equal(slot_block(OPTIM_ADAM, adam, 0), SLOT_BIT(SLOT_MEAN) | SLOT_BIT(SLOT_SQUARE));
     assert_int_equal(slot_block(OPTIM_ADAM, adam, 1), SLOT_BIT(SLOT_MAX));
@@ -631,6 +715,8 @@ int main(void)
         cmocka_unit_test(slots_of_tensorflow),
         cmocka_unit_test(graph_of_keras3),
         cmocka_unit_test(loss_scales),
+        cmocka_unit_test(alike),
+        cmocka_unit_test(products),
         cmocka_unit_test(powers_are_read),
         cmocka_unit_test(powers_are_written),
         cmocka_unit_test(leaves_of_a_state),
