@@ -65,9 +65,9 @@ static void by_names(struct optim_reader *r)
             if (!str_is(leaf, spelled[i].good) || tensor_elems(&r->m->tensor[t]) != 1)
                 continue;
             int64_t scale = beside(r, parent, spelled[i].scale);
+            struct optim_number there = {.tensor = scale}, good = {.tensor = (int64_t)t};
             if (scale >= 0 && (!spelled[i].mark || beside(r, parent, spelled[i].mark) >= 0))
-                found(r->s, (struct optim_number){.tensor = scale},
-                      (struct optim_number){.tensor = (int64_t)t});
+                found(r->s, there, good);
         }
     }
 }

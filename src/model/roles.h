@@ -8,7 +8,8 @@
  *            *.batch_counter: counter
  * in opt_state.*, optimizer.*, optimizer_states.*, state.NUMBER.*, optim.state.*, lr_scheduler.*:
  *            a segment mu, trace, exp_avg, momentum_buffer: moment1; nu, exp_avg_sq,
- *            sum_of_squares, nu_max, e_g, e_x: moment2; count, step, iter as the last segment: counter;
+ *            sum_of_squares, nu_max, e_g, e_x: moment2; count, step, iter as the last segment:
+ *            counter;
  * anything else: other. A moment's `of` is the tensor params.REST, REST being what follows that
  * segment. TensorFlow: VARIABLE.\.OPTIMIZER_SLOT.OPTIMIZER.SLOT, and VARIABLE.SLOT where VARIABLE
  * is a tensor and SLOT is Adam, Momentum, adam_m (moment1), Adam_1, RMSProp, Adagrad, adam_v
@@ -21,7 +22,8 @@
  * Keras:     optimizer_weights.*: *.iteration, *.iter: counter; OPTIMIZER.SLOT.LAYER.REST and
  *            OPTIMIZER.LAYER.REST.SLOT (of a LossScaleOptimizer without OPTIMIZER, or with cond_N
  *            before it) with the slots m, momentum, average_gradient, mg: moment1;
- *            v, vhat, v_hat, rms, velocity, accumulator, u, accum(ulated)_*: moment2; of: LAYER.LAYER.REST.
+ *            v, vhat, v_hat, rms, velocity, accumulator, u, accum_grad and the like: moment2; of:
+ *            LAYER.LAYER.REST.
  *            *_momentum: moment1; *_velocity: moment2; else other.
  *            optimizer.vars.0: counter. *.seed_generator_state, *.seed_generator.vars.*: rng.
  *            *.batch_normalization*.vars.N: the last two of a layer's, with renormalisation the
