@@ -257,6 +257,10 @@ MUSTCHECK enum status map_open(struct mapping *m, struct err *e);
 /* map_pairs.c: pairs of single tensors that a rules file makes; they leave their layers. sk may be
  * NULL. */
 MUSTCHECK enum status map_pairs(struct mapping *m, struct skeleton *sk, struct err *e);
+/* The target's path of a layer: as a rule says, else as its framework has it, in the target's
+ * state_dict instead of the source's; .p == NULL: it has none. */
+MUSTCHECK enum status map_path_of(struct mapping *m, struct str path, struct str *out,
+                                  struct err *e);
 /* A cell: gates put in the target's order, biases summed or parted (map_cell.c). */
 MUSTCHECK enum status map_cell(struct mapping *m, const struct layer *l, struct skeleton *sk,
                                const struct layer *t, struct err *e);

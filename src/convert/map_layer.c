@@ -98,9 +98,7 @@ static bool below(struct str path, struct str top)
     return str_starts(path, top) && (path.n == top.n || path.p[top.n] == '.');
 }
 
-/* The target's path of a layer: as a rule says, else as its framework has it, in the target's
- * state_dict instead of the source's; .p == NULL: it has none. */
-static enum status path_of(struct mapping *m, struct str path, struct str *out, struct err *e)
+enum status map_path_of(struct mapping *m, struct str path, struct str *out, struct err *e)
 {
     struct map_rule *r = map_rule_for(m, RULE_PAIR, path);
     *out = path;
@@ -190,7 +188,7 @@ static enum status keep_tensors(struct mapping *m, const struct layer *l, struct
         TRY(map_made(m, 1, &d, e));
         struct str path = l->path, parent, leaf;
         if (!t) /* else the name is the skeleton's */
-            TRY(path_of(m, l->path, &path, e));
+            TRY(map_path_of(m, l->path, &path, e));
         if (!path.p && l->path.n) {
             m->n_made--;
             TRY(leave(m, l, (enum leaf)i, false, STR("the target has no name for it"), e));
@@ -484,7 +482,7 @@ enum status map_layer(struct mapping *m, const struct layer *l0, struct skeleton
         tl.path = t->path;
         variant = rules_variant(t);
     } else {
-        TRY(path_of(m, l.path, &tl.path, e));
+        TRY(map_path_of(m, l.path, &tl.path, e));
         if (!tl.path.p && l.path.n) {
             bool tied = l.tied && r->no_tied;
             for (int i = 0; i < LEAF_N; i++)
