@@ -3,6 +3,8 @@
  */
 #include "base/mem.h"
 #include "cli/command.h"
+#include "codec/sha256.h"
+#include "model/id.h"
 #include <float.h>
 #include <math.h>
 #include <stdio.h>
@@ -197,6 +199,65 @@ static void text_tree(const struct model *m)
     }
 }
 
+static void id_text(const struct origin *o, char out[80])
+{
+    memcpy(out, ID_PREFIX_PLAIN ":", sizeof ID_PREFIX_PLAIN);
+    sha256_hex(o->id, out + sizeof ID_PREFIX_PLAIN);
+}
+
+static void json_origin(const struct origin *o)
+{
+    struct json_w *w = print_json();
+    char id[80];
+    json_w_key(w, STR("provenance"));
+    json_w_object(w);
+    json_w_key(w, STR("files"));
+    json_w_array(w);
+    for (size_t i = 0; i < o->n_files; i++) {
+        w = print_json();
+        json_w_object(w);
+        json_w_key(w, STR("bytes"));
+        json_w_u64(w, o->file[i].n_bytes);
+        json_w_key(w, STR("name"));
+        json_w_str(w, o->file[i].name);
+        json_w_object_end(w);
+    }
+    json_w_array_end(w);
+    json_w_key(w, STR("format"));
+    json_w_str(w, o->format);
+    json_w_key(w, STR("framework"));
+    json_w_str(w, o->framework);
+    json_w_key(w, STR("source_id"));
+    id_text(o, id);
+    if (origin_has_id(o))
+        json_w_str(w, str_from(id));
+    else
+        json_w_null(w);
+    json_w_key(w, STR("tensors"));
+    json_w_str(w, str_from(origin_word(o->tensors)));
+    json_w_key(w, STR("writer"));
+    json_w_str(w, o->writer);
+    json_w_object_end(w);
+}
+
+static void text_origin(const struct origin *o)
+{
+    char id[80], size[32];
+    for (size_t i = 0; i < o->n_files; i++) {
+        size_text(o->file[i].n_bytes, size, sizeof size);
+        print_fmt("from: ");
+        print_name(o->file[i].name);
+        print_fmt(" (%s)\n", size);
+    }
+    print_fmt("from: ");
+    print_name(o->format);
+    print_fmt(", written by ");
+    print_name(o->writer);
+    id_text(o, id);
+    print_fmt("\nsource: %s, tensors %s\n", origin_has_id(o) ? id : "no digest",
+              origin_word(o->tensors));
+}
+
 static enum status show(const struct args *a, const struct model *m, const struct format *f,
                         struct err *e)
 {
@@ -254,10 +315,14 @@ static enum status show(const struct args *a, const struct model *m, const struc
         json_w_array_end(w);
         json_w_key(w, STR("total_bytes"));
         json_w_u64(w, total);
+        if (m->origin)
+            json_origin(m->origin);
     } else {
         char size[32];
         size_text(total, size, sizeof size);
         print_fmt("total: %s\n", size);
+        if (m->origin)
+            text_origin(m->origin);
         for (size_t i = 0; i < m->n_meta; i++) {
             print_fmt("metadata: ");
             print_name(m->meta[i].key);

@@ -31,6 +31,7 @@ const struct format archive_format = {
     .tree = false,
     .aliases = true,
     .trains = true,
+    .origin = true,
     .keeps = {"*"},
     .keeps_meta = {"*"},
     .refuses = "anything but what nnferry writes: damaged frames, members not listed in the "

@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "model/dtype.h"
 #include "model/name.h"
+#include "model/origin.h"
 #include "model/tree.h"
 #include "model/view.h"
 
@@ -134,6 +135,7 @@ struct model {
     /* Archives and other formats of ours: what restores the source's spelling (see
      * convert/map.h); opaque JSON text here, empty where none. */
     struct str spelling;
+    const struct origin *origin; /* where it came from, as far as an archive says; NULL = it does not */
     size_t *index_; /* names, after model_finish */
     size_t index_cap_;
 };

@@ -120,7 +120,7 @@ static void write_as(const char *format, const char *name, const struct run_opt 
     struct out *out;
     struct out_opt oo = {true, false};
     struct slab_digests *kept;
-    struct write_opt wo = {.no_provenance = true};
+    struct write_opt wo = {0};
     const struct format *f = format_find(str_from(format));
     assert_non_null(f);
     source(&m);
@@ -222,7 +222,7 @@ static void another_archive_is_noticed(void **state)
     struct out *out[2];
     struct out_opt oo = {true, false};
     struct slab_digests *kept[2];
-    struct write_opt wo = {.no_provenance = true};
+    struct write_opt wo = {0};
     const struct format *f = format_find(STR("archive"));
     for (int threads = 1; threads <= 4; threads *= 4) {
         par_set_threads(threads);
