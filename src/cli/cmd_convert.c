@@ -78,7 +78,8 @@ static struct str base_name(const char *path)
     return str_sub(s, lo, s.n);
 }
 
-/* Before anything is done to the model: what it holds. Names that --upgrade will change are kept. */
+/* Before anything is done to the model: what it holds. Names that --upgrade will change are kept.
+ */
 static enum status origin(struct job *j, struct err *e)
 {
     struct model *m = &j->m;
@@ -87,18 +88,18 @@ static enum status origin(struct job *j, struct err *e)
     struct origin_file *f = ARENA_ARRAY(&m->arena, struct origin_file, m->n_files + 1);
     if (!f)
         return err_nomem(e, m->n_files * sizeof *f);
-    j->origin = (struct origin){.file = f,
-                                .format = str_from(j->found->name),
-                                .writer = STR("nnferry " NNFERRY_VERSION),
-                                .tensors =
-                                    j->a->set[OPT_SELECT] ? ORIGIN_SELECTED : ORIGIN_CHANGED};
+    j->origin =
+        (struct origin){.file = f,
+                        .format = str_from(j->found->name),
+                        .writer = STR("nnferry " NNFERRY_VERSION),
+                        .tensors = j->a->set[OPT_SELECT] ? ORIGIN_SELECTED : ORIGIN_CHANGED};
     for (size_t i = 0; i < m->n_files; i++) {
         bool told = false; /* what was decoded to be read goes by the path it came from */
         for (size_t k = 0; k < i; k++)
             told = told || strcmp(file_path(m->file[k]), file_path(m->file[i])) == 0;
         if (!told)
-            f[j->origin.n_files++] = (struct origin_file){base_name(file_path(m->file[i])),
-                                                          file_size(m->file[i])};
+            f[j->origin.n_files++] =
+                (struct origin_file){base_name(file_path(m->file[i])), file_size(m->file[i])};
     }
     j->wo.origin = &j->origin;
     if (!j->a->set[OPT_UPGRADE])

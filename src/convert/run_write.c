@@ -97,8 +97,7 @@ static enum status plan_slabs(struct write *x, const struct feed *f, struct err 
         uint32_t t = f->order[j];
         if (source_id_beside(&x->source, t)) {
             const struct tensor *beside = &x->source.plan->dst.tensor[t];
-            size_t leaves =
-                sha256_tree_n_leaves(feed_slab_elems(f, j) * num_bytes(beside->dtype));
+            size_t leaves = sha256_tree_n_leaves(feed_slab_elems(f, j) * num_bytes(beside->dtype));
             x->leaf_cap = leaves > x->leaf_cap ? leaves : x->leaf_cap;
             continue;
         }

@@ -9,7 +9,7 @@
 #include "codec/sha256.h"
 #include "convert/feed.h"
 
-struct source_id { /* zeroed: nothing is asked for */
+struct source_id {           /* zeroed: nothing is asked for */
     const struct plan *plan; /* what is to run: the one given, or `more` */
     struct plan more;        /* the targets given, then those hashed beside */
     size_t n_own;            /* targets that are written */

@@ -105,8 +105,8 @@ struct placed {
 struct write_opt {
     uint64_t max_shard_size; /* 0 = one file */
     bool plain;              /* archive --layout plain */
-    bool sums_full;         /* archive --sums full */
-    bool compress;          /* npz: deflate members */
+    bool sums_full;          /* archive --sums full */
+    bool compress;           /* npz: deflate members */
     /* Where the weights come from, for formats that tell it; NULL = do not. Unless it says SELECTED
      * or COMPUTED the engine finds what is missing: in end() it is complete. */
     const struct origin *origin;

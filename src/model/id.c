@@ -99,8 +99,8 @@ enum status id_plain(const struct model *m, const struct id_names *names,
     return records(&s, m, names, digest, out, e);
 }
 
-enum status id_canonical(const struct model *m, uint32_t rules_version,
-                         const uint8_t (*digest)[32], uint8_t out[32], struct err *e)
+enum status id_canonical(const struct model *m, uint32_t rules_version, const uint8_t (*digest)[32],
+                         uint8_t out[32], struct err *e)
 {
     struct sha256 s;
     sha256_begin(&s);

@@ -135,7 +135,7 @@ struct model {
     /* Archives and other formats of ours: what restores the source's spelling (see
      * convert/map.h); opaque JSON text here, empty where none. */
     struct str spelling;
-    const struct origin *origin; /* where it came from, as far as an archive says; NULL = it does not */
+    const struct origin *origin; /* as far as an archive tells it; else NULL */
     size_t *index_; /* names, after model_finish */
     size_t index_cap_;
 };
