@@ -136,7 +136,7 @@ struct model {
      * convert/map.h); opaque JSON text here, empty where none. */
     struct str spelling;
     const struct origin *origin; /* as far as an archive tells it; else NULL */
-    size_t *index_; /* names, after model_finish */
+    size_t *index_;              /* names, after model_finish */
     size_t index_cap_;
 };
 void model_init(struct model *m);
