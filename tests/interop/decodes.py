@@ -195,6 +195,11 @@ def deflated_npz():
               "float16", "-j", "1")
     n += once(folder, folder / "in.npz", "inflate", pieces, "d.npz", "--compress", others=True)
     n += once(folder, folder / "in.npz", "inflate", pieces, "e.tar.zst", *SMALL, others=True)
+    # what is cast is hashed beside, as it was: decoded once for both, in memory and in a spool
+    n += once(folder, folder / "in.npz", "inflate", pieces, "f.tar.zst", "--dtype", "bfloat16",
+              others=True)
+    n += once(folder, folder / "in.npz", "inflate", pieces, "g.tar.zst", "--dtype", "bfloat16",
+              *SMALL, others=True)
     same = entries(folder / "a.safetensors")
     need(same["large"][2] == a["large"].tobytes(), "other values")
     return f"{n} streams"
