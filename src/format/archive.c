@@ -18,8 +18,8 @@
  * (codec/frames.h), zstd-frame (codec/zstd.h), archive-member archive-frames archive-padding
  * archive-shard frame-ratio (archive_map.c), manifest-key manifest-value manifest-canonical
  * manifest-version unknown-dtype shape-overflow (archive_manifest.c), tree-json (archive_tree.c),
- * provenance-key provenance-value provenance-canonical (archive_origin.c), and what codec/json.h and
- * model_finish refuse.
+ * provenance-key provenance-value provenance-canonical (archive_origin.c), and what codec/json.h
+ * and model_finish refuse.
  */
 #include "format/archive_impl.h"
 
