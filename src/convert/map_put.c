@@ -13,8 +13,7 @@ static bool by_default(const struct tensor *t, enum dtype have, enum dtype to)
 {
     const struct dtype_info *d = dtype_info(to);
     enum dtype_kind kind = dtype_info(have)->kind;
-    if (t->role != ROLE_PARAMETER && t->role != ROLE_BUFFER && t->role != ROLE_STATISTIC &&
-        t->role != ROLE_EMA)
+    if (!tensor_is_weight(t) && t->role != ROLE_EMA)
         return false;
     if (d->kind == DK_BLOCK)
         return kind == DK_FLOAT && t->n_dims > 1 && t->dim[t->n_dims - 1] % d->block_elems == 0;

@@ -108,7 +108,7 @@ enum status source_id_plan(struct source_id *s, const struct plan *p, const stru
     }
     for (size_t i = 0; i < m->n_tensors; i++) {
         size_t k = root(m, i);
-        if (id_counts(&m->tensor[i]) && s->from[k] == NO_TARGET) {
+        if (tensor_is_weight(&m->tensor[i]) && s->from[k] == NO_TARGET) {
             s->from[k] = (uint32_t)(s->n_own + n);
             beside[n++] = (uint32_t)k;
         }
@@ -198,7 +198,7 @@ static enum status id_of(const struct source_id *s, const struct model *m, const
         uint32_t t = (uint32_t)root(m, i);
         if (from)
             t = from[t];
-        if (id_counts(&m->tensor[i]))
+        if (tensor_is_weight(&m->tensor[i]))
             memcpy(digest[i], digest_of(s, placed, t), 32);
     }
     enum status st = id_plain(m, names, (const uint8_t(*)[32])digest, out, e);

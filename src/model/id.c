@@ -15,11 +15,6 @@ static int by_name(const void *a, const void *b)
     return str_cmp(((const struct entry *)a)->name, ((const struct entry *)b)->name);
 }
 
-bool id_counts(const struct tensor *t)
-{
-    return t->role == ROLE_PARAMETER || t->role == ROLE_BUFFER || t->role == ROLE_STATISTIC;
-}
-
 static void put_number(struct sha256 *s, uint64_t v, size_t n_bytes)
 {
     uint8_t le[8];
@@ -76,12 +71,12 @@ static enum status records(struct sha256 *s, const struct model *m, const struct
     enum status st =
         order ? id_order(m, names, order, e) : err_nomem(e, m->n_tensors * sizeof *order);
     for (size_t i = 0; i < m->n_tensors; i++)
-        n += id_counts(&m->tensor[i]);
+        n += tensor_is_weight(&m->tensor[i]);
     put_number(s, n, 8);
     for (size_t i = 0; i < m->n_tensors && st == ST_OK; i++) {
         uint32_t t = order[i];
         int64_t of = names ? names->alias_of[t] : m->tensor[t].alias_of;
-        if (id_counts(&m->tensor[t]))
+        if (tensor_is_weight(&m->tensor[t]))
             put_record(s, &m->tensor[t], name_of(m, names, t), digest[t],
                        of >= 0 ? name_of(m, names, (size_t)of) : STR_NONE);
     }

@@ -172,4 +172,6 @@ uint64_t tensor_elems(const struct tensor *t);
 uint64_t tensor_units(const struct tensor *t); /* dtype_units of them */
 /* Canonical (unpacked for sub-byte, raw for block types) bytes; false on overflow. */
 bool tensor_bytes(const struct tensor *t, uint64_t *out);
+/* A parameter, a buffer or a statistic: what the model is, apart from its training. */
+bool tensor_is_weight(const struct tensor *t);
 #endif
