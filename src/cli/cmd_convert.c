@@ -226,51 +226,49 @@ static void json_ledger(const struct job *j)
     json_w_array_end(w);
 }
 
-static enum status show_plan(const struct job *j, struct err *e)
+static void json_plan(const struct job *j, const struct run_cost *c, uint64_t beside)
 {
-    struct run_cost c;
-    uint64_t beside;
-    TRY(run_write_cost(&j->p, &j->wo, &j->ro, &c, &beside, e));
-    TRY(fold_cost(j->fold, &j->ro, &c, e));
-    if (j->a->set[OPT_JSON]) {
-        struct json_w *w = print_json();
-        json_w_key(w, STR("plan"));
-        json_w_array(w);
-        for (size_t i = 0; i < j->p.n_reasons; i++) {
-            w = print_json();
-            json_w_object(w);
-            json_w_key(w, STR("tensor"));
-            json_w_str(w, j->p.dst.tensor[j->p.reason[i].dst].name);
-            json_w_key(w, STR("reason"));
-            json_w_str(w, j->p.reason[i].text);
-            json_w_object_end(w);
-        }
-        json_w_array_end(w);
-        json_ledger(j);
-        notes_json(&j->p);
-        casts_json(&j->casts, &j->p);
+    struct json_w *w = print_json();
+    json_w_key(w, STR("plan"));
+    json_w_array(w);
+    for (size_t i = 0; i < j->p.n_reasons; i++) {
         w = print_json();
-        json_w_key(w, STR("cost"));
         json_w_object(w);
-        json_w_key(w, STR("read_bytes"));
-        json_w_u64(w, c.read_bytes);
-        json_w_key(w, STR("write_bytes"));
-        json_w_u64(w, c.write_bytes);
-        json_w_key(w, STR("memory_bytes"));
-        json_w_u64(w, c.memory_bytes);
-        json_w_key(w, STR("spool_bytes"));
-        json_w_u64(w, c.spool_bytes);
-        json_w_key(w, STR("read_amplification"));
-        json_w_double(w, c.read_amplification);
-        json_w_key(w, STR("decodes"));
-        json_w_u64(w, c.n_decodes);
-        json_w_key(w, STR("hashed_bytes"));
-        json_w_u64(w, beside);
-        json_w_key(w, STR("threads"));
-        json_w_i64(w, c.threads);
+        json_w_key(w, STR("tensor"));
+        json_w_str(w, j->p.dst.tensor[j->p.reason[i].dst].name);
+        json_w_key(w, STR("reason"));
+        json_w_str(w, j->p.reason[i].text);
         json_w_object_end(w);
-        return ST_OK;
     }
+    json_w_array_end(w);
+    json_ledger(j);
+    notes_json(&j->p);
+    casts_json(&j->casts, &j->p);
+    w = print_json();
+    json_w_key(w, STR("cost"));
+    json_w_object(w);
+    json_w_key(w, STR("read_bytes"));
+    json_w_u64(w, c->read_bytes);
+    json_w_key(w, STR("write_bytes"));
+    json_w_u64(w, c->write_bytes);
+    json_w_key(w, STR("memory_bytes"));
+    json_w_u64(w, c->memory_bytes);
+    json_w_key(w, STR("spool_bytes"));
+    json_w_u64(w, c->spool_bytes);
+    json_w_key(w, STR("read_amplification"));
+    json_w_double(w, c->read_amplification);
+    json_w_key(w, STR("decodes"));
+    json_w_u64(w, c->n_decodes);
+    json_w_key(w, STR("hashed_bytes"));
+    json_w_u64(w, beside);
+    json_w_key(w, STR("threads"));
+    json_w_i64(w, c->threads);
+    json_w_object_end(w);
+}
+
+static enum status text_plan(const struct job *j, const struct run_cost *c, uint64_t beside,
+                             struct err *e)
+{
     for (size_t i = 0; i < j->p.n_reasons; i++) {
         print_name(j->p.reason[i].text);
         print_fmt("\n");
@@ -294,22 +292,34 @@ static enum status show_plan(const struct job *j, struct err *e)
     notes_print(&j->p);
     casts_print(&j->casts, &j->p);
     char r[32], w[32], mem[32], spool[32], hashed[32];
-    size_text(c.read_bytes, r, sizeof r);
-    size_text(c.write_bytes, w, sizeof w);
-    size_text(c.memory_bytes, mem, sizeof mem);
-    size_text(c.spool_bytes, spool, sizeof spool);
+    size_text(c->read_bytes, r, sizeof r);
+    size_text(c->write_bytes, w, sizeof w);
+    size_text(c->memory_bytes, mem, sizeof mem);
+    size_text(c->spool_bytes, spool, sizeof spool);
     print_fmt("elements: %llu read, %llu left behind, %llu written, %llu filled in\n",
               (unsigned long long)j->p.elems_read, (unsigned long long)j->p.elems_dropped,
               (unsigned long long)j->p.elems_written, (unsigned long long)j->p.elems_synth);
     print_fmt(
         "cost: read %s (x%.2f), write %s, memory %s, spool %s, %llu tiles or streams decoded, "
         "%d threads\n",
-        r, c.read_amplification, w, mem, spool, (unsigned long long)c.n_decodes, c.threads);
+        r, c->read_amplification, w, mem, spool, (unsigned long long)c->n_decodes, c->threads);
     size_text(beside, hashed, sizeof hashed);
     if (beside)
         print_fmt("provenance: %s of the source are hashed that are not stored as they are; "
                   "--no-provenance does without\n",
                   hashed);
+    return ST_OK;
+}
+
+static enum status show_plan(const struct job *j, struct err *e)
+{
+    struct run_cost c;
+    uint64_t beside;
+    TRY(run_write_cost(&j->p, &j->wo, &j->ro, &c, &beside, e));
+    TRY(fold_cost(j->fold, &j->ro, &c, e));
+    if (!j->a->set[OPT_JSON])
+        return text_plan(j, &c, beside, e);
+    json_plan(j, &c, beside);
     return ST_OK;
 }
 
