@@ -427,7 +427,7 @@ static enum status fold(struct job *j, struct err *e)
         o.config = buf_as_str(&j->config);
     }
     TRY(fold_plan(&j->m, &o, &j->up, &j->fold, e));
-    if (j->fold)
+    if (fold_computes(j->fold))
         j->origin.tensors = ORIGIN_COMPUTED;
     j->mo.upgrade = &j->up;
     return ST_OK;
