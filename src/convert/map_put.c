@@ -3,6 +3,7 @@
 #include "base/checked.h"
 #include "convert/block.h"
 #include "convert/map_int.h"
+#include "convert/number.h"
 #include "framework/recognise.h"
 #include <stdlib.h>
 #include <string.h>
@@ -13,8 +14,7 @@ static bool by_default(const struct tensor *t, enum dtype have, enum dtype to)
 {
     const struct dtype_info *d = dtype_info(to);
     enum dtype_kind kind = dtype_info(have)->kind;
-    if (t->role != ROLE_PARAMETER && t->role != ROLE_BUFFER && t->role != ROLE_STATISTIC &&
-        t->role != ROLE_EMA)
+    if (!tensor_is_weight(t) && t->role != ROLE_EMA)
         return false;
     if (d->kind == DK_BLOCK)
         return kind == DK_FLOAT && t->n_dims > 1 && t->dim[t->n_dims - 1] % d->block_elems == 0;
@@ -42,13 +42,21 @@ enum status map_dtype(struct mapping *m, const struct tensor *t, enum dtype have
         if (glob.p ? str_glob(glob, t->name) : by_default(t, have, to))
             *out = to;
     }
-    if (*out == have || !dtype_is_block(*out) || block_packs(*out))
+    if (*out == have)
         return ST_OK;
-    enum status st = err_set(e, ST_CANNOT, "no-packing",
-                             "%s blocks are carried and unpacked, not made: q8_0 and q4_0 are",
-                             dtype_info(*out)->name);
+    bool blocks = dtype_is_block(*out);
+    if (blocks && !block_packs(*out)) {
+        (void)err_set(e, ST_CANNOT, "no-packing",
+                      "%s blocks are carried and unpacked, not made: q8_0 and q4_0 are",
+                      dtype_info(*out)->name);
+    } else if (!num_castable(dtype_is_block(have) ? DT_F32 : have, blocks ? DT_F32 : *out)) {
+        (void)err_set(e, ST_CANNOT, "no-cast", "%s cannot become %s", dtype_info(have)->name,
+                      dtype_info(*out)->name);
+    } else {
+        return ST_OK;
+    }
     err_in(e, t->name.p, t->name.n);
-    return st;
+    return ST_CANNOT;
 }
 
 /* From one type to another: blocks are unpacked to float32 first, and packed out of it last. */

@@ -37,7 +37,7 @@ static bool cut(const struct model *m, size_t t, struct member *out)
     const struct tensor *x = &m->tensor[t];
     uint64_t k;
     struct str parent, last;
-    if (x->role != ROLE_PARAMETER && x->role != ROLE_BUFFER && x->role != ROLE_STATISTIC)
+    if (!tensor_is_weight(x))
         return false;
     name_tail(x->name, &out->path, &out->leaf);
     out->leaf = without_output(out->leaf);

@@ -49,6 +49,14 @@ static int by_path(const void *x, const void *y)
     return c != 0 ? c : (a->tensor > b->tensor) - (a->tensor < b->tensor);
 }
 
+bool weight_cut(const struct model *m, size_t t, struct member *out)
+{
+    if (!tensor_is_weight(&m->tensor[t]))
+        return false;
+    name_tail(m->tensor[t].name, &out->path, &out->leaf);
+    return true;
+}
+
 enum status modules_build(const struct model *m, name_cut *cut, struct arena *a,
                           struct modules *out, struct err *e)
 {
