@@ -91,6 +91,9 @@ enum status map_pairs(struct mapping *m, struct skeleton *sk, struct err *e)
     for (size_t i = 0; i < m->src->n_tensors; i++) {
         struct str name = m->src->tensor[i].name;
         struct map_rule *r = m->in[i] ? map_rule_for(m, RULE_PAIR, name) : NULL;
+        uint64_t leaf;
+        if (r && m->leaves && !r->from_axes.n && str_u64(r->dst, &leaf))
+            continue; /* which leaf it is, spelled as its layer is: map_leaves() */
         if (!r || (!r->from_axes.n && bsearch(&name, path, m->sl.n, sizeof name, by_text)))
             continue; /* without layouts, a parameter of its own is renamed as layers are */
         TRY(one_pair(m, sk, r, i, filled, e));
