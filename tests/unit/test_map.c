@@ -675,6 +675,35 @@ static void single_tensors(void **state)
     model_free(&m);
 }
 
+/* A line that names a weight and not its axes says where it goes, and not that its axes are the
+ * target's: a square one would fit either way. */
+static void weights_need_axes(void **state)
+{
+    (void)state;
+    struct model m;
+    struct plan p;
+    model_init(&m);
+    toy_add(&m, "fc.weight", 0, 3, 3, -1);
+    toy_add(&m, "fc.bias", 0, 3, -1);
+    toy_done(&m);
+    assert_int_equal(
+        map_to(&p, &m,
+               (struct map_opt){.to = "flax", .rules = STR("fc.weight -> params.out.kernel\n")}),
+        ST_CANNOT);
+    assert_string_equal(err.code, "map-axes");
+    assert_non_null(strstr(err.reason, "\"fc\" -> LAYER"));
+    plan_free(&p);
+    must(map_to(&p, &m, (struct map_opt){.to = "flax", .rules = STR("fc -> out\n")}));
+    free(got(&p, "params.out.kernel", 3, 3, -1));
+    plan_free(&p);
+    must(map_to(&p, &m,
+                (struct map_opt){.to = "flax",
+                                 .rules = STR("fc.weight -> params.out.kernel axes \"O I\" -> "
+                                              "\"O I\"\nfc.bias -> params.out.bias\n")}));
+    plan_free(&p);
+    model_free(&m);
+}
+
 static void drops_and_makes_up(void **state)
 {
     (void)state;
@@ -790,8 +819,9 @@ int main(void)
         cmocka_unit_test(ties_are_kept),         cmocka_unit_test(like_by_shape),
         cmocka_unit_test(like_ambiguous),        cmocka_unit_test(like_by_number),
         cmocka_unit_test(like_lacks_a_layer),    cmocka_unit_test(options),
-        cmocka_unit_test(single_tensors),        cmocka_unit_test(drops_and_makes_up),
-        cmocka_unit_test(missing_bias),          cmocka_unit_test(little_memory),
+        cmocka_unit_test(weights_need_axes),     cmocka_unit_test(single_tensors),
+        cmocka_unit_test(drops_and_makes_up),    cmocka_unit_test(missing_bias),
+        cmocka_unit_test(little_memory),
     };
     int r = cmocka_run_group_tests(tests, NULL, NULL);
     buf_free(&asked);
