@@ -373,6 +373,11 @@ static struct map_rule *latest(struct mapping *m, enum rule_what what, struct st
     return r->what == what && str_eq(r->src, name) ? r : NULL;
 }
 
+bool map_rule_exact(struct mapping *m, enum rule_what what, struct str name)
+{
+    return latest(m, what, name) != NULL;
+}
+
 struct map_rule *map_rule_for(struct mapping *m, enum rule_what what, struct str name)
 {
     struct map_rule *found = latest(m, what, name);
