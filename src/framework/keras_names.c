@@ -247,7 +247,8 @@ static const char *const config_key[] = {
     "name",           "layers",      "layer",         "scale",          "center",
     "groups",         "epsilon",     "padding",       "momentum",       "strides",
     "negative_slope", "alpha",       "forward_layer", "activation",     "recurrent_activation",
-    "filters",        "data_format", "output_layers", "backward_layer", "kernel_size"};
+    "filters",        "data_format", "output_layers", "backward_layer", "kernel_size",
+    "equation",       "bias_axes"};
 enum {
     K_NAME,
     K_LAYERS,
@@ -269,6 +270,8 @@ enum {
     K_OUTPUTS,
     K_BACKWARD,
     K_KERNEL,
+    K_EQUATION,
+    K_BIAS_AXES,
     K_NONE
 };
 
@@ -343,6 +346,12 @@ static enum status setting(struct walk *w, struct keras_layer *l, size_t key, st
         break;
     case K_GATES:
         TRY(keep(w, &l->said.gates, e));
+        break;
+    case K_EQUATION:
+        TRY(keep(w, &l->equation, e));
+        break;
+    case K_BIAS_AXES:
+        TRY(keep(w, &l->bias_axes, e));
         break;
     case K_STRIDES:
         return strides(w, l, e);

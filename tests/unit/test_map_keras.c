@@ -374,6 +374,38 @@ static void nested_model(struct model *x, const char *fc)
     x->format = "keras-h5";
 }
 
+/* An EinsumDense on the last axis is a dense layer; others have another kernel, or another bias. */
+static void einsum_dense(void **state)
+{
+    static const struct {
+        const char *equation, *bias;
+        bool dense;
+    } of[] = {
+        {"abc,cd->abd", "d", true},  {"...x,xy->...y", "y", true}, {"ab,bc->ac", NULL, true},
+        {"abc,dc->abd", "d", false}, {"abc,bd->adc", "d", false},  {"abc,cd->abd", "b", false},
+        {"abc,cd->bad", "d", false}, {"abc,cd", "d", false},       {"", NULL, false},
+    };
+    for (size_t i = 0; i < sizeof of / sizeof *of; i++) {
+        char text[256], bias[8];
+        snprintf(bias, sizeof bias, of[i].bias ? "\"%s\"" : "null", of[i].bias);
+        snprintf(text, sizeof text,
+                 "{\"class_name\":\"Sequential\",\"config\":{\"name\":\"m\",\"layers\":["
+                 "{\"class_name\":\"EinsumDense\",\"config\":{\"name\":\"fc\",\"equation\":"
+                 "\"%s\",\"output_shape\":[null,5],\"bias_axes\":%s}}]}}",
+                 of[i].equation, bias);
+        model_init(&m);
+        toy_add(&m, "layers.einsum_dense.vars.0", 0, 5, 5, -1);
+        toy_add(&m, "layers.einsum_dense.vars.1", 0, 5, -1);
+        attach(&m, "config.json", text);
+        recognise("keras");
+        bool dense = found.n == 1 && found.layer[0].kind == LAYER_LINEAR;
+        if (dense != of[i].dense)
+            fail_msg("%s %s", of[i].equation, bias);
+        end(state);
+    }
+    begin(state);
+}
+
 static void nested_flatten(void **state)
 {
     (void)state;
@@ -759,32 +791,15 @@ static void bids(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(words_of_classes),
-        T(legacy_names),
-        T(alike),
-        T(counted_layers),
-        T(by_config),
-        T(no_config),
-        T(damaged_config),
-        T(large_config),
-        T(scopes_again),
-        T(nested_flatten),
-        T(wrapped_flatten),
-        T(unknown_flatten),
-        T(group_names),
-        T(statistics),
-        T(kernel_asked),
-        T(kernel_told),
-        T(depthwise),
-        T(depthwise_back),
-        T(no_skeleton),
-        T(separable),
-        T(attentions),
-        T(grouped_queries),
-        T(lends),
-        T(stacked),
-        T(epsilon),
-        T(bids),
+        T(words_of_classes), T(legacy_names),    T(alike),
+        T(counted_layers),   T(by_config),       T(no_config),
+        T(damaged_config),   T(large_config),    T(scopes_again),
+        T(nested_flatten),   T(wrapped_flatten), T(unknown_flatten),
+        T(group_names),      T(statistics),      T(kernel_asked),
+        T(kernel_told),      T(depthwise),       T(depthwise_back),
+        T(no_skeleton),      T(separable),       T(attentions),
+        T(einsum_dense),     T(grouped_queries), T(lends),
+        T(stacked),          T(epsilon),         T(bids),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
