@@ -406,6 +406,48 @@ static void einsum_dense(void **state)
     begin(state);
 }
 
+/* Names of tf.slim, and of modules written by hand. */
+static void old_tensorflow(void **state)
+{
+    (void)state;
+    toy_add(&m, "net.conv1.weights", 0, 3, 3, 3, 6, -1);
+    toy_add(&m, "net.conv1.biases", 0, 6, -1);
+    toy_add(&m, "net.conv2.weights", 0, 3, 3, 6, 8, -1);
+    toy_add(&m, "net.conv2.BatchNorm.beta", 0, 8, -1);
+    toy_add(&m, "net.conv2.BatchNorm.moving_mean", 0, 8, -1);
+    toy_add(&m, "net.conv2.BatchNorm.moving_variance", 0, 8, -1);
+    toy_add(&m, "net.sep.depthwise_weights", 0, 3, 3, 8, 1, -1);
+    toy_add(&m, "net.sep.pointwise_weights", 0, 1, 1, 8, 5, -1);
+    toy_add(&m, "net.sep.biases", 0, 5, -1);
+    toy_add(&m, "net.conv3_depthwise.depthwise_weights", 0, 3, 3, 5, 1, -1);
+    toy_add(&m, "net.fc.weights", 0, 5, 4, -1);
+    toy_add(&m, "net.fc.biases", 0, 4, -1);
+    toy_add(&m, "net.layers.0.w", 0, 4, 4, -1);
+    toy_add(&m, "net.layers.0.b", 0, 4, -1);
+    toy_add(&m, "net.table.weights", 0, 30, 4, -1); /* whose axes nothing tells */
+    toy_add(&m, "net.classes.weights", 0, 4, -1);
+    toy_add(&m, "net.lone.w", 0, 4, 5, -1);
+    toy_add(&m, "net.odd.weights", 0, 4, 5, -1);
+    toy_add(&m, "net.odd.biases", 0, 4, -1);
+    toy_add(&m, "net.odd2.w", 0, 4, 4, -1);
+    toy_add(&m, "net.odd2.b", 0, 4, -1);
+    toy_add(&m, "net.odd2.c", 0, 4, -1);
+    recognise("tensorflow");
+    holds(layer("net.conv1", LAYER_CONV), LEAF_BIAS, "net.conv1.biases");
+    holds(layer("net.conv2", LAYER_CONV), LEAF_WEIGHT, "net.conv2.weights");
+    layer("net.conv2.BatchNorm", LAYER_BATCHNORM);
+    assert_int_equal(layer("net.sep.depthwise", LAYER_CONV)->groups, 8);
+    holds(layer("net.sep.pointwise", LAYER_CONV), LEAF_BIAS, "net.sep.biases");
+    assert_int_equal(layer("net.conv3_depthwise", LAYER_CONV)->groups, 5);
+    holds(layer("net.fc", LAYER_LINEAR), LEAF_WEIGHT, "net.fc.weights");
+    holds(layer("net.layers.0", LAYER_LINEAR), LEAF_BIAS, "net.layers.0.b");
+    layer("net.table.weights", LAYER_PARAM);
+    layer("net.classes.weights", LAYER_PARAM);
+    layer("net.lone.w", LAYER_PARAM);
+    layer("net.odd.weights", LAYER_PARAM);
+    layer("net.odd2.w", LAYER_PARAM);
+}
+
 static void nested_flatten(void **state)
 {
     (void)state;
@@ -791,15 +833,34 @@ static void bids(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(words_of_classes), T(legacy_names),    T(alike),
-        T(counted_layers),   T(by_config),       T(no_config),
-        T(damaged_config),   T(large_config),    T(scopes_again),
-        T(nested_flatten),   T(wrapped_flatten), T(unknown_flatten),
-        T(group_names),      T(statistics),      T(kernel_asked),
-        T(kernel_told),      T(depthwise),       T(depthwise_back),
-        T(no_skeleton),      T(separable),       T(attentions),
-        T(einsum_dense),     T(grouped_queries), T(lends),
-        T(stacked),          T(epsilon),         T(bids),
+        T(words_of_classes),
+        T(legacy_names),
+        T(alike),
+        T(counted_layers),
+        T(by_config),
+        T(no_config),
+        T(damaged_config),
+        T(large_config),
+        T(scopes_again),
+        T(nested_flatten),
+        T(wrapped_flatten),
+        T(unknown_flatten),
+        T(group_names),
+        T(statistics),
+        T(kernel_asked),
+        T(kernel_told),
+        T(depthwise),
+        T(depthwise_back),
+        T(no_skeleton),
+        T(separable),
+        T(attentions),
+        T(einsum_dense),
+        T(old_tensorflow),
+        T(grouped_queries),
+        T(lends),
+        T(stacked),
+        T(epsilon),
+        T(bids),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
