@@ -697,6 +697,17 @@ static enum status unclear(struct train *x, struct err *e)
     return ST_OK;
 }
 
+/* Does what stands beside the weights stay behind? TensorFlow's count of its checkpoints, which
+ * loaders elsewhere do not know; where a skeleton has no such name, what may go. */
+static bool not_wanted(const struct mapping *m, const struct tensor *t)
+{
+    const char *to = m->to->name;
+    if (strcmp(to, "canonical") == 0 || (m->o->like && model_find(m->o->like, t->name) >= 0))
+        return false;
+    return (str_is(t->name, "save_counter") && strcmp(to, "tensorflow") != 0) ||
+           (m->o->like && glob_any(m->o->allow_drop, t->name));
+}
+
 enum status map_train(struct mapping *m, struct err *e)
 {
     struct train *x = m->train;
@@ -726,6 +737,10 @@ enum status map_train(struct mapping *m, struct err *e)
             TRY(ride(m, i, n_params, done, e));
         if (done[i])
             continue;
+        if (not_wanted(m, t)) {
+            TRY(lost(m, i, rules_harmless_drop(t->name), "the target has no place for it", e));
+            continue;
+        }
         struct made *d;
         TRY(map_made(m, 1, &d, e));
         d->take->src = (uint32_t)i;

@@ -3,6 +3,7 @@
  * with an index formula written out by hand.
  */
 #include "convert/map.h"
+#include "model/roles.h"
 #include "tests/lib/toy.h"
 #include <setjmp.h>
 #include <stdarg.h>
@@ -758,6 +759,33 @@ static void layers_dropped(void **state)
     }
 }
 
+/* Counters beside the weights: TensorFlow's own stays behind, others where the skeleton has none
+ * and they may. */
+static void counters_beside(void **state)
+{
+    static const char *const may[] = {"step", NULL};
+    (void)state;
+    for (int way = 0; way < 2; way++) {
+        begin(state);
+        m.framework = STR("tensorflow");
+        toy_add(&m, "fc.kernel", 0, 3, 4, -1);
+        toy_add(&m, "fc.bias", 0, 4, -1);
+        toy_counter(&m, "save_counter", 1);
+        toy_counter(&m, "step", 7);
+        toy_add(&sk, "fc.weight", 0, 4, 3, -1);
+        toy_add(&sk, "fc.bias", 0, 4, -1);
+        toy_done(&m);
+        toy_done(&sk);
+        assert_int_equal(roles_by_name(&m, &err), ST_OK);
+        plan_init(&p, &m);
+        struct map_opt o = {.to = "pytorch", .like = &sk, .allow_drop = way ? may : NULL};
+        assert_int_equal(map_plan(&p, &o, NULL, UINT64_MAX, &asked, &err), ST_OK);
+        assert_int_equal(p.dst.n_tensors, way ? 2 : 3);
+        if (!way)
+            end(state);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -790,6 +818,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(config_of_skeleton, begin, end),
         cmocka_unit_test_setup_teardown(foreign_bias, begin, end),
         cmocka_unit_test_teardown(layers_dropped, end),
+        cmocka_unit_test_teardown(counters_beside, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
