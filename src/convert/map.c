@@ -462,7 +462,8 @@ static enum status plan_it(struct mapping *m, struct err *e)
     HEAD "# Complete the lines with a question mark and pass this file with --map.\n"              \
          "# In lines without -> a * stands for any text: one line may answer several.\n"
 #define HEAD_ALLOW                                                                                 \
-    HEAD "# Take the number sign off what may happen and pass this file with --map.\n"
+    HEAD "# Take the number sign off what may happen and pass this file with --map.\n"             \
+         "# (--train-state drop leaves optimizer state behind, --weights-only more.)\n"
 
 enum status map_plan(struct plan *p, const struct map_opt *o, const struct format *target,
                      uint64_t max_output, struct buf *rules_out, struct err *e)
