@@ -450,7 +450,7 @@ enum status map_train_begin(struct mapping *m, struct err *e)
     const struct map_opt *o = m->o;
     enum optim_style to = optim_style_of(m->to);
     bool numbers = to != STYLE_TORCH && to != STYLE_OPTAX; /* tensors alone say it */
-    bool plain = m->target && !m->target->trains && !numbers && !m->leaves;
+    bool plain = m->target && !format_trains(m->target, o->folder) && !numbers && !m->leaves;
     if (to == STYLE_NONE || plain || o->weights_only || o->drop_train_state)
         return ST_OK;
     struct train *x = ARENA_NEW(m->tmp, struct train);
