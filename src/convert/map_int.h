@@ -230,6 +230,8 @@ MUSTCHECK enum status map_not_twice(struct mapping *m, struct err *e);
 MUSTCHECK enum status map_rules_parse(struct mapping *m, struct err *e);
 /* The last rule of a kind whose pattern fits; NULL when none. Counts it as used. */
 struct map_rule *map_rule_for(struct mapping *m, enum rule_what what, struct str name);
+/* Does its name stand for several? */
+bool map_rule_is_pattern(const struct map_rule *r);
 /* Is there one of just this name, and no pattern? Does not count it. */
 bool map_rule_exact(struct mapping *m, enum rule_what what, struct str name);
 /* Pattern with {name} captures and globs; expands dst with what src caught. */
