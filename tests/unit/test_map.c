@@ -698,7 +698,8 @@ static void kinds_by_pattern(void **state)
     free(got(&p, "params.f.3.kernel", 5, 7, -1));
     plan_free(&p);
     assert_int_equal(
-        map_to(&p, &m, (struct map_opt){.to = "flax", .rules = STR("kind f.1* = conv\n")}),
+        map_to(&p, &m,
+               (struct map_opt){.to = "flax", .rules = STR("kind f.0 = conv\nkind f.1* = conv\n")}),
         ST_USAGE);
     assert_string_equal(err.code, "map-unused");
     plan_free(&p);
