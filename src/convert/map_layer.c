@@ -476,6 +476,8 @@ enum status map_layer(struct mapping *m, const struct layer *l0, struct skeleton
             return ST_OK;
         }
         struct map_rule *k = map_rule_for(m, RULE_KIND, l.path);
+        if (k)
+            k->n_used--; /* heard when kinds were settled */
         variant = l.kind == LAYER_CONV_TRANSPOSE ? (k && k->kept_kernel ? VARIANT_KEPT : 0)
                                                  : rules_variant(&l);
     }
