@@ -172,6 +172,8 @@ MUSTCHECK enum status map_made(struct mapping *m, size_t n_takes, struct made **
  */
 const char *map_axes(struct mapping *m, const char *text);
 bool glob_any(const char *const *globs, struct str name);
+/* Source tensor i takes no part, and the ledger says so; nothing is lost without being asked. */
+MUSTCHECK enum status map_drop(struct mapping *m, size_t i, const char *why, struct err *e);
 /* m->sl without the tensors that do not take part. */
 void map_thin(struct mapping *m);
 
@@ -232,6 +234,10 @@ MUSTCHECK enum status map_not_twice(struct mapping *m, struct err *e);
 MUSTCHECK enum status map_rules_parse(struct mapping *m, struct err *e);
 /* The last rule of a kind whose pattern fits; NULL when none. Counts it as used. */
 struct map_rule *map_rule_for(struct mapping *m, enum rule_what what, struct str name);
+/* Does its name stand for several? */
+bool map_rule_is_pattern(const struct map_rule *r);
+/* Is there one of just this name, and no pattern? Does not count it. */
+bool map_rule_exact(struct mapping *m, enum rule_what what, struct str name);
 /* Pattern with {name} captures and globs; expands dst with what src caught. */
 bool map_capture(struct str pattern, struct str name, struct str dst, struct arena *a,
                  struct str *out);

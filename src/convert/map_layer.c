@@ -174,6 +174,29 @@ static enum status scalar(struct mapping *m, const struct tensor *x, struct take
     return k->src_axes && k->dst_axes ? ST_OK : err_nomem(e, AXES_TEXT);
 }
 
+/* What no rule knows arrives as the source's framework has it: the target's program must see to it,
+ * and is told. */
+static enum status note_kept(struct mapping *m, const struct layer *l, const struct layer *t,
+                             struct err *e)
+{
+    if (l->kind == LAYER_PARAM || t || m->from == m->to || strcmp(m->to->name, "canonical") == 0)
+        return ST_OK;
+    struct str text = arena_fmt(m->a,
+                                "no rule for such a layer: its names and axes are %s's, not "
+                                "%s's (%.*s)",
+                                m->from->name, m->to->name, STR_ARG(l->reason));
+    struct plan_note note = {.layer = arena_str(m->a, l->path.p, l->path.n),
+                             .text = text,
+                             .of = "layer",
+                             .setting = "axes",
+                             .source = str_from(m->from->name),
+                             .target = str_from(m->to->name),
+                             .set = STR(""),
+                             .known = true,
+                             .special = true};
+    return text.p && note.layer.p ? map_note(m, &note, e) : err_nomem(e, 128);
+}
+
 /* Every tensor of a layer without a rule, and bare parameters: own name below the target's
  * collection, own axes. */
 static enum status keep_tensors(struct mapping *m, const struct layer *l, struct skeleton *sk,
@@ -222,7 +245,7 @@ static enum status keep_tensors(struct mapping *m, const struct layer *l, struct
                      : arena_fmt(m->tmp, "no rule: kept as %s has it (%.*s)", m->from->name,
                                  STR_ARG(l->reason));
     }
-    return ST_OK;
+    return note_kept(m, l, t, e);
 }
 
 /* A layer whose like the target has not. */
@@ -493,6 +516,8 @@ enum status map_layer(struct mapping *m, const struct layer *l0, struct skeleton
             return ST_OK;
         }
         struct map_rule *k = map_rule_for(m, RULE_KIND, l.path);
+        if (k)
+            k->n_used--; /* heard when kinds were settled */
         variant = l.kind == LAYER_CONV_TRANSPOSE ? (k && k->kept_kernel ? VARIANT_KEPT : 0)
                                                  : rules_variant(&l);
     }

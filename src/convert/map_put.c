@@ -37,7 +37,8 @@ enum status map_dtype(struct mapping *m, const struct tensor *t, enum dtype have
         }
         enum dtype to = dtype_parse(type);
         if (to == DT_NONE)
-            return err_set(e, ST_USAGE, "unknown-dtype", "no element type is called %.*s",
+            return err_set(e, ST_USAGE, "unknown-dtype",
+                           "no element type is called %.*s (but float32, float16, bfloat16 ...)",
                            STR_ARG(type));
         if (glob.p ? str_glob(glob, t->name) : by_default(t, have, to))
             *out = to;

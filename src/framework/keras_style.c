@@ -238,7 +238,7 @@ static enum status class_of(struct keras_ctx *c, struct keras_mod *x, struct err
     while (x->config && str_is(x->config->cls, "timedistributed") && x->config->last >= 0)
         x->config = &c->names.layer[x->config->last]; /* what it wraps has the variables */
     if (x->config)
-        x->cls = keras_class_of(x->config->cls);
+        x->cls = keras_einsum_dense(x->config) ? KERAS_DENSE : keras_class_of(x->config->cls);
     name_tail(x->of->path, &parent, &seg);
     /* Below "layers" a segment is a class; an attribute only looks like one, and may be called so
      * against what Keras called the object. */
