@@ -172,6 +172,8 @@ MUSTCHECK enum status map_made(struct mapping *m, size_t n_takes, struct made **
  */
 const char *map_axes(struct mapping *m, const char *text);
 bool glob_any(const char *const *globs, struct str name);
+/* Source tensor i takes no part, and the ledger says so; nothing is lost without being asked. */
+MUSTCHECK enum status map_drop(struct mapping *m, size_t i, const char *why, struct err *e);
 /* m->sl without the tensors that do not take part. */
 void map_thin(struct mapping *m);
 
@@ -232,6 +234,10 @@ MUSTCHECK enum status map_not_twice(struct mapping *m, struct err *e);
 MUSTCHECK enum status map_rules_parse(struct mapping *m, struct err *e);
 /* The last rule of a kind whose pattern fits; NULL when none. Counts it as used. */
 struct map_rule *map_rule_for(struct mapping *m, enum rule_what what, struct str name);
+/* Does its name stand for several? */
+bool map_rule_is_pattern(const struct map_rule *r);
+/* Is there one of just this name, and no pattern? Does not count it. */
+bool map_rule_exact(struct mapping *m, enum rule_what what, struct str name);
 /* Pattern with {name} captures and globs; expands dst with what src caught. */
 bool map_capture(struct str pattern, struct str name, struct str dst, struct arena *a,
                  struct str *out);
@@ -257,6 +263,10 @@ MUSTCHECK enum status map_open(struct mapping *m, struct err *e);
 /* map_pairs.c: pairs of single tensors that a rules file makes; they leave their layers. sk may be
  * NULL. */
 MUSTCHECK enum status map_pairs(struct mapping *m, struct skeleton *sk, struct err *e);
+/* The target's path of a layer: as a rule says, else as its framework has it, in the target's
+ * state_dict instead of the source's; .p == NULL: it has none. */
+MUSTCHECK enum status map_path_of(struct mapping *m, struct str path, struct str *out,
+                                  struct err *e);
 /* A cell: gates put in the target's order, biases summed or parted (map_cell.c). */
 MUSTCHECK enum status map_cell(struct mapping *m, const struct layer *l, struct skeleton *sk,
                                const struct layer *t, struct err *e);

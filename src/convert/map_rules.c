@@ -218,7 +218,7 @@ static enum status one_line(struct mapping *m, struct line *l, struct err *e)
 
 /* ---- in order ---- */
 
-static bool is_pattern(const struct map_rule *r)
+bool map_rule_is_pattern(const struct map_rule *r)
 {
     const char *const in = r->what == RULE_PAIR ? "{}" : "*?[]\\";
     for (const char *c = in; *c; c++)
@@ -249,7 +249,7 @@ static enum status sort_rules(struct mapping *m, struct err *e)
     if (!s || !x->exact || !x->pattern)
         return err_nomem(e, x->n * sizeof *s);
     for (size_t i = 0; i < x->n; i++) {
-        if (is_pattern(&x->rule[i]))
+        if (map_rule_is_pattern(&x->rule[i]))
             x->pattern[x->n_pattern++] = (uint32_t)i;
         else
             s[x->n_exact++] = (struct sorted){&x->rule[i], (uint32_t)i};
@@ -388,6 +388,11 @@ static struct map_rule *latest(struct mapping *m, enum rule_what what, struct st
         return NULL;
     struct map_rule *r = &x->rule[x->exact[lo - 1]];
     return r->what == what && str_eq(r->src, name) ? r : NULL;
+}
+
+bool map_rule_exact(struct mapping *m, enum rule_what what, struct str name)
+{
+    return latest(m, what, name) != NULL;
 }
 
 struct map_rule *map_rule_for(struct mapping *m, enum rule_what what, struct str name)

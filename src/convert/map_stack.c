@@ -55,8 +55,7 @@ struct half {
 
 static bool weighs(const struct tensor *t)
 {
-    return (t->role == ROLE_PARAMETER || t->role == ROLE_BUFFER || t->role == ROLE_STATISTIC) &&
-           !rules_harmless_drop(t->name);
+    return tensor_is_weight(t) && !rules_harmless_drop(t->name);
 }
 
 /* Bytes of a collection in front of a name: what lies in params and in batch_stats is one tree. */

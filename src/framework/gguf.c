@@ -56,15 +56,6 @@ static const struct spelling_rules rules = {
     .path = path,
 };
 
-static bool cut(const struct model *m, size_t t, struct member *out)
-{
-    const struct tensor *x = &m->tensor[t];
-    if (x->role != ROLE_PARAMETER && x->role != ROLE_BUFFER && x->role != ROLE_STATISTIC)
-        return false;
-    name_tail(x->name, &out->path, &out->leaf);
-    return true;
-}
-
 static uint64_t number(const struct model *m, const char *arch, const char *key)
 {
     uint64_t v;
@@ -130,7 +121,7 @@ static enum status layers(const struct model *m, struct arena *a, struct layers 
     if (!f)
         return err_set(e, ST_CANNOT, "no-architecture",
                        "no table of the names of this architecture (general.architecture)");
-    TRY(modules_build(m, cut, a, &ms, e));
+    TRY(modules_build(m, weight_cut, a, &ms, e));
     list.most = ms.n;
     for (size_t i = 0; i < ms.n; i++)
         TRY(one(m, f, &ms, &ms.module[i], &list, e));

@@ -32,7 +32,7 @@ static bool cut(const struct model *m, size_t t, struct member *out)
 {
     const struct tensor *x = &m->tensor[t];
     struct str rest = x->name, seg;
-    if (x->role != ROLE_PARAMETER && x->role != ROLE_BUFFER && x->role != ROLE_STATISTIC)
+    if (!tensor_is_weight(x))
         return false;
     if (name_head(&rest, &seg) && rest.n && (str_is(seg, "params") || str_is(seg, "batch_stats")))
         out->collection = seg;

@@ -34,7 +34,9 @@ struct form {
 };
 /* How one tensor of a recurrent cell enters its sums. Letters: G gates, O units, I inputs, R the
  * state that comes back, X inputs followed by state, B the two biases. gates, in stored order: i f
- * g o, r z n, h; '-' before one that enters with the other sign, '+' before one that 1 is added to.
+ * g o, r z n, h; '-' before one that enters with the other sign, '+' before one that 1 is added to,
+ * whether there is such a tensor or not. Of a convolution's weight, O counts the units of all gates
+ * and x y z are the kernel's axes; there is a form for each number of them.
  */
 struct cell_form {
     enum layer_kind kind;
@@ -80,4 +82,6 @@ MUSTCHECK enum status convention_operand(const struct convention *c, const struc
 MUSTCHECK enum status convention_cell(const struct convention *c, const struct layer *l,
                                       const struct plan *p, enum leaf from, struct operand *o,
                                       const char **gates, struct err *e);
+/* The gates of a cell's leaf, whether or not the layer has it; NULL: no such leaf. */
+const char *convention_gates(const struct convention *c, enum layer_kind kind, enum leaf from);
 #endif

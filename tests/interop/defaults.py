@@ -73,6 +73,7 @@ def readers():
              "avg_pool": (torch.nn.AvgPool2d, "AveragePooling2D", fnn.avg_pool, nnx.avg_pool,
                           hk.avg_pool, eqx.nn.AvgPool2d)}
     cells = {"lstm": ("LSTM", fnn.LSTMCell, nnx.LSTMCell), "gru": ("GRU", fnn.GRUCell, nnx.GRUCell),
+             "conv_lstm": ("ConvLSTM2D", fnn.ConvLSTMCell, None),
              "gru_before": ("GRU", None, None), "rnn": ("SimpleRNN", fnn.SimpleCell, nnx.SimpleCell)}
     out = {}
     for of, (pt, name, flax, nn, haiku, equinox) in norms.items():
@@ -303,8 +304,28 @@ def border_of(framework):
     return "counted" if y.min() < 0.9 else "left out"
 
 
+def conv_lstm_of(framework):
+    """The extent that a convolutional LSTM gives of 9."""
+    x = np.ones((1, 2, 9, 9, 2), np.float32)
+    if framework in ("keras", "tensorflow"):
+        layers = keras.layers if framework == "keras" else keras_2().layers
+        return layers.ConvLSTM2D(2, 3)(x).shape[1]
+    if framework == "flax":
+        f = fnn.RNN(fnn.ConvLSTMCell(2, (3, 3)))
+        return f.apply(f.init(jax.random.key(0), x), x).shape[2]
+
+    def run(x):
+        core = hk.Conv2DLSTM((9, 9), 2, 3)
+        return core(x, core.initial_state(1))[0]
+    t = hk.transform(run)
+    return t.apply(t.init(jax.random.key(0), x[:, 0]), None, x[:, 0]).shape[1]
+
+
 def padding_of(framework, of):
     """Of extents: 9 read, a kernel of 3: the same number given, or those without padding."""
+    if of == "conv_lstm":
+        n = conv_lstm_of(framework)
+        return "same" if n == 9 else "none" if n == 7 else str(n)
     full = {"conv": 7, "conv_transpose": 11, "max_pool": 7, "avg_pool": 7}[of]
     x = np.ones((1, 9, 9, 2), np.float32)
     chw = x.transpose(0, 3, 1, 2)

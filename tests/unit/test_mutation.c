@@ -90,10 +90,10 @@ static void every_kind(struct model *m, bool split, const char *type)
 }
 
 /* Cells of a route: by layers of a stack, alone, without a GRU or with one whose own bias of the
- * new gate is zero, a GRU that resets before as Haiku has it, an LSTM of one Dense a side as NNX,
- * what an ONNX graph's nodes are seen as.
+ * new gate is zero, a GRU that resets before as Haiku has it, an LSTM of one Dense a side as NNX, a
+ * convolutional one as Flax has it, what an ONNX graph's nodes are seen as.
  */
-enum cells { STACKED, ALONE, NO_GRU, NO_RNN, NO_NEW_BIAS, BEFORE, FUSED, ONNX };
+enum cells { STACKED, ALONE, NO_GRU, NO_RNN, NO_NEW_BIAS, BEFORE, FUSED, CONV, ONNX };
 static void every_cell(struct model *m, enum cells how)
 {
     static const struct {
@@ -132,6 +132,14 @@ static void every_cell(struct model *m, enum cells how)
         {"lstm.dense_h.kernel", FUSED, {4, 16}},
         {"lstm.dense_h.bias", FUSED, {16, 0}},
     };
+    static const struct {
+        const char *name;
+        uint64_t dim[4];
+        size_t n;
+    } conv[] = {{"params.c.ih.kernel", {4, 4, 4, 16}, 4},
+                {"params.c.hh.kernel", {4, 4, 4, 16}, 4},
+                {"params.c.ih.bias", {16}, 1},
+                {"params.c.hh.bias", {16}, 1}};
     model_init(m);
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         bool stack = how == STACKED || how == NO_GRU || how == NO_RNN || how == NO_NEW_BIAS;
@@ -139,6 +147,8 @@ static void every_cell(struct model *m, enum cells how)
         if (stack ? all[i].how == STACKED || more : all[i].how == how)
             toy_tensor(m, all[i].name, (double)(i * 7 + 1), all[i].dim, all[i].dim[1] ? 2 : 1);
     }
+    for (size_t i = 0; i < sizeof conv / sizeof *conv && how == CONV; i++)
+        toy_tensor(m, conv[i].name, (double)(i * 7 + 1), conv[i].dim, conv[i].n);
     static const char *const gates[] = {"lstm i o f c", "gru z r h", "rnn i"};
     for (size_t k = 0; how == ONNX && k < 3; k++) {
         const char *at = strchr(gates[k], ' ');
@@ -451,6 +461,11 @@ static const struct cell_route {
     {"keras", "haiku", "keras", BEFORE},
     {"tensorflow", "pytorch", "tensorflow", STACKED},
     {"tensorflow", "haiku", "tensorflow", BEFORE},
+    {"flax", "flax", "keras", CONV},
+    {"keras", "flax", "keras", CONV},
+    {"tensorflow", "flax", "tensorflow", CONV},
+    {"haiku", "flax", "haiku", CONV},
+    {"canonical", "flax", "canonical", CONV},
 };
 
 /* Does an alteration show on some route? *tried: was there one to make? */
