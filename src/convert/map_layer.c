@@ -245,7 +245,7 @@ static enum status keep_tensors(struct mapping *m, const struct layer *l, struct
                      : arena_fmt(m->tmp, "no rule: kept as %s has it (%.*s)", m->from->name,
                                  STR_ARG(l->reason));
     }
-    return note_kept(m, l, t, e);
+    return ST_OK;
 }
 
 /* A layer whose like the target has not. */
@@ -480,8 +480,10 @@ enum status map_layer(struct mapping *m, const struct layer *l0, struct skeleton
         return leave(m, &l, LEAF_VALUE, true, l.reason, e);
     if (!t && l.computed && m->to->rules->no_computed)
         return leave(m, &l, LEAF_VALUE, true, STR("computed again by the model"), e);
-    if (l.kind == LAYER_NONE || l.kind == LAYER_PARAM)
-        return keep_tensors(m, &l, sk, t, e);
+    if (l.kind == LAYER_NONE || l.kind == LAYER_PARAM) {
+        TRY(keep_tensors(m, &l, sk, t, e));
+        return note_kept(m, &l, t, e);
+    }
     if (l.kind == LAYER_CONV_LSTM && !t && !rules_cell(m->to->rules, l.kind, 0, 0))
         return keep_unlike(m, &l, e);
     TRY(map_notes(m, &l, t, e));
