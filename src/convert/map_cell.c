@@ -563,11 +563,10 @@ enum status map_cell(struct mapping *m, const struct layer *l, struct skeleton *
     for (size_t i = 0; (r = rules_cell(m->from->rules, l->kind, l->variant, i)) != NULL; i++)
         numbers_of(c, r);
     struct str path = t ? t->path : l->path;
-    if (!t) {
-        struct map_rule *rule = map_rule_for(m, RULE_PAIR, l->path);
-        if (rule && !rule->from_axes.n)
-            TRY(map_captured(m, rule, l->path, &path, e));
-    }
+    if (!t)
+        TRY(map_path_of(m, l->path, &path, e));
+    if (!path.p)
+        return no_spelling(c, e);
     c->variant = t ? t->variant : 0;
     if (!t && !rules_cell_variant(m->to->rules, l->kind, path, &c->variant))
         return no_spelling(c, e);

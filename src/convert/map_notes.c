@@ -107,6 +107,7 @@ static const char *phrase(const struct pair_of *x)
         {NULL, "epsilon", "epsilon is"},
         {NULL, "momentum", "momentum keeps"},
         {NULL, "groups", "the number of groups is"},
+        {NULL, "factor", "the norm's factor is"},
         {"max_pool", "padding", "the pool's padding is"},
         {"avg_pool", "padding", "the pool's padding is"},
         {NULL, "padding", "padding is"},
@@ -325,6 +326,7 @@ enum status map_notes(struct mapping *m, const struct layer *l, const struct lay
         return of ? err_nomem(e, l->path.n) : ST_OK;
     bool same = str_is(s->padding, "same") && s->strided && strcmp(m->to->name, "pytorch") == 0;
     const char *reset = l->kind == LAYER_GRU_BEFORE ? "before" : "";
+    bool less = l->form == FORM_RMS_LESS; /* wherever it came from, it is written so */
     bool point = l->kind == LAYER_CONV && is_point(m, l);
     struct pair_of x[] = {
         {path, of, "epsilon", number(m, s->epsilon), number(m, k->epsilon), NULL, k->at_epsilon},
@@ -337,6 +339,7 @@ enum status map_notes(struct mapping *m, const struct layer *l, const struct lay
         {path, of, "stride", above_1(s->strided), above_1(k->strided), numbers, none.at_epsilon},
         {path, of, "dilation", above_1(s->dilated), above_1(k->dilated), numbers, none.at_epsilon},
         {path, of, "batch", STR(""), STR(""), NULL, none.at_epsilon},
+        {path, of, "factor", str_from(less ? "weight + 1" : ""), STR(""), NULL, none.at_epsilon},
         {path, of, "activation", text(s->activation), text(k->activation), NULL, none.at_epsilon},
         {path, of, "gates", text(s->gates), text(k->gates), NULL, none.at_epsilon},
         {path, of, "reset", str_from(reset), STR(""), NULL, none.at_epsilon},

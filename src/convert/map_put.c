@@ -3,6 +3,7 @@
 #include "base/checked.h"
 #include "convert/block.h"
 #include "convert/map_int.h"
+#include "convert/number.h"
 #include "framework/recognise.h"
 #include <stdlib.h>
 #include <string.h>
@@ -13,8 +14,7 @@ static bool by_default(const struct tensor *t, enum dtype have, enum dtype to)
 {
     const struct dtype_info *d = dtype_info(to);
     enum dtype_kind kind = dtype_info(have)->kind;
-    if (t->role != ROLE_PARAMETER && t->role != ROLE_BUFFER && t->role != ROLE_STATISTIC &&
-        t->role != ROLE_EMA)
+    if (!tensor_is_weight(t) && t->role != ROLE_EMA)
         return false;
     if (d->kind == DK_BLOCK)
         return kind == DK_FLOAT && t->n_dims > 1 && t->dim[t->n_dims - 1] % d->block_elems == 0;
@@ -37,18 +37,27 @@ enum status map_dtype(struct mapping *m, const struct tensor *t, enum dtype have
         }
         enum dtype to = dtype_parse(type);
         if (to == DT_NONE)
-            return err_set(e, ST_USAGE, "unknown-dtype", "no element type is called %.*s",
+            return err_set(e, ST_USAGE, "unknown-dtype",
+                           "no element type is called %.*s (but float32, float16, bfloat16 ...)",
                            STR_ARG(type));
         if (glob.p ? str_glob(glob, t->name) : by_default(t, have, to))
             *out = to;
     }
-    if (*out == have || !dtype_is_block(*out) || block_packs(*out))
+    if (*out == have)
         return ST_OK;
-    enum status st = err_set(e, ST_CANNOT, "no-packing",
-                             "%s blocks are carried and unpacked, not made: q8_0 and q4_0 are",
-                             dtype_info(*out)->name);
+    bool blocks = dtype_is_block(*out);
+    if (blocks && !block_packs(*out)) {
+        (void)err_set(e, ST_CANNOT, "no-packing",
+                      "%s blocks are carried and unpacked, not made: q8_0 and q4_0 are",
+                      dtype_info(*out)->name);
+    } else if (!num_castable(dtype_is_block(have) ? DT_F32 : have, blocks ? DT_F32 : *out)) {
+        (void)err_set(e, ST_CANNOT, "no-cast", "%s cannot become %s", dtype_info(have)->name,
+                      dtype_info(*out)->name);
+    } else {
+        return ST_OK;
+    }
     err_in(e, t->name.p, t->name.n);
-    return st;
+    return ST_CANNOT;
 }
 
 /* From one type to another: blocks are unpacked to float32 first, and packed out of it last. */
@@ -105,6 +114,8 @@ static enum status add_values(struct mapping *m, const struct take *k, struct pa
     q->op = ARENA_ARRAY(m->a, struct op, 7); /* as many as there are, and casts */
     if (!q->op)
         return err_nomem(e, 7 * sizeof *q->op);
+    if (k->wide)
+        q->op[q->n_ops++] = (struct op){.kind = OP_CAST, .to = DT_F32};
     if (k->neg)
         q->op[q->n_ops++].kind = OP_NEG;
     if (k->offset) {
@@ -288,7 +299,7 @@ static enum status put_tensor(struct mapping *m, struct made *d, struct recipe *
         bool scaled;
         TRY(add_values(m, k, &r->part[i], e));
         TRY(map_scale_op(m, k, &r->part[i], t->dtype, &scaled, e));
-        TRY(add_cast(m, &r->part[i], scaled ? DT_F32 : have, t->dtype, e));
+        TRY(add_cast(m, &r->part[i], scaled || k->wide ? DT_F32 : have, t->dtype, e));
     }
     for (int i = 0; i < 3; i++)
         if (zeros[i])
@@ -300,7 +311,7 @@ static enum status put_tensor(struct mapping *m, struct made *d, struct recipe *
                            e));
     if (d->n_takes == 0)
         TRY(map_ledger(m, LEDGER_SYNTH, d->name, tensor_elems(t), d->harmless, d->why, e));
-    if (d->why.n)
+    if (d->why.n && !m->o->unexplained)
         TRY(map_reason(m, index,
                        arena_fmt(m->a, "%.*s <- %.*s: %.*s", STR_ARG(d->name),
                                  STR_ARG(s ? s->name : STR("nothing")), STR_ARG(d->why)),

@@ -27,6 +27,8 @@ const struct fact facts[] = {
     {FLAX, "rmsnorm", "epsilon", "epsilon", "1e-06", "1e-06"},
     {"haiku equinox", "rmsnorm", "epsilon", "eps", "1e-05", "1e-05"},
 
+    {"pytorch keras flax nnx haiku equinox", "rmsnorm", "factor", NULL, NULL, "weight"},
+
     {"pytorch", "batchnorm", "momentum", "momentum", "0.1", "0.9"},
     {KERAS, "batchnorm", "momentum", "momentum", "0.99", "0.99"},
     {FLAX, "batchnorm", "momentum", "momentum", "0.99", "0.99"},
@@ -178,10 +180,16 @@ bool fact_is_of(const struct fact *f, const char *framework)
     return listed(f->frameworks, framework);
 }
 
+/* Most differ in the first letter: this is asked for every setting of every layer. */
+static bool same(const char *a, const char *b)
+{
+    return *a == *b && strcmp(a, b) == 0;
+}
+
 const struct fact *fact_find(const char *framework, const char *of, const char *setting)
 {
     for (size_t i = 0; i < n_facts; i++)
-        if (strcmp(facts[i].of, of) == 0 && strcmp(facts[i].setting, setting) == 0 &&
+        if (same(facts[i].setting, setting) && same(facts[i].of, of) &&
             fact_is_of(&facts[i], framework))
             return &facts[i];
     return NULL;
@@ -227,5 +235,7 @@ const char *fact_of_layer(const struct layer *l)
         return NULL;
     if (l->form == FORM_ROTARY)
         return "rope";
-    return l->kind == LAYER_LAYERNORM && l->form == FORM_RMS ? "rmsnorm" : layer_kind_name(l->kind);
+    return l->kind == LAYER_LAYERNORM && (l->form == FORM_RMS || l->form == FORM_RMS_LESS)
+               ? "rmsnorm"
+               : layer_kind_name(l->kind);
 }

@@ -9,6 +9,7 @@
  *   of                      setting     means
  *   batchnorm, layernorm,   epsilon     the number
  *   groupnorm, rmsnorm
+ *   rmsnorm                 factor      "weight", "weight + 1": what x is multiplied by
  *   batchnorm               momentum    the share of the running average that is kept
  *   groupnorm               groups      the number
  *   conv, conv_transpose    padding     "none", "same" (odd units at the end), "causal"

@@ -40,17 +40,34 @@ static bool numbered(const struct modules *ms, const struct module *mod)
     return true;
 }
 
+/* Where the last segment that only counts layers begins (see keras_style.c); the whole length:
+ * there is none. */
+static size_t last_counted(struct str path)
+{
+    struct str outer = STR("_functional.");
+    for (size_t at = path.n; at-- > 0;) {
+        struct str rest = str_sub(path, at, path.n);
+        if (at > 0 && path.p[at - 1] != '.')
+            continue;
+        if (str_starts(rest, STR("layer_with_weights-")))
+            return at;
+        if (str_starts(rest, STR("_operations.")))
+            return str_ends(str_sub(path, 0, at), outer) ? at - outer.n : at;
+    }
+    return path.n;
+}
+
 /* "lstm/lstm_cell/kernel", the name a checkpoint's graph keeps, as the path of the cell. */
 static enum status noted(const struct modules *ms, const struct module *mod, struct arena *a,
                          struct str *path, struct err *e)
 {
-    struct str note = ms->m->tensor[ms->member[mod->first].tensor].note, seg, out = STR("");
-    size_t end = note.n;
+    struct str note = ms->m->tensor[ms->member[mod->first].tensor].note, seg;
+    size_t end = note.n, at = last_counted(*path);
     while (end > 0 && note.p[end - 1] != '/')
         end--;
-    if (!str_starts(*path, STR("layer_with_weights-")) || end < 2)
+    if (at == path->n || end < 2)
         return ST_OK;
-    struct str rest = str_sub(note, 0, end - 1);
+    struct str rest = str_sub(note, 0, end - 1), out = str_sub(*path, 0, at ? at - 1 : 0);
     while (rest.p && str_split(&rest, '/', &seg))
         TRY(path_join(out, seg, a, &out, e));
     *path = out;

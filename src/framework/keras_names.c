@@ -250,7 +250,7 @@ static const char *const config_key[] = {
     "groups",         "epsilon",     "padding",       "momentum",       "strides",
     "negative_slope", "alpha",       "forward_layer", "activation",     "recurrent_activation",
     "filters",        "data_format", "output_layers", "backward_layer", "kernel_size",
-    "dilation_rate"};
+    "dilation_rate",  "equation",    "bias_axes"};
 enum {
     K_NAME,
     K_LAYERS,
@@ -273,6 +273,8 @@ enum {
     K_BACKWARD,
     K_KERNEL,
     K_DILATION,
+    K_EQUATION,
+    K_BIAS_AXES,
     K_NONE
 };
 
@@ -347,6 +349,12 @@ static enum status setting(struct walk *w, struct keras_layer *l, size_t key, st
         break;
     case K_GATES:
         TRY(keep(w, &l->said.gates, e));
+        break;
+    case K_EQUATION:
+        TRY(keep(w, &l->equation, e));
+        break;
+    case K_BIAS_AXES:
+        TRY(keep(w, &l->bias_axes, e));
         break;
     case K_STRIDES:
         return above_one(w, &l->said.strided, e);

@@ -298,6 +298,7 @@ static const char *const harmless[] = {
     "*rotary_emb.inv_freq",
     "*embed_positions._float_tensor",
     "*decoder.version",
+    "save_counter",
 };
 
 bool rules_harmless_drop(struct str name)

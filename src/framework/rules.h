@@ -76,6 +76,7 @@ struct spelling_rules {
     bool bare;  /* no collections where the model has no statistics */
     bool no_computed; /* buffers that are computed again have no place */
     bool no_tied;     /* a head that shares its weight has none of its own */
+    bool whole;       /* norms of FORM_RMS_LESS are stored with the 1 added */
     /* A layer's path from its canonical one; NULL: they are the same. out->p == NULL: the framework
      * has no such layer. */
     enum status (*path)(const struct layers *l, struct str canonical, struct arena *a,

@@ -92,6 +92,7 @@ enum layer_form {
     FORM_HEADS_OUT,   /* linear: what it gives has an axis for heads, in weight and bias ... */
     FORM_HEADS_IN,    /* ... or what it reads */
     FORM_RMS,         /* layernorm without bias, which some frameworks name otherwise */
+    FORM_RMS_LESS,    /* ... whose weight is the factor less 1: Gemma */
     FORM_ONE,         /* prelu: one slope for all, where the usual has one for each channel */
     FORM_MAP,         /* prelu: one for each channel and position */
     FORM_TABLE,       /* embedding that is also read as a matrix, which some name otherwise */

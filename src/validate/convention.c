@@ -110,6 +110,8 @@ static enum status read_axes(const char *axes, enum leaf from, const struct laye
     const struct tensor *t = &p->dst.tensor[l->tensor[from]];
     size_t dim = 0, lo = 0;
     bool inside = false, flip = false, alone = false;
+    o->plus = *axes == '+';
+    axes += o->plus;
     for (const char *s = axes; *s; s++) {
         if (*s == ' ')
             continue;

@@ -6,6 +6,7 @@
  *     "-x -y I O" two kernel axes whose stored order is reversed, then inputs, then outputs
  *     "(P H D) E" three parts (q, k, v) of heads times width; the form's part is taken
  *     "x y O*"    the last two stored axes count outputs together, outer axis first
+ *     "+(C S)"    1 is added to the values (a norm's factor)
  *
  * Letters: O, I outputs and inputs (I per group in conv, O per group in conv_transpose); x y z
  * kernel axes; C S channels and positions of a flattened map; H D heads and their width; E model
@@ -61,6 +62,7 @@ struct operand {
     int64_t tensor; /* -1: the layer has none */
     uint64_t base;  /* first element in the tensor's C order */
     uint8_t n;      /* axes in stored order, dense in C order from base on */
+    uint8_t plus;   /* added to its values; of vectors only */
     struct {
         char letter;
         bool flip;

@@ -27,6 +27,7 @@ static const struct form forms[] = {
     SAME(BATCHNORM, BIAS, "(C S)"),
     SAME(BATCHNORM, MEAN, "(C S)"),
     SAME(BATCHNORM, VAR, "(C S)"),
+    {LAYER_LAYERNORM, LEAF_WEIGHT, LEAF_WEIGHT, 0, WHEN_FORM + FORM_RMS_LESS, 0, "+(C S)"},
     SAME(LAYERNORM, WEIGHT, "(C S)"),
     SAME(LAYERNORM, BIAS, "(C S)"),
     SAME(GROUPNORM, WEIGHT, "(C S)"),

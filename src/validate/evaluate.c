@@ -82,6 +82,8 @@ enum status job_vector(const struct job *j, enum leaf slot, const char *letters,
                 at += (o->ax[a].flip ? extent - 1 - index : index) * stride;
         }
         memcpy((char *)dst + i * real, (char *)raw + at * real, real);
+        if (o->plus)
+            job_put(j, dst, i, job_get(j, dst, i) + o->plus);
     }
     mem_free(raw);
     return st;

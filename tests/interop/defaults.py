@@ -177,6 +177,29 @@ def moving_mean(framework):
     return 1 - float(np.mean(got / m))
 
 
+def factor_of(framework):
+    """By what a new RMS norm, whose weight is 1, multiplies."""
+    x = np.ones((2, 8), np.float32)
+    if framework == "flax":
+        layer = fnn.RMSNorm()
+        params = layer.init(jax.random.key(0), x)
+        w, y = params["params"]["scale"], layer.apply(params, x)
+    elif framework == "haiku":
+        t = hk.without_apply_rng(hk.transform(lambda v: hk.RMSNorm(-1)(v)))
+        params = t.init(jax.random.key(0), x)
+        w, y = params["rms_norm"]["scale"], t.apply(params, x)
+    else:
+        layer = {"pytorch": lambda: torch.nn.RMSNorm(8), "keras": keras.layers.RMSNormalization,
+                 "nnx": lambda: nnx.RMSNorm(8, rngs=nnx.Rngs(0)),
+                 "equinox": lambda: eqx.nn.RMSNorm(8)}[framework]()
+        y = jax.vmap(layer)(x) if framework == "equinox" else layer(
+            torch.tensor(x) if framework == "pytorch" else jnp.asarray(x) if framework == "nnx" else x)
+        w = layer.scale if framework in ("nnx", "keras") else layer.weight
+    w, y = (np.asarray(v.detach() if isinstance(v, torch.Tensor) else v) for v in (w, y))
+    need(np.allclose(w, 1), f"a new norm's weight is {w}")
+    return {1: "weight", 2: "weight + 1"}[round(float(y.mean()))]
+
+
 def spread(framework, of):
     """What is added to a variance of v: from the output on an input that varies little."""
     c = 32  # as many as the groups that some take by default
@@ -368,6 +391,8 @@ def meaning(row):
         return "%.4g" % moving_mean(framework)
     if setting == "epsilon":
         return "%.4g" % spread(framework, of)
+    if setting == "factor":
+        return factor_of(framework)
     if setting == "form":
         return gelu_of(framework) if of == "gelu" else hard_sigmoid_of(framework)
     if setting == "pairs":
