@@ -249,20 +249,10 @@ static enum status keep_tensors(struct mapping *m, const struct layer *l, struct
 }
 
 /* A layer whose like the target has not. */
-static enum status keep_unlike(struct mapping *m, const struct layer *l, struct err *e)
+static enum status keep_unlike(struct mapping *m, struct layer *l, struct err *e)
 {
-    const char *kind = layer_kind_name(l->kind);
-    struct plan_note note = {.layer = arena_str(m->a, l->path.p, l->path.n),
-                             .of = kind,
-                             .setting = "kind",
-                             .source = str_from(kind),
-                             .special = true};
-    note.text = arena_fmt(m->a, "%s has no %s: its tensors keep the names and axes of %s",
-                          m->to->name, kind, m->from->name);
-    if (!note.text.p || !note.layer.p)
-        return err_nomem(e, l->path.n);
-    TRY(map_note(m, &note, e));
-    return keep_tensors(m, l, NULL, NULL, e);
+    l->reason = arena_fmt(m->a, "%s has no %s", m->to->name, layer_kind_name(l->kind));
+    return l->reason.p ? keep_tensors(m, l, NULL, NULL, e) : err_nomem(e, 64);
 }
 
 /* ---- the target's leaves ---- */
