@@ -252,7 +252,10 @@ static enum status keep_tensors(struct mapping *m, const struct layer *l, struct
 static enum status keep_unlike(struct mapping *m, struct layer *l, struct err *e)
 {
     l->reason = arena_fmt(m->a, "%s has no %s", m->to->name, layer_kind_name(l->kind));
-    return l->reason.p ? keep_tensors(m, l, NULL, NULL, e) : err_nomem(e, 64);
+    if (!l->reason.p)
+        return err_nomem(e, 64);
+    TRY(keep_tensors(m, l, NULL, NULL, e));
+    return note_kept(m, l, NULL, e);
 }
 
 /* ---- the target's leaves ---- */
