@@ -42,9 +42,14 @@ static enum status choose_format(struct job *j, struct err *e)
         for (size_t i = 0; i < n_formats; i++)
             if (formats[i]->framework && strcmp(formats[i]->framework, j->mo.to) == 0)
                 j->fmt = formats[i];
-    if (!j->fmt || !j->fmt->writes)
+    if (j->fmt && !j->fmt->writes)
+        return err_set(e, ST_USAGE, NULL, "%s is read, and not written; see nnferry formats",
+                       j->fmt->name);
+    if (!j->fmt)
         return err_set(e, ST_USAGE, NULL,
-                       "the name '%s' does not say which format to write; add --format", j->dst);
+                       "the name '%s' does not say which format to write; add --format (nnferry "
+                       "formats lists them)",
+                       j->dst);
     return ST_OK;
 }
 
@@ -62,7 +67,8 @@ static void options(struct job *j)
                              .allow_overflow = a->set[OPT_ALLOW_OVERFLOW],
                              .drop_train_state = train && strcmp(train, "drop") == 0,
                              .weights_only = a->set[OPT_WEIGHTS_ONLY],
-                             .as_is = a->set[OPT_AS_IS]};
+                             .as_is = a->set[OPT_AS_IS],
+                             .unexplained = !a->set[OPT_DRY_RUN]};
     j->wo = (struct write_opt){.max_shard_size = a->number[OPT_MAX_SHARD_SIZE],
                                .plain = layout && strcmp(layout, "plain") == 0,
                                .sums_full = sums && strcmp(sums, "full") == 0,
@@ -156,6 +162,19 @@ static size_t n_versions(const struct plan *p)
 }
 #define VERSIONS                                                                                   \
     "left behind _metadata: %zu version number%s of modules, which say how to read old files"
+
+/* Another container alone is no other framework's checkpoint, whatever that framework's files are
+ * called. */
+static void say_kept(const struct job *j)
+{
+    const char *have = recognised_framework(&j->m), *usual = j->fmt->framework;
+    bool hub = usual && strcmp(usual, "hf") == 0; /* safetensors: as any framework has them */
+    if (j->mo.to || j->mo.like || !usual || hub || !have[0] || strcmp(have, usual) == 0 ||
+        strcmp(have, "canonical") == 0 || (strncmp(have, "hf", 2) == 0))
+        return;
+    log_note("names and axes are %s's, as they were: --to %s writes those of %s", have, usual,
+             usual);
+}
 
 static void say_ledger(const struct job *j)
 {
@@ -482,8 +501,10 @@ static enum status work(struct job *j, struct err *e)
             TRY(fold_run(j->fold, e));
         TRY(casts_measure(&j->casts, &j->p, &j->ro, e));
     }
-    if (a->set[OPT_DRY_RUN])
+    if (a->set[OPT_DRY_RUN]) {
+        say_kept(j);
         return show_plan(j, e);
+    }
     struct out_opt oo = {.force = a->set[OPT_FORCE], .is_dir = is_folder(j)};
     TRY(out_begin(j->dst, &oo, &out, e));
     if (j->fold && !a->set[OPT_CAST_REPORT])
@@ -491,8 +512,10 @@ static enum status work(struct job *j, struct err *e)
     if (st == ST_OK)
         st = write_it(j, out, e);
     out_end(out);
-    if (st == ST_OK) /* a failure is one line */
+    if (st == ST_OK) { /* a failure is one line */
+        say_kept(j);
         say_ledger(j);
+    }
     if (st == ST_OK && !a->set[OPT_JSON])
         casts_print(&j->casts, &j->p);
     if (st == ST_OK && a->set[OPT_JSON]) {

@@ -151,6 +151,9 @@ struct format {
     /* In a target of one file, does an attachment that keeps[] names fit the model m to be written,
      * whose names, types and shapes stand? NULL: every one. */
     bool (*fits)(const struct model *m, const struct attachment *a);
+    /* Does a file that holds m keep all of m->tree but foreign objects? Where it does not, no typed
+     * scalar of it arrives. NULL: it does. */
+    enum status (*keeps_tree)(const struct model *m, bool *keeps, struct err *e);
     const char *framework; /* the framework whose usual format it is, or NULL */
     const char *refuses;   /* for nnferry-formats.7: what is refused, one sentence */
 
@@ -186,6 +189,12 @@ struct format {
      * and of the run; may be NULL. */
     void (*drop)(struct writer *w);
 };
+/* Does a target carry optimizer state and typed scalars? A folder of shards, where the format has
+ * single files too, holds tensors alone. */
+static inline bool format_trains(const struct format *f, bool folder)
+{
+    return f->trains && (!folder || f->dir_only);
+}
 
 /* Registry, from format/list.h (order never means anything). */
 extern const struct format *const formats[];

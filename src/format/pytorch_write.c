@@ -157,7 +157,7 @@ enum status pytorch_check(const struct model *m, const struct write_opt *opt, st
     enum status st = lay_out(m, opt->max_shard_size, &a, &x, e);
     for (size_t s = 0; st == ST_OK && s < x.n_shards; s++) {
         buf_clear(&b);
-        st = pytorch_spell(m, &x.shard[s].items, x.n_shards == 1, &b, e);
+        st = pytorch_spell(m, &x.shard[s].items, !opt->max_shard_size, &b, e);
     }
     struct hf_shards all = files(&x);
     if (st == ST_OK && opt->max_shard_size)
@@ -180,7 +180,7 @@ static enum status begin_shard(struct writer *w, struct layout *x, size_t s, str
     if (!file.p)
         return err_nomem(e, 64);
     buf_clear(b);
-    TRY(pytorch_spell(m, &sh->items, x->n_shards == 1, b, e));
+    TRY(pytorch_spell(m, &sh->items, !w->opt.max_shard_size, b, e));
     TRY(zip_add(z, STR(PREFIX "/data.pkl"), ZIP_STORED, b->n, &pickle, e));
     z->member[pickle].crc = crc32_update(0, b->p, b->n);
     for (size_t i = 0; i < sh->items.n; i++) {

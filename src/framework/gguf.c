@@ -2,8 +2,9 @@
  * Face model a name stands for is a column of the families' tables; the family is
  * general.architecture. Dense weights are [out,in] in C order, Conv1D turned so; rows of q and k
  * whose pairs a rotary embedding turns stand pairwise in the architecture "llama", rows of a fused
- * q, k, v stand q first. Norms whose values llama.cpp changes (Gemma) have no table. Source:
- * llama.cpp, convert_hf_to_gguf.py, gguf-py/gguf/{constants,tensor_mapping}.py.
+ * q, k, v stand q first. Gemma's norms are stored as the factor, 1 more than in the model. Source:
+ * llama.cpp, convert_hf_to_gguf.py and conversion/gemma.py,
+ * gguf-py/gguf/{constants,tensor_mapping}.py.
  */
 #include "framework/gguf.h"
 #include "framework/recognise.h"
@@ -51,6 +52,7 @@ static const struct spelling_rules rules = {
     .param = "",
     .no_computed = true,
     .no_tied = true,
+    .whole = true,
     .path = path,
 };
 

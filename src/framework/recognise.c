@@ -6,15 +6,21 @@
 
 void name_tail(struct str name, struct str *parent, struct str *leaf)
 {
-    size_t cut = SIZE_MAX;
-    for (size_t i = 0; i < name.n; i++) {
-        if (name.p[i] == '\\' && i + 1 < name.n && (name.p[i + 1] == '.' || name.p[i + 1] == '\\'))
-            i++;
-        else if (name.p[i] == '.')
-            cut = i;
+    size_t cut = name.n;
+    while (cut > 0) {
+        size_t slashes = 0;
+        if (name.p[--cut] != '.')
+            continue;
+        while (slashes < cut && name.p[cut - 1 - slashes] == '\\')
+            slashes++;
+        if (slashes % 2 == 0) { /* an odd one makes the dot a part of the segment */
+            *parent = str_sub(name, 0, cut);
+            *leaf = str_sub(name, cut + 1, name.n);
+            return;
+        }
     }
-    *parent = cut == SIZE_MAX ? STR_NONE : str_sub(name, 0, cut);
-    *leaf = cut == SIZE_MAX ? name : str_sub(name, cut + 1, name.n);
+    *parent = STR_NONE;
+    *leaf = name;
 }
 
 bool name_head(struct str *rest, struct str *seg)

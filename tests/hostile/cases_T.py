@@ -244,9 +244,17 @@ GOOD_G = put(*with_graph(NODE))
 case("T10-graph", F, 0, build=GOOD_G, expect_tensors={"w": DATA})
 for n, (code, g) in enumerate((("proto-group", b"\x0b"), ("truncated", b"\x0a\x7f"),
                                ("tf-graph", NODE + msg(1, msg(3, num(1, 9) + num(3, 1)))),
+                               ("tf-graph", NODE + msg(1, msg(1, num(1, 9) + msg(2, b"x")))),
                                ("proto-type", msg(1, num(2, 1))))):
     index, body = with_graph(g)
     case(f"T10-graph-{n}", F, 3, code, None, build=put(index, body), twin=GOOD_G)
+# an optimizer that is its own list of weights, and the root its child: no path but through it
+ROUND = msg(1, b"".join(msg(1, num(1, n) + msg(2, name)) for n, name in (
+    (0, b"_iterations"), (0, b"_variables"), (0, b"_trainable_variables"), (1, b"0"), (0, b"_m"))))
+LOOP = put(*with_graph(ROUND + msg(1, msg(2, msg(1, b"VARIABLE_VALUE") + msg(
+    3, b"_trainable_variables/0/.ATTRIBUTES/VARIABLE_VALUE"))),
+    b"_trainable_variables/0/.ATTRIBUTES/VARIABLE_VALUE"))
+case("T10-graph-loop", F, 0, build=LOOP, expect_tensors={"_trainable_variables.0": DATA})
 two_names = bundle({GRAPH: entry(7, [], len(strings(NODE)[0]), strings(NODE)[1]),
                     b"w": entry(4, [8], 8, crc, offset=len(strings(NODE)[0])),
                     b"w/.ATTRIBUTES/VARIABLE_VALUE": entry(4, [8], 8, crc,
