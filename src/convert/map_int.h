@@ -306,7 +306,8 @@ bool map_is_norm(enum layer_kind k);
 /* map_around.c: what stands around a layer of m->sl, which l and o point into. look_around sorts
  * it all, anew where the layers have changed; the others ask. */
 MUSTCHECK enum status map_look_around(struct mapping *m, struct err *e);
-/* Does this layer give exactly n values, or channels? Any layer, but one? */
+/* Does this layer give exactly n values, or channels? Any layer but
+ * one, that does not itself live on what that one gives? */
 bool map_gives(const struct mapping *m, const struct layer *o, uint64_t n);
 bool map_given(const struct mapping *m, const struct layer *but, uint64_t n);
 /* May n be a flattened map of some convolution, larger than one position? */

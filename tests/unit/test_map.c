@@ -279,6 +279,42 @@ static void attention_and_back(void **state)
     model_free(&m);
 }
 
+/* An autoencoder's last dense layer gives as many values as its first reads from a map: it comes
+ * after, and answers nothing. A block's first dense layer does come before its second. */
+static void flatten_of_autoencoders(void **state)
+{
+    (void)state;
+    struct model m;
+    struct plan p;
+    model_init(&m);
+    toy_add(&m, "conv.weight", 0, 4, 1, 3, 3, -1);
+    toy_add(&m, "conv.bias", 0, 4, -1);
+    toy_add(&m, "back.weight", 0, 36, 5, -1);
+    toy_add(&m, "back.bias", 0, 36, -1);
+    toy_add(&m, "mean.weight", 0, 2, 36, -1);
+    toy_add(&m, "mean.bias", 0, 2, -1);
+    toy_add(&m, "out.weight", 0, 5, 2, -1);
+    toy_add(&m, "out.bias", 0, 5, -1);
+    toy_add(&m, "up.weight", 0, 4, 1, 3, 3, -1);
+    toy_add(&m, "up.bias", 0, 1, -1);
+    toy_done(&m);
+    assert_int_equal(map_to(&p, &m, (struct map_opt){.to = "flax"}), ST_CANNOT);
+    assert_true(was_asked("flatten \"mean\" = ?"));
+    plan_free(&p);
+    model_free(&m);
+    model_init(&m);
+    toy_add(&m, "patch.weight", 0, 4, 1, 3, 3, -1);
+    toy_add(&m, "patch.bias", 0, 4, -1);
+    toy_add(&m, "block.fc.weight", 0, 16, 4, -1);
+    toy_add(&m, "block.fc.bias", 0, 16, -1);
+    toy_add(&m, "block.proj.weight", 0, 4, 16, -1);
+    toy_add(&m, "block.proj.bias", 0, 4, -1);
+    toy_done(&m);
+    must(map_to(&p, &m, (struct map_opt){.to = "flax"}));
+    plan_free(&p);
+    model_free(&m);
+}
+
 static void flatten_is_asked(void **state)
 {
     (void)state;
@@ -846,18 +882,31 @@ static void little_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(linear_to_flax),        cmocka_unit_test(conv_to_flax),
-        cmocka_unit_test(transposed_conv_flips), cmocka_unit_test(batchnorm_and_back),
-        cmocka_unit_test(norms_and_embedding),   cmocka_unit_test(attention_and_back),
-        cmocka_unit_test(flatten_is_asked),      cmocka_unit_test(open_kind_is_asked),
-        cmocka_unit_test(gpt2_is_a_dense_layer), cmocka_unit_test(canonical_inverts),
-        cmocka_unit_test(canonical_of_flax),     cmocka_unit_test(moments_ride),
-        cmocka_unit_test(ties_are_kept),         cmocka_unit_test(like_by_shape),
-        cmocka_unit_test(like_ambiguous),        cmocka_unit_test(like_by_number),
-        cmocka_unit_test(like_lacks_a_layer),    cmocka_unit_test(options),
-        cmocka_unit_test(kinds_by_pattern),      cmocka_unit_test(weights_need_axes),
-        cmocka_unit_test(single_tensors),        cmocka_unit_test(drops_and_makes_up),
-        cmocka_unit_test(missing_bias),          cmocka_unit_test(little_memory),
+        cmocka_unit_test(linear_to_flax),
+        cmocka_unit_test(conv_to_flax),
+        cmocka_unit_test(transposed_conv_flips),
+        cmocka_unit_test(batchnorm_and_back),
+        cmocka_unit_test(norms_and_embedding),
+        cmocka_unit_test(attention_and_back),
+        cmocka_unit_test(flatten_is_asked),
+        cmocka_unit_test(flatten_of_autoencoders),
+        cmocka_unit_test(open_kind_is_asked),
+        cmocka_unit_test(gpt2_is_a_dense_layer),
+        cmocka_unit_test(canonical_inverts),
+        cmocka_unit_test(canonical_of_flax),
+        cmocka_unit_test(moments_ride),
+        cmocka_unit_test(ties_are_kept),
+        cmocka_unit_test(like_by_shape),
+        cmocka_unit_test(like_ambiguous),
+        cmocka_unit_test(like_by_number),
+        cmocka_unit_test(like_lacks_a_layer),
+        cmocka_unit_test(options),
+        cmocka_unit_test(kinds_by_pattern),
+        cmocka_unit_test(weights_need_axes),
+        cmocka_unit_test(single_tensors),
+        cmocka_unit_test(drops_and_makes_up),
+        cmocka_unit_test(missing_bias),
+        cmocka_unit_test(little_memory),
     };
     int r = cmocka_run_group_tests(tests, NULL, NULL);
     buf_free(&asked);
