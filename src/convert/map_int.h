@@ -206,6 +206,8 @@ void map_tell(struct mapping *m, struct str path, const struct layer *l);
 MUSTCHECK enum status map_told(struct mapping *m, struct err *e);
 MUSTCHECK enum status map_told_read(struct mapping *m, struct err *e);
 bool map_is_settings(struct str key);
+/* The framework that spelled the weights: of an archive the one before it. */
+const char *map_origin(struct mapping *m);
 /* The skeleton's attachment with the numbers that are the source's; as it is where none is. */
 MUSTCHECK enum status map_patched(struct mapping *m, size_t index, struct attachment *a,
                                   struct err *e);

@@ -24,7 +24,7 @@
 /* ---- notes ---- */
 
 /* Who spelled the weights: of an archive the framework it came from. */
-static const char *origin(struct mapping *m)
+const char *map_origin(struct mapping *m)
 {
     struct cursor c;
     struct json j;
@@ -116,7 +116,7 @@ static const char *phrase(const struct pair_of *x)
 static enum status note(struct mapping *m, const struct pair_of *x, const struct fact *to,
                         struct str a, struct str b, struct err *e)
 {
-    const char *from = origin(m), *target = m->to->name;
+    const char *from = map_origin(m), *target = m->to->name;
     /* what the source's framework always does is as good as said */
     const struct fact *own = fact_find(from, x->of, x->setting);
     bool known = x->said.n || (own && !own->argument);
@@ -171,7 +171,7 @@ static enum status not_done(struct mapping *m, const struct pair_of *x, struct s
 
 static enum status compare(struct mapping *m, const struct pair_of *x, struct err *e)
 {
-    const struct fact *from = fact_find(origin(m), x->of, x->setting),
+    const struct fact *from = fact_find(map_origin(m), x->of, x->setting),
                       *to = fact_find(m->to->name, x->of, x->setting);
     struct str a = x->said.n             ? x->said
                    : from && from->means ? str_from(from->means)
