@@ -99,7 +99,7 @@ static void look(const struct mapping *m, struct around *x, size_t i)
     size_t n = map_channels(m, l, c);
     for (size_t k = 0; k < n; k++) {
         give(&x->gives, c[k], i);
-        if (c[k])
+        if (c[k] > 1) /* one channel is the same, first or last */
             x->channels.v[x->channels.n++] = c[k];
     }
     if (map_may_be(l, LAYER_LINEAR))
@@ -160,7 +160,7 @@ static int by_in(const void *px, const void *py)
  * gives its own once it has what it reads: from a layer of another kind, from a dense layer that
  * has, or, where no layer gives that, from the input. In an autoencoder the last dense layer gives
  * what the first reads, and yet does not come before it. */
-static enum status feed(const struct mapping *m, struct around *x, struct err *e)
+static enum status feed(struct mapping *m, struct around *x, struct err *e)
 {
     struct dense *d = ARENA_ARRAY(m->tmp, struct dense, x->gives.n + 1);
     size_t *queue = ARENA_ARRAY(m->tmp, size_t, x->gives.n + 1), n = 0, n_d = 0;
@@ -172,7 +172,10 @@ static enum status feed(const struct mapping *m, struct around *x, struct err *e
         const struct layer *l = &m->sl.layer[g->layer];
         if (x->n_widths == 0 || x->width[x->n_widths - 1].n != g->n)
             x->width[x->n_widths++] = (struct width){.n = g->n};
-        if (l->kind == LAYER_LINEAR)
+        struct map_rule *r = map_rule_for(m, RULE_FLATTEN, l->path);
+        if (r)
+            r->n_used--; /* it is heard elsewhere */
+        if (l->kind == LAYER_LINEAR && !r && !l->flat_c && !l->flat_said)
             d[n_d++] = (struct dense){map_extent(m, l, l->kind, LEAF_WEIGHT, 'F'), x->n_widths - 1};
         else
             x->width[x->n_widths - 1].fed = true;

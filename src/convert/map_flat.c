@@ -168,7 +168,7 @@ static enum status ask(struct mapping *m, const struct layer *l, uint64_t n,
         uint64_t c[2];
         size_t nc = only && o != only ? 0 : map_channels(m, o, c);
         for (size_t j = 0; j < nc; j++)
-            if (c[j] && n % c[j] == 0 && n / c[j] > 1) {
+            if (c[j] > 1 && n % c[j] == 0 && n / c[j] > 1) {
                 buf_fmt(&b, "%s %llu channels (%.*s)", said ? " or" : "", (unsigned long long)c[j],
                         STR_ARG(o->path));
                 said++;
@@ -186,13 +186,14 @@ static enum status ask(struct mapping *m, const struct layer *l, uint64_t n,
     return st;
 }
 
-/* May n be a flattened map of this convolution, larger than one position? */
+/* May n be a flattened map of this convolution, larger than one position? One channel is no matter:
+ * its map is the same, first or last. */
 static bool flattens(const struct mapping *m, const struct layer *conv, uint64_t n)
 {
     uint64_t c[2];
     size_t nc = map_channels(m, conv, c);
     for (size_t j = 0; j < nc; j++)
-        if (c[j] && n % c[j] == 0 && n / c[j] > 1)
+        if (c[j] > 1 && n % c[j] == 0 && n / c[j] > 1)
             return true;
     return false;
 }

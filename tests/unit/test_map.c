@@ -279,42 +279,6 @@ static void attention_and_back(void **state)
     model_free(&m);
 }
 
-/* An autoencoder's last dense layer gives as many values as its first reads from a map: it comes
- * after, and answers nothing. A block's first dense layer does come before its second. */
-static void flatten_of_autoencoders(void **state)
-{
-    (void)state;
-    struct model m;
-    struct plan p;
-    model_init(&m);
-    toy_add(&m, "conv.weight", 0, 4, 1, 3, 3, -1);
-    toy_add(&m, "conv.bias", 0, 4, -1);
-    toy_add(&m, "back.weight", 0, 36, 5, -1);
-    toy_add(&m, "back.bias", 0, 36, -1);
-    toy_add(&m, "mean.weight", 0, 2, 36, -1);
-    toy_add(&m, "mean.bias", 0, 2, -1);
-    toy_add(&m, "out.weight", 0, 5, 2, -1);
-    toy_add(&m, "out.bias", 0, 5, -1);
-    toy_add(&m, "up.weight", 0, 4, 1, 3, 3, -1);
-    toy_add(&m, "up.bias", 0, 1, -1);
-    toy_done(&m);
-    assert_int_equal(map_to(&p, &m, (struct map_opt){.to = "flax"}), ST_CANNOT);
-    assert_true(was_asked("flatten \"mean\" = ?"));
-    plan_free(&p);
-    model_free(&m);
-    model_init(&m);
-    toy_add(&m, "patch.weight", 0, 4, 1, 3, 3, -1);
-    toy_add(&m, "patch.bias", 0, 4, -1);
-    toy_add(&m, "block.fc.weight", 0, 16, 4, -1);
-    toy_add(&m, "block.fc.bias", 0, 16, -1);
-    toy_add(&m, "block.proj.weight", 0, 4, 16, -1);
-    toy_add(&m, "block.proj.bias", 0, 4, -1);
-    toy_done(&m);
-    must(map_to(&p, &m, (struct map_opt){.to = "flax"}));
-    plan_free(&p);
-    model_free(&m);
-}
-
 static void flatten_is_asked(void **state)
 {
     (void)state;
@@ -711,71 +675,6 @@ static void single_tensors(void **state)
     model_free(&m);
 }
 
-/* A pattern that says a kind is for the layers that may be of it; one that fits none is refused. */
-static void kinds_by_pattern(void **state)
-{
-    (void)state;
-    struct model m;
-    struct plan p;
-    model_init(&m);
-    toy_add(&m, "f.0.weight", 0, 4, 4, 3, 3, -1);
-    toy_add(&m, "f.1.weight", 0, 4, -1);
-    toy_add(&m, "f.1.bias", 0, 4, -1);
-    toy_add(&m, "f.1.running_mean", 0, 4, -1);
-    toy_add(&m, "f.1.running_var", 0, 4, -1);
-    toy_add(&m, "f.2.weight", 0, 4, 5, 2, 2, -1); /* transposed: its bias has axis 1 */
-    toy_add(&m, "f.2.bias", 0, 5, -1);
-    toy_add(&m, "f.3.weight", 0, 7, 5, -1);
-    toy_add(&m, "f.3.bias", 0, 7, -1);
-    toy_done(&m);
-    must(map_to(&p, &m, (struct map_opt){.to = "flax", .rules = STR("kind f.* = conv\n")}));
-    free(got(&p, "params.f.0.kernel", 3, 3, 4, 4, -1));
-    free(got(&p, "params.f.2.kernel", 2, 2, 4, 5, -1));
-    free(got(&p, "params.f.3.kernel", 5, 7, -1));
-    plan_free(&p);
-    assert_int_equal(
-        map_to(&p, &m,
-               (struct map_opt){.to = "flax", .rules = STR("kind f.0 = conv\nkind f.1* = conv\n")}),
-        ST_USAGE);
-    assert_string_equal(err.code, "map-unused");
-    plan_free(&p);
-    assert_int_equal(
-        map_to(&p, &m, (struct map_opt){.to = "flax", .rules = STR("kind f.1 = conv\n")}),
-        ST_CANNOT);
-    assert_string_equal(err.code, "map-kind");
-    plan_free(&p);
-    model_free(&m);
-}
-
-/* A line that names a weight and not its axes says where it goes, and not that its axes are the
- * target's: a square one would fit either way. */
-static void weights_need_axes(void **state)
-{
-    (void)state;
-    struct model m;
-    struct plan p;
-    model_init(&m);
-    toy_add(&m, "fc.weight", 0, 3, 3, -1);
-    toy_add(&m, "fc.bias", 0, 3, -1);
-    toy_done(&m);
-    assert_int_equal(
-        map_to(&p, &m,
-               (struct map_opt){.to = "flax", .rules = STR("fc.weight -> params.out.kernel\n")}),
-        ST_CANNOT);
-    assert_string_equal(err.code, "map-axes");
-    assert_non_null(strstr(err.reason, "\"fc\" -> LAYER"));
-    plan_free(&p);
-    must(map_to(&p, &m, (struct map_opt){.to = "flax", .rules = STR("fc -> out\n")}));
-    free(got(&p, "params.out.kernel", 3, 3, -1));
-    plan_free(&p);
-    must(map_to(&p, &m,
-                (struct map_opt){.to = "flax",
-                                 .rules = STR("fc.weight -> params.out.kernel axes \"O I\" -> "
-                                              "\"O I\"\nfc.bias -> params.out.bias\n")}));
-    plan_free(&p);
-    model_free(&m);
-}
-
 static void drops_and_makes_up(void **state)
 {
     (void)state;
@@ -882,31 +781,17 @@ static void little_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(linear_to_flax),
-        cmocka_unit_test(conv_to_flax),
-        cmocka_unit_test(transposed_conv_flips),
-        cmocka_unit_test(batchnorm_and_back),
-        cmocka_unit_test(norms_and_embedding),
-        cmocka_unit_test(attention_and_back),
-        cmocka_unit_test(flatten_is_asked),
-        cmocka_unit_test(flatten_of_autoencoders),
-        cmocka_unit_test(open_kind_is_asked),
-        cmocka_unit_test(gpt2_is_a_dense_layer),
-        cmocka_unit_test(canonical_inverts),
-        cmocka_unit_test(canonical_of_flax),
-        cmocka_unit_test(moments_ride),
-        cmocka_unit_test(ties_are_kept),
-        cmocka_unit_test(like_by_shape),
-        cmocka_unit_test(like_ambiguous),
-        cmocka_unit_test(like_by_number),
-        cmocka_unit_test(like_lacks_a_layer),
-        cmocka_unit_test(options),
-        cmocka_unit_test(kinds_by_pattern),
-        cmocka_unit_test(weights_need_axes),
-        cmocka_unit_test(single_tensors),
-        cmocka_unit_test(drops_and_makes_up),
-        cmocka_unit_test(missing_bias),
-        cmocka_unit_test(little_memory),
+        cmocka_unit_test(linear_to_flax),        cmocka_unit_test(conv_to_flax),
+        cmocka_unit_test(transposed_conv_flips), cmocka_unit_test(batchnorm_and_back),
+        cmocka_unit_test(norms_and_embedding),   cmocka_unit_test(attention_and_back),
+        cmocka_unit_test(flatten_is_asked),      cmocka_unit_test(open_kind_is_asked),
+        cmocka_unit_test(gpt2_is_a_dense_layer), cmocka_unit_test(canonical_inverts),
+        cmocka_unit_test(canonical_of_flax),     cmocka_unit_test(moments_ride),
+        cmocka_unit_test(ties_are_kept),         cmocka_unit_test(like_by_shape),
+        cmocka_unit_test(like_ambiguous),        cmocka_unit_test(like_by_number),
+        cmocka_unit_test(like_lacks_a_layer),    cmocka_unit_test(options),
+        cmocka_unit_test(single_tensors),        cmocka_unit_test(drops_and_makes_up),
+        cmocka_unit_test(missing_bias),          cmocka_unit_test(little_memory),
     };
     int r = cmocka_run_group_tests(tests, NULL, NULL);
     buf_free(&asked);
