@@ -5,7 +5,7 @@
 #include "base/mem.h"
 #include "convert/block.h"
 #include "convert/fold.h"
-#include "convert/map_int.h"
+#include "convert/map_seen.h"
 #include "framework/onnx_graph.h"
 #include "framework/recognise.h"
 #include <stdlib.h>
@@ -332,7 +332,10 @@ static bool by_pair(void *m, struct str tensor)
 
 static enum status across(struct mapping *m, struct err *e)
 {
+    struct seen *graph;
+    const struct model *src = m->src;
     TRY(foreign_parts(m, e));
+    TRY(map_graph_see(m, &graph, e));
     TRY(m->from->layers(m->src, m->tmp, &m->sl, e));
     if (m->leaves || m->o->facts_only) /* an order is all that leaves without names have */
         TRY(layers_by_place(&m->sl, m->tmp, e));
@@ -342,6 +345,8 @@ static enum status across(struct mapping *m, struct err *e)
     m->respelled = true;
     TRY(map_told_read(m, e));
     TRY(onnx_graph_told(m->src, m->from->rules, by_pair, m, m->tmp, &m->sl, e));
+    if (graph)
+        TRY(map_graph_said(m, graph, e));
     TRY(map_notes_functions(m, e));
     TRY(map_train_begin(m, e));
     if (m->o->like) {
@@ -359,6 +364,9 @@ static enum status across(struct mapping *m, struct err *e)
         return err_set(e, ST_CANNOT, "map-ambiguous",
                        "%zu question%s a rules file must answer, the first: %.*s", m->n_open,
                        m->n_open == 1 ? "" : "s", STR_ARG(m->open_1));
+    if (graph)
+        TRY(map_graph_undo(m, graph, e));
+    m->src = src;
     return map_train(m, e);
 }
 
@@ -437,7 +445,10 @@ static enum status plan_it(struct mapping *m, struct err *e)
             return o->to ? ST_USAGE
                          : err_set(e, ST_CANNOT, "framework-unknown",
                                    "cannot tell the framework of the skeleton; --to names it");
-        if (m->to == m->from && !o->like && m->rules.n == 0)
+        bool cells = false; /* an ONNX graph's, which no framework spells so */
+        if (m->to == m->from)
+            TRY(map_graph_any(m, &cells, e));
+        if (m->to == m->from && !o->like && m->rules.n == 0 && !cells)
             keep = true;
     }
     if (keep) {

@@ -35,6 +35,7 @@ struct take {
     /* Values, in this order: the sign changed, a number added, another take's values added. */
     bool neg;
     int8_t offset;
+    bool wide;      /* what the source has narrower becomes float32 before */
     uint64_t scale; /* IEEE double, 0 = none: moments that hold a learning rate; after the rest */
     const struct take *plus;
     /* zero: this number instead of 0, of shape fill_dim; no loss, since the source means it */
@@ -68,6 +69,8 @@ enum rule_what {
     RULE_FLATTEN,
     RULE_HEADS,
     RULE_RANK,
+    RULE_STACK,   /* of the source */
+    RULE_RESTACK, /* of the skeleton */
     RULE_LEAF,
     RULE_DROP,
     RULE_SYNTH
@@ -76,6 +79,7 @@ struct map_rule {
     enum rule_what what;
     struct str src, dst; /* patterns; src of DROP, KIND ..., dst of SYNTH */
     enum layer_kind kind;
+    int8_t axis;                /* of blocks that are stacked; negative: from the end */
     bool has_kind, kept_kernel; /* kept_kernel: conv_transpose with transpose_kernel=True */
     uint64_t number;            /* heads; channels (0 = none); SYNTH: 0 or 1 */
     struct str from_axes, to_axes;
@@ -261,6 +265,10 @@ MUSTCHECK enum status map_open(struct mapping *m, struct err *e);
 /* map_pairs.c: pairs of single tensors that a rules file makes; they leave their layers. sk may be
  * NULL. */
 MUSTCHECK enum status map_pairs(struct mapping *m, struct skeleton *sk, struct err *e);
+/* The target's path of a layer: as a rule says, else as its framework has it, in the target's
+ * state_dict instead of the source's; .p == NULL: it has none. */
+MUSTCHECK enum status map_path_of(struct mapping *m, struct str path, struct str *out,
+                                  struct err *e);
 /* A cell: gates put in the target's order, biases summed or parted (map_cell.c). */
 MUSTCHECK enum status map_cell(struct mapping *m, const struct layer *l, struct skeleton *sk,
                                const struct layer *t, struct err *e);

@@ -98,9 +98,7 @@ static bool below(struct str path, struct str top)
     return str_starts(path, top) && (path.n == top.n || path.p[top.n] == '.');
 }
 
-/* The target's path of a layer: as a rule says, else as its framework has it, in the target's
- * state_dict instead of the source's; .p == NULL: it has none. */
-static enum status path_of(struct mapping *m, struct str path, struct str *out, struct err *e)
+enum status map_path_of(struct mapping *m, struct str path, struct str *out, struct err *e)
 {
     struct map_rule *r = map_rule_for(m, RULE_PAIR, path);
     *out = path;
@@ -213,7 +211,7 @@ static enum status keep_tensors(struct mapping *m, const struct layer *l, struct
         TRY(map_made(m, 1, &d, e));
         struct str path = l->path, parent, leaf;
         if (!t) /* else the name is the skeleton's */
-            TRY(path_of(m, l->path, &path, e));
+            TRY(map_path_of(m, l->path, &path, e));
         if (!path.p && l->path.n) {
             m->n_made--;
             TRY(leave(m, l, (enum leaf)i, false, STR("the target has no name for it"), e));
@@ -250,7 +248,30 @@ static enum status keep_tensors(struct mapping *m, const struct layer *l, struct
     return note_kept(m, l, t, e);
 }
 
+/* A layer whose like the target has not. */
+static enum status keep_unlike(struct mapping *m, const struct layer *l, struct err *e)
+{
+    const char *kind = layer_kind_name(l->kind);
+    struct plan_note note = {.layer = arena_str(m->a, l->path.p, l->path.n),
+                             .of = kind,
+                             .setting = "kind",
+                             .source = str_from(kind),
+                             .special = true};
+    note.text = arena_fmt(m->a, "%s has no %s: its tensors keep the names and axes of %s",
+                          m->to->name, kind, m->from->name);
+    if (!note.text.p || !note.layer.p)
+        return err_nomem(e, l->path.n);
+    TRY(map_note(m, &note, e));
+    return keep_tensors(m, l, NULL, NULL, e);
+}
+
 /* ---- the target's leaves ---- */
+
+/* Is it a factor less 1, which some frameworks store whole? */
+static bool less_one(const struct layer *l, enum leaf lf)
+{
+    return l->kind == LAYER_LAYERNORM && l->form == FORM_RMS_LESS && lf == LEAF_WEIGHT;
+}
 
 /* One target tensor from one leaf rule. */
 static enum status emit(struct mapping *m, const struct layer *l, const struct offer *of,
@@ -282,12 +303,25 @@ static enum status emit(struct mapping *m, const struct layer *l, const struct o
         d->take[j].dst_axes = dst_axes;
         d->take[j].out_axes = out_text;
     }
+    if (m->o->unexplained)
+        return ST_OK;
     const struct take *k = d->take;
     struct str text = k->n_parts ? arena_fmt(m->tmp, "%u of %u of [%s]", k->part + 1u,
                                              (unsigned)k->n_parts, k->src_axes)
                                  : arena_fmt(m->tmp, "[%s]", k->src_axes);
-    d->why = arena_fmt(m->tmp, "%s %.*s -> %s[%s] (%.*s)", layer_kind_name(l->kind), STR_ARG(text),
-                       n ? "joined " : "", dst, STR_ARG(l->reason));
+    int more = less_one(l, rule->leaf) ? m->to->rules->whole - m->from->rules->whole : 0;
+    if (more) {
+        d->take->offset = (int8_t)more;
+        /* a narrower type would lose what the 1 pushes out */
+        d->take->wide = more > 0 && dtype_info(m->src->tensor[d->take->src].dtype)->bits < 32;
+        d->dtype = d->take->wide ? DT_F32 : DT_NONE;
+    }
+    d->why = arena_fmt(m->tmp, "%s %.*s -> %s[%s]%s (%.*s)", layer_kind_name(l->kind),
+                       STR_ARG(text), n ? "joined " : "", dst,
+                       more > 0   ? ", 1 added"
+                       : more < 0 ? ", 1 taken off"
+                                  : "",
+                       STR_ARG(l->reason));
     return text.p && d->why.p ? ST_OK : err_nomem(e, 128);
 }
 
@@ -448,6 +482,8 @@ enum status map_layer(struct mapping *m, const struct layer *l0, struct skeleton
         return leave(m, &l, LEAF_VALUE, true, STR("computed again by the model"), e);
     if (l.kind == LAYER_NONE || l.kind == LAYER_PARAM)
         return keep_tensors(m, &l, sk, t, e);
+    if (l.kind == LAYER_CONV_LSTM && !t && !rules_cell(m->to->rules, l.kind, 0, 0))
+        return keep_unlike(m, &l, e);
     TRY(map_notes(m, &l, t, e));
     if (kind_is_cell(l.kind))
         return map_cell(m, &l, sk, t, e);
@@ -469,10 +505,14 @@ enum status map_layer(struct mapping *m, const struct layer *l0, struct skeleton
         tl.path = t->path;
         variant = rules_variant(t);
     } else {
-        TRY(path_of(m, l.path, &tl.path, e));
+        TRY(map_path_of(m, l.path, &tl.path, e));
         if (!tl.path.p && l.path.n) {
+            bool tied = l.tied && r->no_tied;
             for (int i = 0; i < LEAF_N; i++)
-                TRY(leave(m, &l, (enum leaf)i, false, STR("the target has no name for it"), e));
+                TRY(leave(m, &l, (enum leaf)i, tied,
+                          tied ? STR("the embedding's own weight, which the model uses")
+                               : STR("the target has no name for it"),
+                          e));
             return ST_OK;
         }
         struct map_rule *k = map_rule_for(m, RULE_KIND, l.path);
@@ -482,6 +522,11 @@ enum status map_layer(struct mapping *m, const struct layer *l0, struct skeleton
                                                  : rules_variant(&l);
     }
     map_tell(m, tl.path, &l);
+    if (less_one(&l, LEAF_WEIGHT) && m->from->rules->whole && strcmp(m->to->name, "canonical") == 0)
+        return err_set(e, ST_CANNOT, "norm-whole",
+                       "%s stores the norms of this family with 1 added, which does not come back "
+                       "bit for bit: --as-is keeps them, --to hf takes it off",
+                       m->from->name);
     if (l.kind == LAYER_BATCHNORM)
         TRY(debiased(m, &l, rules_find(r, l.kind, 0, variant, LEAF_UPDATES) != NULL, e));
     uint8_t rank = t ? t->rank : l.rank;

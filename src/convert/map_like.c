@@ -35,7 +35,9 @@ bool map_signature(const struct model *md, const struct spelling_rules *r, const
     if (kind_is_cell(kind)) { /* biases may be one, two or none */
         struct axes_size size;
         bool fits = cell_learn(md, r, l, kind, &size);
-        *out = fnv(fnv(fnv(h, size.of['I']), size.of['O']), size.of['R']);
+        for (const char *p = "IORDHW"; *p; p++)
+            h = fnv(h, size.of[(unsigned char)*p]);
+        *out = h;
         return fits;
     }
     for (int i = 0; i < LEAF_N; i++) {
@@ -640,7 +642,7 @@ enum status map_like(struct mapping *m, struct err *e)
         return err_nomem(e, w.sk.m->n_tensors);
     TRY(m->to->layers(w.sk.m, m->tmp, &w.sk.layers, e));
     enum status st = see(&w, s, t, e);
-    if (st == ST_OK)
+    if (st == ST_OK && m->n_open == 0)
         st = meet(&w, e);
     if (st == ST_OK && m->n_open == 0)
         st = seen_undo(m, s, t, first, e);

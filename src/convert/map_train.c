@@ -198,6 +198,22 @@ enum status train_value(const struct model *m, struct optim_number n, int64_t *o
     return ST_OK;
 }
 
+enum status train_real(const struct model *m, struct optim_number n, double *out, struct err *e)
+{
+    uint8_t raw[16], wide[16] = {0};
+    if (n.node) {
+        *out = (double)n.node->i;
+        if (n.node->kind == NODE_FLOAT)
+            memcpy(out, &n.node->bits[0], sizeof *out);
+        return ST_OK;
+    }
+    TRY(train_element(m, &m->tensor[n.tensor], raw, e));
+    if (num_cast(m->tensor[n.tensor].dtype, raw, DT_F64, wide, 1) == 0)
+        return err_set(e, ST_CANNOT, "train-number", "a number beyond float64");
+    memcpy(out, wide, sizeof *out);
+    return ST_OK;
+}
+
 static bool has(struct optim_number n)
 {
     return n.node || n.tensor >= 0;
@@ -239,20 +255,42 @@ enum status train_number(struct train *x, struct optim_number n, struct str name
     return ST_OK;
 }
 
-void train_replace(struct train *x, const struct node *node, int64_t by)
+static void replace(struct train *x, const struct node *node, int64_t by, bool real)
 {
     if (!node || x->n_replaced == TRAIN_REPLACED)
         return;
     x->replaced[x->n_replaced].node = node;
+    x->replaced[x->n_replaced].real = real;
     x->replaced[x->n_replaced++].by = by;
 }
 
-const int64_t *train_replaced(const struct train *x, const struct node *node)
+void train_replace(struct train *x, const struct node *node, int64_t by)
 {
-    for (size_t i = 0; i < x->n_replaced; i++)
-        if (x->replaced[i].node == node)
-            return &x->replaced[i].by;
-    return NULL;
+    replace(x, node, by, false);
+}
+
+void train_replace_real(struct train *x, const struct node *node, double by)
+{
+    int64_t bits;
+    memcpy(&bits, &by, sizeof bits);
+    replace(x, node, bits, true);
+}
+
+bool train_replaced(const struct train *x, const struct node *node, struct node *copy)
+{
+    for (size_t i = 0; i < x->n_replaced; i++) {
+        if (x->replaced[i].node != node)
+            continue;
+        if (copy && x->replaced[i].real) {
+            copy->kind = NODE_FLOAT;
+            copy->i = 0;
+            copy->bits[0] = (uint64_t)x->replaced[i].by;
+        } else if (copy) {
+            copy->i = x->replaced[i].by;
+        }
+        return true;
+    }
+    return false;
 }
 
 /* ---- slots ---- */
@@ -278,16 +316,6 @@ static int64_t entry_of(const struct train *x, uint32_t src)
     return -1;
 }
 
-static enum status real_of(const struct model *m, struct optim_number n, double *out, struct err *e)
-{
-    uint8_t raw[16], wide[16] = {0};
-    TRY(train_element(m, &m->tensor[n.tensor], raw, e));
-    if (num_cast(m->tensor[n.tensor].dtype, raw, DT_F64, wide, 1) == 0)
-        return err_set(e, ST_CANNOT, "train-number", "a learning rate beyond float64");
-    memcpy(out, wide, sizeof *out);
-    return ST_OK;
-}
-
 /* The one learning rate of torch's groups. */
 static bool group_rate(const struct optim_state *s, double *out)
 {
@@ -310,11 +338,11 @@ static enum status rate_of(struct train *x, struct err *e)
     const struct model *like = x->m->o->like;
     x->has_rate = true;
     if (x->s.rate.tensor >= 0)
-        return real_of(x->m->src, x->s.rate, &x->rate, e);
+        return train_real(x->m->src, x->s.rate, &x->rate, e);
     if (group_rate(&x->s, &x->rate))
         return ST_OK;
     if (like && x->k.style == STYLE_KERAS && x->k.rate.tensor >= 0)
-        return real_of(like, x->k.rate, &x->rate, e);
+        return train_real(like, x->k.rate, &x->rate, e);
     x->has_rate = like && x->k.style == STYLE_TORCH && group_rate(&x->k, &x->rate);
     return ST_OK;
 }
@@ -459,7 +487,7 @@ enum status map_train_begin(struct mapping *m, struct err *e)
     x->m = m;
     x->to = to;
     x->k.step.tensor = -1;
-    x->k.rate.tensor = -1;
+    x->k.rate.tensor = x->k.scale.tensor = x->k.good.tensor = -1;
     TRY(optim_read(m->src, m->from, m->tmp, &x->s, e));
     if (x->s.style == STYLE_NONE)
         return ST_OK;
@@ -549,7 +577,7 @@ static enum status counts_left(struct train *x, const bool *used, struct err *e)
     for (size_t i = 0; i < m->src->n_tensors; i++) {
         const struct tensor *t = &m->src->tensor[i];
         if (!x->s.mine[i] || !m->in[i] || used[i] || m->dropped[i] || t->role != ROLE_COUNTER ||
-            tensor_elems(t) != 1)
+            x->s.idle[i] || tensor_elems(t) != 1)
             continue;
         TRY(train_value(m->src, (struct optim_number){.tensor = (int64_t)i}, &v, e));
         bool same = x->carried[i] || (has(x->step) && v == want);
@@ -643,6 +671,10 @@ static enum status left(struct train *x, const bool *used, struct err *e)
         if (x->s.mine[i] && has(x->step) &&
             (str_starts(leaf, STR("beta1_power")) || str_starts(leaf, STR("beta2_power"))))
             TRY(lost(m, i, true, "follows from the number of updates", e));
+        else if (x->s.idle[i])
+            TRY(lost(m, i, true, "the wrapper's own copy, or what nothing reads", e));
+        else if (x->carried[i])
+            TRY(lost(m, i, true, "carried as a value", e));
         else if (x->s.rate.tensor == (int64_t)i)
             TRY(lost(m, i, false, "the learning rate: the target has it in code or in its settings",
                      e));
@@ -653,6 +685,10 @@ static enum status left(struct train *x, const bool *used, struct err *e)
     }
     gone(x, x->s.node);
     gone(x, x->s.step.node);
+    if (x->scaled) {
+        gone(x, x->s.scale.node);
+        gone(x, x->s.good.node);
+    }
     if (x->scheduled && x->s.schedule[0].node) {
         gone(x, x->s.schedule[0].node);
         gone(x, node_get(x->s.schedule[0].node->parent, STR("_step_count")));

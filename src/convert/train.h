@@ -32,11 +32,13 @@ struct train {
     struct {
         const struct node *node; /* the skeleton's: the training's own count, a schedule's ... */
         int64_t by;              /* ... and its value here */
+        bool real;               /* by is the bits of an IEEE double */
     } replaced[TRAIN_REPLACED];
     size_t n_replaced;
     bool scheduled;   /* the position of the source's schedule stands in the target */
     int64_t schedule; /* position of the source's schedule, where the skeleton has one; else 0 */
-    const struct node *gone[8]; /* of the source's tree: in the ledger, or in the target */
+    bool scaled;      /* the source's loss scale stands in the target */
+    const struct node *gone[16]; /* of the source's tree: in the ledger, or in the target */
     size_t n_gone;
 };
 
@@ -52,19 +54,36 @@ MUSTCHECK enum status train_number(struct train *x, struct optim_number n, struc
 /* The integer a number stands for. ST_CANNOT train-number: none, or not readable. */
 MUSTCHECK enum status train_value(const struct model *m, struct optim_number n, int64_t *out,
                                   struct err *e);
+/* As it stands; n is there. */
+MUSTCHECK enum status train_real(const struct model *m, struct optim_number n, double *out,
+                                 struct err *e);
 /* One element of a tensor, little-endian. ST_CANNOT where it is stored in a way that only the
  * engine undoes. */
 MUSTCHECK enum status train_element(const struct model *m, const struct tensor *t, uint8_t out[16],
                                     struct err *e);
 /* A number of the skeleton's tree stands there with another value. NULL: nothing. */
 void train_replace(struct train *x, const struct node *node, int64_t by);
-const int64_t *train_replaced(const struct train *x, const struct node *node); /* NULL: it stays */
+void train_replace_real(struct train *x, const struct node *node, double by);
+/* Gives a copy of the node its value; false: it stays. */
+bool train_replaced(const struct train *x, const struct node *node, struct node *copy);
 /* The skeleton's name of a made parameter's place in k.param; -1 = it has no state there. */
 int64_t train_place(const struct train *x, size_t i);
 
 /* ---- one spelling each: all that is made for the state, by name ---- */
 MUSTCHECK enum status train_to_torch(struct train *x, struct err *e);
 MUSTCHECK enum status train_to_optax(struct train *x, struct err *e);
+
+/* ---- train_scale.c ---- */
+/* The loss scale and the steps since it changed, into the skeleton's. */
+MUSTCHECK enum status train_scale(struct train *x, struct err *e);
+
+/* Nadam's product of momenta: of made parameter i, or (SIZE_MAX) the one of all. like: the
+ * skeleton's tensor, or -1. ST_CANNOT train-product: there is none, or not one. */
+MUSTCHECK enum status train_product(struct train *x, size_t i, struct str name, int64_t like,
+                                    struct err *e);
+/* optax keeps for Adam, Adamax and Nadam the same: which it is the other side says, and the ledger
+ * asks. ST_CANNOT train-like: another optimizer than the skeleton's. */
+MUSTCHECK enum status train_alike(struct train *x, struct err *e);
 
 /* ---- train_powers.c: TensorFlow 1's beta1_power and beta2_power ---- */
 /* The number of updates that the source's powers tell: into x->s.param[].n. Powers of other betas

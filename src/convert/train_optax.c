@@ -23,6 +23,10 @@ static enum status slots_like(struct train *x, struct err *e)
                 continue;
             TRY(train_slot(x, i, (enum slot)s, like->tensor[t].name, e));
             x->filled[t] = true;
+            if (x->k.twin[t] < 0)
+                continue;
+            TRY(train_slot(x, i, (enum slot)s, like->tensor[x->k.twin[t]].name, e));
+            x->filled[x->k.twin[t]] = true;
         }
     }
     return ST_OK;
@@ -33,9 +37,12 @@ static enum status fill_number(struct train *x, int64_t t, struct optim_number n
     const struct model *like = x->m->o->like;
     if (t < 0 || x->filled[t])
         return ST_OK;
-    x->filled[t] = true;
-    return train_number(x, n, like->tensor[t].name, like->tensor[t].dtype, !optim_counts(x->s.kind),
-                        e);
+    for (int64_t to = t; to >= 0; to = to == t ? x->k.twin[t] : -1) {
+        x->filled[to] = true;
+        TRY(train_number(x, n, like->tensor[to].name, like->tensor[to].dtype,
+                         !optim_counts(x->s.kind), e));
+    }
+    return ST_OK;
 }
 
 /* Numbers without axes that nothing in the source tells: settings, counts of wrappers. */
@@ -60,7 +67,8 @@ static enum status own_values(struct train *x, struct err *e)
         if (power) {
             d->harmless = true;
             d->why = STR("beta, multiplied with itself once for each update, in float32");
-        } else if (x->k.rate.tensor == (int64_t)t && x->has_rate) {
+        } else if (x->has_rate && x->k.rate.tensor >= 0 &&
+                   (x->k.rate.tensor == (int64_t)t || x->k.twin[x->k.rate.tensor] == (int64_t)t)) {
             uint8_t wide[16] = {0};
             memcpy(wide, &x->rate, sizeof x->rate);
             if (num_cast(DT_F64, wide, k->dtype, d->fill, 1) == 0)
@@ -114,7 +122,9 @@ static enum status as_like(struct train *x, struct err *e)
         return ST_OK; /* no optimizer: all of the state is left over */
     if (x->k.unclear)
         return err_set(e, ST_CANNOT, "train-like", "the skeleton's optimizer: %s", x->k.unclear);
-    if (x->k.slots & ~x->s.slots && x->s.slots)
+    TRY(train_alike(x, e));
+    if (((x->k.slots & ~x->s.slots) || (x->k.nadam != x->s.nadam && x->k.style != STYLE_OPTAX)) &&
+        x->s.slots && x->k.slots)
         return err_set(e, ST_CANNOT, "train-like",
                        "the skeleton's optimizer (%s) is not the "
                        "source's (%s)",
@@ -138,6 +148,14 @@ static enum status as_like(struct train *x, struct err *e)
         TRY(train_number(x, all, m->o->like->tensor[t].name, m->o->like->tensor[t].dtype, false,
                          e));
         x->filled[t] = true;
+    }
+    TRY(train_scale(x, e));
+    if (x->k.product.tensor >= 0 && x->s.slots) {
+        const struct tensor *t = &m->o->like->tensor[x->k.product.tensor];
+        TRY(train_product(x, SIZE_MAX, t->name, x->k.product.tensor, e));
+        if (x->k.twin[x->k.product.tensor] >= 0)
+            TRY(train_product(x, SIZE_MAX, m->o->like->tensor[x->k.twin[x->k.product.tensor]].name,
+                              x->k.twin[x->k.product.tensor], e));
     }
     TRY(own_values(x, e));
     return in_order(m, first, e);

@@ -31,7 +31,7 @@ static bool tied(const struct train *x, size_t i, const bool *seen)
 {
     const struct model *s = x->m->src;
     const struct made *d = &x->m->made[i];
-    if (d->n_takes != 1)
+    if (d->n_takes != 1 || d->take->zero) /* the other of two biases that are added is none */
         return false;
     int64_t root = s->tensor[d->take->src].alias_of;
     return seen[root >= 0 ? root : (int64_t)d->take->src];
@@ -61,7 +61,7 @@ static enum status numbers_alone(struct train *x, struct err *e)
         const struct made *d = &m->made[i];
         if (x->entry[i] < 0 || tied(x, i, seen))
             continue;
-        if (d->n_takes == 1) {
+        if (d->n_takes == 1 && !d->take->zero) {
             int64_t root = m->src->tensor[d->take->src].alias_of;
             seen[root >= 0 ? root : (int64_t)d->take->src] = true;
         }
@@ -111,9 +111,16 @@ static enum status entry(struct train *x, size_t i, struct err *e)
             return err_nomem(e, 64);
         TRY(train_slot(x, i, (enum slot)s, name, e));
     }
+    struct str name;
+    if (x->s.kind == OPTIM_NADAM) {
+        name = arena_fmt(m->a, "%.*s%sstate.%llu.mu_product", STR_ARG(x->root), dot, id);
+        if (!name.p)
+            return err_nomem(e, 64);
+        TRY(train_product(x, i, name, -1, e));
+    }
     if (!optim_steps(STYLE_TORCH, x->s.kind))
         return ST_OK;
-    struct str name = arena_fmt(m->a, "%.*s%sstate.%llu.step", STR_ARG(x->root), dot, id);
+    name = arena_fmt(m->a, "%.*s%sstate.%llu.step", STR_ARG(x->root), dot, id);
     return name.p ? train_number(x, x->s.param[x->entry[i]].n, name, DT_F32,
                                  !optim_counts(x->s.kind), e)
                   : err_nomem(e, 64);
@@ -173,6 +180,7 @@ enum status train_to_torch(struct train *x, struct err *e)
         if (x->k.unclear)
             return err_set(e, ST_CANNOT, "train-like", "the skeleton's optimizer: %s",
                            x->k.unclear);
+        TRY(train_alike(x, e));
         if (x->k.slots & ~x->s.slots && x->s.slots)
             return err_set(e, ST_CANNOT, "train-like",
                            "the skeleton's optimizer keeps more than the source's %s",
@@ -186,5 +194,6 @@ enum status train_to_torch(struct train *x, struct err *e)
         if (stepped(x, x->ordered[k]))
             TRY(entry(x, x->ordered[k], e));
     TRY(schedules(x, e));
+    TRY(train_scale(x, e));
     return whole(x, e);
 }

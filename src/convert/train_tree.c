@@ -81,12 +81,13 @@ static enum status hang(struct builder *b, struct node *parent, struct str key, 
 static enum status state(struct builder *b, struct node *state)
 {
     struct train *x = b->x;
-    static const char *const first = "step";
+    static const char *const beside[] = {"step", "mu_product"};
     for (size_t i = 0; i < x->n_ordered; i++) {
         uint64_t id = x->number[x->ordered[i]];
         struct node *key = number_key(b, id), *entry = NULL;
-        for (int s = -1; s < SLOT_N; s++) {
-            const char *leaf = s < 0 ? first : slot_spelled(STYLE_TORCH, x->s.kind, (enum slot)s);
+        for (int s = -2; s < SLOT_N; s++) {
+            const char *leaf =
+                s < 0 ? beside[s + 2] : slot_spelled(STYLE_TORCH, x->s.kind, (enum slot)s);
             struct str name =
                 arena_fmt(x->m->tmp, "%.*s%sstate.%llu.%s", STR_ARG(x->root), x->root.n ? "." : "",
                           (unsigned long long)id, leaf ? leaf : "?");
@@ -232,7 +233,7 @@ static enum status own_setting(struct builder *b, const struct node *n)
     const struct node *chain[64];
     size_t k = 0;
     if (n->child || n->kind == NODE_NIL || n->kind == NODE_DICT || n->kind == NODE_LIST ||
-        n->kind == NODE_TUPLE || train_replaced(b->x, n))
+        n->kind == NODE_TUPLE || train_replaced(b->x, n, NULL))
         return ST_OK;
     for (; n->parent && k < 64; n = n->parent) {
         if (is_params_list(n) || (n->key && n->key->kind == NODE_OPAQUE) ||
@@ -301,9 +302,7 @@ static enum status below(struct builder *b, const struct node *top, struct node 
                 return err_nomem(b->e, sizeof *made);
             if (!own)
                 TRY(own_setting(b, n));
-            const int64_t *by = train_replaced(x, n);
-            if (by)
-                made->i = *by;
+            (void)train_replaced(x, n, made);
             if (n == fresh) {
                 down = false;
                 TRY(state(b, made));

@@ -18,7 +18,7 @@
 #define FORMAT_FORMAT_H
 #include "base/buf.h"
 #include "base/out.h"
-#include "model/model.h"
+#include "model/id.h"
 
 /* ---- reading ---- */
 
@@ -105,10 +105,14 @@ struct placed {
 struct write_opt {
     uint64_t max_shard_size; /* 0 = one file */
     bool plain;              /* archive --layout plain */
-    bool no_provenance;
-    bool sums_full;         /* archive --sums full */
-    bool compress;          /* npz: deflate members */
-    const char *provenance; /* JSON text for archives, NULL = none */
+    bool sums_full;          /* archive --sums full */
+    bool compress;           /* npz: deflate members */
+    /* Where the weights come from, for formats that tell it; NULL = do not. Unless it says SELECTED
+     * or COMPUTED the engine finds what is missing: in end() it is complete. */
+    const struct origin *origin;
+    /* The source's own names and ties, where the model that is read has others by now; NULL = those
+     * of the model. */
+    const struct id_names *own_names;
 };
 #define WRITER_MAX_APPEND 16 /* file ids 0..15 may be appended to */
 struct writer {
@@ -139,6 +143,7 @@ struct format {
     bool tree;       /* nested names; flat otherwise */
     bool aliases;    /* can say that two tensors are one */
     bool trains;     /* can carry optimizer state and typed scalars (model.tree) */
+    bool origin;     /* tells write_opt.origin; all its places WANT_TREE */
     /* What of a model's attachments and key-values a target keeps: globs of names and of keys, NULL
      * ends; the first that fits decides, and one behind a '!' says no. A target that is a folder
      * keeps every attachment, as a file of its own. The rest is named in the ledger. */

@@ -20,6 +20,7 @@ static const struct field_role fields[] = {
     {"exp_avg_sq", ROLE_MOMENT2},
     {"sum_of_squares", ROLE_MOMENT2},
     {"e_g", ROLE_MOMENT2},
+    {"e_x", ROLE_MOMENT2},
     {"v_row", ROLE_MOMENT2},
     {"v_col", ROLE_MOMENT2},
     {"v", ROLE_MOMENT2},

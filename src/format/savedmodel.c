@@ -319,10 +319,9 @@ static enum status check_node(const struct model *m, const struct tf_graph *g, u
     while (*next < g->n_attrs && g->attr[*next].node < node)
         ++*next;
     for (size_t i = *next; i < g->n_attrs && g->attr[i].node == node; i++) {
-        struct str name;
+        struct str name = g->attr[i].tensor;
         if (!str_is(g->attr[i].name, "VARIABLE_VALUE"))
             continue;
-        TRY(tf_name(g->attr[i].key, true, a, &name, e));
         int64_t at = model_find(m, name);
         if (at < 0) {
             struct str full = arena_fmt(a, TF_STRINGS "%.*s", STR_ARG(g->attr[i].key));

@@ -113,6 +113,11 @@ void tf_stored_type(struct buf *b, const char *dtype, uint32_t masked, const uin
 struct tf_attr { /* a value that an object of the graph keeps in the bundle */
     uint32_t node;
     struct str name, full_name, key;
+    struct str tensor; /* what the value is called here: its key's path, see tf_optimizers.c */
+};
+struct tf_child {
+    uint32_t parent, node;
+    struct str name;
 };
 struct tf_slot {
     uint32_t variable, slot; /* nodes */
@@ -122,7 +127,8 @@ struct tf_graph {
     struct tf_attr *attr;
     size_t n_attrs;
     struct tf_slot *slot;
-    size_t n_slots, n_nodes;
+    struct tf_child *child; /* by parent, as they stand */
+    size_t n_slots, n_children, n_nodes;
 };
 /* TrackableObjectGraph; name and base are for messages. ST_INPUT tf-graph and those of proto.h. */
 MUSTCHECK enum status tf_graph_read(struct str bytes, const char *name, uint64_t base,
@@ -132,6 +138,14 @@ MUSTCHECK enum status tf_graph_roles(const struct tf_graph *g, struct model *m, 
 /* The graph without the values whose keys are not in keys[0..n), which is sorted. */
 MUSTCHECK enum status tf_graph_prune(struct str bytes, const struct str *keys, size_t n,
                                      struct buf *out, struct err *e);
+
+/* ---- tf_optimizers.c ---- */
+
+/* Called by tf_graph_read: sets every attribute's tensor. */
+MUSTCHECK enum status tf_optimizer_names(struct tf_graph *g, struct arena *a, struct err *e);
+/* What Keras 3's optimizers keep; of[] is a tensor for each node, or -1. */
+MUSTCHECK enum status tf_optimizer_roles(const struct tf_graph *g, const int64_t *of,
+                                         struct model *m, struct err *e);
 
 /* ---- tf_values.c ---- */
 

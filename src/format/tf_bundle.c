@@ -40,6 +40,8 @@ struct bundle {
     struct str graph;
     uint64_t graph_at; /* in its shard */
     uint32_t graph_shard;
+    struct tf_graph g;
+    struct tf_attr *known; /* g's values by key */
 };
 
 static struct entry *entries(const struct bundle *b)
@@ -353,6 +355,41 @@ static enum status check_sums(const struct bundle *b, struct err *e)
 
 /* ---- tensors ---- */
 
+/* ---- names ---- */
+
+static int by_attr_key(const void *x, const void *y)
+{
+    return str_cmp(((const struct tf_attr *)x)->key, ((const struct tf_attr *)y)->key);
+}
+
+/* The graph, and its values by key. */
+static enum status read_graph(struct bundle *b, struct err *e)
+{
+    struct arena *a = &b->m->arena;
+    if (!b->graph.p)
+        return ST_OK;
+    TRY(tf_graph_read(b->graph, file_path(b->shard[b->graph_shard]), b->graph_at, a, &b->g, e));
+    b->known = ARENA_ARRAY(a, struct tf_attr, b->g.n_attrs + 1);
+    if (!b->known)
+        return err_nomem(e, b->g.n_attrs * sizeof *b->known);
+    if (b->g.n_attrs) {
+        memcpy(b->known, b->g.attr, b->g.n_attrs * sizeof *b->known);
+        qsort(b->known, b->g.n_attrs, sizeof *b->known, by_attr_key);
+    }
+    return ST_OK;
+}
+
+static enum status name_of(struct bundle *b, const struct entry *x, struct str *name, struct err *e)
+{
+    struct tf_attr want = {.key = x->key};
+    const struct tf_attr *k =
+        b->g.n_attrs ? bsearch(&want, b->known, b->g.n_attrs, sizeof want, by_attr_key) : NULL;
+    if (!k)
+        return tf_name(x->key, b->graph.p != NULL, &b->m->arena, name, e);
+    *name = k->tensor;
+    return ST_OK;
+}
+
 static enum status add_tensor(struct bundle *b, const struct entry *x, uint32_t storage,
                               struct err *e)
 {
@@ -366,7 +403,7 @@ static enum status add_tensor(struct bundle *b, const struct entry *x, uint32_t 
     t.decl = b->index;
     t.offset = x->at;
     t.order = b->m->n_tensors;
-    TRY(tf_name(x->key, b->graph.p != NULL, &b->m->arena, &t.name, e));
+    TRY(name_of(b, x, &t.name, e));
     TRY(tensor_set_shape(b->m, &t, x->dim, x->n_dims, e));
     TRY(model_tensor_add(b->m, &out, e));
     *out = t;
@@ -590,7 +627,9 @@ static enum status attach_graph(struct bundle *b, struct err *e)
 
 static enum status make_tensors(struct bundle *b, struct err *e)
 {
-    for (int strings = 1; strings >= 0; strings--) /* the graph says how keys are read */
+    for (int strings = 1; strings >= 0; strings--) { /* the graph says how keys are read */
+        if (!strings)
+            TRY(read_graph(b, e));
         for (size_t i = 0; i < n_entries(b); i++) {
             const struct entry *x = &entries(b)[i];
             if (strings != (x->type == TF_STRING || x->type == TF_VARIANT))
@@ -602,6 +641,7 @@ static enum status make_tensors(struct bundle *b, struct err *e)
             else if (i >= b->n_sliced)
                 TRY(add_tensor(b, x, x->storage, e));
         }
+    }
     for (size_t i = 0; i < b->n_sliced; i++)
         if (!entries(b)[i].used)
             return bad(b, &entries(b)[i], e, "tf-slice", "a slice of no tensor");
@@ -610,7 +650,6 @@ static enum status make_tensors(struct bundle *b, struct err *e)
 
 static enum status read_all(struct bundle *b, struct err *e)
 {
-    struct tf_graph g;
     b->shard = ARENA_ARRAY(&b->m->arena, struct file *, b->n_shards);
     if (!b->shard)
         return err_nomem(e, b->n_shards * sizeof *b->shard);
@@ -620,11 +659,7 @@ static enum status read_all(struct bundle *b, struct err *e)
     TRY(attach_graph(b, e));
     TRY(model_finish(b->m, e));
     TRY(roles_by_name(b->m, e));
-    if (!b->graph.p)
-        return ST_OK;
-    TRY(tf_graph_read(b->graph, file_path(b->shard[b->graph_shard]), b->graph_at, &b->m->arena, &g,
-                      e));
-    return tf_graph_roles(&g, b->m, e);
+    return b->graph.p ? tf_graph_roles(&b->g, b->m, e) : ST_OK;
 }
 
 enum status tf_bundle_read(struct dir *dir, struct str stem, struct file *index,

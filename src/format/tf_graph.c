@@ -3,8 +3,8 @@
  *   graph   1 node ...
  *   node    1 child {1 node, 2 name}, 2 attribute {1 name, 2 full_name, 3 checkpoint_key},
  *           3 slot {1 variable's node, 2 slot's name, 3 slot's node}, 4, 5: registered savers,
- * flags node 0 is the root Only the attributes and slots are looked at; the whole is carried as it
- * is. Source: core/protobuf/trackable_object_graph.proto.
+ * flags node 0 is the root. Children, attributes and slots are looked at; the whole is carried as
+ * it is. Source: core/protobuf/trackable_object_graph.proto.
  */
 #include "base/mem.h"
 #include "format/tf.h"
@@ -46,8 +46,31 @@ static enum status read_slot(const struct proto *field, struct buf *out, struct 
     return buf_ok(out, e);
 }
 
-static enum status walk(struct cursor *c, struct arena *a, struct tf_graph *g, struct buf *attrs,
-                        struct buf *slots, struct err *e)
+static enum status read_child(const struct proto *field, uint32_t parent, struct buf *out,
+                              struct arena *a, struct err *e)
+{
+    struct tf_child x = {.parent = parent};
+    struct proto m;
+    if (!proto_sub(field, &m))
+        return cur_ok(field->c, e);
+    while (proto_next(&m)) {
+        if (m.field == 1)
+            x.node = (uint32_t)proto_u64(&m);
+        else if (m.field == 2)
+            x.name = proto_str(&m, a);
+    }
+    TRY(cur_ok(field->c, e));
+    buf_bytes(out, &x, sizeof x);
+    return buf_ok(out, e);
+}
+
+/* What the nodes hold, as lists. */
+struct found {
+    struct buf attrs, slots, children;
+};
+
+static enum status walk(struct cursor *c, struct arena *a, struct tf_graph *g, struct found *f,
+                        struct err *e)
 {
     struct proto m, node;
     proto_init(&m, c, c->end);
@@ -55,10 +78,12 @@ static enum status walk(struct cursor *c, struct arena *a, struct tf_graph *g, s
         if (m.field != 1 || !proto_sub(&m, &node))
             continue;
         while (proto_next(&node)) {
-            if (node.field == 2)
-                TRY(read_attr(&node, (uint32_t)g->n_nodes, attrs, a, e));
+            if (node.field == 1)
+                TRY(read_child(&node, (uint32_t)g->n_nodes, &f->children, a, e));
+            else if (node.field == 2)
+                TRY(read_attr(&node, (uint32_t)g->n_nodes, &f->attrs, a, e));
             else if (node.field == 3)
-                TRY(read_slot(&node, slots, a, e));
+                TRY(read_slot(&node, &f->slots, a, e));
         }
         g->n_nodes++;
     }
@@ -76,32 +101,51 @@ static enum status keep(struct arena *a, const struct buf *b, void **out, struct
     return ST_OK;
 }
 
+static enum status all_there(const struct tf_graph *g, const char *name, uint64_t base,
+                             struct err *e)
+{
+    bool ok = true;
+    for (size_t i = 0; i < g->n_slots && ok; i++)
+        ok = g->slot[i].variable < g->n_nodes && g->slot[i].slot < g->n_nodes;
+    if (!ok)
+        (void)err_set(e, ST_INPUT, "tf-graph", "a slot names an object that is not there");
+    for (size_t i = 0; i < g->n_children && ok; i++) {
+        ok = g->child[i].node < g->n_nodes;
+        if (!ok)
+            (void)err_set(e, ST_INPUT, "tf-graph", "a child is an object that is not there");
+    }
+    if (!ok)
+        err_at(e, name, base);
+    return ok ? ST_OK : ST_INPUT;
+}
+
 enum status tf_graph_read(struct str bytes, const char *name, uint64_t base, struct arena *a,
                           struct tf_graph *g, struct err *e)
 {
-    struct buf attrs = BUF_INIT, slots = BUF_INIT;
+    struct found f = {BUF_INIT, BUF_INIT, BUF_INIT};
     struct cursor c;
-    void *p = NULL, *q = NULL;
+    void *attr = NULL, *slot = NULL, *child = NULL;
     *g = (struct tf_graph){0};
     cur_mem(&c, bytes.p, bytes.n, name, base);
-    enum status st = walk(&c, a, g, &attrs, &slots, e);
+    enum status st = walk(&c, a, g, &f, e);
     if (st == ST_OK)
-        st = keep(a, &attrs, &p, e);
+        st = keep(a, &f.attrs, &attr, e);
     if (st == ST_OK)
-        st = keep(a, &slots, &q, e);
-    g->attr = p;
-    g->n_attrs = attrs.n / sizeof *g->attr;
-    g->slot = q;
-    g->n_slots = slots.n / sizeof *g->slot;
-    buf_free(&attrs);
-    buf_free(&slots);
+        st = keep(a, &f.slots, &slot, e);
     if (st == ST_OK)
-        for (size_t i = 0; i < g->n_slots; i++)
-            if (g->slot[i].variable >= g->n_nodes || g->slot[i].slot >= g->n_nodes) {
-                st = err_set(e, ST_INPUT, "tf-graph", "a slot names an object that is not there");
-                err_at(e, name, base);
-            }
-    return st;
+        st = keep(a, &f.children, &child, e);
+    g->attr = attr;
+    g->n_attrs = f.attrs.n / sizeof *g->attr;
+    g->slot = slot;
+    g->n_slots = f.slots.n / sizeof *g->slot;
+    g->child = child;
+    g->n_children = f.children.n / sizeof *g->child;
+    buf_free(&f.attrs);
+    buf_free(&f.slots);
+    buf_free(&f.children);
+    if (st == ST_OK)
+        st = all_there(g, name, base, e);
+    return st == ST_OK ? tf_optimizer_names(g, a, e) : st;
 }
 
 /* ---- roles ---- */
@@ -116,12 +160,23 @@ static bool among(struct str s, const char *const *list)
 
 static const char *const first_moment[] = {"m",  "momentum",         "momentums",
                                            "mg", "average_gradient", NULL};
-static const char *const second_moment[] = {"v",        "vhat",       "v_hat",       "rms",
-                                            "velocity", "velocities", "accumulator", NULL};
+static const char *const second_moment[] = {"v",
+                                            "vhat",
+                                            "v_hat",
+                                            "rms",
+                                            "velocity",
+                                            "velocities",
+                                            "accumulator",
+                                            "u",
+                                            "accumulated_grad",
+                                            "accumulated_delta_var",
+                                            "accum_grad",
+                                            "accum_var",
+                                            NULL};
 
 static void set_slot(struct tensor *t, struct str name, int64_t of)
 {
-    if (t->role == ROLE_PARAMETER || t->role == ROLE_STATISTIC || t->role == ROLE_BUFFER)
+    if (tensor_is_weight(t))
         return; /* roles go by names first, so that digests do not depend on the container */
     t->of = of;
     t->role = among(name, first_moment)    ? ROLE_MOMENT1
@@ -130,25 +185,19 @@ static void set_slot(struct tensor *t, struct str name, int64_t of)
 }
 
 /* Tensors of nodes: -1 where a node keeps none. */
-static enum status map_nodes(const struct tf_graph *g, struct model *m, int64_t *of, struct err *e)
+static void map_nodes(const struct tf_graph *g, struct model *m, int64_t *of)
 {
-    struct arena a = ARENA_INIT;
-    enum status st = ST_OK;
     for (size_t i = 0; i < g->n_nodes; i++)
         of[i] = -1;
-    for (size_t i = 0; st == ST_OK && i < g->n_attrs; i++) {
+    for (size_t i = 0; i < g->n_attrs; i++) {
         const struct tf_attr *x = &g->attr[i];
-        struct str name = STR_NONE;
-        st = tf_name(x->key, true, &a, &name, e);
-        int64_t at = st == ST_OK ? model_find(m, name) : -1;
+        int64_t at = model_find(m, x->tensor);
         if (at < 0)
             continue;
         of[x->node] = at;
         if (x->full_name.n && m->tensor[at].note.n == 0 && str_utf8(x->full_name, NULL))
             m->tensor[at].note = x->full_name;
     }
-    arena_free(&a);
-    return st;
 }
 
 /* tf-keras' optimizers since 2.11 keep no slots: what they hold is numbered (_variables.3), and its
@@ -176,15 +225,19 @@ static enum status full_names(struct model *m, struct err *e)
         qsort(list, n, sizeof *list, by_note);
     for (size_t i = 0; i < m->n_tensors; i++) {
         struct tensor *t = &m->tensor[i];
-        struct str opt, slot, rest = t->note;
+        struct str slot, rest = t->note;
         if (t->role != ROLE_OTHER || !rest.n)
             continue;
         if (str_ends(t->name, STR("._iterations")) && t->n_dims == 0)
             t->role = ROLE_COUNTER;
         if (str_find_str(t->name, STR("._variables."), 0) == t->name.n ||
-            !str_split(&rest, '/', &opt) || !str_split(&rest, '/', &slot))
+            !str_split(&rest, '/', &slot))
             continue;
-        struct noted key = {.note = rest};
+        /* inside a LossScaleOptimizer there is no OPTIMIZER */
+        bool alone = among(slot, first_moment) || among(slot, second_moment);
+        if (!rest.p || (!alone && (!str_split(&rest, '/', &slot) || !rest.p)))
+            continue;
+        const struct noted key = {.note = rest};
         const struct noted *f = n ? bsearch(&key, list, n, sizeof *list, by_note) : NULL;
         bool twice = f && ((f > list && str_eq(f[-1].note, rest)) ||
                            (f + 1 < list + n && str_eq(f[1].note, rest)));
@@ -201,12 +254,13 @@ enum status tf_graph_roles(const struct tf_graph *g, struct model *m, struct err
     int64_t *of = mem_zalloc(g->n_nodes + 1, sizeof *of);
     if (!of)
         return err_nomem(e, g->n_nodes * sizeof *of);
-    enum status st = map_nodes(g, m, of, e);
-    for (size_t i = 0; st == ST_OK && i < g->n_slots; i++) {
+    map_nodes(g, m, of);
+    for (size_t i = 0; i < g->n_slots; i++) {
         const struct tf_slot *s = &g->slot[i];
         if (of[s->slot] >= 0 && of[s->variable] >= 0)
             set_slot(&m->tensor[of[s->slot]], s->name, of[s->variable]);
     }
+    enum status st = tf_optimizer_roles(g, of, m, e);
     mem_free(of);
     return st == ST_OK ? full_names(m, e) : st;
 }

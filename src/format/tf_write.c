@@ -61,7 +61,7 @@ static enum status known_keys(struct str graph, struct arena *a, struct known **
         return err_nomem(e, g.n_attrs * sizeof **out);
     for (size_t i = 0; i < g.n_attrs; i++) {
         (*out)[i].key = g.attr[i].key;
-        TRY(tf_name(g.attr[i].key, true, a, &(*out)[i].name, e));
+        (*out)[i].name = g.attr[i].tensor;
     }
     if (*n)
         qsort(*out, *n, sizeof **out, by_known);

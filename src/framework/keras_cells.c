@@ -3,6 +3,7 @@
  * since it is a layer and not a cell alone, it is one of a stack in canonical form:
  *   lstm.lstm_cell.kernel, layers.lstm.cell.vars.0          lstm.l0
  *   bi.forward_gru.gru_cell.kernel, bi.forward_layer.cell   bi.l0, and bi.l0_reverse
+ * A cell of several in one layer (StackedRNNCells) is a cell alone, and keeps its path.
  */
 #include "framework/keras_names.h"
 #include "framework/keras_style.h"
@@ -14,7 +15,13 @@ static bool is_cell(struct str seg)
 {
     struct str stem = keras_stem(seg);
     return str_is(stem, "cell") || str_is(stem, "lstm_cell") || str_is(stem, "gru_cell") ||
-           str_is(stem, "simple_rnn_cell");
+           str_is(stem, "simple_rnn_cell") || str_is(stem, "conv_lstm_cell");
+}
+
+/* Cells of a StackedRNNCells. */
+static bool in_list(struct str seg)
+{
+    return str_is(seg, "cells") || str_is(keras_stem(seg), "stacked_rnn_cells");
 }
 
 /* vars.0 .. vars.2 of a cell, as they are called elsewhere; true when these are all there is. */
@@ -33,17 +40,34 @@ static bool numbered(const struct modules *ms, const struct module *mod)
     return true;
 }
 
+/* Where the last segment that only counts layers begins (see keras_style.c); the whole length:
+ * there is none. */
+static size_t last_counted(struct str path)
+{
+    struct str outer = STR("_functional.");
+    for (size_t at = path.n; at-- > 0;) {
+        struct str rest = str_sub(path, at, path.n);
+        if (at > 0 && path.p[at - 1] != '.')
+            continue;
+        if (str_starts(rest, STR("layer_with_weights-")))
+            return at;
+        if (str_starts(rest, STR("_operations.")))
+            return str_ends(str_sub(path, 0, at), outer) ? at - outer.n : at;
+    }
+    return path.n;
+}
+
 /* "lstm/lstm_cell/kernel", the name a checkpoint's graph keeps, as the path of the cell. */
 static enum status noted(const struct modules *ms, const struct module *mod, struct arena *a,
                          struct str *path, struct err *e)
 {
-    struct str note = ms->m->tensor[ms->member[mod->first].tensor].note, seg, out = STR("");
-    size_t end = note.n;
+    struct str note = ms->m->tensor[ms->member[mod->first].tensor].note, seg;
+    size_t end = note.n, at = last_counted(*path);
     while (end > 0 && note.p[end - 1] != '/')
         end--;
-    if (!str_starts(*path, STR("layer_with_weights-")) || end < 2)
+    if (at == path->n || end < 2)
         return ST_OK;
-    struct str rest = str_sub(note, 0, end - 1);
+    struct str rest = str_sub(note, 0, end - 1), out = str_sub(*path, 0, at ? at - 1 : 0);
     while (rest.p && str_split(&rest, '/', &seg))
         TRY(path_join(out, seg, a, &out, e));
     *path = out;
@@ -57,6 +81,12 @@ static enum status layer_path(struct str called, struct arena *a, struct str *ou
     const char *layer = "l0";
     name_tail(path, &up, &seg);
     if (is_cell(seg)) {
+        struct str list, above;
+        name_tail(up, &above, &list);
+        if (in_list(list)) { /* one of several, on each other at every step */
+            *out = path;
+            return ST_OK;
+        }
         path = up;
         name_tail(path, &up, &seg);
     }

@@ -9,6 +9,7 @@
  *   dense1.sequential.dense1.kernel (legacy HDF5)           dense1
  *   layers.dense.vars.0, named "dense1"                     dense1
  *   layer_with_weights-0.kernel, variable "dense1/kernel"   dense1
+ *   _operations.1._kernel, variable "dense1/kernel"         dense1
  * Where two layers would be called alike, all keep the file's paths.
  * Sources: keras/src/layers, keras/src/saving/saving_lib.py, tf_keras/saving.
  */
@@ -36,10 +37,12 @@ static bool cut(const struct model *m, size_t t, struct member *out)
     const struct tensor *x = &m->tensor[t];
     uint64_t k;
     struct str parent, last;
-    if (x->role != ROLE_PARAMETER && x->role != ROLE_BUFFER && x->role != ROLE_STATISTIC)
+    if (!tensor_is_weight(x))
         return false;
     name_tail(x->name, &out->path, &out->leaf);
     out->leaf = without_output(out->leaf);
+    if (str_is(out->leaf, "_kernel") || str_is(out->leaf, "_embeddings"))
+        out->leaf = str_sub(out->leaf, 1, out->leaf.n); /* Keras 3, where it may be quantised */
     name_tail(out->path, &parent, &last);
     if (str_is(last, "vars") && str_u64(out->leaf, &k) && parent.n) {
         out->collection = last;
@@ -148,9 +151,23 @@ static struct str variable_of(const struct keras_ctx *c, const struct module *mo
     return seg;
 }
 
-static bool counts(struct str seg)
+/* Does a path end in a segment that only counts layers: layer_with_weights-0 of tf-keras, of Keras
+ * 3 _operations.0, in a Sequential _functional._operations.0? *up is what stands before it. */
+static bool counted(struct str path, struct str *up)
 {
-    return str_starts(seg, STR("layer_with_weights-")) || str_starts(seg, STR("layer-"));
+    struct str list, parent, last, seg;
+    uint64_t k;
+    name_tail(path, up, &last);
+    if (str_starts(last, STR("layer_with_weights-")) || str_starts(last, STR("layer-")))
+        return true;
+    name_tail(*up, &parent, &list);
+    if (!str_u64(last, &k) || !str_is(list, "_operations"))
+        return false;
+    *up = parent;
+    name_tail(parent, &parent, &seg);
+    if (str_is(seg, "_functional"))
+        *up = parent;
+    return true;
 }
 
 /* A segment that only counts layers gives way to the layer's name; of an attention, the segment
@@ -158,14 +175,13 @@ static bool counts(struct str seg)
 static enum status walk_counted(struct keras_ctx *c, const struct module *mod, struct str *out,
                                 struct err *e)
 {
-    struct str parent, last, up, above;
+    struct str parent, last, up;
     *out = mod->path;
     name_tail(mod->path, &parent, &last);
-    name_tail(parent, &up, &above);
     struct str name = variable_of(c, mod, 1), outer = variable_of(c, mod, 2);
-    if (counts(last) && name.n)
-        return path_join(parent, name, c->list.a, out, e);
-    if (!counts(above) || !outer.n)
+    if (name.n && counted(mod->path, &up))
+        return path_join(up, name, c->list.a, out, e);
+    if (!outer.n || !counted(parent, &up))
         return ST_OK;
     TRY(path_join(up, outer, c->list.a, out, e));
     *out = arena_fmt(c->list.a, "%.*s.%.*s", STR_ARG(*out), STR_ARG(last));
@@ -402,6 +418,23 @@ static enum status separable(struct keras_ctx *c, struct keras_mod *x, const str
     return ST_OK;
 }
 
+/* A head that is not tied to its embedding: logits = x R, [width, rows]. */
+static enum status reverse(struct keras_ctx *c, const struct keras_mod *x, const struct tensor *emb,
+                           struct err *e)
+{
+    const struct tensor *r = keras_tensor(c, x->var[V_REVERSE]);
+    struct str path;
+    if (!r || r->n_dims != 2 || r->dim[0] != emb->dim[1] || r->dim[1] != emb->dim[0])
+        return ST_OK;
+    TRY(path_join(x->path, STR("reverse"), c->list.a, &path, e));
+    struct layer *l = put(c, LAYER_LINEAR, path, "variable named reverse_embeddings");
+    if (!l)
+        return err_nomem(e, sizeof *l);
+    l->by_name = true;
+    claim(c, l, LEAF_WEIGHT, x, V_REVERSE);
+    return ST_OK;
+}
+
 /* One variable by a number. A class of the user's own, which the config names, holds a bare
  * parameter; of two axes and nothing that tells the class, one of two kinds. */
 static enum status lone(struct keras_ctx *c, struct keras_mod *x, struct err *e)
@@ -502,6 +535,9 @@ static enum status plain(struct keras_ctx *c, struct keras_mod *x, struct err *e
             return err_nomem(e, sizeof *l);
         l->by_name = true;
         claim(c, l, LEAF_WEIGHT, x, V_EMBEDDINGS);
+        if (x->config)
+            l->said = x->config->said;
+        return reverse(c, x, emb, e);
     } else if (alpha && alpha->n_dims >= 1 && alpha->n_dims <= 4) {
         if (!(l = prelu(c, x, alpha)))
             return err_nomem(e, sizeof *l);

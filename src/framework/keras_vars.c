@@ -14,6 +14,7 @@ static const struct {
     {"moving_mean", V_MEAN},
     {"moving_variance", V_VAR},
     {"embeddings", V_EMBEDDINGS},
+    {"reverse_embeddings", V_REVERSE},
     {"depthwise_kernel", V_DEPTHWISE},
     {"pointwise_kernel", V_POINTWISE},
     {"scale", V_SCALE},
@@ -98,7 +99,8 @@ static bool number_vars(const struct keras_ctx *c, struct keras_mod *x, const in
 {
     static const enum var kernel[] = {V_KERNEL, V_BIAS}, depthwise[] = {V_DEPTHWISE, V_BIAS},
                           separable[] = {V_DEPTHWISE, V_POINTWISE, V_BIAS},
-                          embeddings[] = {V_EMBEDDINGS}, scale[] = {V_SCALE}, alpha[] = {V_ALPHA};
+                          embeddings[] = {V_EMBEDDINGS, V_REVERSE}, scale[] = {V_SCALE},
+                          alpha[] = {V_ALPHA};
     if (x->cls == KERAS_UNKNOWN && x->n_vars == 4 && keras_rank(c, t[0]) == 1 &&
         keras_rank(c, t[1]) == 1 && keras_rank(c, t[2]) == 1 && keras_rank(c, t[3]) == 1 &&
         name_kinds(x->path) == KIND_BIT(LAYER_BATCHNORM))
@@ -121,7 +123,7 @@ static bool number_vars(const struct keras_ctx *c, struct keras_mod *x, const in
     case KERAS_RMSNORM:
         return in_order(x, t, scale, 1, 1);
     case KERAS_EMBEDDING:
-        return in_order(x, t, embeddings, 1, 1);
+        return in_order(x, t, embeddings, 1, keras_rank(c, t[1]) == 2 ? 2 : 1);
     case KERAS_PRELU:
         return in_order(x, t, alpha, 1, 1);
     case KERAS_ATTENTION:

@@ -14,6 +14,7 @@ enum var {
     V_MEAN,
     V_VAR,
     V_EMBEDDINGS,
+    V_REVERSE, /* of a ReversibleEmbedding that is not tied */
     V_DEPTHWISE,
     V_POINTWISE,
     V_SCALE,

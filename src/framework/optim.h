@@ -1,6 +1,7 @@
 /* Optimizers: what each keeps for a parameter, and how each framework spells it, as tables. Read
  * from a model into one form (optim_state) that says no framework's names; written from there by
- * convert/map_train*.c. Sources: torch/optim/{adam,adamw,sgd,rmsprop,adagrad}.py; optax
+ * convert/map_train*.c. Sources:
+ * torch/optim/{adam,adamw,sgd,rmsprop,adagrad,adadelta,adamax,nadam}.py; optax
  * _src/{transform,alias}.py; keras/src/optimizers; tf_keras/optimizers;
  * tensorflow/python/training.
  */
@@ -9,7 +10,18 @@
 #include "framework/framework.h"
 
 /* Which optimizer; those that keep the same slots and count alike are one (Adam and AdamW). */
-enum optim { OPTIM_NONE, OPTIM_SGD, OPTIM_ADAM, OPTIM_RMSPROP, OPTIM_ADAGRAD, OPTIM_LION, OPTIMS };
+enum optim {
+    OPTIM_NONE,
+    OPTIM_SGD,
+    OPTIM_ADAM,
+    OPTIM_RMSPROP,
+    OPTIM_ADAGRAD,
+    OPTIM_LION,
+    OPTIM_ADADELTA,
+    OPTIM_ADAMAX,
+    OPTIM_NADAM, /* Adam's slots, and a product of momenta beside them */
+    OPTIMS
+};
 /* What is kept for one parameter, in the parameter's shape. */
 enum slot {
     SLOT_MEAN,   /* running mean of gradients: exp_avg, mu, m */
@@ -19,6 +31,8 @@ enum slot {
     SLOT_POWER,  /* running mean of squares, RMSprop's: square_avg, nu, rms */
     SLOT_CENTER, /* RMSprop centered: grad_avg, mu, mg */
     SLOT_SUM,    /* Adagrad's sum of squares */
+    SLOT_DELTA,  /* Adadelta's running mean of squared updates, beside SLOT_POWER */
+    SLOT_NORM,   /* Adamax's fading maximum: exp_inf, u, optax's nu */
     SLOT_N
 };
 #define SLOT_BIT(s) (1u << (s))
@@ -42,6 +56,8 @@ int slot_rate(enum optim_style style, enum optim k, enum slot s);
 unsigned slot_block(enum optim k, unsigned slots, size_t i);
 /* Which one Keras calls so: "adam", "rm_sprop_1"; NONE. */
 enum optim optim_of_keras(struct str name);
+/* Has it a place for the slot? */
+bool optim_keeps(enum optim k, enum slot s);
 /* Which moment it is: what a change of sign does to it. */
 enum role slot_role(enum slot s);
 /* The one that keeps exactly these slots; NONE. */
@@ -85,11 +101,12 @@ struct optim_number {
     const struct node *node;
 };
 struct optim_param {
-    uint32_t param;           /* tensor of the model */
-    int64_t slot[SLOT_N];     /* tensors; -1 = none */
-    struct optim_number n;    /* updates made */
-    uint64_t number;          /* torch: its id */
-    const struct node *group; /* torch: its param_group, or NULL */
+    uint32_t param;              /* tensor of the model */
+    int64_t slot[SLOT_N];        /* tensors; -1 = none */
+    struct optim_number n;       /* updates made */
+    struct optim_number product; /* torch's NAdam: its product of momenta */
+    uint64_t number;             /* torch: its id */
+    const struct node *group;    /* torch: its param_group, or NULL */
 };
 struct optim_state {
     enum optim_style style; /* NONE: nothing found, or nothing that is one optimizer's */
@@ -102,12 +119,19 @@ struct optim_state {
     struct optim_number rate;      /* Keras: the learning rate */
     struct optim_number *schedule; /* optax: counts that belong to no moment; torch: last_epoch */
     size_t n_schedules;
-    int64_t *of;             /* per tensor of the model: its place in param, -1 = none */
-    bool *mine;              /* per tensor of the model: part of this state */
-    const struct node *node; /* the state in the model's tree; NULL */
-    const struct node *dict; /* torch: the state_dict its parameters stand in; NULL */
-    struct str weights;      /* torch: names of that state_dict begin so ("model"), or empty */
-    const char *unclear;     /* why there is none although there is something; or NULL */
+    struct optim_number product; /* Keras's Nadam: the same, one for all */
+    bool nadam;                  /* what else looks like Adam's is Nadam's */
+    struct optim_number scale;   /* a dynamic loss scale ... */
+    struct optim_number good;    /* ... and the finite steps since it changed */
+    unsigned scales;             /* how many of them there are; of two neither is told */
+    int64_t *twin;               /* per tensor: one that must hold the same; or -1 */
+    bool *idle;                  /* per tensor: such a one, or one that nothing reads */
+    int64_t *of;                 /* per tensor of the model: its place in param, -1 = none */
+    bool *mine;                  /* per tensor of the model: part of this state */
+    const struct node *node;     /* the state in the model's tree; NULL */
+    const struct node *dict;     /* torch: the state_dict its parameters stand in; NULL */
+    struct str weights;          /* torch: names of that state_dict begin so ("model"), or empty */
+    const char *unclear;         /* why there is none although there is something; or NULL */
 };
 /* Memory from the arena. */
 MUSTCHECK enum status optim_read(const struct model *m, const struct framework *f, struct arena *a,

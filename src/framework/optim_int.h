@@ -16,6 +16,7 @@ struct optim_param *optim_param_at(struct optim_reader *r, uint32_t param);
 /* One tensor of a slot; a second one makes the whole unclear. */
 void optim_put(struct optim_reader *r, uint32_t t, uint32_t param, enum slot slot);
 
+void optim_scale(struct optim_reader *r);                  /* optim_scale.c: after the others */
 MUSTCHECK enum status optim_keras(struct optim_reader *r); /* optim_keras.c */
 MUSTCHECK enum status optim_named(struct optim_reader *r); /* optim_named.c: Keras 2, TensorFlow */
 #endif

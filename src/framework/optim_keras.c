@@ -18,6 +18,8 @@ static int64_t var_at(const struct optim_reader *r, struct str group, size_t k)
 
 struct var {
     ptrdiff_t layer;
+    struct str inner; /* below the layer: a cell, a direction, a projection */
+    unsigned part;    /* in the order in which the layer makes them */
     uint64_t number;
     uint32_t tensor;
 };
@@ -26,7 +28,31 @@ static int by_layer(const void *a, const void *b)
     const struct var *x = a, *y = b;
     if (x->layer != y->layer)
         return x->layer < y->layer ? -1 : 1;
+    if (x->part != y->part)
+        return x->part < y->part ? -1 : 1;
     return x->number < y->number ? -1 : x->number > y->number;
+}
+
+/* The config's layer at a path of classes, or the one that a part of it belongs to. */
+static const struct keras_layer *layer_at(const struct keras_names *names, struct str path,
+                                          struct var *v)
+{
+    static const char *const parts[] = {"forwardlayer", "backwardlayer", "querydense",
+                                        "keydense",     "valuedense",    "outputdense"};
+    struct str at = path, up, last, first;
+    const struct keras_layer *l;
+    while ((l = keras_by_class(names, at)) == NULL && at.n) {
+        name_tail(at, &up, &last);
+        at = up;
+    }
+    v->inner = at.n < path.n ? str_sub(path, at.n ? at.n + 1 : 0, path.n) : STR("");
+    v->part = 0;
+    struct str rest = v->inner;
+    if (rest.n && name_head(&rest, &first))
+        for (unsigned i = 0; i < sizeof parts / sizeof *parts; i++)
+            if (str_is(first, parts[i]))
+                v->part = i + 1;
+    return l;
 }
 
 /* The trainable variables, in the order of the config's layers; *n is 0 where one stands in none of
@@ -55,17 +81,24 @@ static enum status keras_params(struct optim_reader *r, uint32_t *param, size_t 
         path = keras_class_path(layer, r->a);
         if (!path.p)
             return err_nomem(r->e, layer.n);
-        const struct keras_layer *l = keras_by_class(&names, path);
+        struct var v = {.number = number, .tensor = (uint32_t)i};
+        const struct keras_layer *l = layer_at(&names, path, &v);
         all = l != NULL;
-        if (l)
-            list[got++] = (struct var){l - names.layer, number, (uint32_t)i};
+        if (!l)
+            break;
+        v.layer = l - names.layer;
+        list[got++] = v;
     }
     if (!all)
         return ST_OK;
     if (got)
         qsort(list, got, sizeof *list, by_layer);
-    for (size_t i = 0; i < got; i++)
+    for (size_t i = 0; i < got; i++) {
         param[i] = list[i].tensor;
+        if (i && list[i].layer == list[i - 1].layer && list[i].part == list[i - 1].part &&
+            !str_eq(list[i].inner, list[i - 1].inner))
+            return ST_OK; /* parts whose order nothing tells */
+    }
     *n = got;
     return ST_OK;
 }
@@ -97,10 +130,14 @@ static bool is_set(const struct json *j)
     return j->kind == JSON_BOOL ? j->truth : j->kind == JSON_NUMBER && json_double(j, &v) && v != 0;
 }
 
-/* compile_config.optimizer.config of the model's config. What does not parse says nothing. */
-static void settings_of(const struct attachment *t, struct rms_said *out)
+/* compile_config.optimizer.config of the model's config; inner: that of the one it wraps. What does
+ * not parse says nothing. */
+static void settings_of(const struct attachment *t, bool inner, struct rms_said *out)
 {
-    static const char *const path[] = {"compile_config", "optimizer", "config", NULL};
+    static const char *const own[] = {"compile_config", "optimizer", "config", NULL};
+    static const char *const wrapped[] = {"compile_config",  "optimizer", "config",
+                                          "inner_optimizer", "config",    NULL};
+    const char *const *path = inner ? wrapped : own;
     struct cursor c;
     struct json j;
     struct err quiet;
@@ -130,7 +167,7 @@ static void settings_of(const struct attachment *t, struct rms_said *out)
 }
 
 /* What is kept for each variable, from how many tensors it is; 0: that does not say it. */
-static unsigned keras_slots(const struct model *m, enum optim k, size_t n)
+static unsigned keras_slots(const struct model *m, enum optim k, size_t n, bool inner)
 {
     static const struct {
         enum optim kind;
@@ -144,6 +181,9 @@ static unsigned keras_slots(const struct model *m, enum optim k, size_t n)
         {OPTIM_RMSPROP, 3, SLOT_BIT(SLOT_POWER) | SLOT_BIT(SLOT_TRACE) | SLOT_BIT(SLOT_CENTER)},
         {OPTIM_ADAGRAD, 1, SLOT_BIT(SLOT_SUM)},
         {OPTIM_LION, 1, SLOT_BIT(SLOT_MEAN)},
+        {OPTIM_ADADELTA, 2, SLOT_BIT(SLOT_POWER) | SLOT_BIT(SLOT_DELTA)},
+        {OPTIM_ADAMAX, 2, SLOT_BIT(SLOT_MEAN) | SLOT_BIT(SLOT_NORM)},
+        {OPTIM_NADAM, 2, SLOT_BIT(SLOT_MEAN) | SLOT_BIT(SLOT_SQUARE)},
     };
     struct rms_said said = {0};
     for (size_t i = 0; i < sizeof of / sizeof *of; i++)
@@ -153,7 +193,7 @@ static unsigned keras_slots(const struct model *m, enum optim k, size_t n)
         return 0;
     for (size_t i = 0; i < m->n_attachments && !said.known; i++)
         if (str_is(m->attachment[i].name, "config.json"))
-            settings_of(&m->attachment[i], &said);
+            settings_of(&m->attachment[i], inner, &said);
     if (!said.known || said.momentum == said.centered)
         return 0;
     return SLOT_BIT(SLOT_POWER) | (said.momentum ? SLOT_BIT(SLOT_TRACE) : SLOT_BIT(SLOT_CENTER));
@@ -164,12 +204,48 @@ static bool alike(const struct tensor *a, const struct tensor *b)
     return a->n_dims == b->n_dims && memcmp(a->dim, b->dim, a->n_dims * sizeof *a->dim) == 0;
 }
 
+static bool is_one(const struct model *m, int64_t t, bool real)
+{
+    return t >= 0 && tensor_elems(&m->tensor[t]) == 1 &&
+           (dtype_info(m->tensor[t].dtype)->kind == DK_FLOAT) == real;
+}
+
+/* LossScaleOptimizer: a count and a rate that nothing reads, the finite steps, the scale, and then
+ * all variables of the optimizer it wraps, which has them under its own path too. */
+static void wrapped(struct optim_reader *r, struct str root, struct str inner)
+{
+    const struct model *m = r->m;
+    struct optim_state *s = r->s;
+    int64_t good = var_at(r, root, 2), scale = var_at(r, root, 3), from, to;
+    if (is_one(m, good, false) && is_one(m, scale, true)) {
+        s->good.tensor = good;
+        s->scale.tensor = scale;
+        s->scales = 1;
+    }
+    for (size_t k = 0; k < 2 && (to = var_at(r, root, k)) >= 0; k++)
+        s->idle[to] = true;
+    for (size_t k = 0; (from = var_at(r, inner, k)) >= 0; k++) {
+        to = var_at(r, root, k + 4);
+        if (to < 0)
+            continue;
+        s->twin[from] = to;
+        s->idle[to] = true;
+    }
+}
+
 /* optimizer.vars: the count, the learning rate where it is a number, then the slots. */
 enum status optim_keras(struct optim_reader *r)
 {
     const struct model *m = r->m;
     struct optim_state *s = r->s;
-    struct str root = STR("optimizer");
+    struct str root = STR("optimizer"), inner = STR("optimizer.inner_optimizer");
+    const char *named = "optimizer/vars@name";
+    bool wraps = var_at(r, inner, 0) >= 0;
+    if (wraps) {
+        wrapped(r, root, inner);
+        root = inner;
+        named = "optimizer/inner_optimizer/vars@name";
+    }
     int64_t count = var_at(r, root, 0);
     size_t at = 1, n = 1, n_params;
     enum optim kind = OPTIM_NONE;
@@ -179,7 +255,7 @@ enum status optim_keras(struct optim_reader *r)
     if (!param)
         return err_nomem(r->e, m->n_tensors * sizeof *param);
     s->style = STYLE_KERAS;
-    s->root = root;
+    s->root = STR("optimizer");
     s->step.tensor = count;
     int64_t rate = var_at(r, root, 1);
     if (rate >= 0 && m->tensor[rate].n_dims == 0 &&
@@ -190,13 +266,19 @@ enum status optim_keras(struct optim_reader *r)
     while (var_at(r, root, n) >= 0)
         n++;
     for (size_t i = 0; i < m->n_meta; i++)
-        if (str_is(m->meta[i].key, "optimizer/vars@name"))
+        if (str_is(m->meta[i].key, named))
             kind = optim_of_keras(m->meta[i].value);
     TRY(keras_params(r, param, &n_params));
     if (n == at)
         return ST_OK; /* nothing kept so far, or nothing to keep */
+    int64_t last = var_at(r, root, n - 1);
+    if (kind == OPTIM_NADAM && m->tensor[last].n_dims == 0) { /* Nadam's product comes last */
+        s->product.tensor = last;
+        s->nadam = true;
+        n--;
+    }
     unsigned slots =
-        n_params && (n - at) % n_params == 0 ? keras_slots(m, kind, (n - at) / n_params) : 0;
+        n_params && (n - at) % n_params == 0 ? keras_slots(m, kind, (n - at) / n_params, wraps) : 0;
     if (!slots) {
         s->unclear = "its variables are not those of an optimizer and a model that the file names";
         return ST_OK;

@@ -29,7 +29,7 @@ struct optim_param *optim_param_at(struct optim_reader *r, uint32_t param)
     if (s->of[param] < 0) {
         s->of[param] = (int64_t)s->n;
         struct optim_param *p = &s->param[s->n++];
-        *p = (struct optim_param){.param = param, .n = no_number};
+        *p = (struct optim_param){.param = param, .n = no_number, .product = no_number};
         for (int k = 0; k < SLOT_N; k++)
             p->slot[k] = -1;
     }
@@ -182,6 +182,8 @@ static enum status torch_by_tree(struct optim_reader *r, const struct node *opt)
                 continue;
             if (str_is(d->key->text, "step"))
                 (void)is_number(m, d, &p->n);
+            else if (str_is(d->key->text, "mu_product"))
+                s->nadam = is_number(m, d, &p->product);
             else if (d->kind == NODE_TENSOR && slot_parse(STYLE_TORCH, d->key->text, &slot))
                 optim_put(r, d->tensor, ids.param[c->key->i], slot);
         }
@@ -251,14 +253,18 @@ static enum status torch_by_names(struct optim_reader *r)
     for (size_t i = 0; i < m->n_tensors && s->n; i++) {
         struct str root, entry, leaf;
         if (!optim_is_state(&m->tensor[i]) ||
-            !torch_name(m->tensor[i].name, &root, &entry, &leaf) || !str_is(leaf, "step") ||
-            !str_eq(root, s->root))
+            !torch_name(m->tensor[i].name, &root, &entry, &leaf) || !str_eq(root, s->root))
+            continue;
+        bool product = str_is(leaf, "mu_product");
+        if (!product && !str_is(leaf, "step"))
             continue;
         for (size_t k = 0; k < s->n; k++, at = (at + 1) % s->n)
             if (str_eq(of[at], entry)) {
-                s->param[at].n.tensor = (int64_t)i;
+                *(product ? &s->param[at].product : &s->param[at].n) =
+                    (struct optim_number){.tensor = (int64_t)i};
                 break;
             }
+        s->nadam = s->nadam || product;
     }
     s->style = any ? STYLE_TORCH : STYLE_NONE;
     s->weights = wrapper(r);
@@ -405,14 +411,20 @@ enum status optim_read(const struct model *m, const struct framework *f, struct 
                        struct optim_state *out, struct err *e)
 {
     struct optim_reader r = {m, a, out, e};
-    *out = (struct optim_state){.step = no_number, .rate = no_number};
+    *out = (struct optim_state){.step = no_number,
+                                .rate = no_number,
+                                .scale = no_number,
+                                .good = no_number,
+                                .product = no_number};
     out->param = ARENA_ARRAY(a, struct optim_param, m->n_tensors + 1);
     out->of = ARENA_ARRAY(a, int64_t, m->n_tensors + 1);
     out->mine = ARENA_ARRAY(a, bool, m->n_tensors + 1);
-    if (!out->param || !out->of || !out->mine)
+    out->twin = ARENA_ARRAY(a, int64_t, m->n_tensors + 1);
+    out->idle = ARENA_ARRAY(a, bool, m->n_tensors + 1);
+    if (!out->param || !out->of || !out->mine || !out->twin || !out->idle)
         return err_nomem(e, m->n_tensors * sizeof *out->param);
     for (size_t i = 0; i < m->n_tensors; i++)
-        out->of[i] = -1;
+        out->of[i] = out->twin[i] = -1;
     bool two = false;
     const struct node *opt = only_optimizer(m, &two);
     (void)f;
@@ -433,9 +445,12 @@ enum status optim_read(const struct model *m, const struct framework *f, struct 
     if (out->style == STYLE_NONE || out->unclear)
         return ST_OK;
     TRY(mark(&r));
+    optim_scale(&r);
     if (out->style == STYLE_TORCH || out->style == STYLE_OPTAX)
         TRY(whole_steps(&r));
     out->kind = optim_of(out->slots);
+    if (out->kind == OPTIM_ADAM && out->nadam)
+        out->kind = OPTIM_NADAM;
     if (out->kind == OPTIM_NONE && out->slots)
         out->unclear = "no table knows what it keeps";
     return ST_OK;

@@ -28,7 +28,8 @@ static bool segment(struct str *rest, struct str *out)
 static const char *const training[] = {"opt_state", "optimizer",    "optimizer_states",
                                        "state",     "lr_scheduler", NULL};
 static const char *const first_moment[] = {"mu", "trace", "exp_avg", "momentum_buffer", NULL};
-static const char *const second_moment[] = {"nu", "exp_avg_sq", "sum_of_squares", "nu_max", NULL};
+static const char *const second_moment[] = {"nu",  "exp_avg_sq", "sum_of_squares", "nu_max", "e_g",
+                                            "e_x", NULL};
 static const char *const averages[] = {"ema", "ema_params", NULL};
 static const char *const random_state[] = {"rng", "rngs", NULL};
 
@@ -80,13 +81,13 @@ static const struct {
     const char *name; /* the last segment of VARIABLE.SLOT */
     enum role role;
 } slots[] = {
-    {"Adam", ROLE_MOMENT1},     {"Adam_1", ROLE_MOMENT2},
-    {"adam_m", ROLE_MOMENT1},   {"adam_v", ROLE_MOMENT2},
-    {"Momentum", ROLE_MOMENT1}, {"RMSProp", ROLE_MOMENT2},
-    {"RMSProp_1", ROLE_OTHER},  {"RMSProp_2", ROLE_OTHER},
-    {"Adagrad", ROLE_MOMENT2},  {"Adadelta", ROLE_MOMENT2},
-    {"Adadelta_1", ROLE_OTHER}, {"Ftrl", ROLE_MOMENT2},
-    {"Ftrl_1", ROLE_OTHER},     {"ExponentialMovingAverage", ROLE_EMA},
+    {"Adam", ROLE_MOMENT1},       {"Adam_1", ROLE_MOMENT2},
+    {"adam_m", ROLE_MOMENT1},     {"adam_v", ROLE_MOMENT2},
+    {"Momentum", ROLE_MOMENT1},   {"RMSProp", ROLE_MOMENT2},
+    {"RMSProp_1", ROLE_OTHER},    {"RMSProp_2", ROLE_OTHER},
+    {"Adagrad", ROLE_MOMENT2},    {"Adadelta", ROLE_MOMENT2},
+    {"Adadelta_1", ROLE_MOMENT2}, {"Ftrl", ROLE_MOMENT2},
+    {"Ftrl_1", ROLE_OTHER},       {"ExponentialMovingAverage", ROLE_EMA},
 };
 static const char *const tf_first[] = {"m", "momentum", "momentums", NULL};
 static const char *const tf_second[] = {"v", "rms", "accumulator", "velocities", NULL};
@@ -190,8 +191,18 @@ static enum status tuple_role(struct model *m, struct tensor *t, bool *is, struc
 
 /* What tf-keras' optimizers, new and legacy, call what they keep of a variable. */
 static const char *const keras_first[] = {"m", "momentum", "average_gradient", "mg", NULL};
-static const char *const keras_second[] = {"v",        "vhat",        "v_hat", "rms",
-                                           "velocity", "accumulator", NULL};
+static const char *const keras_second[] = {"v",
+                                           "vhat",
+                                           "v_hat",
+                                           "rms",
+                                           "velocity",
+                                           "accumulator",
+                                           "accumulated_grad",
+                                           "accumulated_delta_var",
+                                           "accum_grad",
+                                           "accum_var",
+                                           "u",
+                                           NULL};
 
 /* optimizer_weights.Adam.m.LAYER.REST of tf-keras, and Adam.LAYER.REST.m of its legacy optimizers:
  * of LAYER.LAYER.REST, as legacy HDF5 names it. */
@@ -281,7 +292,14 @@ static enum status keras_role(struct model *m, struct tensor *t, struct str firs
               : two                                               ? ROLE_MOMENT2
               : str_is(leaf, "iteration") || str_is(leaf, "iter") ? ROLE_COUNTER
                                                                   : ROLE_OTHER;
-    struct str variable;
+    struct str variable, wrapped = rest;
+    (void)segment(&wrapped, &seg);
+    if (wrapped.p && str_starts(seg, STR("cond"))) { /* a LossScaleOptimizer's, legacy */
+        rest = wrapped;
+    } else if (wrapped.p && (among(seg, keras_first) || among(seg, keras_second))) { /* ... new */
+        t->role = among(seg, keras_first) ? ROLE_MOMENT1 : ROLE_MOMENT2;
+        return keras_of(m, t, wrapped, STR(""), e);
+    }
     if (!segment(&rest, &seg) || !rest.p) /* the optimizer */
         return ST_OK;
     variable = rest;
@@ -299,6 +317,67 @@ static enum status keras_role(struct model *m, struct tensor *t, struct str firs
         return ST_OK;
     struct str output = str_sub(name, (size_t)(leaf.p - name.p) + leaf.n, name.n);
     return keras_of(m, t, str_sub(variable, 0, end - 1), output, e);
+}
+
+/* What Keras's optimizers keep in an object graph, below the optimizer or a model that has one:
+ * [PATH.]optimizer._variables.N ... The weights that it knows are none of it. */
+static bool graph_optimizer(struct tensor *t, struct str last)
+{
+    static const char *const below[] = {"_variables",
+                                        "_iterations",
+                                        "_learning_rate",
+                                        "_trainable_variables",
+                                        "inner_optimizer",
+                                        "dynamic_scale",
+                                        "step_counter",
+                                        "loss_scale",
+                                        "_u_product",
+                                        "momentum_cache",
+                                        NULL};
+    static const char *const legacy[] = {"iter",          "decay",    "beta_1", "beta_2",
+                                         "learning_rate", "momentum", "rho",    NULL};
+    struct str rest = t->name, seg = STR_NONE, optimizer = STR("optimizer");
+    while (rest.p && segment(&rest, &seg) && !str_eq(seg, optimizer)) {
+    }
+    if (!rest.p || !segment(&rest, &seg) || !(among(seg, below) || (!rest.p && among(seg, legacy))))
+        return false;
+    bool step = str_is(rest, "vars.0") || str_is(last, "_iterations") ||
+                str_is(last, "step_counter") || str_is(last, "good_steps") || str_is(last, "iter");
+    t->role = str_is(seg, "_trainable_variables") ? ROLE_PARAMETER
+              : step                              ? ROLE_COUNTER
+                                                  : ROLE_OTHER;
+    return true;
+}
+
+/* Dynamic loss scales: PATH.scale with PATH.fin_steps (Flax); PATH.loss_scale, counter, period,
+ * factor and min_loss_scale (jmp). */
+static enum status loss_scale(const struct model *m, struct tensor *t, struct str last, bool *is,
+                              struct err *e)
+{
+    static const struct {
+        const char *leaf, *with;
+        bool counts;
+    } of[] = {
+        {"fin_steps", "scale", true},        {"scale", "fin_steps", false},
+        {"counter", "period", true},         {"loss_scale", "period", false},
+        {"period", "counter", false},        {"factor", "period", false},
+        {"min_loss_scale", "period", false},
+    };
+    *is = false;
+    for (size_t i = 0; i < sizeof of / sizeof *of; i++) {
+        struct buf b = BUF_INIT;
+        if (!str_is(last, of[i].leaf) || t->n_dims != 0)
+            continue;
+        buf_str(&b, str_sub(t->name, 0, t->name.n - last.n));
+        buf_z(&b, of[i].with);
+        enum status st = buf_ok(&b, e);
+        *is = st == ST_OK && model_find(m, buf_as_str(&b)) >= 0;
+        buf_free(&b);
+        TRY(st);
+        t->role = of[i].counts ? ROLE_COUNTER : ROLE_OTHER;
+        return ST_OK;
+    }
+    return ST_OK;
 }
 
 /* A name without the number of its output: "kernel:0". */
@@ -336,6 +415,10 @@ static enum status one(struct model *m, struct tensor *t, struct err *e)
     TRY(tuple_role(m, t, &told, e));
     if (!told)
         TRY(flax_optim(m, t, last, &told, e));
+    if (!told)
+        told = graph_optimizer(t, last);
+    if (!told)
+        TRY(loss_scale(m, t, last, &told, e));
     if (told && t->role == ROLE_PARAMETER)
         return ST_OK;
     if (!told)

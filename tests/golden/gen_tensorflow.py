@@ -12,6 +12,7 @@ import sys
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 os.environ["TF_USE_LEGACY_KERAS"] = "1"
+os.environ["KERAS_BACKEND"] = "tensorflow"
 
 import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
@@ -141,6 +142,36 @@ def keras(top):
                    listed(where / "weights"))
 
 
+def keras3(top):
+    """A Keras 3 model and its optimizer, which TensorFlow keeps the weights under. They are called
+    as in a checkpoint of the model alone: by the variables' own names."""
+    import keras as k3
+    k3.utils.set_random_seed(6)
+    x = inputs = k3.Input((2,))
+    x = k3.layers.LayerNormalization(name="ln")(k3.layers.Dense(3, name="fc1")(x))
+    model = k3.Model(inputs, k3.layers.Dense(2, name="fc2")(x))
+    where = folder(top, "keras3")
+    alone = tf.train.Checkpoint(model=model).write(str(where / "alone"))
+    path_of = {full: name for name, full in full_names(alone)}
+    for f in where.iterdir():
+        f.unlink()
+    model.compile(k3.optimizers.Adam(amsgrad=True), "mse")
+    model.train_on_batch(np.ones((2, 2), "float32"), np.zeros((2, 2), "float32"))
+    both = tf.train.Checkpoint(model=model, optimizer=model.optimizer).write(str(where / "both"))
+    called = {name: path_of.get(full, name) for name, full in full_names(both)}
+    expected.write(where, MADE_BY + f", keras {k3.__version__}",
+                   [(called[name], *rest) for name, *rest in listed(both)])
+
+
+def full_names(prefix):
+    """(name, the variable's full name) of an object graph."""
+    from tensorflow.core.protobuf import trackable_object_graph_pb2
+    graph = trackable_object_graph_pb2.TrackableObjectGraph()
+    graph.ParseFromString(tf.train.load_checkpoint(str(prefix)).get_tensor(GRAPH))
+    return [(name_of(a.checkpoint_key, True), a.full_name)
+            for n in graph.nodes for a in n.attributes]
+
+
 def dtypes(top):
     every = {}
     for t in (tf.float64, tf.float32, tf.float16, tf.bfloat16, tf.complex64, tf.complex128):
@@ -243,6 +274,8 @@ def main(where):
     names(top)
     objects(top)
     keras(top)
+    if tf.__version__ >= "2.16":
+        keras3(top)
     dtypes(top)
     saved_model(top)
     frozen(top)

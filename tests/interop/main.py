@@ -30,6 +30,8 @@ SUITES = (
     "train_keras",
     "train_sides",
     "train_kept",
+    "train_cells",
+    "train_scales",
     "formats",
     "ids",
     "random_nets",

@@ -56,6 +56,13 @@ OPTIMIZERS = {
                 lambda: keras.optimizers.Adagrad(0.01, epsilon=1e-20)),
     "lion": (lambda p: ts.Lion(p, lr=0.001), lambda: optax.lion(0.001, weight_decay=0.0),
              lambda: keras.optimizers.Lion(0.001)),
+    "adadelta": (lambda p: torch.optim.Adadelta(p, lr=0.5, rho=0.9, eps=1e-6), None,
+                 lambda: keras.optimizers.Adadelta(0.5, rho=0.9, epsilon=1e-6)),
+    "adamax": (lambda p: torch.optim.Adamax(p, lr=0.01), None,
+               lambda: keras.optimizers.Adamax(0.01, epsilon=1e-8)),
+    # Keras's momentum decays as torch's does with a momentum_decay of 1
+    "nadam": (lambda p: torch.optim.NAdam(p, lr=0.01, momentum_decay=1.0), None,
+              lambda: keras.optimizers.Nadam(0.01, epsilon=1e-8)),
 }
 SGD = ("sgd", "nesterov", "lion")
 
@@ -172,6 +179,7 @@ class FlaxSide(ts.Flax):
 def run(tally):
     for optimizer in OPTIMIZERS:
         # optax's own are compared with torch's in train_state.py
-        for side in (TorchSide,) if optimizer.startswith("rms") else (TorchSide, FlaxSide):
+        torch_alone = optimizer.startswith("rms") or OPTIMIZERS[optimizer][1] is None
+        for side in (TorchSide,) if torch_alone else (TorchSide, FlaxSide):
             tally.run(f"{side.framework} to keras, {optimizer}", to_keras, side, optimizer)
             tally.run(f"keras to {side.framework}, {optimizer}", from_keras, side, optimizer)

@@ -9,10 +9,12 @@ import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+os.environ["KERAS_BACKEND"] = "tensorflow"
 
 sys.modules["triton"] = None  # which torch's optimizers load: its LLVM and TensorFlow's clash
 import tensorflow as tf  # noqa: E402
 import tf_keras  # noqa: E402
+import keras  # noqa: E402
 import equinox as eqx  # noqa: E402
 import haiku as hk  # noqa: E402
 import jax  # noqa: E402
@@ -30,7 +32,7 @@ t1 = tf.compat.v1
 # Keras's epsilon is added to the rescaled root; this is the fourth update.
 EPS_4 = 1e-8 * (1 - 0.999 ** 4) ** 0.5
 SMALL = 1e-20  # under the root; 1e-12 beside it
-# name: torch's, optax's, tf-keras' new one, its legacy one, TensorFlow 1's
+# name: torch's, optax's, tf-keras' new one, its legacy one, TensorFlow 1's; Keras 3 has the new ones
 OPTIMIZERS = {
     "adam": (lambda p: torch.optim.Adam(p, lr=0.01), lambda: optax.adam(0.01),
              lambda: tf_keras.optimizers.Adam(0.01, epsilon=EPS_4),
@@ -55,6 +57,19 @@ OPTIMIZERS = {
                 lambda: tf_keras.optimizers.Adagrad(0.01, epsilon=SMALL),
                 lambda: tf_keras.optimizers.legacy.Adagrad(0.01, epsilon=SMALL),
                 lambda: t1.train.AdagradOptimizer(0.01)),
+    "adadelta": (lambda p: torch.optim.Adadelta(p, lr=0.5, rho=0.9, eps=1e-6), None,
+                 lambda: tf_keras.optimizers.Adadelta(0.5, rho=0.9, epsilon=1e-6),
+                 lambda: tf_keras.optimizers.legacy.Adadelta(0.5, rho=0.9, epsilon=1e-6),
+                 lambda: t1.train.AdadeltaOptimizer(0.5, rho=0.9, epsilon=1e-6)),
+    "adamax": (lambda p: torch.optim.Adamax(p, lr=0.01), None,
+               lambda: tf_keras.optimizers.Adamax(0.01, epsilon=1e-8),
+               lambda: tf_keras.optimizers.legacy.Adamax(0.01, epsilon=1e-8), None),
+    # momentum_decay: what Keras's formulas have, the legacy one's torch's default
+    "nadam": (lambda p: torch.optim.NAdam(p, lr=0.01, momentum_decay=1.0), None,
+              # for its settings: tf-keras's own multiplies its product once for each variable
+              lambda: tf_keras.optimizers.Nadam(0.01, epsilon=1e-8), None, None),
+    "nadam_legacy": (lambda p: torch.optim.NAdam(p, lr=0.01), None, None,
+                     lambda: tf_keras.optimizers.legacy.Nadam(0.01, epsilon=1e-8), None),
 }
 UNCOUNTED = ("sgd",)  # torch keeps no number of steps
 
@@ -266,6 +281,69 @@ class GraphLegacy(Graph):
     settings = ("--allow-drop", "optimizer.*")  # beta_1, decay, learning_rate ...
 
 
+class Graph3(Side):
+    """tf.train.Checkpoint of a Keras 3 model and its optimizer. TensorFlow keeps the weights where
+    the shorter path is: the optimizer's."""
+
+    file, framework, count = "state/ckpt", "tensorflow", "optimizer._iterations"
+    settings = ("--allow-drop", "optimizer._learning_rate")
+    LEAF = Keras2.LEAF
+
+    def __init__(self, optimizer):
+        keras.utils.set_random_seed(2)
+        layers = keras.layers
+        x = inputs = layers.Input((6,))
+        x = layers.LayerNormalization(epsilon=1e-5, name="ln1")(layers.Dense(6, name="fc1")(x))
+        self.model = self.whole(inputs, layers.Dense(5, name="fc2")(layers.ReLU()(x)))
+        made = OPTIMIZERS[optimizer][2]()
+        opt = getattr(keras.optimizers, type(made).__name__)
+        names = ("learning_rate", "epsilon", "momentum", "nesterov", "rho", "centered")
+        self.opt = opt(**{k: v if isinstance(v, bool) else float(v)
+                          for k, v in made.get_config().items() if k in names})
+        self.model.compile(self.opt, "mse")
+        self.opt.build(self.model.trainable_variables)
+
+    @staticmethod
+    def whole(inputs, out):
+        return keras.Model(inputs, out)
+
+    def step(self, x, want):
+        self.model.train_on_batch(x, want)
+
+    def values(self):
+        return {f"{v.path.split('/')[-2]}.{self.LEAF[v.name]}": np.array(v)
+                for v in self.model.trainable_variables}
+
+    def checkpoint(self):
+        return tf.train.Checkpoint(model=self.model, optimizer=self.opt)
+
+    def save(self, path):
+        self.checkpoint().write(str(path))
+
+    def load(self, path):
+        self.checkpoint().read(str(path)).assert_consumed()
+
+    def forget(self):
+        for v in self.opt.variables:
+            if len(v.shape):
+                v.assign(np.zeros(v.shape, "float32"))
+
+
+class Model3(Graph3):
+    """tf.train.Checkpoint of the model alone, which has its optimizer; a Sequential."""
+
+    count = "model.optimizer._iterations"
+    settings = ("--allow-drop", "model.optimizer._learning_rate")
+
+    @staticmethod
+    def whole(inputs, out):
+        model = keras.Model(inputs, out)
+        return keras.Sequential([keras.Input((6,)), *model.layers[1:]])
+
+    def checkpoint(self):
+        return tf.train.Checkpoint(model=self.model)
+
+
 class Tf1(Side):
     """Variables and tf.compat.v1.train's slots beside them."""
 
@@ -385,16 +463,22 @@ def from_side(side, optimizer, *options):
     return f"{ts.judge(a.update(*last), b.update(*last), 'float32', optimizer):.2g}"
 
 
-SIDES = (Haiku, Nnx, Equinox, Keras2, Keras2Legacy, Graph, GraphLegacy, Tf1, Tf1Bare)
+SIDES = (Haiku, Nnx, Equinox, Keras2, Keras2Legacy, Graph, GraphLegacy, Graph3, Model3,
+         Tf1, Tf1Bare)
 
 
-# RMSprop and Adagrad where their names differ
-FULL = (Nnx, Keras2, Keras2Legacy, Graph, Tf1)
+# RMSprop and Adagrad where their names differ; the rarer ones where their files do
+FULL = (Nnx, Keras2, Keras2Legacy, Graph, Graph3, Tf1)
+RARE = {"adadelta": (Keras2Legacy, Graph, Graph3, Tf1), "adamax": (Keras2Legacy, Graph, Graph3),
+        "nadam": (Graph3,), "nadam_legacy": (Keras2Legacy, GraphLegacy)}
 
 
 def run(tally, only=None):
     for side in SIDES:
-        for optimizer in OPTIMIZERS if side in FULL else ("adam", "sgd"):
+        for optimizer in OPTIMIZERS:
+            if side not in RARE.get(optimizer, FULL if optimizer in ("rmsprop", "adagrad")
+                                    else SIDES):
+                continue
             if only and (side.__name__ not in only[0] or optimizer not in only[1]):
                 continue
             tally.run(f"torch to {side.__name__}, {optimizer}", to_side, side, optimizer)

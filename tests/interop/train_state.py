@@ -60,7 +60,12 @@ OPTIMIZERS = {
     "adagrad": (lambda p: torch.optim.Adagrad(p, lr=0.01),
                 lambda: optax.adagrad(0.01, initial_accumulator_value=0.0, eps=1e-20)),
     "lion": (lambda p: Lion(p, lr=0.001), lambda: optax.lion(0.001, weight_decay=0.0)),
+    "adadelta": (lambda p: torch.optim.Adadelta(p, lr=0.5, rho=0.9, eps=1e-6),
+                 lambda: optax.adadelta(0.5, rho=0.9, eps=1e-6)),
+    "adamax": (lambda p: torch.optim.Adamax(p, lr=0.01), lambda: optax.adamax(0.01)),
 }
+# optax keeps the same for Adam: which one it is the user says.
+ALIKE = {"adamax": ["--allow-synth", "optimizer.kind"]}
 # Adagrad's eps stands under the root in optax and beside it in torch.
 LOOSE = {"adagrad": 1e-5}
 
@@ -186,11 +191,13 @@ def to_flax(name, optimizer, precision, like):
     options = ["--like", where / "skeleton.msgpack"] if like else []
     allowed = ["--allow-drop", SETTINGS] + (["--allow-synth", "step"]
                                             if optimizer in ("sgd", "nesterov", "lion") else [])
+    allowed += ALIKE.get(optimizer, []) if like else []
     ruled = rules(name, where)
     if ruled:
         text = (where / "rules.map").read_text()
         (where / "rules.map").write_text(text.replace('flatten "', 'flatten "model.'))
-    said = convert(where / "in.pt", where / "out.msgpack", "--to", "flax", *options, *ruled, exit=4)
+    said = convert(where / "in.pt", where / "out.msgpack", "--to", "flax", *options, *ruled,
+                   *ALIKE.get(optimizer, []), exit=4)
     need("optimizer.param_groups.0.lr" in said.stderr, "the settings are not named")
     convert(where / "in.pt", where / "out.msgpack", "--to", "flax", *options, *allowed, *ruled)
     b.load(where / "out.msgpack")
@@ -206,7 +213,7 @@ def to_flax(name, optimizer, precision, like):
         a2.step(x, want)
     a2.save(where / "skeleton.pt")
     convert(where / "out.msgpack", where / "back.pt", "--to", "pytorch",
-            "--like", where / "skeleton.pt", *rules(name, where))
+            "--like", where / "skeleton.pt", *ALIKE.get(optimizer, []), *rules(name, where))
     got, was = entries(where / "back.pt"), entries(where / "in.pt")
     if optimizer == "rmsprop_momentum":  # times the learning rate, and back: rounded twice
         got, was = ({k: v for k, v in d.items() if not k.endswith("momentum_buffer")}
@@ -228,7 +235,7 @@ def to_torch(name, optimizer, precision):
     b = Torch(name, optimizer, precision)
     b.save(where / "skeleton.pt")
     convert(where / "in.msgpack", where / "out.pt", "--to", "pytorch",
-            "--like", where / "skeleton.pt", *rules(name, where))
+            "--like", where / "skeleton.pt", *ALIKE.get(optimizer, []), *rules(name, where))
     b.load(where / "out.pt")
     return f"{judge(b.update(last[0], last[2]), a.update(last[1], last[2]), precision, optimizer):.2g}"
 

@@ -28,6 +28,43 @@ static void goldens(void **state)
         (void)snprintf(path, sizeof path, "%sfrozen.pb", folder[k]);
         golden_check(path, "graphdef");
     }
+    golden_check(G "keras3", "tf-checkpoint");
+}
+
+/* Keras 3: what the optimizer keeps belongs to the weights, by the graph's lists. */
+static void optimizers_of_keras3(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *slot, *of;
+        enum role role;
+    } want[] = {
+        {"optimizer._variables.2", "model._operations.1._kernel", ROLE_MOMENT1},
+        {"optimizer._variables.3", "model._operations.1._kernel", ROLE_MOMENT2},
+        {"optimizer._variables.7", "model._operations.2.gamma", ROLE_MOMENT2},
+        {"optimizer._variables.12", "model._operations.3.bias", ROLE_MOMENT1},
+        {"optimizer._variables.14", "model._operations.1._kernel", ROLE_MOMENT2},
+        {"optimizer._variables.19", "model._operations.3.bias", ROLE_MOMENT2},
+        {"optimizer._iterations", NULL, ROLE_COUNTER},
+        {"optimizer._learning_rate", NULL, ROLE_OTHER},
+        {"model._operations.3._kernel", NULL, ROLE_PARAMETER},
+    };
+    struct model m;
+    const struct format *fmt;
+    struct err e = {0};
+    struct read_opt opt = {.quick = false};
+    model_init(&m);
+    if (format_open(G "keras3", NULL, &opt, &m, &fmt, &e) != ST_OK)
+        fail_msg("%s: %s", e.code, e.reason);
+    for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
+        int64_t t = model_find(&m, str_from(want[i].slot));
+        int64_t of = want[i].of ? model_find(&m, str_from(want[i].of)) : -1;
+        assert_true(t >= 0 && (of >= 0 || !want[i].of));
+        if (m.tensor[t].role != want[i].role || m.tensor[t].of != of)
+            fail_msg("%s: role %d of %lld", want[i].slot, (int)m.tensor[t].role,
+                     (long long)m.tensor[t].of);
+    }
+    model_free(&m);
 }
 
 /* ---- a folder of our own ---- */
@@ -547,11 +584,12 @@ static void not_written(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(goldens),          cmocka_unit_test(truncation),
-        cmocka_unit_test(graph_truncation), cmocka_unit_test(flipped),
-        cmocka_unit_test(refused),          cmocka_unit_test(slices_refused),
-        cmocka_unit_test(other_byte_order), cmocka_unit_test(scans),
-        cmocka_unit_test(not_written),      cmocka_unit_test(ordered_code),
+        cmocka_unit_test(goldens),        cmocka_unit_test(optimizers_of_keras3),
+        cmocka_unit_test(truncation),     cmocka_unit_test(graph_truncation),
+        cmocka_unit_test(flipped),        cmocka_unit_test(refused),
+        cmocka_unit_test(slices_refused), cmocka_unit_test(other_byte_order),
+        cmocka_unit_test(scans),          cmocka_unit_test(not_written),
+        cmocka_unit_test(ordered_code),
     };
     char line[200];
     if (!mkdtemp(room))

@@ -107,6 +107,7 @@ static const struct spelled {
      "1"},
     {"adagrad", {{"sum", "0.sum_of_squares"}}, true, NULL, "1"},
     {"lion", {{"exp_avg", "0.mu"}}, false, "0.count", "2"},
+    {"adadelta", {{"square_avg", "1.e_g"}, {"acc_delta", "1.e_x"}}, true, NULL, "2"},
 };
 
 static void put_state(struct model *m, const struct spelled *o, uint32_t w, uint32_t b)
@@ -214,6 +215,84 @@ static void each_optimizer(void **state)
         if (getenv("SHOW"))
             print_message("%s\n", optimizers[i].name);
         there_and_back(&optimizers[i]);
+    }
+}
+
+/* optax keeps the same for Adam and Adamax: the skeleton says which, and the user that it does. */
+static void alike(void **state)
+{
+    (void)state;
+    static const struct spelled adamax = {
+        "adamax", {{"exp_avg", "0.mu"}, {"exp_inf", "0.nu"}}, true, "0.count", "1"};
+    struct model m, f;
+    struct plan p, q;
+    toy_torch(&m, &adamax);
+    must(map_to(&p, &m, (struct map_opt){.to = "flax"}));
+    assert_true(first(&p, "opt_state.0.nu.fc.kernel") == 1100);
+    toy_freeze(&p, &f);
+    struct map_opt o = {.to = "pytorch", .like = &m};
+    assert_int_equal(map_to(&q, &f, o), ST_CANNOT);
+    assert_true(named(&q, LEDGER_SYNTH, "optimizer.kind", false));
+    plan_free(&q);
+    static const char *const kind[] = {"optimizer.kind", NULL};
+    o.allow_synth = kind;
+    must(map_to(&q, &f, o));
+    assert_true(first(&q, "optimizer.state.0.exp_inf") == 1100);
+    assert_true(first(&q, "optimizer.state.0.step") == 7);
+    plan_free(&q);
+    plan_free(&p);
+    model_free(&f);
+    model_free(&m);
+}
+
+/* torch has Nadam's product for each parameter, Keras one. */
+static void products(void **state)
+{
+    (void)state;
+    static const struct spelled nadam = {
+        "nadam", {{"exp_avg", "0.mu"}, {"exp_avg_sq", "0.nu"}}, true, "0.count", "1"};
+    for (int other = 0; other < 2; other++) {
+        struct model m, like;
+        struct plan p;
+        static const char *const note[] = {"nadam/fc_kernel_momentum", "nadam/fc_kernel_velocity",
+                                           "nadam/fc_bias_momentum", "nadam/fc_bias_velocity"};
+        model_init(&m);
+        uint32_t w = toy_add(&m, "model.fc.weight", 0, 3, 2, -1);
+        uint32_t b = toy_add(&m, "model.fc.bias", 50, 3, -1);
+        put_state(&m, &nadam, w, b);
+        m.tensor[toy_add(&m, "optimizer.state.0.mu_product", 0.5, -1)].role = ROLE_OTHER;
+        m.tensor[toy_add(&m, "optimizer.state.1.mu_product", other ? 0.25 : 0.5, -1)].role =
+            ROLE_OTHER;
+        toy_done(&m);
+        model_init(&like);
+        like.framework = STR("tensorflow");
+        uint32_t k = toy_add(&like, "fc.kernel", 0, 2, 3, -1),
+                 c = toy_add(&like, "fc.bias", 0, 3, -1);
+        for (int i = 0; i < 4; i++) {
+            char name[64];
+            snprintf(name, sizeof name, "optimizer._variables.%d", i + 2);
+            uint32_t t = i < 2 ? toy_add(&like, name, 0, 2, 3, -1) : toy_add(&like, name, 0, 3, -1);
+            like.tensor[t].role = ROLE_MOMENT1;
+            like.tensor[t].of = i < 2 ? k : c;
+            like.tensor[t].note = str_from(note[i]);
+        }
+        like.tensor[toy_add(&like, "optimizer._u_product", 1, -1)].role = ROLE_OTHER;
+        like.tensor[toy_counter(&like, "optimizer._iterations", 0)].role = ROLE_COUNTER;
+        toy_done(&like);
+        struct map_opt o = {.to = "tensorflow", .like = &like};
+        enum status st = map_to(&p, &m, o);
+        if (other) {
+            assert_int_equal(st, ST_CANNOT);
+            assert_string_equal(err.code, "train-product");
+        } else {
+            must(st);
+            assert_true(first(&p, "optimizer._u_product") == 0.5);
+            assert_true(first(&p, "optimizer._iterations") == 7);
+            assert_true(first(&p, "optimizer._variables.3") == 1100);
+        }
+        plan_free(&p);
+        model_free(&like);
+        model_free(&m);
     }
 }
 
@@ -345,6 +424,100 @@ static void slots_of_tensorflow(void **state)
     assert_true(named(&p, LEDGER_DROP, "beta1_power", true));
     assert_true(named(&p, LEDGER_DROP, "optimizer.epsilon", true));
     plan_free(&p);
+    model_free(&m);
+}
+
+/* Keras 3 in an object graph: the notes are the variables' own names. */
+static void graph_of_keras3(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *optimizer, *slot[2], *torch[2];
+    } kinds[] = {
+        {"adam", {"momentum", "velocity"}, {"exp_avg", "exp_avg_sq"}},
+        {"rm_sprop_1", {"velocity", "average_gradient"}, {"square_avg", "grad_avg"}},
+        {"adagrad", {"accumulator", NULL}, {"sum", NULL}},
+    };
+    for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
+        struct model m;
+        struct plan p;
+        char note[2][80], name[80];
+        model_init(&m);
+        m.framework = STR("tensorflow");
+        uint32_t w = toy_add(&m, "model._operations.1._kernel", 0, 2, 3, -1);
+        m.tensor[w].note = STR("d1/kernel");
+        for (int i = 0; i < 2 && kinds[k].slot[i]; i++) {
+            snprintf(name, sizeof name, "model.optimizer._variables.%d", i + 2);
+            snprintf(note[i], sizeof note[i], "%s/d1_kernel_%s", kinds[k].optimizer,
+                     kinds[k].slot[i]);
+            uint32_t t = toy_add(&m, name, 100 * (i + 1), 2, 3, -1);
+            m.tensor[t].role = ROLE_MOMENT1;
+            m.tensor[t].of = w;
+            m.tensor[t].note = str_from(note[i]);
+        }
+        m.tensor[toy_counter(&m, "model.optimizer._iterations", 9)].role = ROLE_COUNTER;
+        toy_done(&m);
+        must(map_to(&p, &m,
+                    (struct map_opt){.from = "tensorflow", .to = "pytorch", .allow_synth = all}));
+        assert_true(holds(&p.dst, "model.model.d1.weight"));
+        for (int i = 0; i < 2 && kinds[k].slot[i]; i++) {
+            snprintf(name, sizeof name, "optimizer.state.0.%s", kinds[k].torch[i]);
+            assert_true(first(&p, name) == 100 * (i + 1));
+        }
+        assert_true(first(&p, "optimizer.state.0.step") == 9);
+        plan_free(&p);
+        model_free(&m);
+    }
+}
+
+/* A scale and the steps since it changed, by name; what only a wrapper has is no loss. */
+static void toy_scaled(struct model *m, const char *scale, const char *good, double v, int64_t n,
+                       const char *count)
+{
+    model_init(m);
+    m->framework = STR("tensorflow");
+    uint32_t w = toy_add(m, "dense.kernel", 0, 2, 3, -1);
+    m->tensor[w].note = STR("dense/kernel");
+    uint32_t t = toy_add(m, "optimizer.inner_optimizer._variables.2", 100, 2, 3, -1);
+    m->tensor[t].note = STR("loss_scale_optimizer/adagrad/dense_kernel_accumulator");
+    m->tensor[t].role = ROLE_MOMENT2;
+    m->tensor[t].of = w;
+    m->tensor[toy_add(m, scale, v, -1)].role = ROLE_OTHER;
+    m->tensor[toy_counter(m, good, n)].role = ROLE_COUNTER;
+    m->tensor[toy_counter(m, count, 7)].role = ROLE_COUNTER;
+    m->tensor[toy_counter(m, "optimizer._iterations", 0)].role = ROLE_COUNTER;
+    toy_done(m);
+}
+
+static void loss_scales(void **state)
+{
+    (void)state;
+    struct model m, like;
+    struct plan p;
+    const char *count = "optimizer.inner_optimizer._iterations";
+    toy_scaled(&m, "optimizer.dynamic_scale", "optimizer.step_counter", 512, 5, count);
+    toy_scaled(&like, "optimizer.loss_scale.current_loss_scale", "optimizer.loss_scale.good_steps",
+               8, 0, count);
+    must(map_to(&p, &m, (struct map_opt){.from = "tensorflow", .to = "tensorflow", .like = &like}));
+    assert_true(first(&p, "optimizer.loss_scale.current_loss_scale") == 512);
+    assert_true(first(&p, "optimizer.loss_scale.good_steps") == 5);
+    assert_true(first(&p, count) == 7 && first(&p, "optimizer._iterations") == 0);
+    assert_true(first(&p, "optimizer.inner_optimizer._variables.2") == 100);
+    plan_free(&p);
+    model_free(&like);
+    /* a target that has none: lost by name */
+    toy_scaled(&like, "unlike", "like_steps", 8, 0, count);
+    assert_int_equal(map_to(&p, &m,
+                            (struct map_opt){.from = "tensorflow",
+                                             .to = "tensorflow",
+                                             .like = &like,
+                                             .allow_drop = all,
+                                             .allow_synth = all}),
+                     ST_OK);
+    assert_true(named(&p, LEDGER_DROP, "optimizer.dynamic_scale", false));
+    assert_true(named(&p, LEDGER_DROP, "optimizer.step_counter", false));
+    plan_free(&p);
+    model_free(&like);
     model_free(&m);
 }
 
@@ -515,6 +688,11 @@ static void tables(void **state)
     assert_int_equal(optim_of_keras(STR("adam")), OPTIM_ADAM);
     assert_int_equal(optim_of_keras(STR("rm_sprop_12")), OPTIM_RMSPROP);
     assert_int_equal(optim_of_keras(STR("adam_x")), OPTIM_NONE);
+    assert_string_equal(slot_spelled(STYLE_OPTAX, OPTIM_ADADELTA, SLOT_POWER), "e_g");
+    assert_string_equal(slot_spelled(STYLE_OPTAX, OPTIM_RMSPROP, SLOT_POWER), "nu");
+    unsigned delta = SLOT_BIT(SLOT_POWER) | SLOT_BIT(SLOT_DELTA);
+    assert_int_equal(optim_of(delta), OPTIM_ADADELTA);
+    assert_int_equal(slot_block(OPTIM_ADADELTA, delta, 0), delta);
     unsigned adam = SLOT_BIT(SLOT_MEAN) | SLOT_BIT(SLOT_SQUARE) | SLOT_BIT(SLOT_MAX);
     assert_int_equal(slot_block(OPTIM_ADAM, adam, 0), SLOT_BIT(SLOT_MEAN) | SLOT_BIT(SLOT_SQUARE));
     assert_int_equal(slot_block(OPTIM_ADAM, adam, 1), SLOT_BIT(SLOT_MAX));
@@ -535,6 +713,10 @@ int main(void)
         cmocka_unit_test(counts_that_differ),
         cmocka_unit_test(what_does_not_map),
         cmocka_unit_test(slots_of_tensorflow),
+        cmocka_unit_test(graph_of_keras3),
+        cmocka_unit_test(loss_scales),
+        cmocka_unit_test(alike),
+        cmocka_unit_test(products),
         cmocka_unit_test(powers_are_read),
         cmocka_unit_test(powers_are_written),
         cmocka_unit_test(leaves_of_a_state),
