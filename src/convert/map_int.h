@@ -188,6 +188,11 @@ MUSTCHECK enum status map_ledger_drop(struct mapping *m, enum ledger_what what, 
 /* Two names that were one tensor, written in full under each: harmless, no number is lost. */
 MUSTCHECK enum status map_ledger_tie(struct mapping *m, struct str name, struct str of,
                                      struct err *e);
+/* Roles that a skeleton has tensors of, a bit each; like may be NULL. */
+unsigned map_roles(const struct model *like);
+/* Does what stands beside the weights stay behind? TensorFlow's count of its checkpoints, which
+ * loaders elsewhere do not know; what may go, where a skeleton has no place for it. */
+bool map_not_wanted(const struct mapping *m, const struct tensor *t, bool has_place);
 /* A question that only a rules file settles: one line of it, with a comment before. */
 void map_ask(struct mapping *m, const char *comment, struct str line);
 /* before "name" after, as a line of a rules file: '?' stands for bytes that would break the line or
