@@ -24,7 +24,12 @@ struct seat { /* a layer that is no norm, parameter or PReLU, where names put it
 struct around {
     struct gifts gives, reads;
     struct sigs channels; /* distinct */
-    struct seat *seat;    /* by list and number */
+    struct width {
+        uint64_t n;
+        bool fed;
+    } * width; /* distinct ones that are given, sorted: by a layer that the input reaches? */
+    size_t n_widths;
+    struct seat *seat; /* by list and number */
     size_t n_seats;
     uint32_t *convs; /* per seat, and at the end: convolutions before it */
     uint64_t last_n; /* of map_flattens */
@@ -94,7 +99,7 @@ static void look(const struct mapping *m, struct around *x, size_t i)
     size_t n = map_channels(m, l, c);
     for (size_t k = 0; k < n; k++) {
         give(&x->gives, c[k], i);
-        if (c[k])
+        if (c[k] > 1) /* one channel is the same, first or last */
             x->channels.v[x->channels.n++] = c[k];
     }
     if (map_may_be(l, LAYER_LINEAR))
@@ -126,6 +131,82 @@ static void seats(const struct mapping *m, struct around *x)
     }
 }
 
+static struct width *width_at(const struct around *x, uint64_t n)
+{
+    size_t lo = 0, hi = x->n_widths;
+    while (lo < hi) {
+        size_t mid = lo + (hi - lo) / 2;
+        if (x->width[mid].n < n)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo < x->n_widths && x->width[lo].n == n ? &x->width[lo] : NULL;
+}
+
+struct dense {
+    uint64_t in;
+    size_t out; /* a place in around.width */
+};
+static int by_in(const void *px, const void *py)
+{
+    const struct dense *x = px, *y = py;
+    if (x->in != y->in)
+        return x->in < y->in ? -1 : 1;
+    return (x->out > y->out) - (x->out < y->out);
+}
+
+/* Which widths come from more than a chain through the dense layer that reads them? A dense layer
+ * gives its own once it has what it reads: from a layer of another kind, from a dense layer that
+ * has, or, where no layer gives that, from the input. In an autoencoder the last dense layer gives
+ * what the first reads, and yet does not come before it. */
+static enum status feed(struct mapping *m, struct around *x, struct err *e)
+{
+    struct dense *d = ARENA_ARRAY(m->tmp, struct dense, x->gives.n + 1);
+    size_t *queue = ARENA_ARRAY(m->tmp, size_t, x->gives.n + 1), n = 0, n_d = 0;
+    x->width = ARENA_ARRAY(m->tmp, struct width, x->gives.n + 1);
+    if (!d || !queue || !x->width)
+        return err_nomem(e, x->gives.n * sizeof *d);
+    for (size_t i = 0; i < x->gives.n; i++) {
+        const struct gift *g = &x->gives.v[i];
+        const struct layer *l = &m->sl.layer[g->layer];
+        if (x->n_widths == 0 || x->width[x->n_widths - 1].n != g->n)
+            x->width[x->n_widths++] = (struct width){.n = g->n};
+        struct map_rule *r = map_rule_for(m, RULE_FLATTEN, l->path);
+        if (r)
+            r->n_used--; /* it is heard elsewhere */
+        if (l->kind == LAYER_LINEAR && !r && !l->flat_c && !l->flat_said)
+            d[n_d++] = (struct dense){map_extent(m, l, l->kind, LEAF_WEIGHT, 'F'), x->n_widths - 1};
+        else
+            x->width[x->n_widths - 1].fed = true;
+    }
+    for (size_t i = 0; i < n_d; i++)
+        if (!width_at(x, d[i].in))
+            x->width[d[i].out].fed = true;
+    if (n_d)
+        qsort(d, n_d, sizeof *d, by_in);
+    for (size_t i = 0; i < x->n_widths; i++)
+        if (x->width[i].fed)
+            queue[n++] = i;
+    for (size_t at = 0; at < n; at++) {
+        uint64_t have = x->width[queue[at]].n;
+        size_t lo = 0, hi = n_d;
+        while (lo < hi) {
+            size_t mid = lo + (hi - lo) / 2;
+            if (d[mid].in < have)
+                lo = mid + 1;
+            else
+                hi = mid;
+        }
+        for (; lo < n_d && d[lo].in == have; lo++)
+            if (!x->width[d[lo].out].fed) {
+                x->width[d[lo].out].fed = true;
+                queue[n++] = d[lo].out;
+            }
+    }
+    return ST_OK;
+}
+
 enum status map_look_around(struct mapping *m, struct err *e)
 {
     size_t n = m->sl.n;
@@ -152,6 +233,7 @@ enum status map_look_around(struct mapping *m, struct err *e)
             x->channels.v[k++] = x->channels.v[i];
     x->channels.n = k;
     seats(m, x);
+    TRY(feed(m, x, e));
     m->around = x;
     return ST_OK;
 }
@@ -184,7 +266,7 @@ bool map_given(const struct mapping *m, const struct layer *but, uint64_t n)
     run_of(g, n, &lo, &hi);
     while (lo < hi && g->v[lo].layer == own)
         lo++;
-    return lo < hi;
+    return lo < hi && width_at(m->around, n)->fed;
 }
 
 bool map_gives(const struct mapping *m, const struct layer *o, uint64_t n)

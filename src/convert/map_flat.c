@@ -168,7 +168,7 @@ static enum status ask(struct mapping *m, const struct layer *l, uint64_t n,
         uint64_t c[2];
         size_t nc = only && o != only ? 0 : map_channels(m, o, c);
         for (size_t j = 0; j < nc; j++)
-            if (c[j] && n % c[j] == 0 && n / c[j] > 1) {
+            if (c[j] > 1 && n % c[j] == 0 && n / c[j] > 1) {
                 buf_fmt(&b, "%s %llu channels (%.*s)", said ? " or" : "", (unsigned long long)c[j],
                         STR_ARG(o->path));
                 said++;
@@ -186,13 +186,14 @@ static enum status ask(struct mapping *m, const struct layer *l, uint64_t n,
     return st;
 }
 
-/* May n be a flattened map of this convolution, larger than one position? */
+/* May n be a flattened map of this convolution, larger than one position? One channel is no matter:
+ * its map is the same, first or last. */
 static bool flattens(const struct mapping *m, const struct layer *conv, uint64_t n)
 {
     uint64_t c[2];
     size_t nc = map_channels(m, conv, c);
     for (size_t j = 0; j < nc; j++)
-        if (c[j] && n % c[j] == 0 && n / c[j] > 1)
+        if (c[j] > 1 && n % c[j] == 0 && n / c[j] > 1)
             return true;
     return false;
 }
@@ -245,10 +246,70 @@ static enum status one(struct mapping *m, struct layer *l, struct err *e)
     return map_given(m, l, n) ? ST_OK : ask(m, l, n, NULL, e);
 }
 
+static uint64_t power(uint64_t x, unsigned n)
+{
+    uint64_t p = 1;
+    while (n-- > 0 && p < UINT32_MAX)
+        p *= x;
+    return p;
+}
+
+/* Does the layer behind a dense one read a map of so many channels, all sides of one length? */
+static const struct layer *reads_map(const struct mapping *m, size_t i, uint64_t n, uint64_t *c)
+{
+    const struct layer *l = NULL;
+    while (++i < m->sl.n &&
+           (map_is_norm(m->sl.layer[i].kind) || m->sl.layer[i].kind == LAYER_PRELU))
+        ;
+    if (i == m->sl.n)
+        return NULL;
+    l = &m->sl.layer[i];
+    if ((l->kind != LAYER_CONV && l->kind != LAYER_CONV_TRANSPOSE) || l->rank == 0)
+        return NULL;
+    *c = map_extent(m, l, l->kind, LEAF_WEIGHT, 'I');
+    uint64_t side = 2, k = *c ? n / *c : 0;
+    while (power(side, l->rank) < k && side < 1024)
+        side++;
+    return k > 1 && n % *c == 0 && power(side, l->rank) == k ? l : NULL;
+}
+
+/* What a dense layer gives may be shaped into a map: which axis its channels are is the program's
+ * doing, and no rule's. */
+static enum status unflattened(struct mapping *m, size_t i, struct err *e)
+{
+    const struct layer *l = &m->sl.layer[i];
+    uint64_t n = l->kind == LAYER_LINEAR ? map_extent(m, l, l->kind, LEAF_WEIGHT, 'O') : 0, c = 0;
+    const struct layer *to = n ? reads_map(m, i, n, &c) : NULL;
+    if (!to || strcmp(m->to->name, "canonical") == 0)
+        return ST_OK;
+    const struct framework *from = framework_find(str_from(map_origin(m)));
+    if (!from || strcmp(from->rules->flat, m->to->rules->flat) == 0)
+        return ST_OK;
+    bool first = from->rules->flat[1] == 'C';
+    struct str text = arena_fmt(
+        m->a,
+        "where its %llu values become a map of %llu channels (%.*s), the channels are %s in %s, "
+        "%s in %s: the model must turn the map",
+        (unsigned long long)n, (unsigned long long)c, STR_ARG(to->path), first ? "first" : "last",
+        from->name, first ? "last" : "first", m->to->name);
+    struct plan_note note = {.layer = arena_str(m->a, l->path.p, l->path.n),
+                             .text = text,
+                             .of = "linear",
+                             .setting = "unflatten",
+                             .source = first ? STR("first") : STR("last"),
+                             .target = first ? STR("last") : STR("first"),
+                             .set = STR(""),
+                             .known = true,
+                             .special = true};
+    return text.p && note.layer.p ? map_note(m, &note, e) : err_nomem(e, 256);
+}
+
 enum status map_flatten(struct mapping *m, struct err *e)
 {
     TRY(map_look_around(m, e));
     for (size_t i = 0; i < m->sl.n; i++)
         TRY(one(m, &m->sl.layer[i], e));
+    for (size_t i = 0; i < m->sl.n && m->n_open == 0 && !m->o->facts_only; i++)
+        TRY(unflattened(m, i, e));
     return ST_OK;
 }

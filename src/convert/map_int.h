@@ -188,6 +188,11 @@ MUSTCHECK enum status map_ledger_drop(struct mapping *m, enum ledger_what what, 
 /* Two names that were one tensor, written in full under each: harmless, no number is lost. */
 MUSTCHECK enum status map_ledger_tie(struct mapping *m, struct str name, struct str of,
                                      struct err *e);
+/* Roles that a skeleton has tensors of, a bit each; like may be NULL. */
+unsigned map_roles(const struct model *like);
+/* Does what stands beside the weights stay behind? TensorFlow's count of its checkpoints, which
+ * loaders elsewhere do not know; what may go, where a skeleton has no place for it. */
+bool map_not_wanted(const struct mapping *m, const struct tensor *t, bool has_place);
 /* A question that only a rules file settles: one line of it, with a comment before. */
 void map_ask(struct mapping *m, const char *comment, struct str line);
 /* before "name" after, as a line of a rules file: '?' stands for bytes that would break the line or
@@ -210,6 +215,8 @@ void map_tell(struct mapping *m, struct str path, const struct layer *l);
 MUSTCHECK enum status map_told(struct mapping *m, struct err *e);
 MUSTCHECK enum status map_told_read(struct mapping *m, struct err *e);
 bool map_is_settings(struct str key);
+/* The framework that spelled the weights: of an archive the one before it. */
+const char *map_origin(struct mapping *m);
 /* The skeleton's attachment with the numbers that are the source's; as it is where none is. */
 MUSTCHECK enum status map_patched(struct mapping *m, size_t index, struct attachment *a,
                                   struct err *e);
@@ -314,7 +321,8 @@ bool map_is_norm(enum layer_kind k);
 /* map_around.c: what stands around a layer of m->sl, which l and o point into. look_around sorts
  * it all, anew where the layers have changed; the others ask. */
 MUSTCHECK enum status map_look_around(struct mapping *m, struct err *e);
-/* Does this layer give exactly n values, or channels? Any layer, but one? */
+/* Does this layer give exactly n values, or channels? Any layer but
+ * one, that does not itself live on what that one gives? */
 bool map_gives(const struct mapping *m, const struct layer *o, uint64_t n);
 bool map_given(const struct mapping *m, const struct layer *but, uint64_t n);
 /* May n be a flattened map of some convolution, larger than one position? */

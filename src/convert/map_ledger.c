@@ -110,6 +110,25 @@ void map_ask(struct mapping *m, const char *comment, struct str line)
     buf_fmt(m->help, "\n%.*s\n", STR_ARG(line));
 }
 
+unsigned map_roles(const struct model *like)
+{
+    unsigned roles = 0;
+    for (size_t i = 0; like && i < like->n_tensors; i++)
+        roles |= 1u << like->tensor[i].role;
+    return roles;
+}
+
+bool map_not_wanted(const struct mapping *m, const struct tensor *t, bool has_place)
+{
+    const char *to = m->to->name;
+    if (strcmp(to, "canonical") == 0)
+        return false;
+    if (str_is(t->name, "save_counter") && strcmp(to, "tensorflow") != 0)
+        return true;
+    return m->o->like && model_find(m->o->like, t->name) < 0 && !has_place &&
+           glob_any(m->o->allow_drop, t->name);
+}
+
 /* ---- what travels along ---- */
 
 /* The tag by which safetensors names the framework: the container's own, written anew by each. */

@@ -24,7 +24,7 @@
 /* ---- notes ---- */
 
 /* Who spelled the weights: of an archive the framework it came from. */
-static const char *origin(struct mapping *m)
+const char *map_origin(struct mapping *m)
 {
     struct cursor c;
     struct json j;
@@ -69,7 +69,7 @@ struct pair_of {
  * convolutional LSTM are not those of Keras 3. */
 static const char *rules_of(struct mapping *m, const char *of, const char *setting)
 {
-    const char *from = origin(m);
+    const char *from = map_origin(m);
     if (strcmp(from, "keras") != 0 || strcmp(of, "conv_lstm") != 0 || strcmp(setting, "gates") != 0)
         return from;
     for (size_t i = 0; i < m->src->n_meta; i++)

@@ -2,7 +2,6 @@
  * joined, tables as bare parameters. Every number is compared with an index formula written out by
  * hand.
  */
-#include "model/roles.h"
 #include "tests/lib/like.h"
 
 static void apart(struct model *x, bool values)
@@ -396,82 +395,6 @@ static void foreign_bias(void **state)
     same("mlm___cls.tf_bert_model.mlm___cls.predictions.bias:0", v, 7);
 }
 
-/* A layer that only the source has goes, and one that only the skeleton has is made up, by the
- * names that the questions have: those of layers, which files may call otherwise. */
-static void layers_dropped(void **state)
-{
-    static const char *const gone[] = {"norm_in.*", NULL};
-    (void)state;
-    for (int way = 0; way < 3; way++) {
-        begin(state);
-        m.framework = STR("keras");
-        toy_add(&m, "layers.dense.vars.0", 0, 3, 4, -1);
-        toy_add(&m, "layers.dense.vars.1", 20, 4, -1);
-        toy_add(&m, "layers.normalization.vars.0", 0, 7, -1);
-        toy_add(&m, "layers.normalization.vars.1", 0, 7, -1);
-        assert_int_equal(
-            model_meta_add(&m, STR("layers/normalization/vars@name"), STR("norm_in"), &err), ST_OK);
-        toy_add(&sk, "fc.weight", 0, 4, 3, -1);
-        toy_add(&sk, "fc.bias", 0, 4, -1);
-        toy_add(&sk, "scale", 0, 9, -1);
-        toy_done(&m);
-        toy_done(&sk);
-        plan_init(&p, &m);
-        memset(&err, 0, sizeof err);
-        struct map_opt o = {.to = "pytorch", .like = &sk};
-        if (way == 1)
-            o.rules = STR("drop norm_in.*\nsynth scale = 0\n");
-        if (way == 2) {
-            o.rules = STR("synth scale = 1\n");
-            o.allow_drop = gone;
-        }
-        enum status st = map_plan(&p, &o, NULL, UINT64_MAX, &asked, &err);
-        if (way == 0) {
-            assert_int_equal(st, ST_CANNOT);
-            struct str said = buf_as_str(&asked);
-            assert_true(str_find_str(said, STR("drop \"norm_in.vars.0\""), 0) < said.n);
-            assert_true(str_find_str(said, STR("synth \"scale\" = 0"), 0) < said.n);
-        } else {
-            if (st != ST_OK)
-                fail_msg("%s %s\n%.*s", err.code, err.reason, (int)asked.n, (const char *)asked.p);
-            const double is = way == 2;
-            const double want[9] = {is, is, is, is, is, is, is, is, is};
-            same("scale", want, 9);
-            assert_int_equal(p.dst.n_tensors, 3);
-        }
-        if (way < 2)
-            end(state);
-    }
-}
-
-/* Counters beside the weights: TensorFlow's own stays behind, others where the skeleton has none
- * and they may. */
-static void counters_beside(void **state)
-{
-    static const char *const may[] = {"step", "*.ExponentialMovingAverage", NULL};
-    (void)state;
-    for (int way = 0; way < 2; way++) {
-        begin(state);
-        m.framework = STR("tensorflow");
-        toy_add(&m, "fc.kernel", 0, 3, 4, -1);
-        toy_add(&m, "fc.bias", 0, 4, -1);
-        toy_add(&m, "fc.kernel.ExponentialMovingAverage", 0, 3, 4, -1);
-        toy_counter(&m, "save_counter", 1);
-        toy_counter(&m, "step", 7);
-        toy_add(&sk, "fc.weight", 0, 4, 3, -1);
-        toy_add(&sk, "fc.bias", 0, 4, -1);
-        toy_done(&m);
-        toy_done(&sk);
-        assert_int_equal(roles_by_name(&m, &err), ST_OK);
-        plan_init(&p, &m);
-        struct map_opt o = {.to = "pytorch", .like = &sk, .allow_drop = way ? may : NULL};
-        assert_int_equal(map_plan(&p, &o, NULL, UINT64_MAX, &asked, &err), ST_OK);
-        assert_int_equal(p.dst.n_tensors, way ? 2 : 4);
-        if (!way)
-            end(state);
-    }
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -493,8 +416,6 @@ int main(void)
         cmocka_unit_test_setup_teardown(cell_alone, begin, end),
         cmocka_unit_test_setup_teardown(config_of_skeleton, begin, end),
         cmocka_unit_test_setup_teardown(foreign_bias, begin, end),
-        cmocka_unit_test_teardown(layers_dropped, end),
-        cmocka_unit_test_teardown(counters_beside, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -630,6 +630,34 @@ static void no_rule(void **state)
     plan_free(&p);
 }
 
+/* A dense layer before a map: the weights arrive, and what the program makes of the values is said.
+ */
+static void unflattened(void **state)
+{
+    (void)state;
+    m.framework = STR("pytorch");
+    toy_add(&m, "fc.weight", 0, 64, 5, -1); /* 4 channels of 4x4 */
+    toy_add(&m, "fc.bias", 0, 64, -1);
+    toy_add(&m, "norm.weight", 0, 64, -1);
+    toy_add(&m, "norm.bias", 0, 64, -1);
+    toy_add(&m, "up.weight", 0, 4, 2, 3, 3, -1);
+    toy_add(&m, "up.bias", 0, 2, -1);
+    toy_add(&m, "side.weight", 0, 24, 5, -1); /* 4 channels of 6 positions: no square */
+    toy_add(&m, "side.bias", 0, 24, -1);
+    toy_add(&m, "up2.weight", 0, 4, 2, 3, 3, -1);
+    toy_add(&m, "up2.bias", 0, 2, -1);
+    toy_done(&m);
+    must(plan_into((struct map_opt){.to = "flax", .rules = STR("flatten * = none\n")}, NULL));
+    says("fc", "unflatten",
+         "where its 64 values become a map of 4 channels (up), the channels are first in pytorch, "
+         "last in flax: the model must turn the map");
+    assert_null(note_on("side", "unflatten"));
+    plan_free(&p);
+    must(plan_into((struct map_opt){.to = "equinox", .rules = STR("flatten * = none\n")}, NULL));
+    assert_null(note_on("fc", "unflatten"));
+    plan_free(&p);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, begin, end)
 int main(void)
 {
@@ -647,6 +675,7 @@ int main(void)
         T(scales_stay),
         T(cost),
         T(no_rule),
+        T(unflattened),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
