@@ -21,7 +21,9 @@ struct job {
     struct upgrade up;
     struct casts casts;
     struct fold *fold;
-    struct buf rules_text, rules_out, provenance, config, config_path;
+    struct origin origin;
+    struct id_names own_names;
+    struct buf rules_text, rules_out, config, config_path;
     const struct format *found;
 };
 
@@ -40,9 +42,14 @@ static enum status choose_format(struct job *j, struct err *e)
         for (size_t i = 0; i < n_formats; i++)
             if (formats[i]->framework && strcmp(formats[i]->framework, j->mo.to) == 0)
                 j->fmt = formats[i];
-    if (!j->fmt || !j->fmt->writes)
+    if (j->fmt && !j->fmt->writes)
+        return err_set(e, ST_USAGE, NULL, "%s is read, and not written; see nnferry formats",
+                       j->fmt->name);
+    if (!j->fmt)
         return err_set(e, ST_USAGE, NULL,
-                       "the name '%s' does not say which format to write; add --format", j->dst);
+                       "the name '%s' does not say which format to write; add --format (nnferry "
+                       "formats lists them)",
+                       j->dst);
     return ST_OK;
 }
 
@@ -60,47 +67,59 @@ static void options(struct job *j)
                              .allow_overflow = a->set[OPT_ALLOW_OVERFLOW],
                              .drop_train_state = train && strcmp(train, "drop") == 0,
                              .weights_only = a->set[OPT_WEIGHTS_ONLY],
-                             .as_is = a->set[OPT_AS_IS]};
+                             .as_is = a->set[OPT_AS_IS],
+                             .unexplained = !a->set[OPT_DRY_RUN]};
     j->wo = (struct write_opt){.max_shard_size = a->number[OPT_MAX_SHARD_SIZE],
                                .plain = layout && strcmp(layout, "plain") == 0,
-                               .no_provenance = a->set[OPT_NO_PROVENANCE],
                                .sums_full = sums && strcmp(sums, "full") == 0,
                                .compress = a->set[OPT_COMPRESS]};
 }
 
-/* Facts about where the weights came from, without host, clock or folder. */
-static enum status provenance(struct job *j, struct err *e)
+static struct str base_name(const char *path)
 {
-    struct json_w w;
-    if (j->wo.no_provenance)
+    struct str s = str_from(path);
+    size_t lo = s.n;
+    while (lo > 0 && s.p[lo - 1] != '/')
+        lo--;
+    return str_sub(s, lo, s.n);
+}
+
+/* Before anything is done to the model: what it holds. Names that --upgrade will change are kept.
+ */
+static enum status origin(struct job *j, struct err *e)
+{
+    struct model *m = &j->m;
+    if (!j->fmt->origin || j->a->set[OPT_NO_PROVENANCE])
         return ST_OK;
-    json_w_init(&w, &j->provenance, 0);
-    json_w_object(&w);
-    json_w_key(&w, STR("files"));
-    json_w_array(&w);
-    for (size_t i = 0; i < j->m.n_files; i++) {
-        struct str path = str_from(file_path(j->m.file[i]));
-        size_t base = path.n;
-        while (base > 0 && path.p[base - 1] != '/')
-            base--;
-        json_w_object(&w);
-        json_w_key(&w, STR("bytes"));
-        json_w_u64(&w, file_size(j->m.file[i]));
-        json_w_key(&w, STR("name"));
-        json_w_str(&w, str_sub(path, base, path.n));
-        json_w_object_end(&w);
+    struct origin_file *f = ARENA_ARRAY(&m->arena, struct origin_file, m->n_files + 1);
+    if (!f)
+        return err_nomem(e, m->n_files * sizeof *f);
+    j->origin =
+        (struct origin){.file = f,
+                        .format = str_from(j->found->name),
+                        .writer = STR("nnferry " NNFERRY_VERSION),
+                        .tensors = j->a->set[OPT_SELECT] ? ORIGIN_SELECTED : ORIGIN_CHANGED};
+    for (size_t i = 0; i < m->n_files; i++) {
+        bool told = false; /* what was decoded to be read goes by the path it came from */
+        for (size_t k = 0; k < i; k++)
+            told = told || strcmp(file_path(m->file[k]), file_path(m->file[i])) == 0;
+        if (!told)
+            f[j->origin.n_files++] =
+                (struct origin_file){base_name(file_path(m->file[i])), file_size(m->file[i])};
     }
-    json_w_array_end(&w);
-    json_w_key(&w, STR("format"));
-    json_w_str(&w, str_from(j->found->name));
-    json_w_key(&w, STR("framework"));
-    json_w_str(&w, str_from(recognised_framework(&j->m)));
-    json_w_key(&w, STR("writer"));
-    json_w_str(&w, STR("nnferry " NNFERRY_VERSION));
-    json_w_object_end(&w);
-    buf_u8(&j->provenance, 0);
-    TRY(buf_ok(&j->provenance, e));
-    j->wo.provenance = (const char *)j->provenance.p;
+    j->wo.origin = &j->origin;
+    if (!j->a->set[OPT_UPGRADE])
+        return ST_OK;
+    struct str *name = ARENA_ARRAY(&m->arena, struct str, m->n_tensors + 1);
+    int64_t *alias_of = ARENA_ARRAY(&m->arena, int64_t, m->n_tensors + 1);
+    if (!name || !alias_of)
+        return err_nomem(e, m->n_tensors * sizeof *name);
+    for (size_t i = 0; i < m->n_tensors; i++) {
+        name[i] = m->tensor[i].name;
+        alias_of[i] = m->tensor[i].alias_of;
+    }
+    j->own_names = (struct id_names){name, alias_of};
+    j->wo.own_names = &j->own_names;
     return ST_OK;
 }
 
@@ -143,6 +162,19 @@ static size_t n_versions(const struct plan *p)
 }
 #define VERSIONS                                                                                   \
     "left behind _metadata: %zu version number%s of modules, which say how to read old files"
+
+/* Another container alone is no other framework's checkpoint, whatever that framework's files are
+ * called. */
+static void say_kept(const struct job *j)
+{
+    const char *have = recognised_framework(&j->m), *usual = j->fmt->framework;
+    bool hub = usual && strcmp(usual, "hf") == 0; /* safetensors: as any framework has them */
+    if (j->mo.to || j->mo.like || !usual || hub || !have[0] || strcmp(have, usual) == 0 ||
+        strcmp(have, "canonical") == 0 || (strncmp(have, "hf", 2) == 0))
+        return;
+    log_note("names and axes are %s's, as they were: --to %s writes those of %s", have, usual,
+             usual);
+}
 
 static void say_ledger(const struct job *j)
 {
@@ -213,48 +245,49 @@ static void json_ledger(const struct job *j)
     json_w_array_end(w);
 }
 
-static enum status show_plan(const struct job *j, struct err *e)
+static void json_plan(const struct job *j, const struct run_cost *c, uint64_t beside)
 {
-    struct run_cost c;
-    TRY(run_cost(&j->p, &j->ro, &c, e));
-    TRY(fold_cost(j->fold, &j->ro, &c, e));
-    if (j->a->set[OPT_JSON]) {
-        struct json_w *w = print_json();
-        json_w_key(w, STR("plan"));
-        json_w_array(w);
-        for (size_t i = 0; i < j->p.n_reasons; i++) {
-            w = print_json();
-            json_w_object(w);
-            json_w_key(w, STR("tensor"));
-            json_w_str(w, j->p.dst.tensor[j->p.reason[i].dst].name);
-            json_w_key(w, STR("reason"));
-            json_w_str(w, j->p.reason[i].text);
-            json_w_object_end(w);
-        }
-        json_w_array_end(w);
-        json_ledger(j);
-        notes_json(&j->p);
-        casts_json(&j->casts, &j->p);
+    struct json_w *w = print_json();
+    json_w_key(w, STR("plan"));
+    json_w_array(w);
+    for (size_t i = 0; i < j->p.n_reasons; i++) {
         w = print_json();
-        json_w_key(w, STR("cost"));
         json_w_object(w);
-        json_w_key(w, STR("read_bytes"));
-        json_w_u64(w, c.read_bytes);
-        json_w_key(w, STR("write_bytes"));
-        json_w_u64(w, c.write_bytes);
-        json_w_key(w, STR("memory_bytes"));
-        json_w_u64(w, c.memory_bytes);
-        json_w_key(w, STR("spool_bytes"));
-        json_w_u64(w, c.spool_bytes);
-        json_w_key(w, STR("read_amplification"));
-        json_w_double(w, c.read_amplification);
-        json_w_key(w, STR("decodes"));
-        json_w_u64(w, c.n_decodes);
-        json_w_key(w, STR("threads"));
-        json_w_i64(w, c.threads);
+        json_w_key(w, STR("tensor"));
+        json_w_str(w, j->p.dst.tensor[j->p.reason[i].dst].name);
+        json_w_key(w, STR("reason"));
+        json_w_str(w, j->p.reason[i].text);
         json_w_object_end(w);
-        return ST_OK;
     }
+    json_w_array_end(w);
+    json_ledger(j);
+    notes_json(&j->p);
+    casts_json(&j->casts, &j->p);
+    w = print_json();
+    json_w_key(w, STR("cost"));
+    json_w_object(w);
+    json_w_key(w, STR("read_bytes"));
+    json_w_u64(w, c->read_bytes);
+    json_w_key(w, STR("write_bytes"));
+    json_w_u64(w, c->write_bytes);
+    json_w_key(w, STR("memory_bytes"));
+    json_w_u64(w, c->memory_bytes);
+    json_w_key(w, STR("spool_bytes"));
+    json_w_u64(w, c->spool_bytes);
+    json_w_key(w, STR("read_amplification"));
+    json_w_double(w, c->read_amplification);
+    json_w_key(w, STR("decodes"));
+    json_w_u64(w, c->n_decodes);
+    json_w_key(w, STR("hashed_bytes"));
+    json_w_u64(w, beside);
+    json_w_key(w, STR("threads"));
+    json_w_i64(w, c->threads);
+    json_w_object_end(w);
+}
+
+static enum status text_plan(const struct job *j, const struct run_cost *c, uint64_t beside,
+                             struct err *e)
+{
     for (size_t i = 0; i < j->p.n_reasons; i++) {
         print_name(j->p.reason[i].text);
         print_fmt("\n");
@@ -277,18 +310,35 @@ static enum status show_plan(const struct job *j, struct err *e)
     TRY(kept);
     notes_print(&j->p);
     casts_print(&j->casts, &j->p);
-    char r[32], w[32], mem[32], spool[32];
-    size_text(c.read_bytes, r, sizeof r);
-    size_text(c.write_bytes, w, sizeof w);
-    size_text(c.memory_bytes, mem, sizeof mem);
-    size_text(c.spool_bytes, spool, sizeof spool);
+    char r[32], w[32], mem[32], spool[32], hashed[32];
+    size_text(c->read_bytes, r, sizeof r);
+    size_text(c->write_bytes, w, sizeof w);
+    size_text(c->memory_bytes, mem, sizeof mem);
+    size_text(c->spool_bytes, spool, sizeof spool);
     print_fmt("elements: %llu read, %llu left behind, %llu written, %llu filled in\n",
               (unsigned long long)j->p.elems_read, (unsigned long long)j->p.elems_dropped,
               (unsigned long long)j->p.elems_written, (unsigned long long)j->p.elems_synth);
     print_fmt(
         "cost: read %s (x%.2f), write %s, memory %s, spool %s, %llu tiles or streams decoded, "
         "%d threads\n",
-        r, c.read_amplification, w, mem, spool, (unsigned long long)c.n_decodes, c.threads);
+        r, c->read_amplification, w, mem, spool, (unsigned long long)c->n_decodes, c->threads);
+    size_text(beside, hashed, sizeof hashed);
+    if (beside)
+        print_fmt("provenance: %s of the source are hashed that are not stored as they are; "
+                  "--no-provenance does without\n",
+                  hashed);
+    return ST_OK;
+}
+
+static enum status show_plan(const struct job *j, struct err *e)
+{
+    struct run_cost c;
+    uint64_t beside;
+    TRY(run_write_cost(&j->p, &j->wo, &j->ro, &c, &beside, e));
+    TRY(fold_cost(j->fold, &j->ro, &c, e));
+    if (!j->a->set[OPT_JSON])
+        return text_plan(j, &c, beside, e);
+    json_plan(j, &c, beside);
     return ST_OK;
 }
 
@@ -396,6 +446,8 @@ static enum status fold(struct job *j, struct err *e)
         o.config = buf_as_str(&j->config);
     }
     TRY(fold_plan(&j->m, &o, &j->up, &j->fold, e));
+    if (fold_computes(j->fold))
+        j->origin.tensors = ORIGIN_COMPUTED;
     j->mo.upgrade = &j->up;
     return ST_OK;
 }
@@ -420,6 +472,7 @@ static enum status work(struct job *j, struct err *e)
     j->mo.rules = buf_as_str(&j->rules_text);
     j->mo.rules_path = a->text[OPT_MAP];
     TRY(open_source(a, j->src, &j->m, &j->found, e));
+    TRY(origin(j, e));
     if (a->set[OPT_LIKE]) {
         struct read_opt o = {.weights_only = a->set[OPT_WEIGHTS_ONLY]};
         TRY(format_open(a->text[OPT_LIKE], NULL, &o, &j->like, &like_found, e));
@@ -430,6 +483,8 @@ static enum status work(struct job *j, struct err *e)
         j->mo.upgrade = &j->up;
     }
     TRY(fold(j, e));
+    if (j->wo.origin)
+        j->origin.framework = str_from(recognised_framework(&j->m));
     j->mo.folder = is_folder(j);
     enum status st = map_plan(&j->p, &j->mo, j->fmt, a->number[OPT_MAX_OUTPUT], &j->rules_out, e);
     run_opt_fill(a, &j->ro);
@@ -446,9 +501,10 @@ static enum status work(struct job *j, struct err *e)
             TRY(fold_run(j->fold, e));
         TRY(casts_measure(&j->casts, &j->p, &j->ro, e));
     }
-    if (a->set[OPT_DRY_RUN])
+    if (a->set[OPT_DRY_RUN]) {
+        say_kept(j);
         return show_plan(j, e);
-    TRY(provenance(j, e));
+    }
     struct out_opt oo = {.force = a->set[OPT_FORCE], .is_dir = is_folder(j)};
     TRY(out_begin(j->dst, &oo, &out, e));
     if (j->fold && !a->set[OPT_CAST_REPORT])
@@ -456,8 +512,10 @@ static enum status work(struct job *j, struct err *e)
     if (st == ST_OK)
         st = write_it(j, out, e);
     out_end(out);
-    if (st == ST_OK) /* a failure is one line */
+    if (st == ST_OK) { /* a failure is one line */
+        say_kept(j);
         say_ledger(j);
+    }
     if (st == ST_OK && !a->set[OPT_JSON])
         casts_print(&j->casts, &j->p);
     if (st == ST_OK && a->set[OPT_JSON]) {
@@ -509,7 +567,6 @@ static enum status one(struct args *a, const char *src, const char *dst, struct 
     model_free(&j->m);
     buf_free(&j->rules_text);
     buf_free(&j->rules_out);
-    buf_free(&j->provenance);
     buf_free(&j->config);
     buf_free(&j->config_path);
     mem_free(j);

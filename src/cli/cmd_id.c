@@ -5,54 +5,12 @@
 #include "cli/command.h"
 #include "codec/sha256.h"
 #include "convert/map.h"
-#include <stdlib.h>
-#include <string.h>
-
-static const struct model *sorting;
-
-static int by_name(const void *a, const void *b)
-{
-    return str_cmp(sorting->tensor[*(const uint32_t *)a].name,
-                   sorting->tensor[*(const uint32_t *)b].name);
-}
-
-static bool counts(const struct tensor *t)
-{
-    return t->role == ROLE_PARAMETER || t->role == ROLE_BUFFER || t->role == ROLE_STATISTIC;
-}
-
-static void put_text(struct buf *b, struct str s)
-{
-    buf_u32(b, (uint32_t)s.n);
-    buf_str(b, s);
-}
-
-static void hex(const uint8_t *p, char *out)
-{
-    static const char digits[] = "0123456789abcdef";
-    for (size_t i = 0; i < 32; i++) {
-        out[2 * i] = digits[p[i] >> 4];
-        out[2 * i + 1] = digits[p[i] & 15];
-    }
-    out[64] = 0;
-}
-
-static void record(struct buf *b, const struct model *m, const struct tensor *t,
-                   const uint8_t *digest)
-{
-    put_text(b, t->name);
-    put_text(b, str_from(dtype_info(t->dtype)->name));
-    buf_u32(b, t->n_dims);
-    for (size_t d = 0; d < t->n_dims; d++)
-        buf_u64(b, t->dim[d]);
-    buf_bytes(b, digest, 32);
-    put_text(b, t->alias_of >= 0 ? m->tensor[t->alias_of].name : STR_NONE);
-}
+#include "model/id.h"
 
 static void show_tensor(const struct args *a, const struct tensor *t, const uint8_t *digest)
 {
     char text[65];
-    hex(digest, text);
+    sha256_hex(digest, text);
     if (a->set[OPT_JSON]) {
         struct json_w *w = print_json();
         json_w_object(w);
@@ -68,64 +26,62 @@ static void show_tensor(const struct args *a, const struct tensor *t, const uint
     }
 }
 
-static enum status digest_model(const struct args *a, struct plan *p, uint32_t rules_version,
+static enum status show_id(const struct args *a, const struct model *m, uint32_t rules_version,
+                           const uint8_t (*digest)[32], struct err *e)
+{
+    uint8_t id[32];
+    char text[65];
+    bool canonical = a->set[OPT_CANONICAL];
+    const char *prefix = canonical ? ID_PREFIX_CANONICAL : ID_PREFIX_PLAIN;
+    TRY(canonical ? id_canonical(m, rules_version, digest, id, e)
+                  : id_plain(m, NULL, digest, id, e));
+    sha256_hex(id, text);
+    if (!a->set[OPT_JSON]) {
+        print_fmt("%s:%s\n", prefix, text);
+        return ST_OK;
+    }
+    struct buf b = BUF_INIT;
+    buf_fmt(&b, "%s:%s", prefix, text);
+    json_w_key(print_json(), STR("id"));
+    json_w_str(print_json(), buf_as_str(&b));
+    enum status st = buf_ok(&b, e);
+    buf_free(&b);
+    return st;
+}
+
+static enum status show_tensors(const struct args *a, const struct model *m,
+                                const uint8_t (*digest)[32], struct err *e)
+{
+    uint32_t *order = mem_alloc((m->n_tensors + 1) * sizeof *order);
+    if (!order)
+        return err_nomem(e, m->n_tensors * sizeof *order);
+    enum status st = id_order(m, NULL, order, e);
+    if (st == ST_OK && a->set[OPT_JSON]) {
+        json_w_key(print_json(), STR("tensors"));
+        json_w_array(print_json());
+    }
+    for (size_t i = 0; i < m->n_tensors && st == ST_OK; i++)
+        show_tensor(a, &m->tensor[order[i]], digest[order[i]]);
+    if (st == ST_OK && a->set[OPT_JSON])
+        json_w_array_end(print_json());
+    mem_free(order);
+    return st;
+}
+
+static enum status digest_model(const struct args *a, const struct plan *p, uint32_t rules_version,
                                 struct err *e)
 {
-    struct model *m = &p->dst;
+    const struct model *m = &p->dst;
     struct run_opt ro;
-    struct buf b = BUF_INIT;
-    uint64_t n = 0;
-    bool canonical = a->set[OPT_CANONICAL];
-    size_t room = m->n_tensors ? m->n_tensors : 1;
-    uint8_t(*digest)[32] = mem_zalloc(room, 32);
-    uint32_t *order = mem_zalloc(room, sizeof *order);
-    enum status st = digest && order ? ST_OK : err_nomem(e, room * 36);
+    uint8_t(*digest)[32] = mem_zalloc(m->n_tensors + 1, sizeof *digest);
+    if (!digest)
+        return err_nomem(e, m->n_tensors * sizeof *digest);
     run_opt_fill(a, &ro);
+    enum status st = run_hash(p, &ro, digest, e);
+    if (st == ST_OK && a->set[OPT_TENSORS])
+        st = show_tensors(a, m, (const uint8_t(*)[32])digest, e);
     if (st == ST_OK)
-        st = run_hash(p, &ro, digest, e);
-    for (size_t i = 0; st == ST_OK && i < m->n_tensors; i++) {
-        order[i] = (uint32_t)i;
-        n += counts(&m->tensor[i]);
-    }
-    if (st == ST_OK) {
-        sorting = m;
-        qsort(order, m->n_tensors, sizeof *order, by_name);
-        buf_z(&b, canonical ? "nnc1" : "nnf1");
-        if (canonical)
-            buf_u32(&b, rules_version);
-        buf_u64(&b, n);
-        for (size_t i = 0; i < m->n_tensors; i++)
-            if (counts(&m->tensor[order[i]]))
-                record(&b, m, &m->tensor[order[i]], digest[order[i]]);
-        st = buf_ok(&b, e);
-    }
-    if (st == ST_OK) {
-        uint8_t root[32];
-        char text[65];
-        sha256(b.p, b.n, root);
-        hex(root, text);
-        if (a->set[OPT_TENSORS]) {
-            if (a->set[OPT_JSON]) {
-                json_w_key(print_json(), STR("tensors"));
-                json_w_array(print_json());
-            }
-            for (size_t i = 0; i < m->n_tensors; i++)
-                show_tensor(a, &m->tensor[order[i]], digest[order[i]]);
-            if (a->set[OPT_JSON])
-                json_w_array_end(print_json());
-        }
-        if (a->set[OPT_JSON]) {
-            struct buf id = BUF_INIT;
-            buf_fmt(&id, "%s:%s", canonical ? "nnc1" : "nnf1", text);
-            json_w_key(print_json(), STR("id"));
-            json_w_str(print_json(), buf_as_str(&id));
-            buf_free(&id);
-        } else {
-            print_fmt("%s:%s\n", canonical ? "nnc1" : "nnf1", text);
-        }
-    }
-    buf_free(&b);
-    mem_free(order);
+        st = show_id(a, m, rules_version, (const uint8_t(*)[32])digest, e);
     mem_free(digest);
     return st;
 }

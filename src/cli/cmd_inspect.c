@@ -3,6 +3,8 @@
  */
 #include "base/mem.h"
 #include "cli/command.h"
+#include "codec/sha256.h"
+#include "model/id.h"
 #include <float.h>
 #include <math.h>
 #include <stdio.h>
@@ -197,6 +199,125 @@ static void text_tree(const struct model *m)
     }
 }
 
+static void id_text(const struct origin *o, char out[80])
+{
+    memcpy(out, ID_PREFIX_PLAIN ":", sizeof ID_PREFIX_PLAIN);
+    sha256_hex(o->id, out + sizeof ID_PREFIX_PLAIN);
+}
+
+static void json_origin(const struct origin *o)
+{
+    struct json_w *w = print_json();
+    char id[80];
+    json_w_key(w, STR("provenance"));
+    json_w_object(w);
+    json_w_key(w, STR("files"));
+    json_w_array(w);
+    for (size_t i = 0; i < o->n_files; i++) {
+        w = print_json();
+        json_w_object(w);
+        json_w_key(w, STR("bytes"));
+        json_w_u64(w, o->file[i].n_bytes);
+        json_w_key(w, STR("name"));
+        json_w_str(w, o->file[i].name);
+        json_w_object_end(w);
+    }
+    json_w_array_end(w);
+    json_w_key(w, STR("format"));
+    json_w_str(w, o->format);
+    json_w_key(w, STR("framework"));
+    json_w_str(w, o->framework);
+    json_w_key(w, STR("source_id"));
+    id_text(o, id);
+    if (origin_has_id(o))
+        json_w_str(w, str_from(id));
+    else
+        json_w_null(w);
+    json_w_key(w, STR("tensors"));
+    json_w_str(w, str_from(origin_word(o->tensors)));
+    json_w_key(w, STR("writer"));
+    json_w_str(w, o->writer);
+    json_w_object_end(w);
+}
+
+static void text_origin(const struct origin *o)
+{
+    char id[80], size[32];
+    for (size_t i = 0; i < o->n_files; i++) {
+        size_text(o->file[i].n_bytes, size, sizeof size);
+        print_fmt("from: ");
+        print_name(o->file[i].name);
+        print_fmt(" (%s)\n", size);
+    }
+    print_fmt("from: ");
+    print_name(o->format);
+    print_fmt(", written by ");
+    print_name(o->writer);
+    id_text(o, id);
+    print_fmt("\nsource: %s, tensors %s\n", origin_has_id(o) ? id : "no digest",
+              origin_word(o->tensors));
+}
+
+static void head(const struct model *m, const struct format *f, bool json)
+{
+    const char *framework = recognised_framework(m);
+    if (!json) {
+        print_fmt("format: %s (%s)\nframework: %s\ntensors: %zu\n", f->name, f->title,
+                  framework[0] ? framework : "not recognised", m->n_tensors);
+        return;
+    }
+    struct json_w *w = print_json();
+    json_w_key(w, STR("format"));
+    json_w_str(w, str_from(f->name));
+    json_w_key(w, STR("framework"));
+    json_w_str(w, str_from(framework));
+    json_w_key(w, STR("tensors"));
+    json_w_array(w);
+}
+
+static void json_rest(const struct model *m, uint64_t total)
+{
+    struct json_w *w = print_json();
+    json_w_array_end(w);
+    json_w_key(w, STR("metadata"));
+    json_w_object(w);
+    for (size_t i = 0; i < m->n_meta; i++) {
+        json_w_key(w, m->meta[i].key);
+        json_w_str(w, m->meta[i].value);
+    }
+    json_w_object_end(w);
+    json_w_key(w, STR("attachments"));
+    json_w_array(w);
+    for (size_t i = 0; i < m->n_attachments; i++)
+        json_w_str(w, m->attachment[i].name);
+    json_w_array_end(w);
+    json_w_key(w, STR("total_bytes"));
+    json_w_u64(w, total);
+    if (m->origin)
+        json_origin(m->origin);
+}
+
+static void text_rest(const struct model *m, uint64_t total)
+{
+    char size[32];
+    size_text(total, size, sizeof size);
+    print_fmt("total: %s\n", size);
+    if (m->origin)
+        text_origin(m->origin);
+    for (size_t i = 0; i < m->n_meta; i++) {
+        print_fmt("metadata: ");
+        print_name(m->meta[i].key);
+        print_fmt(" = ");
+        print_name(str_sub(m->meta[i].value, 0, 400));
+        print_fmt("\n");
+    }
+    for (size_t i = 0; i < m->n_attachments; i++) {
+        print_fmt("attachment: ");
+        print_name(m->attachment[i].name);
+        print_fmt("\n");
+    }
+}
+
 static enum status show(const struct args *a, const struct model *m, const struct format *f,
                         struct err *e)
 {
@@ -214,19 +335,7 @@ static enum status show(const struct args *a, const struct model *m, const struc
         if (st == ST_OK && !v)
             st = err_nomem(e, STATS_STEP * sizeof *v);
     }
-    if (json) {
-        struct json_w *w = print_json();
-        json_w_key(w, STR("format"));
-        json_w_str(w, str_from(f->name));
-        json_w_key(w, STR("framework"));
-        json_w_str(w, str_from(recognised_framework(m)));
-        json_w_key(w, STR("tensors"));
-        json_w_array(w);
-    } else {
-        print_fmt("format: %s (%s)\nframework: %s\ntensors: %zu\n", f->name, f->title,
-                  recognised_framework(m)[0] ? recognised_framework(m) : "not recognised",
-                  m->n_tensors);
-    }
+    head(m, f, json);
     for (size_t i = 0; i < m->n_tensors && st == ST_OK; i++) {
         struct stats s;
         uint64_t bytes = 0;
@@ -237,42 +346,9 @@ static enum status show(const struct args *a, const struct model *m, const struc
             total += bytes;
         (json ? json_tensor : text_tensor)(m, &m->tensor[i], with ? &s : NULL);
     }
-    if (json) {
-        struct json_w *w = print_json();
-        json_w_array_end(w);
-        json_w_key(w, STR("metadata"));
-        json_w_object(w);
-        for (size_t i = 0; i < m->n_meta; i++) {
-            json_w_key(w, m->meta[i].key);
-            json_w_str(w, m->meta[i].value);
-        }
-        json_w_object_end(w);
-        json_w_key(w, STR("attachments"));
-        json_w_array(w);
-        for (size_t i = 0; i < m->n_attachments; i++)
-            json_w_str(w, m->attachment[i].name);
-        json_w_array_end(w);
-        json_w_key(w, STR("total_bytes"));
-        json_w_u64(w, total);
-    } else {
-        char size[32];
-        size_text(total, size, sizeof size);
-        print_fmt("total: %s\n", size);
-        for (size_t i = 0; i < m->n_meta; i++) {
-            print_fmt("metadata: ");
-            print_name(m->meta[i].key);
-            print_fmt(" = ");
-            print_name(str_sub(m->meta[i].value, 0, 400));
-            print_fmt("\n");
-        }
-        for (size_t i = 0; i < m->n_attachments; i++) {
-            print_fmt("attachment: ");
-            print_name(m->attachment[i].name);
-            print_fmt("\n");
-        }
-        if (a->set[OPT_TREE])
-            text_tree(m);
-    }
+    (json ? json_rest : text_rest)(m, total);
+    if (!json && a->set[OPT_TREE])
+        text_tree(m);
     mem_free(v);
     plan_free(&p);
     return st;

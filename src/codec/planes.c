@@ -235,7 +235,8 @@ enum status planes_encode(enum planes_kind k, const void *raw, size_t n, void *d
     if (k != PLANES_NONE)
         return encode(k, raw, n / w, dst, cap, scratch, size, e);
     bool same = n > 1 && memcmp(raw, (const uint8_t *)raw + 1, n - 1) == 0;
-    enum zs_how how = n < 2 ? ZS_RAW : same ? ZS_RLE : ZS_USUAL;
+    /* libzstd's set-up costs more than it gains on a little */
+    enum zs_how how = n < 2 ? ZS_RAW : same ? ZS_RLE : n < PLANES_SMALL ? ZS_HUFFMAN : ZS_USUAL;
     return zs_encode(how, raw, n, dst, cap, (uint8_t *)scratch + PLANES_CHUNK, &size[0], e);
 }
 
@@ -258,9 +259,9 @@ static bool merges_to(enum planes_kind k, const uint8_t *const *src, size_t n_wo
     return true;
 }
 
-/* Frames of our own: block by block, stored ones where they lie; to raw, or with `room` to see
- * whether they give what it holds. False where anything is not as it should be; planes_decode_all
- * says what. */
+/* Frames of our own: block by block, stored ones where they lie; to raw, or with `same` and room to
+ * see whether they give what that holds, which says more than their checksums. False where anything
+ * is not as it should be; planes_decode_all says what. */
 static bool blocks(enum planes_kind k, const uint8_t *src, const size_t size[PLANES_MAX],
                    uint8_t *raw, const uint8_t *same, uint8_t *room, size_t n_words,
                    uint8_t *scratch)
@@ -285,16 +286,19 @@ static bool blocks(enum planes_kind k, const uint8_t *src, const size_t size[PLA
             if (!at[i])
                 return false;
         }
+        if (same) {
+            if (!merges_to(k, at, m, same + lo * w, room))
+                return false;
+            continue;
+        }
         xxh64_runs_add(&sum, at, m);
-        if (same && !merges_to(k, at, m, same + lo * w, room))
-            return false;
-        if (!same)
-            merge(k, at, m, raw + lo * w);
+        merge(k, at, m, raw + lo * w);
     }
-    xxh64_runs_end(&sum, xxh);
+    if (!same)
+        xxh64_runs_end(&sum, xxh);
     for (unsigned i = 0; i < w; i++) {
         uint32_t want;
-        if (!zs_take_end(&take[i], &want) || !zs_same_xxh(want, xxh[i]))
+        if (!zs_take_end(&take[i], &want) || (!same && !zs_same_xxh(want, xxh[i])))
             return false;
     }
     return true;

@@ -14,9 +14,10 @@
 
 #define PLANES_CHUNK (1u << 20)
 #define PLANES_MAX 8
+#define PLANES_SMALL 2048 /* below this planes cost more in frames than they gain */
 
 enum planes_kind {
-    PLANES_NONE,   /* one plane, general compression: integers, small tensors */
+    PLANES_NONE,   /* one plane, general compression: integers; Huffman: small tensors */
     PLANES_BYTE,   /* one plane, Huffman: 8-bit floats */
     PLANES_SPLIT2, /* float16 */
     PLANES_ROT2,   /* bfloat16 */
@@ -50,8 +51,8 @@ size_t planes_decode_scratch(void); /* besides the stored bytes */
 MUSTCHECK enum status planes_decode(enum planes_kind k, const void *src,
                                     const size_t size[PLANES_MAX], void *raw, size_t n,
                                     void *scratch, struct err *e);
-/* Whether the frames give these raw bytes, without keeping them. scratch:
- * planes_holds_scratch(), 64-byte aligned. */
+/* Whether the frames give these raw bytes, without keeping them; their checksums are left to
+ * whoever knows what was stored. scratch: planes_holds_scratch(), 64-byte aligned. */
 size_t planes_holds_scratch(void);
 bool planes_hold(enum planes_kind k, const void *src, const size_t size[PLANES_MAX],
                  const void *raw, size_t n, void *scratch);

@@ -206,15 +206,16 @@ static size_t leaves_ni(ni_fn *fn, size_t n_lanes, const uint8_t *p, size_t n_le
     return done;
 }
 
-/* Streams of SHA instructions beat any lanes measured so far. A leaf alone takes as long as three
- * together, hence threes and fours. */
+/* Sixteen lanes beat streams of SHA instructions, those beat eight lanes. A leaf alone takes as
+ * long as three together, hence threes and fours. */
 static size_t leaves_sha(unsigned have, const uint8_t *p, size_t n, size_t leaf, uint8_t (*out)[32])
 {
     size_t i = 0;
     if (have & CPU_AVX512) {
-        size_t fours = n % 3; /* as many leave a multiple of three */
-        if (n >= 4 * fours)
-            i = leaves_ni(sha256_lanes4_shani, 4, p, 4 * fours, leaf, out);
+        i = leaves16(p, n, leaf, out);
+        size_t left = n - i, fours = left % 3; /* as many leave a multiple of three */
+        if (left >= 4 * fours)
+            i += leaves_ni(sha256_lanes4_shani, 4, p + i * leaf, 4 * fours, leaf, out + i);
         i += leaves_ni(sha256_lanes3_shani, 3, p + i * leaf, n - i, leaf, out + i);
     }
     return i + leaves_ni(sha256_lanes2_shani, 2, p + i * leaf, n - i, leaf, out + i);

@@ -487,6 +487,11 @@ enum status fold_plan(struct model *m, const struct fold_opt *o, struct upgrade 
     return plan_it(f, o, up, e);
 }
 
+bool fold_computes(const struct fold *f)
+{
+    return f && f->n > 0;
+}
+
 uint64_t fold_bytes(const struct fold *f)
 {
     return f ? f->n_bytes + f->packed_bytes : 0;

@@ -30,11 +30,13 @@ struct fold_opt {
 };
 struct fold;
 /* Gives m the folded weights, as yet without numbers, and adds to *up what became of each tensor.
- * The adapter lives until fold_free. *out is NULL where nothing is folded. ST_CANNOT: fold-shape,
+ * The adapter lives until fold_free, which *out needs whatever the outcome. ST_CANNOT: fold-shape,
  * fold-axis, fold-steps, fold-type, fold-shared, fold-state, fold-taken, lora-config, lora-base,
  * lora-pair, lora-shape, lora-several, lora-dora, lora-pattern, lora-other, lora-none. */
 MUSTCHECK enum status fold_plan(struct model *m, const struct fold_opt *o, struct upgrade *up,
                                 struct fold **out, struct err *e);
+/* Are there weights to be computed, and not names alone to be changed? f may be NULL. */
+bool fold_computes(const struct fold *f);
 /* Of its spools: the result, and what is decoded ahead; f may be NULL. */
 uint64_t fold_bytes(const struct fold *f);
 /* Adds the spools and what is decoded into them, tiles and streams, each once; and raises c's

@@ -5,7 +5,7 @@
 #include "base/mem.h"
 #include "convert/block.h"
 #include "convert/fold.h"
-#include "convert/map_int.h"
+#include "convert/map_seen.h"
 #include "framework/onnx_graph.h"
 #include "framework/recognise.h"
 #include <stdlib.h>
@@ -154,6 +154,29 @@ static bool own_number(const struct mapping *m, const struct tensor *t)
            (t->dtype == DT_F64 && str_is(leaf, "p"));
 }
 
+enum status map_drop(struct mapping *m, size_t i, const char *why, struct err *e)
+{
+    const struct tensor *t = &m->src->tensor[i];
+    m->in[i] = false;
+    m->dropped[i] = true;
+    return map_ledger(m, LEDGER_DROP, t->name, tensor_elems(t), true, str_from(why), e);
+}
+
+/* Layers may have other names than their tensors (Keras's users name layers, files number them):
+ * a rule that drops one may use either. */
+static enum status drop_layers(struct mapping *m, struct err *e)
+{
+    for (size_t i = 0; m->rules.n && i < m->sl.n; i++) {
+        const struct layer *l = &m->sl.layer[i];
+        if (!map_rule_for(m, RULE_DROP, l->path))
+            continue;
+        for (int k = 0; k < LEAF_N; k++)
+            if (l->tensor[k] >= 0 && m->in[l->tensor[k]])
+                TRY(map_drop(m, (size_t)l->tensor[k], "dropped by a rule of the map", e));
+    }
+    return ST_OK;
+}
+
 static enum status choose(struct mapping *m, struct err *e)
 {
     size_t n = m->src->n_tensors;
@@ -193,11 +216,9 @@ static enum status choose(struct mapping *m, struct err *e)
             why = "train state, dropped as asked";
         else if (map_rule_for(m, RULE_DROP, t->name))
             why = "dropped by a rule of the map";
-        m->in[i] = !why;
-        if (why) {
-            m->dropped[i] = true;
-            TRY(map_ledger(m, LEDGER_DROP, t->name, tensor_elems(t), true, str_from(why), e));
-        }
+        m->in[i] = true;
+        if (why)
+            TRY(map_drop(m, i, why, e));
     }
     return map_scales(m, e);
 }
@@ -311,15 +332,21 @@ static bool by_pair(void *m, struct str tensor)
 
 static enum status across(struct mapping *m, struct err *e)
 {
+    struct seen *graph;
+    const struct model *src = m->src;
     TRY(foreign_parts(m, e));
+    TRY(map_graph_see(m, &graph, e));
     TRY(m->from->layers(m->src, m->tmp, &m->sl, e));
     if (m->leaves || m->o->facts_only) /* an order is all that leaves without names have */
         TRY(layers_by_place(&m->sl, m->tmp, e));
+    TRY(drop_layers(m, e));
     map_thin(m);
     TRY(map_settle(m, e));
     m->respelled = true;
     TRY(map_told_read(m, e));
     TRY(onnx_graph_told(m->src, m->from->rules, by_pair, m, m->tmp, &m->sl, e));
+    if (graph)
+        TRY(map_graph_said(m, graph, e));
     TRY(map_notes_functions(m, e));
     TRY(map_train_begin(m, e));
     if (m->o->like) {
@@ -337,6 +364,9 @@ static enum status across(struct mapping *m, struct err *e)
         return err_set(e, ST_CANNOT, "map-ambiguous",
                        "%zu question%s a rules file must answer, the first: %.*s", m->n_open,
                        m->n_open == 1 ? "" : "s", STR_ARG(m->open_1));
+    if (graph)
+        TRY(map_graph_undo(m, graph, e));
+    m->src = src;
     return map_train(m, e);
 }
 
@@ -415,7 +445,10 @@ static enum status plan_it(struct mapping *m, struct err *e)
             return o->to ? ST_USAGE
                          : err_set(e, ST_CANNOT, "framework-unknown",
                                    "cannot tell the framework of the skeleton; --to names it");
-        if (m->to == m->from && !o->like && m->rules.n == 0)
+        bool cells = false; /* an ONNX graph's, which no framework spells so */
+        if (m->to == m->from)
+            TRY(map_graph_any(m, &cells, e));
+        if (m->to == m->from && !o->like && m->rules.n == 0 && !cells)
             keep = true;
     }
     if (keep) {
@@ -435,6 +468,14 @@ static enum status plan_it(struct mapping *m, struct err *e)
     return map_rules_used(m, e);
 }
 
+#define HEAD "# nnferry-map 1\n"
+#define HEAD_ASK                                                                                   \
+    HEAD "# Complete the lines with a question mark and pass this file with --map.\n"              \
+         "# In lines without -> a * stands for any text: one line may answer several.\n"
+#define HEAD_ALLOW                                                                                 \
+    HEAD "# Take the number sign off what may happen and pass this file with --map.\n"             \
+         "# (--train-state drop leaves optimizer state behind, --weights-only more.)\n"
+
 enum status map_plan(struct plan *p, const struct map_opt *o, const struct format *target,
                      uint64_t max_output, struct buf *rules_out, struct err *e)
 {
@@ -447,9 +488,6 @@ enum status map_plan(struct plan *p, const struct map_opt *o, const struct forma
                         .a = &p->dst.arena,
                         .tmp = &tmp,
                         .help = &help};
-    buf_fmt(&help, "# nnferry-map 1\n# Complete the lines with a question mark and pass this file "
-                   "with --map.\n");
-    size_t empty = help.n;
     enum status st = plan_it(&m, e);
     if (st == ST_OK)
         st = map_aside(&m, e);
@@ -458,8 +496,10 @@ enum status map_plan(struct plan *p, const struct map_opt *o, const struct forma
                      m.n_lost, m.n_lost == 1 ? "y" : "ies", STR_ARG(m.lost_1));
     if (st == ST_OK)
         st = buf_ok(&help, e);
-    if (st == ST_CANNOT && rules_out && help.n > empty)
+    if (st == ST_CANNOT && rules_out && help.n) {
+        buf_z(rules_out, m.n_open ? HEAD_ASK : HEAD_ALLOW);
         buf_bytes(rules_out, help.p, help.n);
+    }
     buf_free(&help);
     buf_free(&m.told);
     mem_free(m.made);

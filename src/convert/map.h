@@ -23,9 +23,10 @@ struct map_opt {
     bool drop_train_state;
     bool weights_only;
     bool as_is;
-    bool facts_only; /* of the rules only what is said of layers (kind, flatten, heads, rank), used
-                        or not */
-    bool folder;     /* the target is a folder: attachments become files in it */
+    bool facts_only;  /* of the rules only what is said of layers (kind, flatten, heads, rank), used
+                         or not */
+    bool unexplained; /* nobody will read the plan's reasons: they may be missing */
+    bool folder;      /* the target is a folder: attachments become files in it */
 };
 /* Fills *p (plan_init done by the caller). ST_CANNOT: what is ambiguous, lost or not expressible;
  * then *rules_out (a buf the caller frees) holds a rules file to complete, with the candidates as

@@ -12,7 +12,8 @@
 enum { SIDES = LEAF_HR_WEIGHT - LEAF_IH_WEIGHT + 1 };
 struct atom {
     bool have, used;
-    int8_t number; /* have, and no tensor holds it: this number */
+    bool held;     /* by a tensor: the rest says where */
+    int8_t number; /* added to it; or, where no tensor holds it, all there is */
     uint32_t src;
     uint8_t gate_axis, n_cuts; /* gate_axis: which cut is the gate's; n_cuts 0 where it is whole */
     struct cut cut[CUTS];
@@ -49,14 +50,15 @@ static size_t gate_at(const struct cell *c, char letter)
 
 /* A rule's layout for one side, with the gates cut off. joined, gates: the axes of J and G, -1
  * where there is none. */
-static enum status side_axes(struct mapping *m, const struct cell_rule *r, enum leaf side,
+static enum status side_axes(const struct cell *cell, const struct cell_rule *r, enum leaf side,
                              const char **out, int *joined, int *gates, struct err *e)
 {
-    char text[AXES_TEXT];
+    char text[AXES_TEXT], whole[AXES_TEXT];
     size_t n = 0;
     struct axes x;
     *joined = *gates = -1;
-    TRY(axes_parse(str_from(r->axes), &x, e));
+    TRY(rules_cell_axes(r, cell->l->rank, whole, e));
+    TRY(axes_parse(str_from(whole), &x, e));
     for (size_t k = 0; k < x.n; k++) {
         char c = x.at[k].letter;
         size_t in_axis = 0;
@@ -79,13 +81,21 @@ static enum status side_axes(struct mapping *m, const struct cell_rule *r, enum 
         text[n++] = c;
     }
     text[n] = 0;
-    *out = map_axes(m, text);
+    *out = map_axes(cell->m, text);
     return *out ? ST_OK : err_nomem(e, sizeof text);
 }
 
-static enum status canonical_axes(struct mapping *m, enum leaf side, const char **out,
+static enum status canonical_axes(const struct cell *c, enum leaf side, const char **out,
                                   struct err *e)
 {
+    struct mapping *m = c->m;
+    if (c->l->kind == LAYER_CONV_LSTM && (side == LEAF_IH_WEIGHT || side == LEAF_HH_WEIGHT)) {
+        struct cell_rule whole = {.axes = side == LEAF_IH_WEIGHT ? "O I *" : "O R *"};
+        char text[AXES_TEXT];
+        TRY(rules_cell_axes(&whole, c->l->rank, text, e));
+        *out = map_axes(m, text);
+        return *out ? ST_OK : err_nomem(e, sizeof text);
+    }
     *out = map_axes(m, side == LEAF_IH_WEIGHT   ? "O I"
                        : side == LEAF_HH_WEIGHT ? "O R"
                        : side == LEAF_HR_WEIGHT ? "R O"
@@ -108,7 +118,7 @@ static enum status atoms_of(struct cell *c, const struct cell_rule *r, uint32_t 
     for (size_t s = 0; s < n_sides; s++) {
         int joined, gates;
         const char *axes;
-        TRY(side_axes(c->m, r, side[s], &axes, &joined, &gates, e));
+        TRY(side_axes(c, r, side[s], &axes, &joined, &gates, e));
         bool one_axis = joined >= 0 && joined == gates;
         uint64_t width = side[s] == LEAF_IH_WEIGHT   ? c->size.of['I']
                          : side[s] == LEAF_HH_WEIGHT ? c->size.of['R']
@@ -120,6 +130,8 @@ static enum status atoms_of(struct cell *c, const struct cell_rule *r, uint32_t 
                                layer_kind_name(r->kind));
             struct atom *a = &c->atom[side[s] - LEAF_IH_WEIGHT][of];
             *a = (struct atom){.have = true,
+                               .held = true,
+                               .number = a->number,
                                .src = src,
                                .axes = axes,
                                .n_gates = n,
@@ -134,14 +146,26 @@ static enum status atoms_of(struct cell *c, const struct cell_rule *r, uint32_t 
             } else {
                 a->gate_axis = CUTS;
             }
-            if (holds(r->plus, r->gates[g])) { /* kept beside the bias, where no sum rounds it */
-                struct atom *b = &c->atom[LEAF_HH_BIAS - LEAF_IH_WEIGHT][of];
-                *b = (struct atom){.have = true, .number = 1, .src = src};
-            }
         }
         at += width;
     }
     return ST_OK;
+}
+
+/* What the source's framework adds when it runs is kept beside the state's bias, where no sum
+ * rounds it. */
+static void numbers_of(struct cell *c, const struct cell_rule *r)
+{
+    for (const char *p = r->plus; p && *p; p++) {
+        size_t of = gate_at(c, *p);
+        if (of == GATES_MAX)
+            continue;
+        struct atom *a = &c->atom[LEAF_HH_BIAS - LEAF_IH_WEIGHT][of];
+        if (!a->have)
+            a->src = c->like;
+        a->have = true;
+        a->number++;
+    }
 }
 
 /* ---- pieces of a target tensor ---- */
@@ -157,7 +181,7 @@ struct gate_run {
 
 static struct atom *real(struct atom *a)
 {
-    return a->have && !a->number ? a : NULL;
+    return a->have && a->held ? a : NULL;
 }
 
 /* The bias that holds the sum of both, for the other one. Of the new gate of a GRU that resets
@@ -171,6 +195,28 @@ static struct atom *sum_of(struct cell *c, enum leaf side, size_t gate)
         &c->atom[(side == LEAF_HH_BIAS ? LEAF_IH_BIAS : LEAF_HH_BIAS) - LEAF_IH_WEIGHT][gate]);
 }
 
+/* The atoms of gate g of a rule; *other: the second bias of a sum, or NULL. */
+static struct atom *atom_at(struct cell *c, const struct cell_rule *r, enum leaf side, size_t g,
+                            struct atom **other)
+{
+    char letter = *r->gates ? r->gates[g] : 0;
+    size_t of = letter ? gate_at(c, letter) : 0;
+    *other = NULL;
+    if (of == GATES_MAX)
+        return NULL;
+    if (holds(r->sums, letter))
+        *other =
+            &c->atom[(side == LEAF_IH_BIAS ? LEAF_HH_BIAS : LEAF_IH_BIAS) - LEAF_IH_WEIGHT][of];
+    return &c->atom[side - LEAF_IH_WEIGHT][of];
+}
+
+/* What is added to what a rule's tensor holds: the source's numbers, less what the target adds. */
+static int number_of(const struct cell_rule *r, size_t g, const struct atom *own,
+                     const struct atom *other)
+{
+    return own->number + (other ? other->number : 0) - holds(r->plus, *r->gates ? r->gates[g] : 0);
+}
+
 static enum status piece_of(struct cell *c, const struct cell_rule *r, enum leaf side, size_t g,
                             struct gate_run *p, struct err *e)
 {
@@ -178,19 +224,16 @@ static enum status piece_of(struct cell *c, const struct cell_rule *r, enum leaf
     size_t of = letter ? gate_at(c, letter) : 0;
     if (of == GATES_MAX)
         return err_set(e, ST_BUG, "no-gate", "no gate %c in %s", letter, layer_kind_name(r->kind));
-    struct atom *own = &c->atom[side - LEAF_IH_WEIGHT][of], *other = NULL;
-    if (holds(r->sums, letter))
-        other = &c->atom[(side == LEAF_IH_BIAS ? LEAF_HH_BIAS : LEAF_IH_BIAS) - LEAF_IH_WEIGHT][of];
+    struct atom *other, *own = atom_at(c, r, side, g, &other);
     own->used = true;
     *p = (struct gate_run){.a = real(own),
-                           .number = own->number - holds(r->plus, letter),
+                           .number = number_of(r, g, own, other),
                            .minus = holds(r->minus, letter),
                            .side = side,
                            .gate = g,
                            .n = 1};
     if (other) {
         other->used = true;
-        p->number += other->number;
         p->b = real(other);
         if (!p->a) {
             p->a = p->b;
@@ -259,10 +302,7 @@ static enum status fill_take(struct cell *c, const struct gate_run *p, const cha
     k->fill = (int8_t)p->number;
     k->fill_dim = kept;
     k->n_fill_dims = x.n;
-    return p->number >= 0 ? ST_OK
-                          : err_set(e, ST_CANNOT, "value-missing",
-                                    "%s adds 1 when it runs, and the source has no bias to hold -1",
-                                    c->m->to->name);
+    return ST_OK;
 }
 
 static enum status place(struct cell *c, const struct cell_rule *r, size_t s,
@@ -270,8 +310,8 @@ static enum status place(struct cell *c, const struct cell_rule *r, size_t s,
 {
     int joined, gates;
     const char *can_axes;
-    TRY(side_axes(c->m, r, p->side, &k->dst_axes, &joined, &gates, e));
-    TRY(canonical_axes(c->m, p->side, &can_axes, e));
+    TRY(side_axes(c, r, p->side, &k->dst_axes, &joined, &gates, e));
+    TRY(canonical_axes(c, p->side, &can_axes, e));
     const char *dst_axes = k->dst_axes;
     if (p->a) {
         /* where a number is added too, it goes to the second bias first: 1 - 1 leaves the other */
@@ -347,8 +387,11 @@ static enum status emit(struct cell *c, const struct cell_rule *r, struct str na
     }
     if (st == ST_OK)
         st = buf_ok(&b, e);
+    char axes[AXES_TEXT];
+    if (st == ST_OK)
+        st = rules_cell_axes(r, c->l->rank, axes, e);
     if (st == ST_OK) {
-        d->why = arena_fmt(c->m->tmp, "%s [%s]%.*s (%.*s)", layer_kind_name(r->kind), r->axes,
+        d->why = arena_fmt(c->m->tmp, "%s [%s]%.*s (%.*s)", layer_kind_name(r->kind), axes,
                            (int)b.n, (const char *)b.p, STR_ARG(c->l->reason));
         st = d->why.p ? ST_OK : err_nomem(e, b.n);
     }
@@ -356,29 +399,54 @@ static enum status emit(struct cell *c, const struct cell_rule *r, struct str na
     return st;
 }
 
-/* Has the source a value for any gate of a rule? */
-static bool has_value(const struct cell *c, const struct cell_rule *r)
+/* Is there a value for any gate of a rule, in the source or as a number? */
+static bool has_value(struct cell *c, const struct cell_rule *r)
 {
     enum leaf side[2];
     size_t n_sides = leaf_sides(r->leaf, side), n = *r->gates ? strlen(r->gates) : 1;
     for (size_t s = 0; s < n_sides; s++)
         for (size_t g = 0; g < n; g++) {
-            size_t of = *r->gates ? gate_at(c, r->gates[g]) : 0;
-            if (of < GATES_MAX &&
-                (c->atom[side[s] - LEAF_IH_WEIGHT][of].have ||
-                 (holds(r->sums, r->gates[g]) && c->atom[LEAF_HH_BIAS - LEAF_IH_WEIGHT][of].have)))
+            struct atom *other, *own = atom_at(c, r, side[s], g, &other);
+            if (own && (own->held || (other && other->held) || number_of(r, g, own, other)))
                 return true;
         }
     return false;
 }
 
-static bool has_bias(const struct cell *c)
+/* Has the target's cell a bias that is not nothing? */
+static bool has_bias(struct cell *c)
 {
-    for (size_t g = 0; g < c->n_gates; g++)
-        if (c->atom[LEAF_IH_BIAS - LEAF_IH_WEIGHT][g].have ||
-            c->atom[LEAF_HH_BIAS - LEAF_IH_WEIGHT][g].have)
+    const struct cell_rule *r;
+    for (size_t i = 0; (r = rules_cell(c->m->to->rules, c->l->kind, c->variant, i)) != NULL; i++) {
+        enum leaf side[2];
+        (void)leaf_sides(r->leaf, side);
+        if ((side[0] == LEAF_IH_BIAS || side[0] == LEAF_HH_BIAS) && has_value(c, r))
             return true;
+    }
     return false;
+}
+
+/* A bias that the target's cell goes without: what it adds when it runs must be what the source's
+ * adds. What else is lost is told by left_over. */
+static enum status goes_without(struct cell *c, const struct cell_rule *r, struct err *e)
+{
+    enum leaf side[2];
+    size_t n_sides = leaf_sides(r->leaf, side), n = *r->gates ? strlen(r->gates) : 1;
+    for (size_t s = 0; s < n_sides; s++)
+        for (size_t g = 0; g < n; g++) {
+            struct atom *other, *own = atom_at(c, r, side[s], g, &other);
+            if (!own || own->held || (other && other->held))
+                continue;
+            int number = number_of(r, g, own, other);
+            if (number)
+                return err_set(e, ST_CANNOT, "value-missing",
+                               "its cell has no bias of gate %c to hold %d in", r->gates[g],
+                               number);
+            own->used = true;
+            if (other)
+                other->used = true;
+        }
+    return ST_OK;
 }
 
 /* ---- the layer ---- */
@@ -448,9 +516,9 @@ static enum status left_over(struct cell *c, struct err *e)
                 return err_nomem(e, 128);
             bool bias = s == LEAF_HH_BIAS - LEAF_IH_WEIGHT || s == LEAF_IH_BIAS - LEAF_IH_WEIGHT;
             bool zero = false;
-            if (bias && !a->number)
+            if (bias && a->held && !a->number)
                 TRY(is_zero(c, a, &zero, e));
-            if (a->number)
+            if (!a->held)
                 return err_set(e, ST_CANNOT, "value-missing", "%.*s", STR_ARG(why));
             TRY(map_left(c->m, a->src, zero ? "zeros: they add nothing" : why.p, zero, e));
         }
@@ -492,6 +560,8 @@ enum status map_cell(struct mapping *m, const struct layer *l, struct skeleton *
             c->like = (uint32_t)l->tensor[r->leaf];
             TRY(atoms_of(c, r, c->like, e));
         }
+    for (size_t i = 0; (r = rules_cell(m->from->rules, l->kind, l->variant, i)) != NULL; i++)
+        numbers_of(c, r);
     struct str path = t ? t->path : l->path;
     if (!t)
         TRY(map_path_of(m, l->path, &path, e));
@@ -506,10 +576,12 @@ enum status map_cell(struct mapping *m, const struct layer *l, struct skeleton *
         bool value = has_value(c, r);
         bool want = t ? t->tensor[r->leaf] >= 0
                       : value || r->when == CELL_ALWAYS || (r->when == CELL_IF_BIASED && biased);
-        if (!want)
-            continue;
         enum leaf side[2];
         (void)leaf_sides(r->leaf, side);
+        if (!want) {
+            TRY(goes_without(c, r, e));
+            continue;
+        }
         if (!value && side[0] != LEAF_IH_BIAS && side[0] != LEAF_HH_BIAS)
             return err_set(e, ST_CANNOT, "leaf-missing", "the source has nothing for %s of %.*s",
                            r->name, STR_ARG(path));

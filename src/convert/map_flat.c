@@ -47,6 +47,18 @@ static bool allowed(const struct mapping *m, const struct layer *l, enum layer_k
     }
 }
 
+/* Does the bias say that it is the other kind of convolution? */
+static bool bias_denies(const struct mapping *m, const struct layer *l, enum layer_kind k)
+{
+    if ((k != LAYER_CONV && k != LAYER_CONV_TRANSPOSE) || l->tensor[LEAF_BIAS] < 0 ||
+        l->tensor[LEAF_WEIGHT] < 0)
+        return false;
+    enum layer_kind other = k == LAYER_CONV ? LAYER_CONV_TRANSPOSE : LAYER_CONV;
+    uint64_t n = tensor_elems(&m->src->tensor[l->tensor[LEAF_BIAS]]);
+    return map_extent(m, l, k, LEAF_WEIGHT, 'O') != n &&
+           map_extent(m, l, other, LEAF_WEIGHT, 'O') == n;
+}
+
 enum status map_settle(struct mapping *m, struct err *e)
 {
     TRY(map_maybe_ruled(m, m->src, &m->sl, e));
@@ -57,6 +69,11 @@ enum status map_settle(struct mapping *m, struct err *e)
             r = map_rule_for(m, RULE_PAIR, l->path);
             if (r && !r->has_kind)
                 r = NULL;
+        }
+        if (r && r->what == RULE_KIND && map_rule_is_pattern(r) &&
+            (!allowed(m, l, r->kind) || bias_denies(m, l, r->kind))) {
+            r->n_used--; /* for many layers: those that cannot be of that kind stay what they are */
+            r = NULL;
         }
         if (r) {
             enum layer_kind k = r->kind;

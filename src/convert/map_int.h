@@ -35,6 +35,7 @@ struct take {
     /* Values, in this order: the sign changed, a number added, another take's values added. */
     bool neg;
     int8_t offset;
+    bool wide;      /* what the source has narrower becomes float32 before */
     uint64_t scale; /* IEEE double, 0 = none: moments that hold a learning rate; after the rest */
     const struct take *plus;
     /* zero: this number instead of 0, of shape fill_dim; no loss, since the source means it */
@@ -68,6 +69,8 @@ enum rule_what {
     RULE_FLATTEN,
     RULE_HEADS,
     RULE_RANK,
+    RULE_STACK,   /* of the source */
+    RULE_RESTACK, /* of the skeleton */
     RULE_LEAF,
     RULE_DROP,
     RULE_SYNTH
@@ -76,6 +79,7 @@ struct map_rule {
     enum rule_what what;
     struct str src, dst; /* patterns; src of DROP, KIND ..., dst of SYNTH */
     enum layer_kind kind;
+    int8_t axis;                /* of blocks that are stacked; negative: from the end */
     bool has_kind, kept_kernel; /* kept_kernel: conv_transpose with transpose_kernel=True */
     uint64_t number;            /* heads; channels (0 = none); SYNTH: 0 or 1 */
     struct str from_axes, to_axes;
@@ -168,6 +172,8 @@ MUSTCHECK enum status map_made(struct mapping *m, size_t n_takes, struct made **
  */
 const char *map_axes(struct mapping *m, const char *text);
 bool glob_any(const char *const *globs, struct str name);
+/* Source tensor i takes no part, and the ledger says so; nothing is lost without being asked. */
+MUSTCHECK enum status map_drop(struct mapping *m, size_t i, const char *why, struct err *e);
 /* m->sl without the tensors that do not take part. */
 void map_thin(struct mapping *m);
 
@@ -228,6 +234,10 @@ MUSTCHECK enum status map_not_twice(struct mapping *m, struct err *e);
 MUSTCHECK enum status map_rules_parse(struct mapping *m, struct err *e);
 /* The last rule of a kind whose pattern fits; NULL when none. Counts it as used. */
 struct map_rule *map_rule_for(struct mapping *m, enum rule_what what, struct str name);
+/* Does its name stand for several? */
+bool map_rule_is_pattern(const struct map_rule *r);
+/* Is there one of just this name, and no pattern? Does not count it. */
+bool map_rule_exact(struct mapping *m, enum rule_what what, struct str name);
 /* Pattern with {name} captures and globs; expands dst with what src caught. */
 bool map_capture(struct str pattern, struct str name, struct str dst, struct arena *a,
                  struct str *out);

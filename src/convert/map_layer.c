@@ -174,6 +174,29 @@ static enum status scalar(struct mapping *m, const struct tensor *x, struct take
     return k->src_axes && k->dst_axes ? ST_OK : err_nomem(e, AXES_TEXT);
 }
 
+/* What no rule knows arrives as the source's framework has it: the target's program must see to it,
+ * and is told. */
+static enum status note_kept(struct mapping *m, const struct layer *l, const struct layer *t,
+                             struct err *e)
+{
+    if (l->kind == LAYER_PARAM || t || m->from == m->to || strcmp(m->to->name, "canonical") == 0)
+        return ST_OK;
+    struct str text = arena_fmt(m->a,
+                                "no rule for such a layer: its names and axes are %s's, not "
+                                "%s's (%.*s)",
+                                m->from->name, m->to->name, STR_ARG(l->reason));
+    struct plan_note note = {.layer = arena_str(m->a, l->path.p, l->path.n),
+                             .text = text,
+                             .of = "layer",
+                             .setting = "axes",
+                             .source = str_from(m->from->name),
+                             .target = str_from(m->to->name),
+                             .set = STR(""),
+                             .known = true,
+                             .special = true};
+    return text.p && note.layer.p ? map_note(m, &note, e) : err_nomem(e, 128);
+}
+
 /* Every tensor of a layer without a rule, and bare parameters: own name below the target's
  * collection, own axes. */
 static enum status keep_tensors(struct mapping *m, const struct layer *l, struct skeleton *sk,
@@ -222,10 +245,33 @@ static enum status keep_tensors(struct mapping *m, const struct layer *l, struct
                      : arena_fmt(m->tmp, "no rule: kept as %s has it (%.*s)", m->from->name,
                                  STR_ARG(l->reason));
     }
-    return ST_OK;
+    return note_kept(m, l, t, e);
+}
+
+/* A layer whose like the target has not. */
+static enum status keep_unlike(struct mapping *m, const struct layer *l, struct err *e)
+{
+    const char *kind = layer_kind_name(l->kind);
+    struct plan_note note = {.layer = arena_str(m->a, l->path.p, l->path.n),
+                             .of = kind,
+                             .setting = "kind",
+                             .source = str_from(kind),
+                             .special = true};
+    note.text = arena_fmt(m->a, "%s has no %s: its tensors keep the names and axes of %s",
+                          m->to->name, kind, m->from->name);
+    if (!note.text.p || !note.layer.p)
+        return err_nomem(e, l->path.n);
+    TRY(map_note(m, &note, e));
+    return keep_tensors(m, l, NULL, NULL, e);
 }
 
 /* ---- the target's leaves ---- */
+
+/* Is it a factor less 1, which some frameworks store whole? */
+static bool less_one(const struct layer *l, enum leaf lf)
+{
+    return l->kind == LAYER_LAYERNORM && l->form == FORM_RMS_LESS && lf == LEAF_WEIGHT;
+}
 
 /* One target tensor from one leaf rule. */
 static enum status emit(struct mapping *m, const struct layer *l, const struct offer *of,
@@ -257,12 +303,25 @@ static enum status emit(struct mapping *m, const struct layer *l, const struct o
         d->take[j].dst_axes = dst_axes;
         d->take[j].out_axes = out_text;
     }
+    if (m->o->unexplained)
+        return ST_OK;
     const struct take *k = d->take;
     struct str text = k->n_parts ? arena_fmt(m->tmp, "%u of %u of [%s]", k->part + 1u,
                                              (unsigned)k->n_parts, k->src_axes)
                                  : arena_fmt(m->tmp, "[%s]", k->src_axes);
-    d->why = arena_fmt(m->tmp, "%s %.*s -> %s[%s] (%.*s)", layer_kind_name(l->kind), STR_ARG(text),
-                       n ? "joined " : "", dst, STR_ARG(l->reason));
+    int more = less_one(l, rule->leaf) ? m->to->rules->whole - m->from->rules->whole : 0;
+    if (more) {
+        d->take->offset = (int8_t)more;
+        /* a narrower type would lose what the 1 pushes out */
+        d->take->wide = more > 0 && dtype_info(m->src->tensor[d->take->src].dtype)->bits < 32;
+        d->dtype = d->take->wide ? DT_F32 : DT_NONE;
+    }
+    d->why = arena_fmt(m->tmp, "%s %.*s -> %s[%s]%s (%.*s)", layer_kind_name(l->kind),
+                       STR_ARG(text), n ? "joined " : "", dst,
+                       more > 0   ? ", 1 added"
+                       : more < 0 ? ", 1 taken off"
+                                  : "",
+                       STR_ARG(l->reason));
     return text.p && d->why.p ? ST_OK : err_nomem(e, 128);
 }
 
@@ -423,6 +482,8 @@ enum status map_layer(struct mapping *m, const struct layer *l0, struct skeleton
         return leave(m, &l, LEAF_VALUE, true, STR("computed again by the model"), e);
     if (l.kind == LAYER_NONE || l.kind == LAYER_PARAM)
         return keep_tensors(m, &l, sk, t, e);
+    if (l.kind == LAYER_CONV_LSTM && !t && !rules_cell(m->to->rules, l.kind, 0, 0))
+        return keep_unlike(m, &l, e);
     TRY(map_notes(m, &l, t, e));
     if (kind_is_cell(l.kind))
         return map_cell(m, &l, sk, t, e);
@@ -446,15 +507,26 @@ enum status map_layer(struct mapping *m, const struct layer *l0, struct skeleton
     } else {
         TRY(map_path_of(m, l.path, &tl.path, e));
         if (!tl.path.p && l.path.n) {
+            bool tied = l.tied && r->no_tied;
             for (int i = 0; i < LEAF_N; i++)
-                TRY(leave(m, &l, (enum leaf)i, false, STR("the target has no name for it"), e));
+                TRY(leave(m, &l, (enum leaf)i, tied,
+                          tied ? STR("the embedding's own weight, which the model uses")
+                               : STR("the target has no name for it"),
+                          e));
             return ST_OK;
         }
         struct map_rule *k = map_rule_for(m, RULE_KIND, l.path);
+        if (k)
+            k->n_used--; /* heard when kinds were settled */
         variant = l.kind == LAYER_CONV_TRANSPOSE ? (k && k->kept_kernel ? VARIANT_KEPT : 0)
                                                  : rules_variant(&l);
     }
     map_tell(m, tl.path, &l);
+    if (less_one(&l, LEAF_WEIGHT) && m->from->rules->whole && strcmp(m->to->name, "canonical") == 0)
+        return err_set(e, ST_CANNOT, "norm-whole",
+                       "%s stores the norms of this family with 1 added, which does not come back "
+                       "bit for bit: --as-is keeps them, --to hf takes it off",
+                       m->from->name);
     if (l.kind == LAYER_BATCHNORM)
         TRY(debiased(m, &l, rules_find(r, l.kind, 0, variant, LEAF_UPDATES) != NULL, e));
     uint8_t rank = t ? t->rank : l.rank;

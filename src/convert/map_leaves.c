@@ -4,12 +4,13 @@
  * tensor is given the leaf it must be:
  *  1. by a line "name" -> "number" of the rules file;
  *  2. by order, where the tensors stand in the order of a definition and the shapes of all are, one
- *     by one, those of all leaves; a state stands inside its module or behind all modules;
+ *     by one, those of all leaves, and no rule says otherwise; a state stands inside its module or
+ *     behind all modules;
  *  3. as the only tensor and the only leaf of a shape, or those of the only layer;
  *  4. by number, where all of a shape stand in layers whose names differ in numbers alone, and
  *     there are as many leaves of it: n-th goes to n-th;
- *  5. beside its fellow: a bias follows its weight, a variance its mean, and the flag or counter of
- *     a state stands directly before it.
+ *  5. beside its fellow: a bias follows its weight, a cell's leaves each other, a variance its
+ *     mean, and the flag or counter of a state stands directly before it.
  * What stays open is asked about. Leaves without axes that nothing fits (Python's numbers: flags,
  * rates) are the skeleton's own values.
  */
@@ -180,15 +181,24 @@ static enum status fill(struct table *x, struct err *e)
     return ST_OK;
 }
 
+/* The one source tensor that a tensor of the target is made of; else no name. */
+static struct str source_name(const struct mapping *m, const struct item *it)
+{
+    const struct recipe *r = &m->p->recipe[it->index];
+    return r->n_parts == 1 && r->part->src >= 0 ? m->src->tensor[r->part->src].name : STR_NONE;
+}
+
 static enum status by_rules(struct table *x, struct err *e)
 {
     for (size_t i = 0; i < x->n_s; i++) {
-        struct str dst = x->s[i].name;
+        struct str dst = x->s[i].name, name = dst;
         uint64_t at;
-        struct map_rule *r = map_rule_for(x->m, RULE_PAIR, dst);
-        if (r)
-            TRY(map_captured(x->m, r, x->s[i].name, &dst, e));
-        else if (x->m->rules.n == 0 || !str_u64(dst, &at)) /* across() has renamed it */
+        struct map_rule *r = map_rule_for(x->m, RULE_PAIR, name);
+        if (!r && (name = source_name(x->m, &x->s[i])).n)
+            r = map_rule_for(x->m, RULE_PAIR, name);
+        if (r && !r->from_axes.n)
+            TRY(map_captured(x->m, r, name, &dst, e));
+        else if (x->m->rules.n == 0 || !str_u64(dst, &at)) /* one with layouts has renamed it */
             continue;
         if (!str_u64(dst, &at) || at >= x->n_t || x->t[at].pair >= 0 ||
             x->t[at].key != x->s[i].key) {
@@ -242,11 +252,19 @@ static bool defined_order(const struct table *x)
 
 static bool in_play(const struct item *it, const struct model *m)
 {
-    return it->pair < 0 && m->tensor[it->index].n_dims > 0;
+    return m->tensor[it->index].n_dims > 0;
 }
 
-/* Goes through the open items with axes of both lists side by side, states behind all else or where
- * they stand; joins them when asked to. */
+/* May they be partners? Where one is joined already: are they? */
+static bool may_join(const struct table *x, size_t i, size_t k)
+{
+    return x->s[i].key == x->t[k].key && (x->s[i].pair < 0 || x->s[i].pair == (int64_t)k) &&
+           (x->t[k].pair < 0 || x->t[k].pair == (int64_t)i);
+}
+
+/* Goes through the items with axes of both lists side by side, states behind all else or where
+ * they stand; joins them when asked to. What a rule has joined elsewhere shows that the order is
+ * another one. */
 static bool side_by_side(struct table *x, bool states_last, bool really)
 {
     size_t i = 0, k = 0;
@@ -265,9 +283,9 @@ static bool side_by_side(struct table *x, bool states_last, bool really)
             k++;
         if (i == x->n_s || k == x->n_t)
             return i == x->n_s && k == x->n_t;
-        if (x->s[i].key != x->t[k].key)
+        if (!may_join(x, i, k))
             return false;
-        if (really) /* joined ones are out of play for the pass that follows */
+        if (really && x->s[i].pair < 0)
             join(x, i, k, "by the order of both and equal shapes");
     }
 }
@@ -386,9 +404,16 @@ static bool beside(struct table *x, size_t i, size_t f, int64_t step)
 /* Fellows follow each other in the list as in a file. */
 static bool is_fellow(const struct item *a, const struct item *b)
 {
-    return str_eq(a->path, b->path) && a->state == b->state &&
-           (a->state ? str_is(a->leaf, "0") && str_is(b->leaf, "1")
-                     : str_is(a->leaf, "weight") && str_is(b->leaf, "bias"));
+    static const char *const two[][2] = {
+        {"weight", "bias"}, {"weight_ih", "weight_hh"}, {"weight_hh", "bias"}, {"bias", "bias_n"}};
+    if (!str_eq(a->path, b->path) || a->state != b->state)
+        return false;
+    if (a->state)
+        return str_is(a->leaf, "0") && str_is(b->leaf, "1");
+    for (size_t i = 0; i < sizeof two / sizeof *two; i++)
+        if (str_is(a->leaf, two[i][0]) && str_is(b->leaf, two[i][1]))
+            return true;
+    return false;
 }
 
 static bool by_fellows(struct table *x)
@@ -458,12 +483,29 @@ static enum status ask(struct table *x, struct buf *b, struct str line, struct e
     return ST_OK;
 }
 
+/* Will the answer for the one before it answer this one, too? Each leaf that may be that one's has
+ * a leaf that may be this one's behind it. */
+static bool goes_along(const struct table *x, size_t i)
+{
+    size_t n = 0;
+    if (i == 0 || x->s[i - 1].pair >= 0 || !is_fellow(&x->s[i - 1], &x->s[i]))
+        return false;
+    for (size_t k = 0; k < x->n_t; k++) {
+        if (x->t[k].pair >= 0 || x->t[k].key != x->s[i - 1].key)
+            continue;
+        if (k + 1 == x->n_t || x->t[k + 1].pair >= 0 || x->t[k + 1].key != x->s[i].key)
+            return false;
+        n++;
+    }
+    return n > 0;
+}
+
 static enum status report(struct table *x, struct buf *b, struct err *e)
 {
     const struct model *d = x->d;
     for (size_t i = 0; i < x->n_s; i++) {
         size_t n = 0;
-        if (x->s[i].pair >= 0)
+        if (x->s[i].pair >= 0 || goes_along(x, i))
             continue;
         buf_clear(b);
         buf_fmt(b, "%.*s: ", STR_ARG(x->s[i].name));

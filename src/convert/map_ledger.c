@@ -59,9 +59,10 @@ static enum status add_line(struct mapping *m, const struct ledger_line *new, st
     struct map_rule *r = map_rule_for(m, kind == LEDGER_DROP ? RULE_DROP : RULE_SYNTH, name);
     if (!new->harmless && !r && !glob_any(allow, name)) {
         if (m->n_lost++ == 0) {
-            m->lost_1 =
-                arena_fmt(m->a, "%.*s: %s (%.*s)", STR_ARG(name),
-                          kind == LEDGER_DROP ? "would be lost" : "would be made up", STR_ARG(why));
+            m->lost_1 = arena_fmt(
+                m->a, "%.*s: would be %s (%.*s); --allow-%s, or the rules file, allows it",
+                STR_ARG(name), kind == LEDGER_DROP ? "lost" : "made up", STR_ARG(why),
+                kind == LEDGER_DROP ? "drop" : "synth");
             if (!m->lost_1.p)
                 return err_nomem(e, name.n);
         }

@@ -35,7 +35,9 @@ bool map_signature(const struct model *md, const struct spelling_rules *r, const
     if (kind_is_cell(kind)) { /* biases may be one, two or none */
         struct axes_size size;
         bool fits = cell_learn(md, r, l, kind, &size);
-        *out = fnv(fnv(fnv(h, size.of['I']), size.of['O']), size.of['R']);
+        for (const char *p = "IORDHW"; *p; p++)
+            h = fnv(h, size.of[(unsigned char)*p]);
+        *out = h;
         return fits;
     }
     for (int i = 0; i < LEAF_N; i++) {
@@ -154,9 +156,31 @@ static bool any_partner(const struct match_item *it, const struct sigs *s)
     return false;
 }
 
+/* Is a layer of the source, as it is seen here, one of its own, and no part of a stack? */
+static bool is_whole(const struct mapping *m, const struct layer *l)
+{
+    const struct model *real = m->p->src;
+    for (int i = 0; i < LEAF_N; i++) {
+        size_t t = l->tensor[i] < 0 ? 0 : (size_t)l->tensor[i];
+        if (l->tensor[i] >= 0 &&
+            (t >= real->n_tensors || !str_eq(m->src->tensor[t].name, real->tensor[t].name)))
+            return false;
+    }
+    return true;
+}
+
+/* The same by the name of the layer, as questions have it. */
+static bool may_by_path(struct mapping *m, const struct layer *l, bool drop)
+{
+    return drop ? glob_any(m->o->allow_drop, l->path) && is_whole(m, l)
+                : glob_any(m->o->allow_synth, l->path) || map_rule_for(m, RULE_SYNTH, l->path);
+}
+
 /* May all tensors of a layer be lost (or made up) by name? */
 static bool may_miss(struct mapping *m, const struct model *md, const struct layer *l, bool drop)
 {
+    if (may_by_path(m, l, drop))
+        return true;
     for (int i = 0; i < LEAF_N; i++) {
         if (l->tensor[i] < 0)
             continue;
@@ -178,12 +202,15 @@ static enum status make_up(struct mapping *m, struct skeleton *sk, const struct 
         const struct tensor *t = &sk->m->tensor[l->tensor[i]];
         struct map_rule *r = map_rule_for(m, RULE_SYNTH, t->name);
         struct made *d;
+        if (!r)
+            r = map_rule_for(m, RULE_SYNTH, l->path);
         TRY(map_made(m, 0, &d, e));
         d->name = t->name;
         d->role = t->role;
         d->dtype = t->dtype;
         d->n_dims = t->n_dims;
         d->dim = t->dim;
+        d->harmless = may_by_path(m, l, false);
         d->why = STR("made up: the source has nothing for it");
         if (r && r->number)
             TRY(map_one(t->dtype, d->fill, e));
@@ -214,6 +241,15 @@ static enum status own_number(struct mapping *m, struct skeleton *sk, const stru
     return ST_OK;
 }
 
+static enum status leave_layer(struct mapping *m, const struct layer *l, struct err *e)
+{
+    for (int i = 0; i < LEAF_N; i++)
+        if (l->tensor[i] >= 0 && m->in[l->tensor[i]])
+            TRY(map_drop(m, (size_t)l->tensor[i], "nothing in the skeleton fits, and it may go",
+                         e));
+    return ST_OK;
+}
+
 /* Items of both sides; layers that may be missed and fit nothing stay outside. */
 static enum status items(struct meeting *w, bool may, struct err *e)
 {
@@ -241,7 +277,9 @@ static enum status items(struct meeting *w, bool may, struct err *e)
             TRY(own_number(m, &w->sk, &tl->layer[i], &own, e));
         if (own)
             continue;
-        if (may && !any_partner(it, &sigs) && may_miss(m, w->sk.m, &tl->layer[i], false)) {
+        bool told = map_rule_exact(m, RULE_SYNTH, tl->layer[i].path);
+        if (may && (told || !any_partner(it, &sigs)) &&
+            may_miss(m, w->sk.m, &tl->layer[i], false)) {
             TRY(make_up(m, &w->sk, &tl->layer[i], e));
             continue;
         }
@@ -249,8 +287,11 @@ static enum status items(struct meeting *w, bool may, struct err *e)
     }
     TRY(sigs_of(m, w->t, w->n_t, &sigs, e));
     for (size_t i = 0; i < sl->n; i++) {
-        if (may && !any_partner(&all[i], &sigs) && may_miss(m, m->src, &sl->layer[i], true))
+        if (may && !any_partner(&all[i], &sigs) && may_miss(m, m->src, &sl->layer[i], true)) {
+            if (may_by_path(m, &sl->layer[i], true))
+                TRY(leave_layer(m, &sl->layer[i], e));
             continue; /* in the ledger at the end */
+        }
         w->s[w->n_s] = all[i];
         w->s_layer[w->n_s++] = i;
     }
@@ -387,7 +428,10 @@ static enum status ask_source(struct meeting *w, size_t i, const struct tints *t
 {
     struct mapping *m = w->m;
     const struct layer *l = &m->sl.layer[w->s_layer[i]];
+    struct str drop = map_line(m, "drop ", l->path, "");
     size_t n = 0;
+    if (!drop.p)
+        return err_nomem(e, l->path.n);
     buf_clear(b);
     buf_fmt(b, "%.*s: ", STR_ARG(l->path));
     shape_text(b, m->src, l);
@@ -398,7 +442,7 @@ static enum status ask_source(struct meeting *w, size_t i, const struct tints *t
             buf_fmt(b, "%s %.*s", n == 1 ? "; one of:" : ",", STR_ARG(it->path));
     }
     if (n == 0)
-        buf_z(b, "; nothing in the skeleton fits");
+        buf_fmt(b, "; nothing in the skeleton fits; to leave it behind: %.*s", STR_ARG(drop));
     else if (n > LISTED)
         buf_z(b, " and more");
     TRY(buf_ok(b, e));
@@ -419,9 +463,11 @@ static enum status ask_target(struct meeting *w, size_t j, struct buf *b, struct
     buf_u8(b, 0);
     TRY(buf_ok(b, e));
     struct str line = map_line(m, "? -> ", l->path, "");
-    struct str text = arena_fmt(m->a, "nothing in the source fits %.*s: %s", STR_ARG(l->path),
-                                (const char *)b->p);
-    if (!line.p || !text.p)
+    struct str zeros = map_line(m, "synth ", l->path, " = 0");
+    struct str text =
+        arena_fmt(m->a, "nothing in the source fits %.*s: %s; to fill it with zeros: %.*s",
+                  STR_ARG(l->path), (const char *)b->p, STR_ARG(zeros));
+    if (!line.p || !zeros.p || !text.p)
         return err_nomem(e, b->n);
     map_ask(m, text.p, line);
     return ST_OK;
@@ -596,7 +642,7 @@ enum status map_like(struct mapping *m, struct err *e)
         return err_nomem(e, w.sk.m->n_tensors);
     TRY(m->to->layers(w.sk.m, m->tmp, &w.sk.layers, e));
     enum status st = see(&w, s, t, e);
-    if (st == ST_OK)
+    if (st == ST_OK && m->n_open == 0)
         st = meet(&w, e);
     if (st == ST_OK && m->n_open == 0)
         st = seen_undo(m, s, t, first, e);

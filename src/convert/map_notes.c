@@ -65,6 +65,20 @@ struct pair_of {
     struct said_at at; /* where the skeleton's config has `met` */
 };
 
+/* Whose defaults count for a setting: files of Keras 2 are Keras's, and the gates of its
+ * convolutional LSTM are not those of Keras 3. */
+static const char *rules_of(struct mapping *m, const char *of, const char *setting)
+{
+    const char *from = origin(m);
+    if (strcmp(from, "keras") != 0 || strcmp(of, "conv_lstm") != 0 || strcmp(setting, "gates") != 0)
+        return from;
+    for (size_t i = 0; i < m->src->n_meta; i++)
+        if (str_is(m->src->meta[i].key, "keras_version") &&
+            str_starts(m->src->meta[i].value, STR("2.")))
+            return "tensorflow";
+    return from;
+}
+
 static struct str kept(struct arena *a, struct str text)
 {
     return text.n ? arena_str(a, text.p, text.n) : STR("");
@@ -93,9 +107,12 @@ static const char *phrase(const struct pair_of *x)
         {NULL, "epsilon", "epsilon is"},
         {NULL, "momentum", "momentum keeps"},
         {NULL, "groups", "the number of groups is"},
+        {NULL, "factor", "the norm's factor is"},
         {"max_pool", "padding", "the pool's padding is"},
         {"avg_pool", "padding", "the pool's padding is"},
         {NULL, "padding", "padding is"},
+        {NULL, "stride", "the stride is"},
+        {NULL, "dilation", "the dilation is"},
         {NULL, "batch", "the batch axis is"},
         {NULL, "activation", "the activation is"},
         {NULL, "gates", "the gates' function is"},
@@ -116,7 +133,7 @@ static const char *phrase(const struct pair_of *x)
 static enum status note(struct mapping *m, const struct pair_of *x, const struct fact *to,
                         struct str a, struct str b, struct err *e)
 {
-    const char *from = origin(m), *target = m->to->name;
+    const char *from = rules_of(m, x->of, x->setting), *target = m->to->name;
     /* what the source's framework always does is as good as said */
     const struct fact *own = fact_find(from, x->of, x->setting);
     bool known = x->said.n || (own && !own->argument);
@@ -171,7 +188,7 @@ static enum status not_done(struct mapping *m, const struct pair_of *x, struct s
 
 static enum status compare(struct mapping *m, const struct pair_of *x, struct err *e)
 {
-    const struct fact *from = fact_find(origin(m), x->of, x->setting),
+    const struct fact *from = fact_find(rules_of(m, x->of, x->setting), x->of, x->setting),
                       *to = fact_find(m->to->name, x->of, x->setting);
     struct str a = x->said.n             ? x->said
                    : from && from->means ? str_from(from->means)
@@ -181,7 +198,8 @@ static enum status compare(struct mapping *m, const struct pair_of *x, struct er
                                      : STR("");
     if (!to || !a.n || fact_same(a, b))
         return ST_OK;
-    bool cell = strcmp(x->setting, "activation") == 0 || strcmp(x->setting, "gates") == 0;
+    bool cell = strcmp(x->setting, "activation") == 0 || strcmp(x->setting, "gates") == 0 ||
+                (strcmp(x->of, "conv_lstm") == 0 && strcmp(x->setting, "batch") != 0);
     return cell && x->said.n && !to->argument ? not_done(m, x, b, e) : note(m, x, to, a, b, e);
 }
 
@@ -274,6 +292,11 @@ static struct str text(struct str s)
     return s.n ? s : STR("");
 }
 
+static struct str above_1(bool so)
+{
+    return str_from(so ? "above 1" : "");
+}
+
 /* No padding whatever it is called, where every extent of the kernel is 1. */
 static bool is_point(const struct mapping *m, const struct layer *l)
 {
@@ -295,6 +318,7 @@ enum status map_notes(struct mapping *m, const struct layer *l, const struct lay
     static const char *const strided =
         "where the stride is not 1 it pads by the input's size, more at the end than at the start: "
         "pad by hand";
+    static const char *const numbers = "set it to what the model has";
     const struct layer_settings *s = &l->said, *k = t ? &t->said : &none;
     const char *of = fact_of_layer(l);
     struct str path = kept(m->a, t ? t->path : l->path);
@@ -302,6 +326,7 @@ enum status map_notes(struct mapping *m, const struct layer *l, const struct lay
         return of ? err_nomem(e, l->path.n) : ST_OK;
     bool same = str_is(s->padding, "same") && s->strided && strcmp(m->to->name, "pytorch") == 0;
     const char *reset = l->kind == LAYER_GRU_BEFORE ? "before" : "";
+    bool less = l->form == FORM_RMS_LESS; /* wherever it came from, it is written so */
     bool point = l->kind == LAYER_CONV && is_point(m, l);
     struct pair_of x[] = {
         {path, of, "epsilon", number(m, s->epsilon), number(m, k->epsilon), NULL, k->at_epsilon},
@@ -311,7 +336,10 @@ enum status map_notes(struct mapping *m, const struct layer *l, const struct lay
          none.at_epsilon},
         {path, of, "padding", text(s->padding), text(k->padding), same ? strided : NULL,
          none.at_epsilon},
+        {path, of, "stride", above_1(s->strided), above_1(k->strided), numbers, none.at_epsilon},
+        {path, of, "dilation", above_1(s->dilated), above_1(k->dilated), numbers, none.at_epsilon},
         {path, of, "batch", STR(""), STR(""), NULL, none.at_epsilon},
+        {path, of, "factor", str_from(less ? "weight + 1" : ""), STR(""), NULL, none.at_epsilon},
         {path, of, "activation", text(s->activation), text(k->activation), NULL, none.at_epsilon},
         {path, of, "gates", text(s->gates), text(k->gates), NULL, none.at_epsilon},
         {path, of, "reset", str_from(reset), STR(""), NULL, none.at_epsilon},
@@ -344,7 +372,8 @@ enum status map_notes_functions(struct mapping *m, struct err *e)
 
 static bool says(const struct layer_settings *s)
 {
-    return s->epsilon > 0 || s->momentum > 0 || s->padding.n || s->activation.n || s->gates.n;
+    return s->epsilon > 0 || s->momentum > 0 || s->padding.n || s->activation.n || s->gates.n ||
+           s->strided || s->dilated;
 }
 
 static void put_text(struct json_w *w, const char *key, struct str v)
@@ -378,6 +407,10 @@ void map_tell(struct mapping *m, struct str path, const struct layer *l)
     put_text(&w, "padding", l->said.padding);
     if (l->said.strided) {
         json_w_key(&w, STR("strided"));
+        json_w_bool(&w, true);
+    }
+    if (l->said.dilated) {
+        json_w_key(&w, STR("dilated"));
         json_w_bool(&w, true);
     }
     put_text(&w, "activation", l->said.activation);
@@ -475,6 +508,8 @@ static void read_layer(const struct json_value *v, struct layer_settings *s)
         s->gates = word_of(json_get(v, "gates"), "gates");
     const struct json_value *far = json_get(v, "strided");
     s->strided = s->strided || (far && far->kind == JSON_BOOL && far->truth);
+    const struct json_value *wide = json_get(v, "dilated");
+    s->dilated = s->dilated || (wide && wide->kind == JSON_BOOL && wide->truth);
 }
 
 struct by_path {

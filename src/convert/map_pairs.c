@@ -38,6 +38,29 @@ static void take_out(struct layers *l, const bool *out)
     l->n = n;
 }
 
+/* Without layouts a tensor keeps its axes; those of a layer's weight (and the gates of a cell) are
+ * not the target's. A name that only says where it goes must not say that. */
+static enum status same_axes(const struct mapping *m, const struct map_rule *r, size_t i,
+                             struct err *e)
+{
+    if (r->from_axes.n || m->from == m->to)
+        return ST_OK;
+    for (size_t k = 0; k < m->sl.n; k++) {
+        const struct layer *l = &m->sl.layer[k];
+        bool cell = (l->kinds & KIND_CELLS) != 0;
+        if (l->kind == LAYER_PARAM || l->kinds == 0 || (!cell && m->src->tensor[i].n_dims < 2))
+            continue;
+        for (int f = 0; f < LEAF_N; f++)
+            if (l->tensor[f] == (int64_t)i)
+                return err_set(e, ST_CANNOT, "map-axes",
+                               "line %zu of the rules file: a part of the layer %.*s, whose axes "
+                               "%s may store otherwise: name the layers, \"%.*s\" -> LAYER, or "
+                               "say axes \"FROM\" -> \"TO\"",
+                               r->line, STR_ARG(l->path), m->to->name, STR_ARG(l->path));
+    }
+    return ST_OK;
+}
+
 /* One tensor, as rule r says; it leaves its layer, and its partner in the skeleton too. */
 static enum status one_pair(struct mapping *m, struct skeleton *sk, const struct map_rule *r,
                             size_t i, bool *out, struct err *e)
@@ -91,8 +114,12 @@ enum status map_pairs(struct mapping *m, struct skeleton *sk, struct err *e)
     for (size_t i = 0; i < m->src->n_tensors; i++) {
         struct str name = m->src->tensor[i].name;
         struct map_rule *r = m->in[i] ? map_rule_for(m, RULE_PAIR, name) : NULL;
+        uint64_t leaf;
+        if (r && m->leaves && !r->from_axes.n && str_u64(r->dst, &leaf))
+            continue; /* which leaf it is, spelled as its layer is: map_leaves() */
         if (!r || (!r->from_axes.n && bsearch(&name, path, m->sl.n, sizeof name, by_text)))
             continue; /* without layouts, a parameter of its own is renamed as layers are */
+        TRY(same_axes(m, r, i, e));
         TRY(one_pair(m, sk, r, i, filled, e));
         out[i] = true;
     }

@@ -3,6 +3,7 @@
 #include "base/checked.h"
 #include "convert/block.h"
 #include "convert/map_int.h"
+#include "convert/number.h"
 #include "framework/recognise.h"
 #include <stdlib.h>
 #include <string.h>
@@ -13,8 +14,7 @@ static bool by_default(const struct tensor *t, enum dtype have, enum dtype to)
 {
     const struct dtype_info *d = dtype_info(to);
     enum dtype_kind kind = dtype_info(have)->kind;
-    if (t->role != ROLE_PARAMETER && t->role != ROLE_BUFFER && t->role != ROLE_STATISTIC &&
-        t->role != ROLE_EMA)
+    if (!tensor_is_weight(t) && t->role != ROLE_EMA)
         return false;
     if (d->kind == DK_BLOCK)
         return kind == DK_FLOAT && t->n_dims > 1 && t->dim[t->n_dims - 1] % d->block_elems == 0;
@@ -37,18 +37,27 @@ enum status map_dtype(struct mapping *m, const struct tensor *t, enum dtype have
         }
         enum dtype to = dtype_parse(type);
         if (to == DT_NONE)
-            return err_set(e, ST_USAGE, "unknown-dtype", "no element type is called %.*s",
+            return err_set(e, ST_USAGE, "unknown-dtype",
+                           "no element type is called %.*s (but float32, float16, bfloat16 ...)",
                            STR_ARG(type));
         if (glob.p ? str_glob(glob, t->name) : by_default(t, have, to))
             *out = to;
     }
-    if (*out == have || !dtype_is_block(*out) || block_packs(*out))
+    if (*out == have)
         return ST_OK;
-    enum status st = err_set(e, ST_CANNOT, "no-packing",
-                             "%s blocks are carried and unpacked, not made: q8_0 and q4_0 are",
-                             dtype_info(*out)->name);
+    bool blocks = dtype_is_block(*out);
+    if (blocks && !block_packs(*out)) {
+        (void)err_set(e, ST_CANNOT, "no-packing",
+                      "%s blocks are carried and unpacked, not made: q8_0 and q4_0 are",
+                      dtype_info(*out)->name);
+    } else if (!num_castable(dtype_is_block(have) ? DT_F32 : have, blocks ? DT_F32 : *out)) {
+        (void)err_set(e, ST_CANNOT, "no-cast", "%s cannot become %s", dtype_info(have)->name,
+                      dtype_info(*out)->name);
+    } else {
+        return ST_OK;
+    }
     err_in(e, t->name.p, t->name.n);
-    return st;
+    return ST_CANNOT;
 }
 
 /* From one type to another: blocks are unpacked to float32 first, and packed out of it last. */
@@ -72,14 +81,19 @@ static enum status add_cast(struct mapping *m, struct part *q, enum dtype from, 
     return ST_OK;
 }
 
-/* A fill is an element of the target's type. */
-static enum status fill_cast(struct part *q, enum dtype have, enum dtype to, struct err *e)
+/* 1 or -1 in a dtype; a fill is an element of the target's type. */
+static enum status fill_of(enum dtype t, int number, uint8_t out[16], struct err *e)
 {
-    static const uint8_t zero[16] = {0};
-    if (have == to || memcmp(q->fill, zero, sizeof zero) == 0)
+    const struct dtype_info *d = dtype_info(t);
+    if (number != 1 && number != -1)
+        return err_set(e, ST_BUG, "bad-fill", "a fill of %d", number);
+    TRY(map_one(t, out, e));
+    if (number == 1)
         return ST_OK;
-    memset(q->fill, 0, sizeof q->fill);
-    return map_one(to, q->fill, e);
+    if (d->kind != DK_FLOAT || t == DT_F8_E8M0FNU)
+        return err_set(e, ST_CANNOT, "no-one", "%s has no value -1", d->name);
+    out[(d->bits - 1) / 8] |= (uint8_t)(1u << (d->bits - 1) % 8); /* the sign */
+    return ST_OK;
 }
 
 /* What a take does to values, in the source's element type: before any cast. */
@@ -100,6 +114,8 @@ static enum status add_values(struct mapping *m, const struct take *k, struct pa
     q->op = ARENA_ARRAY(m->a, struct op, 7); /* as many as there are, and casts */
     if (!q->op)
         return err_nomem(e, 7 * sizeof *q->op);
+    if (k->wide)
+        q->op[q->n_ops++] = (struct op){.kind = OP_CAST, .to = DT_F32};
     if (k->neg)
         q->op[q->n_ops++].kind = OP_NEG;
     if (k->offset) {
@@ -126,14 +142,8 @@ static enum status take_part(struct mapping *m, const struct take *k, struct par
 {
     struct view v;
     q->src = k->zero ? -1 : (int64_t)k->src;
-    if (k->fill) {
-        uint8_t one[16];
-        enum dtype t = m->src->tensor[k->src].dtype;
-        if (k->fill < 0)
-            return err_set(e, ST_BUG, "bad-fill", "a fill of %d", k->fill);
-        TRY(map_one(t, one, e));
-        memcpy(q->fill, one, sizeof one);
-    }
+    if (k->fill && k->zero)
+        TRY(fill_of(m->src->tensor[k->src].dtype, k->fill, q->fill, e));
     if (take_is_whole(k)) {
         part_share_view(q, m->src->tensor[k->src].view);
         return ST_OK;
@@ -268,7 +278,7 @@ static enum status put_tensor(struct mapping *m, struct made *d, struct recipe *
         TRY(map_dtype(m, t, have, &t->dtype, e));
     if (s && d->dtype != DT_NONE)
         t->dtype = d->dtype;
-    uint64_t zeros[2] = {0};
+    uint64_t zeros[3] = {0}; /* and ones, and minus ones */
     bool harmless = true;
     for (size_t i = 0; i < d->n_takes; i++) {
         const struct take *k = &d->take[i];
@@ -276,30 +286,32 @@ static enum status put_tensor(struct mapping *m, struct made *d, struct recipe *
             return err_set(e, ST_CANNOT, "parts-differ", "the parts of %.*s differ in dtype",
                            STR_ARG(d->name));
         if (k->zero) {
-            zeros[k->fill != 0] += kept_elems(r->part[i].view);
+            zeros[k->fill > 0 ? 1 : k->fill < 0 ? 2 : 0] += kept_elems(r->part[i].view);
             harmless = harmless && k->harmless;
         } else {
             m->used[k->src] = true;
         }
         if (k->zero) {
-            TRY(fill_cast(&r->part[i], have, t->dtype, e));
+            if (k->fill && t->dtype != have)
+                TRY(fill_of(t->dtype, k->fill, r->part[i].fill, e));
             continue;
         }
         bool scaled;
         TRY(add_values(m, k, &r->part[i], e));
         TRY(map_scale_op(m, k, &r->part[i], t->dtype, &scaled, e));
-        TRY(add_cast(m, &r->part[i], scaled ? DT_F32 : have, t->dtype, e));
+        TRY(add_cast(m, &r->part[i], scaled || k->wide ? DT_F32 : have, t->dtype, e));
     }
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < 3; i++)
         if (zeros[i])
             TRY(map_ledger(m, LEDGER_SYNTH, d->name, zeros[i], harmless,
-                           i          ? STR("ones that the source's framework adds when it runs")
+                           i == 1     ? STR("ones that the source's framework adds when it runs")
+                           : i == 2   ? STR("minus ones: the target adds 1 when it runs")
                            : harmless ? STR("zeros: the other bias holds the sum, or there is none")
                                       : STR("zeros for a part the source does not have"),
                            e));
     if (d->n_takes == 0)
         TRY(map_ledger(m, LEDGER_SYNTH, d->name, tensor_elems(t), d->harmless, d->why, e));
-    if (d->why.n)
+    if (d->why.n && !m->o->unexplained)
         TRY(map_reason(m, index,
                        arena_fmt(m->a, "%.*s <- %.*s: %.*s", STR_ARG(d->name),
                                  STR_ARG(s ? s->name : STR("nothing")), STR_ARG(d->why)),

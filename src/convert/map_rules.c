@@ -123,6 +123,17 @@ static bool synth_value(struct str s, struct map_rule *r)
     return false;
 }
 
+/* -3 to 4 */
+static bool axis(struct str s, struct map_rule *r)
+{
+    bool minus = s.n && s.p[0] == '-';
+    uint64_t v;
+    if (!str_u64(str_sub(s, minus, s.n), &v) || v > (minus ? 3 : 4) || (minus && v == 0))
+        return false;
+    r->axis = (int8_t)(minus ? -(int)v : (int)v);
+    return true;
+}
+
 static enum status directive(struct line *l, struct map_rule *r, struct err *e)
 {
     size_t n = 0;
@@ -154,6 +165,11 @@ static enum status directive(struct line *l, struct map_rule *r, struct err *e)
         return ok && str_u64(v, &r->number) && r->number >= 2 && r->number <= 5
                    ? ST_OK
                    : bad(l, e, "map-syntax", "rank NAME = 2 to 5");
+    case RULE_STACK:
+    case RULE_RESTACK:
+        return ok && axis(v, r)
+                   ? ST_OK
+                   : bad(l, e, "map-syntax", "stack NAME = AXIS, or restack: 0 to 4, or -1 to -3");
     case RULE_LEAF:
         r->dst = v;
         return ok && str_u64(r->src, &r->number) ? ST_OK
@@ -172,9 +188,9 @@ static enum status one_line(struct mapping *m, struct line *l, struct err *e)
     static const struct {
         const char *word;
         enum rule_what what;
-    } verb[] = {{"kind", RULE_KIND},  {"flatten", RULE_FLATTEN}, {"heads", RULE_HEADS},
-                {"rank", RULE_RANK},  {"leaf", RULE_LEAF},       {"drop", RULE_DROP},
-                {"synth", RULE_SYNTH}};
+    } verb[] = {{"kind", RULE_KIND},   {"flatten", RULE_FLATTEN}, {"heads", RULE_HEADS},
+                {"rank", RULE_RANK},   {"leaf", RULE_LEAF},       {"drop", RULE_DROP},
+                {"synth", RULE_SYNTH}, {"stack", RULE_STACK},     {"restack", RULE_RESTACK}};
     struct map_rule *r = &m->rules.rule[m->rules.n];
     *r = (struct map_rule){.line = l->number};
     for (size_t i = 0; i < l->n; i++)
@@ -196,12 +212,13 @@ static enum status one_line(struct mapping *m, struct line *l, struct err *e)
             return ST_OK;
         }
     return bad(l, e, "map-syntax",
-               "expected SOURCE -> TARGET, or kind, flatten, heads, rank, leaf, drop, synth");
+               "expected SOURCE -> TARGET, or kind, flatten, heads, rank, stack, restack, leaf, "
+               "drop, synth");
 }
 
 /* ---- in order ---- */
 
-static bool is_pattern(const struct map_rule *r)
+bool map_rule_is_pattern(const struct map_rule *r)
 {
     const char *const in = r->what == RULE_PAIR ? "{}" : "*?[]\\";
     for (const char *c = in; *c; c++)
@@ -232,7 +249,7 @@ static enum status sort_rules(struct mapping *m, struct err *e)
     if (!s || !x->exact || !x->pattern)
         return err_nomem(e, x->n * sizeof *s);
     for (size_t i = 0; i < x->n; i++) {
-        if (is_pattern(&x->rule[i]))
+        if (map_rule_is_pattern(&x->rule[i]))
             x->pattern[x->n_pattern++] = (uint32_t)i;
         else
             s[x->n_exact++] = (struct sorted){&x->rule[i], (uint32_t)i};
@@ -371,6 +388,11 @@ static struct map_rule *latest(struct mapping *m, enum rule_what what, struct st
         return NULL;
     struct map_rule *r = &x->rule[x->exact[lo - 1]];
     return r->what == what && str_eq(r->src, name) ? r : NULL;
+}
+
+bool map_rule_exact(struct mapping *m, enum rule_what what, struct str name)
+{
+    return latest(m, what, name) != NULL;
 }
 
 struct map_rule *map_rule_for(struct mapping *m, enum rule_what what, struct str name)

@@ -79,10 +79,11 @@ enum status seen_add(struct seen *x, uint32_t of, struct lens lens, struct str n
     struct tensor t = x->model.tensor[of];
     view_load(&v, t.view);
     if (lens.n_blocks) {
-        TRY(view_slice(&v, 0, lens.block, lens.block + 1, e));
-        TRY(view_drop(&v, 0, e));
+        TRY(view_slice(&v, lens.block_axis, lens.block, lens.block + 1, e));
+        TRY(view_drop(&v, lens.block_axis, e));
         sum.n_blocks = lens.n_blocks;
         sum.block = lens.block;
+        sum.block_axis = lens.block_axis;
     }
     if (lens.cut) {
         TRY(view_slice(&v, lens.axis, lens.lo, lens.hi, e));
@@ -221,11 +222,27 @@ static const char *apart_at(struct mapping *m, const char *text, size_t d)
     return map_axes(m, out);
 }
 
-static const char *with_one(struct mapping *m, const char *text)
+/* The layout with a "1" as axis `at`; NULL: it has not as many, or no memory. */
+static const char *with_one(struct mapping *m, const char *text, size_t at)
 {
     char out[AXES_TEXT];
-    int n = snprintf(out, sizeof out, "1 %s", text);
+    const char *p = text;
+    bool inside = false;
+    for (size_t d = 0; *p && d < at; p++) {
+        inside = *p == '(' || (inside && *p != ')');
+        d += !inside && (p[1] == ' ' || p[1] == 0);
+    }
+    while (*p == ' ')
+        p++;
+    int n = snprintf(out, sizeof out, "%.*s%s1%s%s", (int)(p - text), text,
+                     p > text && p[-1] != ' ' ? " " : "", *p ? " " : "", p);
     return n > 0 && (size_t)n < sizeof out ? map_axes(m, out) : NULL;
+}
+
+/* Axis d of what is seen, among those of the real tensor. */
+static uint8_t real_axis(const struct lens *l, size_t d)
+{
+    return (uint8_t)(d + (l->n_blocks && d >= l->block_axis));
 }
 
 /* ---- undoing ---- */
@@ -293,15 +310,23 @@ static enum status real_take(struct mapping *m, const struct seen *s, struct tak
 {
     const struct lens *l = &s->lens[k->src];
     const struct tensor *seen = &s->model.tensor[k->src];
+    if (k->plus) {
+        struct take *plus = ARENA_NEW(m->tmp, struct take);
+        if (!plus)
+            return err_nomem(e, sizeof *plus);
+        *plus = *k->plus;
+        TRY(real_take(m, s, plus, d, e));
+        k->plus = plus;
+    }
     if (l->real == k->src)
         return ST_OK;
-    size_t first = l->n_blocks ? 1 : 0;
-    if (k->n_fill_dims || k->plus)
+    if (k->n_fill_dims)
         return too_much(d, e);
     TRY(spell_out(m, k, seen->n_dims, e));
+    uint8_t cut_axis = real_axis(l, l->axis), rows_axis = real_axis(l, 0);
     for (size_t i = 0; i < k->n_cuts; i++) {
-        k->cut[i].axis = (uint8_t)(k->cut[i].axis + first);
-        if (l->cut && k->cut[i].axis == l->axis + first) {
+        k->cut[i].axis = real_axis(l, k->cut[i].axis);
+        if (l->cut && k->cut[i].axis == cut_axis) {
             k->cut[i].lo += l->lo;
             k->cut[i].hi += l->lo;
         }
@@ -309,18 +334,18 @@ static enum status real_take(struct mapping *m, const struct seen *s, struct tak
     if (k->n_parts) {
         uint64_t rows = seen->dim[0] / k->n_parts, lo = k->part * rows;
         uint64_t at = l->cut && l->axis == 0 ? l->lo : 0;
-        TRY(add_cut(k, first, at + lo, at + lo + rows, d, e));
+        TRY(add_cut(k, rows_axis, at + lo, at + lo + rows, d, e));
         k->n_parts = k->part = 0;
         if (l->cut && l->axis != 0)
-            TRY(add_cut(k, l->axis + first, l->lo, l->hi, d, e));
+            TRY(add_cut(k, cut_axis, l->lo, l->hi, d, e));
     } else if (l->cut) {
-        TRY(add_cut(k, l->axis + first, l->lo, l->hi, d, e));
+        TRY(add_cut(k, cut_axis, l->lo, l->hi, d, e));
     }
     if (l->heads)
         TRY(part_heads(m, k, &k->src_axes, l->pair, l->heads, d, e));
-    if (first) {
-        TRY(add_cut(k, 0, l->block, l->block + 1, d, e));
-        k->src_axes = with_one(m, k->src_axes);
+    if (l->n_blocks) {
+        TRY(add_cut(k, l->block_axis, l->block, l->block + 1, d, e));
+        k->src_axes = with_one(m, k->src_axes, l->block_axis);
         if (!k->src_axes)
             return too_much(d, e);
     }
@@ -340,13 +365,14 @@ static int by_hash(const void *px, const void *py)
     return (x->tensor > y->tensor) - (x->tensor < y->tensor);
 }
 
-/* Seen tensors of the skeleton by name. */
+/* Seen tensors of the skeleton by name; not those that are seen otherwise once more. */
 static struct found *names_of(const struct seen *t, size_t *n, struct arena *a)
 {
     struct found *f = ARENA_ARRAY(a, struct found, t->model.n_tensors + 1);
     *n = 0;
     for (size_t i = t->real->n_tensors; f && i < t->model.n_tensors; i++)
-        f[(*n)++] = (struct found){str_hash(t->model.tensor[i].name, 1), (uint32_t)i};
+        if (t->model.tensor[i].role != ROLE_OTHER)
+            f[(*n)++] = (struct found){str_hash(t->model.tensor[i].name, 1), (uint32_t)i};
     if (f && *n)
         qsort(f, *n, sizeof *f, by_hash);
     return f;
@@ -376,7 +402,7 @@ static enum status real_place(struct mapping *m, const struct seen *t, uint32_t 
 {
     const struct lens *l = &t->lens[at];
     struct view v;
-    size_t first = l->n_blocks ? 1 : 0;
+    uint8_t cut_axis = real_axis(l, l->axis);
     TRY(take_view(m->src, k, k->src, &v, e));
     if (!k->placed && d->n_takes > 1) { /* joined along axis 0, in order */
         k->at[k->n_at++] = (struct cut){.axis = 0, .lo = *rows};
@@ -387,21 +413,21 @@ static enum status real_place(struct mapping *m, const struct seen *t, uint32_t 
     for (size_t i = 0; i < k->n_at; i++) {
         if (l->cut && k->at[i].axis == l->axis)
             k->at[i].lo += l->lo;
-        k->at[i].axis = (uint8_t)(k->at[i].axis + first);
+        k->at[i].axis = real_axis(l, k->at[i].axis);
     }
     bool has = false;
     for (size_t i = 0; i < k->n_at; i++)
-        has = has || (l->cut && k->at[i].axis == l->axis + first);
-    size_t more = (l->cut && !has) + first;
+        has = has || (l->cut && k->at[i].axis == cut_axis);
+    size_t more = (size_t)(l->cut && !has) + (l->n_blocks != 0);
     if (k->n_at + more > CUTS || (l->heads && k->n_at))
         return too_much(d, e);
     if (l->cut && !has)
-        k->at[k->n_at++] = (struct cut){.axis = (uint8_t)(l->axis + first), .lo = l->lo};
+        k->at[k->n_at++] = (struct cut){.axis = cut_axis, .lo = l->lo};
     if (l->heads)
         TRY(part_heads(m, k, &k->dst_axes, l->pair, l->heads, d, e));
-    if (first) {
-        k->at[k->n_at++] = (struct cut){.axis = 0, .lo = l->block};
-        k->dst_axes = with_one(m, k->dst_axes);
+    if (l->n_blocks) {
+        k->at[k->n_at++] = (struct cut){.axis = l->block_axis, .lo = l->block};
+        k->dst_axes = with_one(m, k->dst_axes, l->block_axis);
         if (!k->dst_axes)
             return too_much(d, e);
     }

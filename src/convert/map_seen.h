@@ -1,5 +1,5 @@
-/* A model seen otherwise, for matching: a tensor that stacks blocks along its first axis as one
- * tensor a block, one that joins query, key and value as three, kernels with an axis for the heads
+/* A model seen otherwise, for matching: a tensor that stacks blocks along an axis as one tensor a
+ * block, one that joins query, key and value as three, kernels with an axis for the heads
  * as matrices. Recognisers, matcher and layer tables meet the seen model and know nothing of it;
  * afterwards what was mapped is told again in terms of the real tensors.
  */
@@ -10,8 +10,9 @@
 /* How a seen tensor lies in a real one, in this order. */
 struct lens {
     uint32_t real;
-    uint64_t n_blocks, block; /* n_blocks != 0: slice `block` of axis 0, which goes */
-    bool cut;                 /* run [lo, hi) of axis `axis` (counted without that one) */
+    uint64_t n_blocks, block; /* n_blocks != 0: slice `block` of axis block_axis, which goes */
+    uint8_t block_axis;
+    bool cut; /* run [lo, hi) of axis `axis` (counted without that one) */
     uint8_t axis;
     uint64_t lo, hi;
     uint64_t heads; /* != 0: axes pair, pair + 1 (N heads, D wide) are seen as one */
@@ -42,6 +43,13 @@ MUSTCHECK enum status see_stacks(struct mapping *m, const struct layers *skeleto
                                  struct seen *t, struct err *e);
 MUSTCHECK enum status see_bundles(struct mapping *m, struct skeleton *sk, struct seen *s,
                                   struct seen *t, struct err *e);
+/* map_graph.c: has m->src an ONNX graph with recurrent cells that m->from would know? */
+MUSTCHECK enum status map_graph_any(struct mapping *m, bool *any, struct err *e);
+/* An ONNX graph's recurrent cells, as tensors of PyTorch's kind; *out NULL: there are
+ * none, and m is as it was. What the nodes say of the layers then; and back. */
+MUSTCHECK enum status map_graph_see(struct mapping *m, struct seen **out, struct err *e);
+MUSTCHECK enum status map_graph_said(struct mapping *m, const struct seen *s, struct err *e);
+MUSTCHECK enum status map_graph_undo(struct mapping *m, const struct seen *s, struct err *e);
 /* Back to the real tensors: m->src, m->in, what m->made (from `first` on) takes and makes.
  * ST_CANNOT parts-differ, heads-differ. */
 MUSTCHECK enum status seen_undo(struct mapping *m, const struct seen *s, const struct seen *t,

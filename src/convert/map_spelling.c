@@ -616,7 +616,8 @@ static enum status read_node(struct reader *r, struct err *e)
         return syntax(r, e, "a node without its place");
     if (!root) {
         struct node *p = r->node[up];
-        if (!holds(p->kind) || (p->kind == NODE_DICT) != (n->key != NULL))
+        bool keyed = p->kind == NODE_DICT; /* a foreign object's parts may be named or not */
+        if (!holds(p->kind) || (p->kind != NODE_OPAQUE && keyed != (n->key != NULL)))
             return syntax(r, e, "a node below one that cannot hold it");
         node_add(p, n);
     }

@@ -32,6 +32,7 @@ void take_ride(struct take *k, enum role role)
         return;
     k->neg = k->neg && role == ROLE_MOMENT1;
     k->offset = 0;
+    k->wide = false;
     k->plus = NULL;
     if (k->twin)
         k->zero = false;

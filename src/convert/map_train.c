@@ -478,7 +478,7 @@ enum status map_train_begin(struct mapping *m, struct err *e)
     const struct map_opt *o = m->o;
     enum optim_style to = optim_style_of(m->to);
     bool numbers = to != STYLE_TORCH && to != STYLE_OPTAX; /* tensors alone say it */
-    bool plain = m->target && !m->target->trains && !numbers && !m->leaves;
+    bool plain = m->target && !format_trains(m->target, o->folder) && !numbers && !m->leaves;
     if (to == STYLE_NONE || plain || o->weights_only || o->drop_train_state)
         return ST_OK;
     struct train *x = ARENA_NEW(m->tmp, struct train);
@@ -733,12 +733,35 @@ static enum status unclear(struct train *x, struct err *e)
     return ST_OK;
 }
 
+/* Roles that the skeleton has tensors of, a bit each. */
+static unsigned roles_of(const struct model *like)
+{
+    unsigned roles = 0;
+    for (size_t i = 0; like && i < like->n_tensors; i++)
+        roles |= 1u << like->tensor[i].role;
+    return roles;
+}
+
+/* Does what stands beside the weights stay behind? TensorFlow's count of its checkpoints, which
+ * loaders elsewhere do not know; what may go, where a skeleton has no place for it. */
+static bool not_wanted(const struct mapping *m, const struct tensor *t, unsigned roles)
+{
+    const char *to = m->to->name;
+    if (strcmp(to, "canonical") == 0)
+        return false;
+    if (str_is(t->name, "save_counter") && strcmp(to, "tensorflow") != 0)
+        return true;
+    return m->o->like && model_find(m->o->like, t->name) < 0 &&
+           !(rides(t) && (roles & 1u << t->role)) && glob_any(m->o->allow_drop, t->name);
+}
+
 enum status map_train(struct mapping *m, struct err *e)
 {
     struct train *x = m->train;
     size_t n = m->src->n_tensors, n_params = m->n_made;
     bool *done = ARENA_ARRAY(m->tmp, bool, n + 1);
     bool *taken = ARENA_ARRAY(m->tmp, bool, n + 1);
+    unsigned roles = roles_of(m->o->like);
     if (!done || !taken)
         return err_nomem(e, n);
     if (x && x->s.unclear)
@@ -758,6 +781,10 @@ enum status map_train(struct mapping *m, struct err *e)
         if (!m->in[i] || taken[i] || done[i] || m->dropped[i] || (m->left && m->left[i].why))
             continue;
         const struct tensor *t = &m->src->tensor[i];
+        if (not_wanted(m, t, roles)) {
+            TRY(lost(m, i, rules_harmless_drop(t->name), "the target has no place for it", e));
+            continue;
+        }
         if (rides(t))
             TRY(ride(m, i, n_params, done, e));
         if (done[i])

@@ -143,6 +143,19 @@ static enum status tree_of_skeleton(struct mapping *m, struct err *e)
     return ST_OK;
 }
 
+/* A tuple, say; nodes know of such a key that it is there. */
+static bool odd_key(const struct node *n)
+{
+    return n->key && n->key->kind == NODE_OPAQUE && str_starts(n->key->text, STR("(key "));
+}
+
+/* A scale, a size: without it the tensors beside it are not what they were. */
+static bool part_of_tensor(const struct node *n)
+{
+    return n->parent && n->parent->kind == NODE_DICT &&
+           str_starts(n->parent->text, STR("torch._utils._rebuild_"));
+}
+
 enum status map_tree(struct mapping *m, struct err *e)
 {
     const struct map_opt *o = m->o;
@@ -158,12 +171,19 @@ enum status map_tree(struct mapping *m, struct err *e)
         m->p->dst.has_opaque = m->src->has_opaque;
     }
     /* carried by the target's own tree, or by the inverse beside a canonical one */
-    bool carried = held ? !m->target || m->target->trains : m->p->dst.spelling.n > 0;
+    bool carried =
+        held ? !m->target || format_trains(m->target, o->folder) : m->p->dst.spelling.n > 0;
+    if (held && carried && m->target && m->target->keeps_tree && m->p->dst.n_tensors)
+        TRY(m->target->keeps_tree(&m->p->dst, &carried, e));
     carried = carried && !(held ? map_renamed(m) : map_upgrade_lost(m));
     bool asked = o->weights_only || o->drop_train_state || o->select;
     for (struct node *n = root; n; n = node_step(root, n)) {
         bool harmless;
         const char *what = said(n, &harmless);
+        if (odd_key(n) && !carried) {
+            harmless = false;
+            what = "its key, a tuple or the like, is lost";
+        }
         if (!what || (n == root && n->kind != NODE_OPAQUE) ||
             (carried && (n->kind != NODE_OPAQUE || archive)))
             continue;
@@ -176,12 +196,15 @@ enum status map_tree(struct mapping *m, struct err *e)
         }
         if (in_opaque(n) || map_train_has(m, n))
             continue;
+        bool part = what && !harmless && part_of_tensor(n);
+        if (part)
+            what = "a value that belongs to the tensors beside it";
         struct str path;
         TRY(node_path(root, n, m->a, &path, e));
         if (n == root)
             path = STR("(the object itself)");
         TRY(map_ledger_drop(m, version ? LEDGER_VERSION : LEDGER_STRUCTURE, path, 0,
-                            harmless || asked, str_from(what), e));
+                            harmless || (asked && !part), str_from(what), e));
     }
     return ST_OK;
 }

@@ -5,6 +5,7 @@
 #include "convert/feed.h"
 #include "convert/number.h"
 #include "convert/op.h"
+#include "convert/source_id.h"
 #include <string.h>
 
 /* Tensors that have bytes of their own. */
@@ -35,6 +36,27 @@ enum status run_cost(const struct plan *p, const struct run_opt *o, struct run_c
         c->n_decodes += p->src->n_decoded + p->n_looked;
         c->spool_bytes += p->src->spooled_bytes;
     }
+    return st;
+}
+
+enum status run_write_cost(const struct plan *p, const struct write_opt *wo,
+                           const struct run_opt *o, struct run_cost *c, uint64_t *beside,
+                           struct err *e)
+{
+    struct source_id s;
+    struct run_cost all;
+    TRY(run_cost(p, o, c, e));
+    enum status st = source_id_plan(&s, p, wo->origin, e);
+    *beside = s.n_bytes;
+    if (st == ST_OK && s.n_bytes > 0) {
+        st = run_cost(s.plan, o, &all, e);
+        if (c->read_bytes > 0) /* of the bytes that the target needs */
+            all.read_amplification =
+                c->read_amplification * (double)all.read_bytes / (double)c->read_bytes;
+        all.write_bytes = c->write_bytes;
+        *c = all;
+    }
+    source_id_free(&s);
     return st;
 }
 

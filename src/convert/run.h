@@ -23,6 +23,13 @@ struct run_cost {
 MUSTCHECK enum status run_cost(const struct plan *p, const struct run_opt *o, struct run_cost *c,
                                struct err *e);
 
+/* What run_write takes in all: with what write_opt.origin asks for, *beside bytes of the source
+ * that are hashed and not written as they are. Of the source those are read for that alone, where
+ * no page of them is at hand any more. */
+MUSTCHECK enum status run_write_cost(const struct plan *p, const struct write_opt *wo,
+                                     const struct run_opt *o, struct run_cost *c, uint64_t *beside,
+                                     struct err *e);
+
 /* Digest kept of every slab while writing (XXH3-128 of raw bytes): what reading back is checked
  * against. */
 struct slab_digests;

@@ -12,6 +12,7 @@
 #include "convert/feed.h"
 #include "convert/number.h"
 #include "convert/op.h"
+#include "convert/source_id.h"
 #include <string.h>
 
 #define BITE ((size_t)6 * SHA256_LEAF) /* hashed while it is near */
@@ -37,6 +38,8 @@ struct write {
     const struct format *fmt;
     const struct plan *p;
     struct slab_digests *kept;
+    struct source_id source;
+    struct origin origin;
     struct slot *slot;
     int n_slots;
     /* largest needs over all tensors */
@@ -68,7 +71,7 @@ static uint64_t raw_of(const struct write *x, uint32_t t, uint64_t n)
 static uint64_t slab_elems(void *ctx, uint32_t t)
 {
     const struct write *x = ctx;
-    return x->kept->tensor[t].slab_elems;
+    return source_id_beside(&x->source, t) ? 0 : x->kept->tensor[t].slab_elems;
 }
 
 /* What a tensor's slabs are read back against: the raw bytes themselves, at once, where that can be
@@ -92,6 +95,12 @@ static enum status plan_slabs(struct write *x, const struct feed *f, struct err 
 {
     for (size_t j = 0; j < f->n; j++) {
         uint32_t t = f->order[j];
+        if (source_id_beside(&x->source, t)) {
+            const struct tensor *beside = &x->source.plan->dst.tensor[t];
+            size_t leaves = sha256_tree_n_leaves(feed_slab_elems(f, j) * num_bytes(beside->dtype));
+            x->leaf_cap = leaves > x->leaf_cap ? leaves : x->leaf_cap;
+            continue;
+        }
         struct tensor_digests *d = &x->kept->tensor[t];
         const struct place *pl = &x->w.place[t];
         const struct tensor *tn = &x->w.m->tensor[t];
@@ -188,9 +197,13 @@ static enum status body(void *ctx, const struct slab *b, int slot, struct err *e
 {
     struct write *x = ctx;
     struct slot *s = &x->slot[slot];
-    const struct place *pl = &x->w.place[b->t];
-    enum dtype dt = x->w.m->tensor[b->t].dtype;
+    enum dtype dt = x->source.plan->dst.tensor[b->t].dtype;
     size_t bytes = b->n * num_bytes(dt);
+    if (source_id_beside(&x->source, b->t)) {
+        digest(s, b->data[0], bytes, true, NULL);
+        return ST_OK;
+    }
+    const struct place *pl = &x->w.place[b->t];
     if (b->n == 0)
         return ST_OK;
     const struct tensor_digests *d = &x->kept->tensor[b->t];
@@ -285,6 +298,10 @@ static enum status commit(void *ctx, const struct slab *b, int slot, struct err 
 {
     struct write *x = ctx;
     struct slot *s = &x->slot[slot];
+    if (source_id_beside(&x->source, b->t)) {
+        source_id_add(&x->source, b, (const uint8_t(*)[32])s->leaf, s->n_leaves);
+        return ST_OK;
+    }
     struct place *pl = &x->w.place[b->t];
     struct placed *d = &x->w.placed[b->t];
     const struct tensor *t = &x->w.m->tensor[b->t];
@@ -334,9 +351,9 @@ static enum status finish(void *ctx, const struct slab *b, int slot, struct err 
 {
     struct write *x = ctx;
     const struct slot *s = &x->slot[slot];
-    const struct place *pl = &x->w.place[b->t];
-    if (b->n == 0)
+    if (b->n == 0 || source_id_beside(&x->source, b->t))
         return ST_OK;
+    const struct place *pl = &x->w.place[b->t];
     if (pl->kind == PLACE_FIXED && pl->part_bytes)
         return write_parts(x, pl, s, e);
     return out_pwrite(x->w.out, pl->file, s->raw, s->stored_bytes, s->at, e);
@@ -347,10 +364,10 @@ static enum status prove(void *ctx, const struct slab *b, int slot, struct err *
 {
     struct write *x = ctx;
     const struct slot *s = &x->slot[slot];
+    if (b->n == 0 || source_id_beside(&x->source, b->t) || !x->kept->tensor[b->t].proved)
+        return ST_OK;
     const struct place *pl = &x->w.place[b->t];
     const struct tensor *t = &x->w.m->tensor[b->t];
-    if (b->n == 0 || !x->kept->tensor[b->t].proved)
-        return ST_OK;
     TRY(out_pread(x->w.out, pl->file, s->back, s->stored_bytes, s->at, e));
     if (pl->enc->holds(s->back, s->piece, s->n_pieces, s->given, s->raw_bytes, s->scratch))
         return ST_OK;
@@ -367,6 +384,8 @@ static enum status begin(struct write *x, const struct plan *p, const struct wri
     x->w.out = out;
     if (wo)
         x->w.opt = *wo;
+    if (!x->fmt->origin)
+        x->w.opt.origin = NULL;
     x->w.place = ARENA_ARRAY(&x->w.arena, struct place, n + 1);
     x->w.placed = ARENA_ARRAY(&x->w.arena, struct placed, n + 1);
     x->w.order = ARENA_ARRAY(&x->w.arena, uint32_t, n + 1);
@@ -391,6 +410,8 @@ static enum status written_order(struct write *x, uint32_t **order, size_t *n, s
             return err_set(e, ST_BUG, "writer-order", "no such tensor");
         if (x->w.place[t].kind == PLACE_NONE && x->w.m->tensor[t].alias_of < 0)
             return err_set(e, ST_BUG, "writer-place", "a tensor without a place");
+        if (x->w.opt.origin && x->w.m->tensor[t].alias_of < 0 && !(x->w.place[t].want & WANT_TREE))
+            return err_set(e, ST_BUG, "writer-want", "a tensor whose digest is not wanted");
         if (x->w.place[t].kind != PLACE_NONE)
             (*order)[(*n)++] = t;
     }
@@ -399,8 +420,9 @@ static enum status written_order(struct write *x, uint32_t **order, size_t *n, s
 
 static enum status write_all(struct write *x, const struct run_opt *o, struct err *e)
 {
-    uint32_t *order;
-    struct feed f = {.plan = {x->p, NULL}, .spool_beside = out_target(x->w.out)};
+    uint32_t *order, *all;
+    size_t n;
+    struct feed f = {.plan = {x->source.plan, NULL}, .spool_beside = out_target(x->w.out)};
     struct sink sink = {.ctx = x,
                         .start = start,
                         .slab_elems = slab_elems,
@@ -411,13 +433,26 @@ static enum status write_all(struct write *x, const struct run_opt *o, struct er
                         .finish_alone = out_one_writer(x->w.out)};
     if (o)
         f.opt = *o;
-    TRY(written_order(x, &order, &f.n, e));
-    f.order = order;
+    TRY(written_order(x, &order, &n, e));
+    all = ARENA_ARRAY(&x->w.arena, uint32_t, x->source.plan->dst.n_tensors + 1);
+    if (!all)
+        return err_nomem(e, n * sizeof *all);
+    TRY(source_id_order(&x->source, order, n, all, &f.n, e));
+    f.order = all;
     TRY(plan_slabs(x, &f, e));
     sink.slot_bytes = x->stored_cap + x->packed_cap + x->scratch_cap + x->back_cap +
                       x->piece_cap * sizeof(struct piece) + 32 * x->leaf_cap + 4096;
     f.sink = &sink;
     return feed_run(&f, NULL, e);
+}
+
+static enum status complete_origin(struct write *x, struct err *e)
+{
+    if (!x->w.opt.origin)
+        return ST_OK;
+    x->origin = *x->w.opt.origin;
+    x->w.opt.origin = &x->origin;
+    return source_id_end(&x->source, x->w.m, x->w.placed, x->w.opt.own_names, &x->origin, e);
 }
 
 void slab_digests_free(struct slab_digests *k)
@@ -443,15 +478,20 @@ enum status run_write(const struct plan *p, const struct format *fmt, const stru
     if (st == ST_OK)
         st = begin(&x, p, wo, out, e);
     if (st == ST_OK)
+        st = source_id_plan(&x.source, p, x.w.opt.origin, e);
+    if (st == ST_OK)
         st = write_all(&x, o, e);
     if (st == ST_OK) {
         out_write_back(out); /* the disk shall not wait for what end() has to say */
-        st = fmt->end(&x.w, e);
+        st = complete_origin(&x, e);
     }
+    if (st == ST_OK)
+        st = fmt->end(&x.w, e);
     if (st == ST_OK)
         out_sync_begin(out);
     if (fmt->drop && x.w.place)
         fmt->drop(&x.w);
+    source_id_free(&x.source);
     free_slots(&x);
     buf_free(&x.extra);
     arena_free(&x.w.arena);

@@ -8,7 +8,7 @@
  *       weights/model-*         plain: safetensors files of 1 GiB or one tensor
  *       attach/...              attachments, their names escaped (%XX)
  *       train.json              containers and values around the tensors (archive_tree.c)
- *       provenance.json         where the weights came from
+ *       provenance.json         where the weights came from (archive_origin.c)
  *       manifest.json           all of the above as data (archive_manifest.c)
  *       SHA256SUMS              of every member before it but the weights (--sums full: them too)
  *   check frame, seek table     codec/frames.h
@@ -18,7 +18,8 @@
  * (codec/frames.h), zstd-frame (codec/zstd.h), archive-member archive-frames archive-padding
  * archive-shard frame-ratio (archive_map.c), manifest-key manifest-value manifest-canonical
  * manifest-version unknown-dtype shape-overflow (archive_manifest.c), tree-json (archive_tree.c),
- * and what codec/json.h and model_finish refuse.
+ * provenance-key provenance-value provenance-canonical (archive_origin.c), and what codec/json.h
+ * and model_finish refuse.
  */
 #include "format/archive_impl.h"
 
@@ -31,6 +32,7 @@ const struct format archive_format = {
     .tree = false,
     .aliases = true,
     .trains = true,
+    .origin = true,
     .keeps = {"*"},
     .keeps_meta = {"*"},
     .refuses = "anything but what nnferry writes: damaged frames, members not listed in the "

@@ -49,6 +49,10 @@ MUSTCHECK enum status ar_manifest_write(const struct model *m, const struct ar *
                                         struct err *e);
 MUSTCHECK enum status ar_manifest_read(const struct frames *fr, const uint8_t *p, size_t n,
                                        struct model *m, struct ar *ar, bool *tree, struct err *e);
+/* provenance.json; the file and its offset are for messages. Fills m->origin. */
+MUSTCHECK enum status ar_origin_write(const struct origin *o, struct buf *b, struct err *e);
+MUSTCHECK enum status ar_origin_read(const uint8_t *p, size_t n, const char *file, uint64_t at,
+                                     struct model *m, struct err *e);
 MUSTCHECK enum status ar_tree_check(const struct model *m, struct err *e);
 MUSTCHECK enum status ar_tree_write(const struct model *m, struct buf *b, struct err *e);
 MUSTCHECK enum status ar_tree_read(const uint8_t *p, size_t n, const char *file, uint64_t at,

@@ -267,14 +267,17 @@ static enum status read_manifest(struct walk *w, bool *tree, uint64_t *bytes)
     return st;
 }
 
-static enum status read_tree(struct walk *w)
+/* train.json or provenance.json, where it is there. */
+static enum status read_text(struct walk *w, enum ar_what what)
 {
     struct ar_map *x = w->x;
     for (size_t i = 0; i < x->n_members; i++) {
         const struct ar_member *mb = &x->member[i];
-        if (mb->what != AR_TREE)
+        if (mb->what != what)
             continue;
         struct buf text = BUF_INIT;
+        const char *file = file_path(x->fr.f);
+        uint64_t at = x->fr.off[mb->head];
         enum status st = ST_OK;
         if (!buf_reserve(&text, (size_t)mb->bytes + 1))
             st = err_nomem(w->e, mb->bytes);
@@ -282,7 +285,8 @@ static enum status read_tree(struct walk *w)
         if (st == ST_OK)
             st = ar_member_read(x, mb, text.p, w->scratch, w->e);
         if (st == ST_OK)
-            st = ar_tree_read(text.p, text.n, file_path(x->fr.f), x->fr.off[mb->head], w->m, w->e);
+            st = what == AR_TREE ? ar_tree_read(text.p, text.n, file, at, w->m, w->e)
+                                 : ar_origin_read(text.p, text.n, file, at, w->m, w->e);
         buf_free(&text);
         return st;
     }
@@ -301,7 +305,8 @@ static enum status open_with(struct walk *w)
         return err_nomem(w->e, w->m->n_tensors * sizeof *x->first);
     w->next = 0;
     TRY(walk_all(w, tree, bytes));
-    return tree ? read_tree(w) : ST_OK;
+    TRY(read_text(w, AR_TREE));
+    return read_text(w, AR_PROVENANCE);
 }
 
 enum status ar_open(struct file *f, struct model *m, struct ar_map **out, struct err *e)

@@ -2,8 +2,6 @@
 #include "codec/tar.h"
 #include "format/archive_impl.h"
 
-#define SMALL 2048u /* below this, planes cost more in frames than they gain */
-
 bool ar_span(enum dtype t, uint64_t n_elems, bool plain, uint64_t *bytes, bool *unpacked)
 {
     bool six = t == DT_F6_E2M3FN || t == DT_F6_E3M2FN;
@@ -19,7 +17,7 @@ bool ar_span(enum dtype t, uint64_t n_elems, bool plain, uint64_t *bytes, bool *
 
 enum planes_kind ar_kind(enum dtype t, uint64_t bytes, bool plain)
 {
-    if (plain || bytes < SMALL)
+    if (plain || bytes < PLANES_SMALL)
         return PLANES_NONE;
     switch (t) {
     case DT_BF16:

@@ -127,21 +127,8 @@ enum status ar_plain_header(const struct model *m, const struct ar *ar, const ui
         const struct ar_tensor *x = &ar->tensor[order[i]];
         if (x->member != shard)
             continue;
-        json_w_key(&w, t->name);
-        json_w_object(&w);
-        json_w_key(&w, STR("dtype"));
-        json_w_str(&w, str_from(safetensors_dtype_name(t->dtype)));
-        json_w_key(&w, STR("shape"));
-        json_w_array(&w);
-        for (size_t d = 0; d < t->n_dims; d++)
-            json_w_u64(&w, t->dim[d]);
-        json_w_array_end(&w);
-        json_w_key(&w, STR("data_offsets"));
-        json_w_array(&w);
-        json_w_u64(&w, at);
-        json_w_u64(&w, at += x->bytes);
-        json_w_array_end(&w);
-        json_w_object_end(&w);
+        safetensors_entry(&w, t, at, x->bytes);
+        at += x->bytes;
     }
     json_w_object_end(&w);
     buf_fill(b, ' ', (8 - (b->n - from) % 8) % 8);

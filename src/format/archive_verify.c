@@ -245,6 +245,31 @@ static enum status compare_sums(const struct job *j, struct err *e)
     return st;
 }
 
+/* What provenance.json says of the source's digest and of this model's must be so. */
+static enum status check_origin(const struct job *j, struct err *e)
+{
+    const struct model *m = j->m;
+    uint8_t id[32];
+    if (!m->origin || !origin_has_id(m->origin))
+        return ST_OK;
+    uint8_t(*digest)[32] = mem_zalloc(m->n_tensors + 1, sizeof *digest);
+    if (!digest)
+        return err_nomem(e, m->n_tensors * sizeof *digest);
+    for (size_t i = 0; i < m->n_tensors; i++)
+        memcpy(digest[i], j->x->ar.tensor[i].digest, 32);
+    enum status st = id_plain(m, NULL, (const uint8_t(*)[32])digest, id, e);
+    mem_free(digest);
+    TRY(st);
+    bool same = memcmp(id, m->origin->id, sizeof id) == 0;
+    if (same == (m->origin->tensors == ORIGIN_SAME))
+        return ST_OK;
+    (void)err_set(e, ST_NO, "source-id",
+                  same ? "provenance.json calls changed what has the source's digest"
+                       : "provenance.json calls these the source's tensors, of another digest");
+    err_in(e, "provenance.json", strlen("provenance.json"));
+    return ST_NO;
+}
+
 static enum status verify_all(struct job *j, int n_slots, struct err *e)
 {
     const struct ar_map *x = j->x;
@@ -259,7 +284,8 @@ static enum status verify_all(struct job *j, int n_slots, struct err *e)
     struct par_job p = {
         .n_items = j->n_items, .n_slots = n_slots, .ctx = j, .body = body, .commit = commit};
     TRY(par_run(&p, e));
-    return compare_sums(j, e);
+    TRY(compare_sums(j, e));
+    return check_origin(j, e);
 }
 
 static enum status verify_map(const struct model *m, const struct ar_map *x, struct err *e)

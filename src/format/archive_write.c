@@ -183,7 +183,7 @@ static enum status facts(const struct model *m, const struct write_opt *opt, str
     struct ar *ar = &s->ar;
     ar->plain = opt->plain;
     ar->sums_full = opt->sums_full;
-    ar->provenance = opt->provenance && !opt->no_provenance;
+    ar->provenance = opt->origin != NULL;
     ar->tensor = ARENA_ARRAY(a, struct ar_tensor, m->n_tensors + 1);
     ar->attach = ARENA_ARRAY(a, struct str, m->n_attachments + 1);
     s->order = ARENA_ARRAY(a, uint32_t, m->n_tensors + 1);
@@ -517,8 +517,10 @@ static enum status put_rest(struct writer *w, struct buf *text, struct err *e)
                        true, e));
     }
     if (s->ar.provenance) {
-        struct bytes b = {(const uint8_t *)w->opt.provenance, NULL, 0, strlen(w->opt.provenance)};
-        TRY(put_member(w, STR("provenance.json"), b, ZS_RAW, true, e));
+        buf_clear(text);
+        TRY(ar_origin_write(w->opt.origin, text, e));
+        TRY(put_member(w, STR("provenance.json"), (struct bytes){text->p, NULL, 0, text->n}, ZS_RAW,
+                       true, e));
     }
     for (size_t i = 0; i < m->n_tensors; i++) {
         int64_t of = m->tensor[i].alias_of;

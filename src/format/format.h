@@ -18,7 +18,7 @@
 #define FORMAT_FORMAT_H
 #include "base/buf.h"
 #include "base/out.h"
-#include "model/model.h"
+#include "model/id.h"
 
 /* ---- reading ---- */
 
@@ -105,10 +105,14 @@ struct placed {
 struct write_opt {
     uint64_t max_shard_size; /* 0 = one file */
     bool plain;              /* archive --layout plain */
-    bool no_provenance;
-    bool sums_full;         /* archive --sums full */
-    bool compress;          /* npz: deflate members */
-    const char *provenance; /* JSON text for archives, NULL = none */
+    bool sums_full;          /* archive --sums full */
+    bool compress;           /* npz: deflate members */
+    /* Where the weights come from, for formats that tell it; NULL = do not. Unless it says SELECTED
+     * or COMPUTED the engine finds what is missing: in end() it is complete. */
+    const struct origin *origin;
+    /* The source's own names and ties, where the model that is read has others by now; NULL = those
+     * of the model. */
+    const struct id_names *own_names;
 };
 #define WRITER_MAX_APPEND 16 /* file ids 0..15 may be appended to */
 struct writer {
@@ -139,6 +143,7 @@ struct format {
     bool tree;       /* nested names; flat otherwise */
     bool aliases;    /* can say that two tensors are one */
     bool trains;     /* can carry optimizer state and typed scalars (model.tree) */
+    bool origin;     /* tells write_opt.origin; all its places WANT_TREE */
     /* What of a model's attachments and key-values a target keeps: globs of names and of keys, NULL
      * ends; the first that fits decides, and one behind a '!' says no. A target that is a folder
      * keeps every attachment, as a file of its own. The rest is named in the ledger. */
@@ -146,6 +151,9 @@ struct format {
     /* In a target of one file, does an attachment that keeps[] names fit the model m to be written,
      * whose names, types and shapes stand? NULL: every one. */
     bool (*fits)(const struct model *m, const struct attachment *a);
+    /* Does a file that holds m keep all of m->tree but foreign objects? Where it does not, no typed
+     * scalar of it arrives. NULL: it does. */
+    enum status (*keeps_tree)(const struct model *m, bool *keeps, struct err *e);
     const char *framework; /* the framework whose usual format it is, or NULL */
     const char *refuses;   /* for nnferry-formats.7: what is refused, one sentence */
 
@@ -181,6 +189,12 @@ struct format {
      * and of the run; may be NULL. */
     void (*drop)(struct writer *w);
 };
+/* Does a target carry optimizer state and typed scalars? A folder of shards, where the format has
+ * single files too, holds tensors alone. */
+static inline bool format_trains(const struct format *f, bool folder)
+{
+    return f->trains && (!folder || f->dir_only);
+}
 
 /* Registry, from format/list.h (order never means anything). */
 extern const struct format *const formats[];

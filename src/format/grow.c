@@ -5,11 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct entry {
-    struct path path;
-    const struct node *leaf; /* NULL: a tensor and nothing more */
-    uint32_t tensor;
-};
 struct walk {
     const struct node *root, *n;
     uint64_t index[GROW_MAX_DEPTH];
@@ -113,7 +108,7 @@ static enum status fits(const struct model *m, struct walk *w, struct arena *a, 
 
 static int by_path(const void *pa, const void *pb)
 {
-    const struct entry *a = pa, *b = pb;
+    const struct grow_leaf *a = pa, *b = pb;
     for (size_t i = 0; i < a->path.n && i < b->path.n; i++) {
         int c = str_cmp(a->path.seg[i].key, b->path.seg[i].key);
         if (c)
@@ -133,7 +128,7 @@ static struct node *keyed(struct arena *a, struct node *parent, enum node_kind k
 }
 
 /* A leaf's value: everything but its place. An empty container stays one. */
-static void copy_leaf(struct node *to, const struct entry *from)
+static void copy_leaf(struct node *to, const struct grow_leaf *from)
 {
     to->tensor = from->tensor;
     if (!from->leaf)
@@ -144,7 +139,7 @@ static void copy_leaf(struct node *to, const struct entry *from)
     memcpy(to->bits, from->leaf->bits, sizeof to->bits);
 }
 
-static enum status hang(struct arena *a, struct node *root, const struct entry *x, size_t n,
+static enum status hang(struct arena *a, struct node *root, const struct grow_leaf *x, size_t n,
                         struct err *e)
 {
     struct node *at = root; /* the leaf added last, or the root */
@@ -155,12 +150,9 @@ static enum status hang(struct arena *a, struct node *root, const struct entry *
         while (i && same < p->n && same < x[i - 1].path.n &&
                str_eq(p->seg[same].key, x[i - 1].path.seg[same].key))
             same++;
-        if (i && (same == p->n || same == x[i - 1].path.n)) {
-            struct str name = STR("");
-            TRY(path_print(p, a, &name, e));
-            return cannot(name, "name-prefix",
+        if (i && (same == p->n || same == x[i - 1].path.n))
+            return cannot(x[i].name, "name-prefix",
                           "one name is the path of another: a tree cannot hold both", e);
-        }
         for (; depth > same; depth--)
             at = at->parent;
         for (; depth < p->n; depth++) {
@@ -173,18 +165,33 @@ static enum status hang(struct arena *a, struct node *root, const struct entry *
     return ST_OK;
 }
 
+enum status grow_path(struct grow_leaf *x, struct arena *a, size_t most, struct err *e)
+{
+    bool ok;
+    TRY(path_round_trips(x->name, a, &ok, e));
+    if (!ok)
+        return cannot(x->name, "name", "a tree cannot spell this name", e);
+    TRY(path_parse(x->name, a, &x->path, e));
+    return x->path.n > most ? cannot(x->name, "name", "the name has too many parts", e) : ST_OK;
+}
+
+enum status grow_dicts(struct arena *a, struct grow_leaf *list, size_t n, struct node **out,
+                       struct err *e)
+{
+    *out = node_new(a, NODE_DICT);
+    if (!*out)
+        return err_nomem(e, sizeof **out);
+    if (n)
+        qsort(list, n, sizeof *list, by_path);
+    return hang(a, *out, list, n, e);
+}
+
 static enum status name_entries(const struct model *m, struct arena *a, struct buf *list,
                                 struct err *e)
 {
     for (size_t i = 0; i < m->n_tensors; i++) {
-        struct entry x = {.tensor = (uint32_t)i};
-        bool ok = false;
-        TRY(path_round_trips(m->tensor[i].name, a, &ok, e));
-        if (!ok)
-            return cannot(m->tensor[i].name, "name", "a tree cannot spell this name", e);
-        TRY(path_parse(m->tensor[i].name, a, &x.path, e));
-        if (x.path.n > GROW_MAX_DEPTH)
-            return cannot(m->tensor[i].name, "name", "the name has too many parts", e);
+        struct grow_leaf x = {.tensor = (uint32_t)i, .name = m->tensor[i].name};
+        TRY(grow_path(&x, a, GROW_MAX_DEPTH, e));
         buf_bytes(list, &x, sizeof x);
     }
     return buf_ok(list, e);
@@ -197,7 +204,7 @@ static enum status leaf_entries(struct walk *w, struct arena *a, struct buf *lis
         const struct node *n = w->n;
         bool leaf = n->kind != NODE_TENSOR && n->kind != NODE_OPAQUE && !n->child && w->depth > 0;
         if (leaf && !is_attribute(n)) {
-            struct entry x = {.leaf = n};
+            struct grow_leaf x = {.leaf = n};
             struct buf text = BUF_INIT;
             for (size_t i = 0; i < w->depth; i++) {
                 if (i)
@@ -208,6 +215,7 @@ static enum status leaf_entries(struct walk *w, struct arena *a, struct buf *lis
             buf_free(&text);
             if (!s.p)
                 return err_nomem(e, 64);
+            x.name = s;
             TRY(path_parse(s, a, &x.path, e));
             if (x.path.n > GROW_MAX_DEPTH)
                 return cannot(s, "tree-depth", "the tree is too deep", e);
@@ -236,18 +244,15 @@ static enum status work(const struct model *m, struct walk *w, struct arena *a, 
         if (ok)
             return ST_OK;
     }
-    *out = root = node_new(a, NODE_DICT);
-    if (!root)
-        return err_nomem(e, sizeof *root);
     TRY(name_entries(m, a, list, e));
     if (m->tree) {
         walk_init(w, m->tree);
         TRY(leaf_entries(w, a, list, e));
     }
-    size_t n = list->n / sizeof(struct entry);
-    if (n)
-        qsort(list->p, n, sizeof(struct entry), by_path);
-    return hang(a, root, (const struct entry *)(const void *)list->p, n, e);
+    TRY(grow_dicts(a, (struct grow_leaf *)(void *)list->p, list->n / sizeof(struct grow_leaf),
+                   &root, e));
+    *out = root;
+    return ST_OK;
 }
 
 enum status grow_tree(const struct model *m, struct arena *a, const struct node **out,

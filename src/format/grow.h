@@ -14,4 +14,17 @@
  * tree-depth. */
 MUSTCHECK enum status grow_tree(const struct model *m, struct arena *a, const struct node **out,
                                 struct err *e);
+
+/* A leaf to come: a tensor, or the value of another leaf. */
+struct grow_leaf {
+    struct path path;
+    const struct node *leaf; /* NULL: a tensor and nothing more */
+    uint32_t tensor;
+    struct str name; /* for messages */
+};
+/* Parses x->name into x->path. ST_CANNOT name: it is none, or has more than `most` parts. */
+MUSTCHECK enum status grow_path(struct grow_leaf *x, struct arena *a, size_t most, struct err *e);
+/* Dicts with the n leaves in them, which are sorted. ST_CANNOT name-prefix. */
+MUSTCHECK enum status grow_dicts(struct arena *a, struct grow_leaf *list, size_t n,
+                                 struct node **out, struct err *e);
 #endif

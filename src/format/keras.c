@@ -185,7 +185,8 @@ static enum status check(const struct model *m, const struct write_opt *opt, str
     (void)opt;
     if (!keras_config_find(m, KERAS_CONFIG))
         return err_set(e, ST_CANNOT, "keras-config",
-                       "a .keras file needs a " KERAS_CONFIG ", which the source does not carry");
+                       "a .keras file needs a " KERAS_CONFIG ", which the source does not carry: "
+                       "--like a model that Keras has saved brings one, .weights.h5 needs none");
     enum status st = keras_lay_out(m, KERAS_PATHS, NULL, &a, &x, e);
     keras_layout_free(&x);
     arena_free(&a);

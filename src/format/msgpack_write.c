@@ -3,6 +3,7 @@
  */
 #include "base/checked.h"
 #include "codec/msgpack.h"
+#include "format/grow.h"
 #include "format/msgpack.h"
 #include <stdlib.h>
 #include <string.h>
@@ -29,108 +30,25 @@ static enum status cannot(struct str name, struct err *e, const char *code, cons
 
 /* ---- a tree for a model that has none ---- */
 
-struct entry {
-    struct path path;
-    const struct node *leaf; /* NULL: a tensor and nothing more */
-    uint32_t tensor;
-    struct str name; /* for messages */
-};
+#define NAME_PARTS (MSGPACK_MAX_DEPTH - 3)
 
-static int by_path(const void *pa, const void *pb)
-{
-    const struct entry *a = pa, *b = pb;
-    for (size_t i = 0; i < a->path.n && i < b->path.n; i++) {
-        int c = str_cmp(a->path.seg[i].key, b->path.seg[i].key);
-        if (c)
-            return c;
-    }
-    return a->path.n < b->path.n ? -1 : a->path.n > b->path.n;
-}
-
-static struct node *keyed(struct arena *a, struct node *parent, enum node_kind kind, struct str key)
-{
-    struct node *n = node_new(a, kind);
-    if (!n || !(n->key = node_new(a, NODE_STR)))
-        return NULL;
-    n->key->text = key;
-    node_add(parent, n);
-    return n;
-}
-
-/* A leaf's value: everything but its place. An empty container stays one. */
-static void copy_leaf(struct node *to, const struct entry *from)
-{
-    to->tensor = from->tensor;
-    if (!from->leaf)
-        return;
-    to->kind = from->leaf->kind;
-    to->text = from->leaf->text;
-    to->i = from->leaf->i;
-    memcpy(to->bits, from->leaf->bits, sizeof to->bits);
-}
-
-static enum status hang(struct arena *a, struct node *root, const struct entry *x, size_t n,
+static enum status grow(struct layout *x, struct grow_leaf *list, size_t n, struct node **out,
                         struct err *e)
 {
-    struct node *at = root; /* the leaf added last, or the root */
-    size_t depth = 0;       /* of `at` */
-    for (size_t i = 0; i < n; i++) {
-        const struct path *p = &x[i].path;
-        size_t same = 0;
-        if (i)
-            while (same < p->n && same < x[i - 1].path.n &&
-                   str_eq(p->seg[same].key, x[i - 1].path.seg[same].key))
-                same++;
-        if (i && (same == p->n || same == x[i - 1].path.n))
-            return cannot(x[i].name, e, "name-prefix",
-                          "one name is the path of another: a tree cannot hold both");
-        for (; depth > same; depth--)
-            at = at->parent;
-        for (; depth < p->n; depth++) {
-            bool leaf = depth + 1 == p->n;
-            at = keyed(a, at, leaf ? NODE_TENSOR : NODE_DICT, p->seg[depth].key);
-            if (!at)
-                return err_nomem(e, sizeof *at);
-        }
-        copy_leaf(at, &x[i]);
-    }
-    return ST_OK;
-}
-
-static enum status cut(struct layout *x, struct entry *it, struct err *e)
-{
-    bool ok;
-    TRY(path_round_trips(it->name, x->arena, &ok, e));
-    if (!ok)
-        return cannot(it->name, e, "name", "a tree cannot spell this name");
-    TRY(path_parse(it->name, x->arena, &it->path, e));
-    return it->path.n > MSGPACK_MAX_DEPTH - 3
-               ? cannot(it->name, e, "name", "the name has too many parts")
-               : ST_OK;
-}
-
-static enum status grow_tree(struct layout *x, struct entry *list, size_t n, struct node **out,
-                             struct err *e)
-{
-    *out = node_new(x->arena, NODE_DICT);
-    if (!*out)
-        return err_nomem(e, sizeof **out);
     for (size_t i = 0; i < n; i++)
-        TRY(cut(x, &list[i], e));
-    if (n)
-        qsort(list, n, sizeof *list, by_path);
-    return hang(x->arena, *out, list, n, e);
+        TRY(grow_path(&list[i], x->arena, NAME_PARTS, e));
+    return grow_dicts(x->arena, list, n, out, e);
 }
 
 static enum status from_names(struct layout *x, struct node **out, struct err *e)
 {
     size_t n = x->m->n_tensors;
-    struct entry *list = ARENA_ARRAY(x->arena, struct entry, n + 1);
+    struct grow_leaf *list = ARENA_ARRAY(x->arena, struct grow_leaf, n + 1);
     if (!list)
         return err_nomem(e, n * sizeof *list);
     for (size_t i = 0; i < n; i++)
-        list[i] = (struct entry){.tensor = (uint32_t)i, .name = x->m->tensor[i].name};
-    return grow_tree(x, list, n, out, e);
+        list[i] = (struct grow_leaf){.tensor = (uint32_t)i, .name = x->m->tensor[i].name};
+    return grow(x, list, n, out, e);
 }
 
 /* ---- a tree of another format ---- */
@@ -169,7 +87,7 @@ static enum status walk_on(struct walk *w, struct err *e)
 {
     const struct node *next = w->n->kind == NODE_TENSOR ? NULL : flax_kept(w->n->child);
     if (next) {
-        if (w->depth == MSGPACK_MAX_DEPTH - 3)
+        if (w->depth == NAME_PARTS)
             return err_set(e, ST_CANNOT, "tree-depth", "the tree is too deep for msgpack");
         w->index[w->depth++] = 0;
         w->n = next;
@@ -227,7 +145,7 @@ static enum status look(struct layout *x, const struct node *root, bool *spells,
         }
         if (!list || (!tensor && flax_kept(w.n->child)))
             continue;
-        struct entry it = {.leaf = w.n, .tensor = w.n->tensor};
+        struct grow_leaf it = {.leaf = w.n, .tensor = w.n->tensor};
         struct buf text = BUF_INIT;
         for (size_t i = 0; i < w.depth; i++) {
             if (i)
@@ -253,7 +171,8 @@ static enum status from_tree(struct layout *x, const struct node **root, struct 
         return ST_OK;
     enum status st = look(x, *root, &spells, &list, e);
     if (st == ST_OK)
-        st = grow_tree(x, (struct entry *)(void *)list.p, list.n / sizeof(struct entry), &grown, e);
+        st = grow(x, (struct grow_leaf *)(void *)list.p, list.n / sizeof(struct grow_leaf), &grown,
+                  e);
     buf_free(&list);
     *root = grown;
     return st;

@@ -23,6 +23,7 @@
  */
 #include "format/pytorch.h"
 #include "format/hf_index.h"
+#include "format/pytorch_spell.h"
 #include <string.h>
 
 static bool fold_ends(struct str s, struct str suffix)
@@ -103,6 +104,7 @@ const struct format pytorch_format = {
     .dir_target = true,
     .aliases = true,
     .trains = true,
+    .keeps_tree = pytorch_keeps_tree,
     .framework = "pytorch",
     .refuses = "zips two readers would take differently; pickles that name code; storages whose "
                "record has another size; several objects in one legacy stream; torch.package",

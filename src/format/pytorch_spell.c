@@ -405,6 +405,16 @@ static enum status tree_fits(struct walk *w, bool *fits)
     return st;
 }
 
+enum status pytorch_keeps_tree(const struct model *m, bool *keeps, struct err *e)
+{
+    struct walk w = {.m = m, .e = e};
+    *keeps = true;
+    enum status st = m->tree ? tree_fits(&w, keeps) : ST_OK;
+    buf_free(&w.path);
+    mem_free(w.stack);
+    return st;
+}
+
 enum status pytorch_spell(const struct model *m, const struct pt_items *it, bool tree_allowed,
                           struct buf *b, struct err *e)
 {

@@ -5,7 +5,7 @@
 #include "base/mem.h"
 #include "codec/deflate.h"
 #include "format/attach.h"
-#include "format/hf_index.h"
+#include "format/hf_shards.h"
 #include "format/pytorch_spell.h"
 #include <stdlib.h>
 
@@ -144,24 +144,9 @@ static enum status lay_out(const struct model *m, uint64_t max, struct arena *a,
     return number_keys(m, a, x, e);
 }
 
-static struct str shard_name(struct arena *a, const struct layout *x, size_t s)
+static struct hf_shards files(const struct layout *x)
 {
-    return hf_shard_name(a, "pytorch_model", ".bin", s, x->n_shards);
-}
-
-static enum status check_attachments(const struct model *m, const struct layout *x, struct arena *a,
-                                     struct err *e)
-{
-    struct str *taken = ARENA_ARRAY(a, struct str, x->n_shards + 1);
-    if (!taken)
-        return err_nomem(e, x->n_shards * sizeof *taken);
-    for (size_t s = 0; s < x->n_shards; s++) {
-        taken[s] = shard_name(a, x, s);
-        if (!taken[s].p)
-            return err_nomem(e, 64);
-    }
-    taken[x->n_shards] = STR("pytorch_model.bin.index.json");
-    return attach_check(m, taken, x->n_shards + 1, e);
+    return (struct hf_shards){"pytorch_model", ".bin", x->n_shards, x->total};
 }
 
 enum status pytorch_check(const struct model *m, const struct write_opt *opt, struct err *e)
@@ -172,10 +157,11 @@ enum status pytorch_check(const struct model *m, const struct write_opt *opt, st
     enum status st = lay_out(m, opt->max_shard_size, &a, &x, e);
     for (size_t s = 0; st == ST_OK && s < x.n_shards; s++) {
         buf_clear(&b);
-        st = pytorch_spell(m, &x.shard[s].items, x.n_shards == 1, &b, e);
+        st = pytorch_spell(m, &x.shard[s].items, !opt->max_shard_size, &b, e);
     }
+    struct hf_shards all = files(&x);
     if (st == ST_OK && opt->max_shard_size)
-        st = check_attachments(m, &x, &a, e);
+        st = hf_shards_check(&all, m, &a, e);
     buf_free(&b);
     arena_free(&a);
     return st;
@@ -189,11 +175,12 @@ static enum status begin_shard(struct writer *w, struct layout *x, size_t s, str
     struct shard *sh = &x->shard[s];
     struct zip_writer *z = &sh->zip;
     size_t pickle, rest[N_FIXED];
-    struct str file = w->opt.max_shard_size ? shard_name(&w->arena, x, s) : STR("");
+    struct hf_shards all = files(x);
+    struct str file = w->opt.max_shard_size ? hf_shards_name(&w->arena, &all, s) : STR("");
     if (!file.p)
         return err_nomem(e, 64);
     buf_clear(b);
-    TRY(pytorch_spell(m, &sh->items, x->n_shards == 1, b, e));
+    TRY(pytorch_spell(m, &sh->items, !w->opt.max_shard_size, b, e));
     TRY(zip_add(z, STR(PREFIX "/data.pkl"), ZIP_STORED, b->n, &pickle, e));
     z->member[pickle].crc = crc32_update(0, b->p, b->n);
     for (size_t i = 0; i < sh->items.n; i++) {
@@ -276,28 +263,18 @@ static enum status end_shard(struct writer *w, struct shard *sh, struct buf *b, 
     return out_pwrite(w->out, sh->file, b->p, b->n, z->end, e);
 }
 
-static enum status write_index(struct writer *w, struct layout *x, struct buf *b, struct err *e)
+static enum status write_index(struct writer *w, const struct layout *x, struct err *e)
 {
-    struct hf_index h = {.n = w->m->n_tensors, .n_files = x->n_shards};
-    int id;
-    h.entry = ARENA_ARRAY(&w->arena, struct hf_entry, h.n + 1);
-    h.file = ARENA_ARRAY(&w->arena, struct str, x->n_shards);
-    if (!h.entry || !h.file)
-        return err_nomem(e, h.n * sizeof *h.entry);
+    struct hf_shards all = files(x);
+    struct hf_entry *entry = ARENA_ARRAY(&w->arena, struct hf_entry, w->m->n_tensors + 1);
     size_t n = 0;
-    for (size_t s = 0; s < x->n_shards; s++) {
-        h.file[s] = shard_name(&w->arena, x, s);
-        if (!h.file[s].p)
-            return err_nomem(e, 64);
+    if (!entry)
+        return err_nomem(e, w->m->n_tensors * sizeof *entry);
+    for (size_t s = 0; s < x->n_shards; s++)
         for (size_t i = 0; i < x->shard[s].items.n; i++)
-            h.entry[n++] = (struct hf_entry){.name = w->m->tensor[x->shard[s].items.tensor[i]].name,
-                                             .shard = (uint32_t)s};
-    }
-    buf_clear(b);
-    hf_index_write(b, &h, x->total);
-    TRY(buf_ok(b, e));
-    TRY(out_add(w->out, STR("pytorch_model.bin.index.json"), b->n, &id, e));
-    return out_pwrite(w->out, id, b->p, b->n, 0, e);
+            entry[n++] = (struct hf_entry){.name = w->m->tensor[x->shard[s].items.tensor[i]].name,
+                                           .shard = (uint32_t)s};
+    return hf_shards_index(&all, w, entry, n, e);
 }
 
 enum status pytorch_end(struct writer *w, struct err *e)
@@ -310,7 +287,7 @@ enum status pytorch_end(struct writer *w, struct err *e)
     if (st == ST_OK && w->opt.max_shard_size)
         st = attach_write(w, e);
     if (st == ST_OK && w->opt.max_shard_size && x->n_shards > 1)
-        st = write_index(w, x, &b, e);
+        st = write_index(w, x, e);
     buf_free(&b);
     return st;
 }

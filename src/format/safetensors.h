@@ -3,6 +3,7 @@
  */
 #ifndef FORMAT_SAFETENSORS_H
 #define FORMAT_SAFETENSORS_H
+#include "codec/json.h"
 #include "format/format.h"
 
 #define ST_HEADER_MAX 100000000u /* what the official readers take */
@@ -13,7 +14,9 @@
 /* Rank in the official order (the writer sorts by it, largest first), 0 = safetensors has no such
  * type. */
 int safetensors_rank(enum dtype t);
-const char *safetensors_dtype_name(enum dtype t);    /* NULL where there is none */
+const char *safetensors_dtype_name(enum dtype t); /* NULL where there is none */
+/* A tensor's key and value in a header; its bytes lie from `at` on. */
+void safetensors_entry(struct json_w *w, const struct tensor *t, uint64_t at, uint64_t bytes);
 enum dtype safetensors_dtype_parse(struct str name); /* DT_NONE when unknown */
 
 enum status safetensors_read(struct source *s, const struct read_opt *opt, struct model *m,

@@ -1,4 +1,4 @@
-/* The element types of safetensors, in the official enum's order. */
+/* The element types of safetensors, in the official enum's order, and a tensor's entry. */
 #include "format/safetensors.h"
 
 static const struct {
@@ -51,4 +51,23 @@ enum dtype safetensors_dtype_parse(struct str name)
         if (str_is(name, table[i].name))
             return table[i].dtype;
     return DT_NONE;
+}
+
+void safetensors_entry(struct json_w *w, const struct tensor *t, uint64_t at, uint64_t bytes)
+{
+    json_w_key(w, t->name);
+    json_w_object(w);
+    json_w_key(w, STR("dtype"));
+    json_w_str(w, str_from(safetensors_dtype_name(t->dtype)));
+    json_w_key(w, STR("shape"));
+    json_w_array(w);
+    for (size_t d = 0; d < t->n_dims; d++)
+        json_w_u64(w, t->dim[d]);
+    json_w_array_end(w);
+    json_w_key(w, STR("data_offsets"));
+    json_w_array(w);
+    json_w_u64(w, at);
+    json_w_u64(w, at + bytes);
+    json_w_array_end(w);
+    json_w_object_end(w);
 }

@@ -6,7 +6,7 @@
 #include "base/log.h"
 #include "codec/json.h"
 #include "format/attach.h"
-#include "format/hf_index.h"
+#include "format/hf_shards.h"
 #include "format/safetensors.h"
 #include <stdlib.h>
 
@@ -203,21 +203,8 @@ static enum status write_header(const struct model *m, const struct layout *x, s
     TRY(st);
     for (size_t i = x->first[s]; i < x->first[s + 1]; i++) {
         const struct tensor *t = &m->tensor[x->item[i].tensor];
-        json_w_key(&w, t->name);
-        json_w_object(&w);
-        json_w_key(&w, STR("dtype"));
-        json_w_str(&w, str_from(safetensors_dtype_name(t->dtype)));
-        json_w_key(&w, STR("shape"));
-        json_w_array(&w);
-        for (size_t d = 0; d < t->n_dims; d++)
-            json_w_u64(&w, t->dim[d]);
-        json_w_array_end(&w);
-        json_w_key(&w, STR("data_offsets"));
-        json_w_array(&w);
-        json_w_u64(&w, at);
-        json_w_u64(&w, at += x->item[i].bytes);
-        json_w_array_end(&w);
-        json_w_object_end(&w);
+        safetensors_entry(&w, t, at, x->item[i].bytes);
+        at += x->item[i].bytes;
     }
     json_w_object_end(&w);
     buf_fill(b, ' ', (8 - b->n % 8) % 8);
@@ -233,24 +220,9 @@ static enum status write_header(const struct model *m, const struct layout *x, s
     return ST_OK;
 }
 
-static struct str shard_name(struct arena *a, const struct layout *x, size_t s)
+static struct hf_shards files(const struct layout *x)
 {
-    return hf_shard_name(a, "model", ".safetensors", s, x->n_shards);
-}
-
-static enum status check_attachments(const struct model *m, const struct layout *x, struct arena *a,
-                                     struct err *e)
-{
-    struct str *taken = ARENA_ARRAY(a, struct str, x->n_shards + 1);
-    if (!taken)
-        return err_nomem(e, x->n_shards * sizeof *taken);
-    for (size_t s = 0; s < x->n_shards; s++) {
-        taken[s] = shard_name(a, x, s);
-        if (!taken[s].p)
-            return err_nomem(e, 64);
-    }
-    taken[x->n_shards] = STR("model.safetensors.index.json");
-    return attach_check(m, taken, x->n_shards + 1, e);
+    return (struct hf_shards){"model", ".safetensors", x->n_shards, x->total};
 }
 
 enum status safetensors_check(const struct model *m, const struct write_opt *opt, struct err *e)
@@ -262,8 +234,9 @@ enum status safetensors_check(const struct model *m, const struct write_opt *opt
     enum status st = lay_out(m, opt->max_shard_size, &a, &x, e);
     for (size_t s = 0; st == ST_OK && s < x.n_shards; s++)
         st = write_header(m, &x, s, &a, &header, &bytes, e);
+    struct hf_shards all = files(&x);
     if (st == ST_OK && opt->max_shard_size)
-        st = check_attachments(m, &x, &a, e);
+        st = hf_shards_check(&all, m, &a, e);
     buf_free(&header);
     arena_free(&a);
     return st;
@@ -274,7 +247,8 @@ static enum status begin_shard(struct writer *w, const struct layout *x, size_t 
 {
     uint64_t bytes, at;
     int id;
-    struct str name = w->opt.max_shard_size ? shard_name(&w->arena, x, s) : STR("");
+    struct hf_shards all = files(x);
+    struct str name = w->opt.max_shard_size ? hf_shards_name(&w->arena, &all, s) : STR("");
     if (!name.p)
         return err_nomem(e, 64);
     TRY(write_header(w->m, x, s, &w->arena, header, &bytes, e));
@@ -306,26 +280,13 @@ enum status safetensors_begin(struct writer *w, struct err *e)
 
 static enum status write_index(struct writer *w, const struct layout *x, struct err *e)
 {
-    struct buf b = BUF_INIT;
-    struct hf_index h = {.n = x->n, .n_files = x->n_shards};
-    int id;
-    h.entry = ARENA_ARRAY(&w->arena, struct hf_entry, x->n + 1);
-    h.file = ARENA_ARRAY(&w->arena, struct str, x->n_shards);
-    if (!h.entry || !h.file)
-        return err_nomem(e, x->n * sizeof *h.entry);
-    for (size_t s = 0; s < x->n_shards; s++)
-        if (!(h.file[s] = shard_name(&w->arena, x, s)).p)
-            return err_nomem(e, 64);
+    struct hf_shards all = files(x);
+    struct hf_entry *entry = ARENA_ARRAY(&w->arena, struct hf_entry, x->n + 1);
+    if (!entry)
+        return err_nomem(e, x->n * sizeof *entry);
     for (size_t i = 0; i < x->n; i++)
-        h.entry[i] = (struct hf_entry){.name = x->item[i].name, .shard = x->item[i].shard};
-    hf_index_write(&b, &h, x->total);
-    enum status st = buf_ok(&b, e);
-    if (st == ST_OK)
-        st = out_add(w->out, STR("model.safetensors.index.json"), b.n, &id, e);
-    if (st == ST_OK)
-        st = out_pwrite(w->out, id, b.p, b.n, 0, e);
-    buf_free(&b);
-    return st;
+        entry[i] = (struct hf_entry){.name = x->item[i].name, .shard = x->item[i].shard};
+    return hf_shards_index(&all, w, entry, x->n, e);
 }
 
 enum status safetensors_end(struct writer *w, struct err *e)

@@ -19,8 +19,9 @@
  * that came along tf.train.Checkpoint restores it too. --max-shard-size cuts the data file.
  *
  * Refused beside what the table and the messages refuse: tf-header, tf-version, tf-shard, tf-shape,
- * tf-slice, tf-overlap, tf-string, tf-sum, tf-graph, tf-values, unknown-dtype (resources, variants
- * within slices, float8_e4m3b11fnuz), shape-overflow, size-mismatch, truncated, too-many-tensors.
+ * tf-slice, tf-slices, tf-overlap, tf-string, tf-sum, tf-graph, tf-values, unknown-dtype
+ * (resources, variants within slices, float8_e4m3b11fnuz), shape-overflow, size-mismatch,
+ * truncated, too-many-tensors.
  */
 #include "base/mem.h"
 #include "codec/sstable.h"

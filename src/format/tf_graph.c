@@ -176,7 +176,7 @@ static const char *const second_moment[] = {"v",
 
 static void set_slot(struct tensor *t, struct str name, int64_t of)
 {
-    if (t->role == ROLE_PARAMETER || t->role == ROLE_STATISTIC || t->role == ROLE_BUFFER)
+    if (tensor_is_weight(t))
         return; /* roles go by names first, so that digests do not depend on the container */
     t->of = of;
     t->role = among(name, first_moment)    ? ROLE_MOMENT1

@@ -3,8 +3,12 @@
  *   key ""      SavedTensorSlices {1 meta {1 tensor {1 name, 2 shape, 3 type, 4 slice ...} ...}}
  *   other keys  (a slice's, as in a bundle) SavedTensorSlices {2 data {1 name, 2 slice, 3
  * TensorProto}} One file, or PATH-00000-of-00003 ...: each with a meta of its own, a tensor's
- * slices spread over them. A slice is decoded by reading its block, all of it, and once. Source:
- * core/util/saved_tensor_slice.proto, saved_tensor_slice_util.cc.
+ * slices spread over them. Source: core/util/saved_tensor_slice.proto, saved_tensor_slice_util.cc.
+ *
+ * A value is had by reading its block, all of it. So the tensors of one slice share a storage with
+ * the others of their block: one tile, decoded once, their values one behind the other. The slices
+ * of a tensor in several are tiles of its own, each of which reads its block; where many small ones
+ * would share a block (no writer does that), that is refused: tf-slices.
  */
 #include "base/checked.h"
 #include "base/mem.h"
@@ -16,6 +20,10 @@
 
 #define SHARDS_MAX 1000u
 #define ITEMS_MAX 1048576u
+#define PLACE 16u /* of a value in its block's storage */
+/* Bytes of blocks read for slices, beyond SLICES_RATIO times what the shards hold. */
+#define SLICES_FREE (UINT64_C(64) << 20)
+#define SLICES_RATIO 16
 
 /* A tensor as one shard's meta has it. */
 struct item {
@@ -33,6 +41,14 @@ struct part {
     const uint64_t *box;
     uint64_t elems;
     enum dtype dtype;
+    /* of a whole tensor: its number (strings: their item's), and where it lies in the storage */
+    uint32_t number;
+    uint64_t at, n_bytes;
+};
+/* The whole tensors in a block, by key: what the decoder of its one tile needs. */
+struct together {
+    const struct part *part;
+    size_t n;
 };
 struct shard {
     struct file *f;
@@ -47,7 +63,9 @@ struct v1 {
     const struct read_opt *opt;
     struct shard *shard;
     uint32_t n_shards;
-    struct buf list; /* struct item */
+    struct buf list;           /* struct item */
+    struct buf whole, strings; /* struct part, of tensors of one slice */
+    uint64_t slice_bytes;      /* of blocks, one for each slice of the other tensors */
 };
 
 static enum status bad(const struct v1 *v, const struct item *x, struct err *e, const char *code,
@@ -195,55 +213,63 @@ static enum status find_tensor(struct cursor *c, struct proto *m, struct err *e)
     return cur_ok(c, e);
 }
 
-typedef enum status use_fn(void *ctx, const struct proto *field, struct err *e);
+typedef enum status use_fn(void *ctx, const struct part *p, const struct proto *field,
+                           struct err *e);
 
-/* Hands the TensorProto under p's key to use. */
-static enum status with_value(const struct part *p, use_fn *use, void *ctx, struct err *e)
+/* Hands the TensorProtos of n parts to use, all of one block and by key; the block is read once. */
+static enum status with_values(const struct part *p, size_t n, use_fn *use, void *ctx,
+                               struct err *e)
 {
     struct sstable_block b;
     struct sstable_walk w;
-    struct cursor c;
-    struct proto m;
     bool more = true;
+    size_t i = 0;
     TRY(sstable_load(p->f, p->block, &b, e));
     sstable_walk_init(&w, p->f, &b);
     enum status st = sstable_walk_next(&w, &more, e);
-    while (st == ST_OK && more && !str_eq(buf_as_str(&w.key), p->key))
-        st = sstable_walk_next(&w, &more, e);
-    if (st == ST_OK && !more) {
+    while (st == ST_OK && more && i < n) {
+        struct cursor c;
+        struct proto m;
+        if (str_eq(buf_as_str(&w.key), p[i].key)) {
+            cur_mem(&c, w.value.p, w.value.n, file_path(p->f), w.at);
+            st = find_tensor(&c, &m, e);
+            if (st == ST_OK)
+                st = use(ctx, &p[i++], &m, e);
+        }
+        if (st == ST_OK)
+            st = sstable_walk_next(&w, &more, e);
+    }
+    if (st == ST_OK && i < n) {
         st = err_set(e, ST_INPUT, "tf-slice", "a slice has no entry");
         err_at(e, file_path(p->f), p->block.at);
-    }
-    if (st == ST_OK) {
-        cur_mem(&c, w.value.p, w.value.n, file_path(p->f), w.at);
-        st = find_tensor(&c, &m, e);
-        if (st == ST_OK)
-            st = use(ctx, &m, e);
     }
     sstable_walk_free(&w);
     sstable_block_free(&b);
     return st;
 }
 
-struct decode {
-    const struct part *p;
-    uint8_t *dst;
-};
-
-static enum status decode(void *ctx, const struct proto *field, struct err *e)
+static enum status decode(void *ctx, const struct part *p, const struct proto *field, struct err *e)
 {
-    const struct decode *d = ctx;
     struct tf_values v;
     TRY(tf_values_read(field, &v, e));
-    return tf_values_decode(field, &v, d->p->dtype, d->p->elems, d->dst, e);
+    return tf_values_decode(field, &v, p->dtype, p->elems, (uint8_t *)ctx + p->at, e);
 }
 
 static enum status tile(const struct storage *s, uint64_t t, void *dst, void *scratch,
                         struct err *e)
 {
-    struct decode d = {(const struct part *)s->priv + t, dst};
     (void)scratch;
-    return with_value(d.p, decode, &d, e);
+    return with_values((const struct part *)s->priv + t, 1, decode, dst, e);
+}
+
+static enum status tile_of_block(const struct storage *s, uint64_t t, void *dst, void *scratch,
+                                 struct err *e)
+{
+    const struct together *x = s->priv;
+    (void)t;
+    (void)scratch;
+    memset(dst, 0, (size_t)s->raw_bytes); /* what lies between */
+    return with_values(x->part, x->n, decode, dst, e);
 }
 
 static enum status where(const struct storage *s, uint64_t t, uint64_t *lo, uint64_t *n,
@@ -258,7 +284,18 @@ static enum status where(const struct storage *s, uint64_t t, uint64_t *lo, uint
     return ST_OK;
 }
 
+static enum status where_block(const struct storage *s, uint64_t t, uint64_t *lo, uint64_t *n,
+                               uint64_t *held, struct err *e)
+{
+    (void)t;
+    (void)e;
+    lo[0] = 0;
+    n[0] = held[0] = s->raw_bytes;
+    return ST_OK;
+}
+
 static const struct decoder values = {.name = "tensor-protos", .tile = tile};
+static const struct decoder block_values = {.name = "tensor-protos", .tile = tile_of_block};
 
 /* ---- tensors ---- */
 
@@ -324,30 +361,146 @@ static enum status add_parts(struct v1 *v, const struct item *x, size_t n, enum 
     return ST_OK;
 }
 
-struct attach {
-    struct v1 *v;
-    const struct item *x;
-};
-
-static enum status attach(void *ctx, const struct proto *field, struct err *e)
+/* Strings are read when the table is; many at once where they share a block. */
+static enum status attach(void *ctx, const struct part *p, const struct proto *field, struct err *e)
 {
-    struct attach *a = ctx;
+    struct v1 *a = ctx;
+    const struct item *x = (const struct item *)(const void *)a->list.p + p->number;
     struct tf_values v;
     TRY(tf_values_read(field, &v, e));
-    v.shape.n = a->x->n_dims;
-    memcpy(v.shape.dim, a->x->dim, v.shape.n * sizeof *v.shape.dim);
-    return tf_values_attach(field, &v, a->x->name, a->v->m, e);
+    v.shape.n = x->n_dims;
+    memcpy(v.shape.dim, x->dim, v.shape.n * sizeof *v.shape.dim);
+    return tf_values_attach(field, &v, x->name, a->m, e);
 }
 
-static enum status add_strings(struct v1 *v, const struct item *x, const struct part *p, size_t n,
+static enum status add_strings(struct v1 *v, const struct item *x, struct part *p, size_t n,
                                struct err *e)
 {
-    struct attach a = {v, x};
     if (v->opt->weights_only)
         return ST_OK;
     if (n != 1)
         return bad(v, x, e, "tf-slice", "slices of a tensor of strings");
-    return with_value(p, attach, &a, e);
+    p->number = (uint32_t)(x - (const struct item *)(const void *)v->list.p);
+    buf_bytes(&v->strings, p, sizeof *p);
+    return buf_ok(&v->strings, e);
+}
+
+/* A tensor of one slice: its storage comes with the others of the block. */
+static enum status add_whole(struct v1 *v, struct part *p, uint64_t raw, struct err *e)
+{
+    p->number = (uint32_t)v->m->n_tensors;
+    p->n_bytes = raw;
+    buf_bytes(&v->whole, p, sizeof *p);
+    return buf_ok(&v->whole, e);
+}
+
+static int by_block(const void *pa, const void *pb)
+{
+    const struct part *a = pa, *b = pb;
+    if (a->f != b->f)
+        return strcmp(file_path(a->f), file_path(b->f));
+    return a->block.at != b->block.at ? (a->block.at < b->block.at ? -1 : 1)
+                                      : str_cmp(a->key, b->key);
+}
+
+/* The parts in b by block and key; how many from p on share its block. */
+static size_t sort_parts(struct buf *b, struct part **p)
+{
+    size_t n = b->n / sizeof **p;
+    *p = (struct part *)(void *)b->p;
+    if (n)
+        qsort(*p, n, sizeof **p, by_block);
+    return n;
+}
+
+static size_t same_block(const struct part *p, size_t n)
+{
+    size_t k = 1;
+    while (k < n && p[k].f == p->f && p[k].block.at == p->block.at)
+        k++;
+    return k;
+}
+
+static enum status read_strings(struct v1 *v, struct err *e)
+{
+    struct part *p;
+    size_t n = sort_parts(&v->strings, &p);
+    for (size_t i = 0, k; i < n; i += k) {
+        k = same_block(&p[i], n - i);
+        TRY(with_values(&p[i], k, attach, v, e));
+    }
+    return ST_OK;
+}
+
+/* A storage for the n whole tensors of a block. */
+static enum status add_block(struct v1 *v, const struct part *list, size_t n, struct err *e)
+{
+    struct together *x = ARENA_NEW(&v->m->arena, struct together);
+    struct part *p = ARENA_ARRAY(&v->m->arena, struct part, n);
+    struct tile_grid *g = ARENA_NEW(&v->m->arena, struct tile_grid);
+    uint64_t *dim = ARENA_ARRAY(&v->m->arena, uint64_t, 1), end = 0;
+    struct storage *s;
+    uint32_t index;
+    if (!x || !p || !g || !dim)
+        return err_nomem(e, n * sizeof *p);
+    memcpy(p, list, n * sizeof *p);
+    TRY(model_storage_add(v->m, &s, &index, e));
+    for (size_t i = 0; i < n; i++) {
+        struct tensor *t = &v->m->tensor[p[i].number];
+        struct view view;
+        p[i].at = end;
+        if (!add_u64(end, p[i].n_bytes, &end) || !add_u64(end, -end % PLACE, &end) ||
+            end > UINT64_C(1) << 62) {
+            enum status st = err_set(e, ST_INPUT, "shape-overflow",
+                                     "the tensors of a block are too large together");
+            err_at(e, file_path(t->decl), t->offset);
+            err_in(e, t->name.p, t->name.n);
+            return st;
+        }
+        TRY(view_c(&view, t->dim, t->n_dims, e));
+        view.offset = (int64_t)(p[i].at / (p[i].n_bytes / p[i].elems));
+        TRY(tensor_set_view(v->m, t, &view, e));
+        t->storage = index;
+    }
+    *dim = end;
+    *x = (struct together){p, n};
+    *g = (struct tile_grid){
+        .n_dims = 1, .elem_bytes = 1, .dim = dim, .covers = true, .where = where_block};
+    *s = (struct storage){.kind = STORAGE_TILED,
+                          .file = p->f,
+                          .stored_bytes = p->block.n,
+                          .raw_bytes = end,
+                          .n_tiles = 1,
+                          .tile_bytes = end,
+                          .grid = g,
+                          .dec = &block_values,
+                          .priv = x};
+    return ST_OK;
+}
+
+static enum status add_blocks(struct v1 *v, struct err *e)
+{
+    struct part *p;
+    size_t n = sort_parts(&v->whole, &p);
+    for (size_t i = 0, k; i < n; i += k) {
+        k = same_block(&p[i], n - i);
+        TRY(add_block(v, &p[i], k, e));
+    }
+    return ST_OK;
+}
+
+/* Slices of a tensor in several parts each read their block. */
+static enum status count_slices(struct v1 *v, const struct item *x, const struct part *p, size_t n,
+                                struct err *e)
+{
+    uint64_t most = SLICES_FREE;
+    for (uint32_t i = 0; i < v->n_shards; i++)
+        most += SLICES_RATIO * file_size(v->shard[i].f);
+    for (size_t i = 0; i < n; i++)
+        v->slice_bytes += p[i].block.n;
+    return v->slice_bytes <= most
+               ? ST_OK
+               : bad(v, x, e, "tf-slices", "too many slices that share too few blocks");
 }
 
 static enum status add_storage(struct v1 *v, const struct item *x, const struct tf_type *type,
@@ -415,7 +568,13 @@ static enum status add_tensor(struct v1 *v, const struct item *x, size_t n, stru
     TRY(tf_boxes(x->n_dims, x->dim, n_parts, box, &why, e));
     if (why)
         return bad(v, x, e, "tf-slice", why);
-    TRY(add_storage(v, x, &type, p, n_parts, raw, &t.storage, e));
+    if (n_parts == 1 && raw > 0) {
+        p->elems = raw / (type.unpacked ? 1 : dtype_bytes(type.dtype));
+        TRY(add_whole(v, p, raw, e));
+    } else {
+        TRY(count_slices(v, x, p, n_parts, e));
+        TRY(add_storage(v, x, &type, p, n_parts, raw, &t.storage, e));
+    }
     t.dtype = type.dtype;
     t.unpacked = type.unpacked;
     t.note = str_from(type.note);
@@ -489,6 +648,8 @@ static enum status read_all(struct v1 *v, struct err *e)
                 return bad(v, &x[k], e, "name-twice", "the meta lists the tensor twice");
         TRY(add_tensor(v, &x[i], k - i, e));
     }
+    TRY(read_strings(v, e));
+    TRY(add_blocks(v, e));
     TRY(model_finish(v->m, e));
     return roles_by_name(v->m, e);
 }
@@ -504,6 +665,8 @@ enum status tf_v1_read(struct dir *dir, struct str base, struct file *f, const s
         st = read_all(&v, e);
     for (uint32_t i = 0; v.shard && i < v.n_shards; i++)
         buf_free(&v.shard[i].blocks);
+    buf_free(&v.whole);
+    buf_free(&v.strings);
     buf_free(&v.list);
     return st;
 }

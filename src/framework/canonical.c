@@ -58,12 +58,15 @@ static const struct leaf_rule leaves[] = {
 };
 #undef L
 /* One direction of one layer: X.l0, X.l0_reverse for the layers of a module. A GRU that resets
- * before has a recurrent weight of another name, since it means another thing. */
+ * before has a recurrent weight of another name, since it means another thing. A conv_lstm forgets
+ * by sigmoid(f + 1), as it does in Flax and Haiku: a bias of -1 takes that away without rounding,
+ * where a 1 added to theirs would round. */
 #define C(k, l, n, x)                                                                              \
     {                                                                                              \
         LAYER_##k, 0, CELL_IF_HELD, LEAF_##l, n, "", x, GATES_##k, NULL, NULL, NULL, NULL          \
     }
 #define GATES_LSTM "ifgo"
+#define GATES_CONV_LSTM GATES_LSTM
 #define GATES_GRU "rzn"
 #define GATES_RNN "h"
 #define GATES_GRU_BEFORE GATES_GRU
@@ -74,6 +77,11 @@ static const struct cell_rule cells[] = {
     C(LSTM, HH_BIAS, "bias_hh", "(G O)"),
     {LAYER_LSTM, 0, CELL_IF_HELD, LEAF_HR_WEIGHT, "weight_hr", "", "R O", "", NULL, NULL, NULL,
      NULL},
+    C(CONV_LSTM, IH_WEIGHT, "weight_ih", "(G O) I *"),
+    C(CONV_LSTM, HH_WEIGHT, "weight_hh", "(G O) R *"),
+    C(CONV_LSTM, IH_BIAS, "bias_ih", "(G O)"),
+    {LAYER_CONV_LSTM, 0, CELL_IF_HELD, LEAF_HH_BIAS, "bias_hh", "", "(G O)", GATES_LSTM, NULL, NULL,
+     "f", NULL},
     C(GRU, IH_WEIGHT, "weight_ih", "(G O) I"),
     C(GRU, HH_WEIGHT, "weight_hh", "(G O) R"),
     C(GRU, IH_BIAS, "bias_ih", "(G O)"),

@@ -11,13 +11,19 @@
 
 /* Learns a tensor's extents; J is an axis of its own, made of I and R in weights, of two in biases.
  */
-static bool learn(const struct cell_rule *c, const struct tensor *t, struct axes_size *size)
+static bool learn(const struct cell_rule *c, uint8_t rank, const struct tensor *t,
+                  struct axes_size *size)
 {
     struct axes x;
     struct err quiet;
+    char text[64];
+    for (size_t d = 0; rank && d < t->n_dims; d++)
+        if (t->dim[d] == 0) /* an extent of 0 counts as not known */
+            return false;
     size->of['G'] = *c->gates ? strlen(c->gates) : 1;
     size->of['J'] = c->leaf == LEAF_XH_BIAS ? 2 : 0;
-    if (axes_parse(str_from(c->axes), &x, &quiet) != ST_OK ||
+    if (rules_cell_axes(c, rank, text, &quiet) != ST_OK ||
+        axes_parse(str_from(text), &x, &quiet) != ST_OK ||
         axes_learn(&x, t->dim, t->n_dims, size, &quiet) != ST_OK)
         return false;
     if (c->leaf == LEAF_XH_WEIGHT) { /* the state is as wide as the cell has units */
@@ -36,7 +42,7 @@ bool cell_learn(const struct model *m, const struct spelling_rules *r, const str
     const struct cell_rule *c;
     *size = (struct axes_size){0};
     for (size_t i = 0; (c = rules_cell(r, kind, l->variant, i)) != NULL; i++)
-        if (l->tensor[c->leaf] >= 0 && !learn(c, &m->tensor[l->tensor[c->leaf]], size))
+        if (l->tensor[c->leaf] >= 0 && !learn(c, l->rank, &m->tensor[l->tensor[c->leaf]], size))
             return false;
     size->of['G'] = 1;
     size->of['J'] = 0;
@@ -203,7 +209,7 @@ static enum status group(const struct ctx *c, enum layer_kind kind, uint8_t vari
 {
     const struct cell_rule *rule;
     struct axes_size size;
-    bool words = false, said = true;
+    bool words = false, word = false, said = true;
     *sure = NOT_IT;
     *l = (struct layer){.path = base, .variant = variant};
     for (int k = 0; k < LEAF_N; k++)
@@ -214,7 +220,8 @@ static enum status group(const struct ctx *c, enum layer_kind kind, uint8_t vari
             if (!name.p)
                 return err_nomem(e, base.n);
             words = words || rule->word;
-            said = said && (!rule->word || has_word(base, rule->word));
+            word = word || (rule->word && *rule->word);
+            said = said && (!rule->word || !*rule->word || has_word(base, rule->word));
             if (pass == 1) {
                 if (has_other(c, rule, l, name))
                     return ST_OK;
@@ -226,12 +233,16 @@ static enum status group(const struct ctx *c, enum layer_kind kind, uint8_t vari
             if (b && !b->taken)
                 l->tensor[rule->leaf] = b->tensor;
         }
+    if (kind == LAYER_CONV_LSTM && l->tensor[LEAF_HH_WEIGHT] >= 0) {
+        const struct tensor *t = &c->ms->m->tensor[l->tensor[LEAF_HH_WEIGHT]];
+        l->rank = t->n_dims > 2 && t->n_dims <= 5 ? (uint8_t)(t->n_dims - 2) : 0;
+    }
     if (!cell_learn(c->ms->m, c->r, l, kind, &size))
         return ST_OK;
-    bool whole = !words || (base.n && alone(c, l, base));
+    bool whole = !words || ((base.n || !word) && alone(c, l, base));
     if (said && whole)
         *sure = SURE;
-    else if (base.n && (said || whole) && l->tensor[LEAF_IH_BIAS] >= 0)
+    else if (base.n && word && (said || whole) && l->tensor[LEAF_IH_BIAS] >= 0)
         *sure = MAYBE;
     return ST_OK;
 }
@@ -292,6 +303,7 @@ static enum status at_path(const struct ctx *c, struct str base, enum layer_kind
         return err_nomem(e, sizeof *y);
     memcpy(y->tensor, found.tensor, sizeof y->tensor);
     y->variant = found.variant;
+    y->rank = found.rank;
     y->by_name = true;
     layer_open(y, kinds);
     take_all(c, y);

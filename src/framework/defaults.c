@@ -27,6 +27,8 @@ const struct fact facts[] = {
     {FLAX, "rmsnorm", "epsilon", "epsilon", "1e-06", "1e-06"},
     {"haiku equinox", "rmsnorm", "epsilon", "eps", "1e-05", "1e-05"},
 
+    {"pytorch keras flax nnx haiku equinox", "rmsnorm", "factor", NULL, NULL, "weight"},
+
     {"pytorch", "batchnorm", "momentum", "momentum", "0.1", "0.9"},
     {KERAS, "batchnorm", "momentum", "momentum", "0.99", "0.99"},
     {FLAX, "batchnorm", "momentum", "momentum", "0.99", "0.99"},
@@ -70,6 +72,20 @@ const struct fact facts[] = {
     {"pytorch haiku equinox", "lstm", "gates", NULL, NULL, "sigmoid"},
     {KERAS, "lstm", "gates", "recurrent_activation", "'sigmoid'", "sigmoid"},
     {FLAX, "lstm", "gates", "gate_fn", "sigmoid", "sigmoid"},
+    {KERAS, "conv_lstm", "batch", NULL, NULL, "first"},
+    {"flax", "conv_lstm", "batch", "time_major", "False", "first"},
+    {"haiku", "conv_lstm", "batch", "time_major", "True", "second"},
+    {KERAS, "conv_lstm", "padding", "padding", "'valid'", "none"},
+    {"flax haiku", "conv_lstm", "padding", NULL, NULL, "same"},
+    {KERAS, "conv_lstm", "stride", "strides", "1", "1"},
+    {"flax haiku", "conv_lstm", "stride", NULL, NULL, "1"},
+    {KERAS, "conv_lstm", "dilation", "dilation_rate", "1", "1"},
+    {"flax haiku", "conv_lstm", "dilation", NULL, NULL, "1"},
+    {KERAS, "conv_lstm", "activation", "activation", "'tanh'", "tanh"},
+    {"flax haiku", "conv_lstm", "activation", NULL, NULL, "tanh"},
+    {"keras", "conv_lstm", "gates", "recurrent_activation", "'sigmoid'", "sigmoid"},
+    {"tensorflow", "conv_lstm", "gates", "recurrent_activation", "'hard_sigmoid'", "hard_sigmoid"},
+    {"flax haiku", "conv_lstm", "gates", NULL, NULL, "sigmoid"},
     {"pytorch equinox", "gru", "activation", NULL, NULL, "tanh"},
     {KERAS, "gru", "activation", "activation", "'tanh'", "tanh"},
     {FLAX, "gru", "activation", "activation_fn", "tanh", "tanh"},
@@ -138,6 +154,8 @@ static const struct word {
     {KERAS, "gates", "hard_sigmoid", "'hard_sigmoid'"},
     {FLAX, "gates", "sigmoid", "sigmoid"},
     {FLAX, "gates", "hard_sigmoid", "hard_sigmoid"},
+    {KERAS, "stride", "1", "1"},
+    {KERAS, "dilation", "1", "1"},
     {KERAS, "reset", "before", "False"},
     {KERAS, "reset", "after", "True"},
     {"pytorch", "form", "exact", "'none'"},
@@ -162,10 +180,16 @@ bool fact_is_of(const struct fact *f, const char *framework)
     return listed(f->frameworks, framework);
 }
 
+/* Most differ in the first letter: this is asked for every setting of every layer. */
+static bool same(const char *a, const char *b)
+{
+    return *a == *b && strcmp(a, b) == 0;
+}
+
 const struct fact *fact_find(const char *framework, const char *of, const char *setting)
 {
     for (size_t i = 0; i < n_facts; i++)
-        if (strcmp(facts[i].of, of) == 0 && strcmp(facts[i].setting, setting) == 0 &&
+        if (same(facts[i].setting, setting) && same(facts[i].of, of) &&
             fact_is_of(&facts[i], framework))
             return &facts[i];
     return NULL;
@@ -211,5 +235,7 @@ const char *fact_of_layer(const struct layer *l)
         return NULL;
     if (l->form == FORM_ROTARY)
         return "rope";
-    return l->kind == LAYER_LAYERNORM && l->form == FORM_RMS ? "rmsnorm" : layer_kind_name(l->kind);
+    return l->kind == LAYER_LAYERNORM && (l->form == FORM_RMS || l->form == FORM_RMS_LESS)
+               ? "rmsnorm"
+               : layer_kind_name(l->kind);
 }

@@ -9,13 +9,18 @@
  *   of                      setting     means
  *   batchnorm, layernorm,   epsilon     the number
  *   groupnorm, rmsnorm
+ *   rmsnorm                 factor      "weight", "weight + 1": what x is multiplied by
  *   batchnorm               momentum    the share of the running average that is kept
  *   groupnorm               groups      the number
  *   conv, conv_transpose    padding     "none", "same" (odd units at the end), "causal"
  *   attention, lstm, gru,   batch       "first", "second" (after time), "absent"
- *   rnn
- *   lstm, gru, rnn          activation  of the new state: "tanh", "relu"
- *   lstm, gru               gates       "sigmoid", "hard_sigmoid"
+ *   rnn, conv_lstm
+ *   lstm, gru, rnn,         activation  of the new state: "tanh", "relu"
+ *   conv_lstm
+ *   lstm, gru, conv_lstm    gates       "sigmoid", "hard_sigmoid"
+ *   conv_lstm               padding     of the input, as of conv; of the state always "same"
+ *   conv_lstm               stride,     of the input: "1", or "above 1" in a config
+ *                           dilation
  *   gru_before              reset       "before", "after" the recurrent product
  *   rope                    pairs       "halves" (j with j + D/2), "neighbours" (2j with 2j + 1)
  *   gelu                    form        "exact", "tanh"; "quick" is x * sigmoid(1.702 x)

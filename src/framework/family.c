@@ -241,7 +241,8 @@ static struct family_place named_weight(const struct model *m, const struct fami
     name_tail(l->path, &parent, &leaf);
     struct family_place at = family_at(f, parent);
     const struct tensor *t = l->tensor[LEAF_VALUE] >= 0 ? &m->tensor[l->tensor[LEAF_VALUE]] : NULL;
-    if (!at.row || at.row->form != FORM_RMS || !str_is(leaf, "weight") || !t || t->n_dims != 1)
+    bool rms = at.row && (at.row->form == FORM_RMS || at.row->form == FORM_RMS_LESS);
+    if (!rms || !str_is(leaf, "weight") || !t || t->n_dims != 1)
         return (struct family_place){0};
     l->path = parent;
     l->tensor[LEAF_WEIGHT] = l->tensor[LEAF_VALUE];

@@ -28,13 +28,14 @@ static struct str in_part(const struct config *c, struct str path, const char *k
 
 void family_norm(const struct config *c, struct layer *l)
 {
-    static const char *const keys[] = {"layer_norm_eps", "layer_norm_epsilon"};
-    static const char *const rms[] = {"rms_norm_eps",
-                                      "layer_norm_epsilon"}; /* T5 says the second */
+    static const char *const keys[] = {"layer_norm_eps", "layer_norm_epsilon", "norm_epsilon"};
+    static const char *const rms[] = {"rms_norm_eps", "layer_norm_epsilon", /* T5 */
+                                      "norm_epsilon"};
     if (l->kind != LAYER_LAYERNORM || !l->by_name)
         return;
-    for (size_t i = 0; i < 2; i++) {
-        struct str v = in_part(c, l->path, l->form == FORM_RMS ? rms[i] : keys[i]);
+    bool root = l->form == FORM_RMS || l->form == FORM_RMS_LESS;
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        struct str v = in_part(c, l->path, root ? rms[i] : keys[i]);
         double eps = v.n && v.n < 32 && v.p[0] >= '0' && v.p[0] <= '9' ? json_text_double(v) : 0;
         if (eps > 0 && eps < 1) {
             l->said.epsilon = eps;

@@ -128,6 +128,91 @@ static const struct family_row qwen2_rows[] = {
     ROW("layers.{}.self_attn.k_proj", LINEAR, "blk.{}.attn_k"),
     LLAMA_LAYERS(USUAL), /* no such model in Flax, whose norms could be named otherwise */
 };
+static const struct family_row qwen3_rows[] = {
+    ROW("layers.{}.self_attn.q_proj", LINEAR, "blk.{}.attn_q"),
+    ROW("layers.{}.self_attn.k_proj", LINEAR, "blk.{}.attn_k"),
+    ROW("layers.{}.self_attn.q_norm", LAYERNORM, "blk.{}.attn_q_norm"),
+    ROW("layers.{}.self_attn.k_norm", LAYERNORM, "blk.{}.attn_k_norm"),
+    LLAMA_LAYERS(USUAL),
+};
+/* The norms' weights are factors less 1; GGUF has the factors, and the table for the head too. */
+#define GEMMA_LAYERS                                                                               \
+    ROW("embed_tokens", EMBEDDING, "token_embd"),                                                  \
+        FORM("layers.{}.input_layernorm", LAYERNORM, RMS_LESS, "blk.{}.attn_norm"),                \
+        ROW("layers.{}.self_attn.q_proj", LINEAR, "blk.{}.attn_q"),                                \
+        ROW("layers.{}.self_attn.k_proj", LINEAR, "blk.{}.attn_k"),                                \
+        ROW("layers.{}.self_attn.v_proj", LINEAR, "blk.{}.attn_v"),                                \
+        ROW("layers.{}.self_attn.o_proj", LINEAR, "blk.{}.attn_output"),                           \
+        ROW("layers.{}.mlp.gate_proj", LINEAR, "blk.{}.ffn_gate"),                                 \
+        ROW("layers.{}.mlp.up_proj", LINEAR, "blk.{}.ffn_up"),                                     \
+        ROW("layers.{}.mlp.down_proj", LINEAR, "blk.{}.ffn_down"),                                 \
+        BUFFER("layers.{}.self_attn.rotary_emb.inv_freq"), BUFFER("rotary_emb.inv_freq"),          \
+        FORM("norm", LAYERNORM, RMS_LESS, "output_norm"), ROW("/lm_head", LINEAR, NULL),           \
+        ROW("/score", LINEAR, NULL)
+static const struct family_row gemma_rows[] = {
+    GEMMA_LAYERS,
+    FORM("layers.{}.post_attention_layernorm", LAYERNORM, RMS_LESS, "blk.{}.ffn_norm"),
+};
+static const struct family_row gemma2_rows[] = {
+    GEMMA_LAYERS,
+    FORM("layers.{}.post_attention_layernorm", LAYERNORM, RMS_LESS, "blk.{}.post_attention_norm"),
+    FORM("layers.{}.pre_feedforward_layernorm", LAYERNORM, RMS_LESS, "blk.{}.ffn_norm"),
+    FORM("layers.{}.post_feedforward_layernorm", LAYERNORM, RMS_LESS, "blk.{}.post_ffw_norm"),
+};
+static const struct family_row olmo2_rows[] = {
+    ROW("embed_tokens", EMBEDDING, "token_embd"),
+    ROW("layers.{}.self_attn.q_proj", LINEAR, "blk.{}.attn_q"),
+    ROW("layers.{}.self_attn.k_proj", LINEAR, "blk.{}.attn_k"),
+    ROW("layers.{}.self_attn.v_proj", LINEAR, "blk.{}.attn_v"),
+    ROW("layers.{}.self_attn.o_proj", LINEAR, "blk.{}.attn_output"),
+    ROW("layers.{}.self_attn.q_norm", LAYERNORM, "blk.{}.attn_q_norm"),
+    ROW("layers.{}.self_attn.k_norm", LAYERNORM, "blk.{}.attn_k_norm"),
+    ROW("layers.{}.mlp.gate_proj", LINEAR, "blk.{}.ffn_gate"),
+    ROW("layers.{}.mlp.up_proj", LINEAR, "blk.{}.ffn_up"),
+    ROW("layers.{}.mlp.down_proj", LINEAR, "blk.{}.ffn_down"),
+    ROW("layers.{}.post_attention_layernorm", LAYERNORM, "blk.{}.post_attention_norm"),
+    ROW("layers.{}.post_feedforward_layernorm", LAYERNORM, "blk.{}.post_ffw_norm"),
+    BUFFER("rotary_emb.inv_freq"),
+    ROW("norm", LAYERNORM, "output_norm"),
+    ROW("/lm_head", LINEAR, "output"),
+    ROW("/score", LINEAR, NULL),
+};
+static const struct family_row starcoder2_rows[] = {
+    ROW("embed_tokens", EMBEDDING, "token_embd"),
+    ROW("layers.{}.input_layernorm", LAYERNORM, "blk.{}.attn_norm"),
+    ROW("layers.{}.post_attention_layernorm", LAYERNORM, "blk.{}.ffn_norm"),
+    ROW("layers.{}.self_attn.q_proj", LINEAR, "blk.{}.attn_q"),
+    ROW("layers.{}.self_attn.k_proj", LINEAR, "blk.{}.attn_k"),
+    ROW("layers.{}.self_attn.v_proj", LINEAR, "blk.{}.attn_v"),
+    ROW("layers.{}.self_attn.o_proj", LINEAR, "blk.{}.attn_output"),
+    ROW("layers.{}.mlp.c_fc", LINEAR, "blk.{}.ffn_up"),
+    ROW("layers.{}.mlp.c_proj", LINEAR, "blk.{}.ffn_down"),
+    BUFFER("layers.{}.self_attn.rotary_emb.inv_freq"),
+    BUFFER("rotary_emb.inv_freq"),
+    ROW("norm", LAYERNORM, "output_norm"),
+    ROW("/lm_head", LINEAR, "output"),
+    ROW("/score", LINEAR, NULL),
+};
+/* GGUF joins the norms of the heads of q and k, one each, in one tensor: not done */
+static const struct family_row stablelm_rows[] = {
+    ROW("embed_tokens", EMBEDDING, "token_embd"),
+    ROW("layers.{}.input_layernorm", LAYERNORM, "blk.{}.attn_norm"),
+    ROW("layers.{}.post_attention_layernorm", LAYERNORM, "blk.{}.ffn_norm"),
+    ROW("layers.{}.self_attn.q_proj", LINEAR, "blk.{}.attn_q"),
+    ROW("layers.{}.self_attn.k_proj", LINEAR, "blk.{}.attn_k"),
+    ROW("layers.{}.self_attn.v_proj", LINEAR, "blk.{}.attn_v"),
+    ROW("layers.{}.self_attn.o_proj", LINEAR, "blk.{}.attn_output"),
+    ROW("layers.{}.self_attn.q_layernorm.norms.{}", LAYERNORM, NULL),
+    ROW("layers.{}.self_attn.k_layernorm.norms.{}", LAYERNORM, NULL),
+    ROW("layers.{}.mlp.gate_proj", LINEAR, "blk.{}.ffn_gate"),
+    ROW("layers.{}.mlp.up_proj", LINEAR, "blk.{}.ffn_up"),
+    ROW("layers.{}.mlp.down_proj", LINEAR, "blk.{}.ffn_down"),
+    BUFFER("layers.{}.self_attn.rotary_emb.inv_freq"),
+    BUFFER("rotary_emb.inv_freq"),
+    ROW("norm", LAYERNORM, "output_norm"),
+    ROW("/lm_head", LINEAR, "output"),
+    ROW("/score", LINEAR, NULL),
+};
 #define T5_ATTENTION(path, gguf)                                                                   \
     ROW(path ".q", LINEAR, gguf "_q"), ROW(path ".k", LINEAR, gguf "_k"),                          \
         ROW(path ".v", LINEAR, gguf "_v"), ROW(path ".o", LINEAR, gguf "_o"),                      \
@@ -345,6 +430,66 @@ static const struct family qwen2 = {
     .arch = "qwen2",
     ROWS(qwen2_rows),
 };
+static const struct family qwen3 = {
+    .name = "qwen3",
+    .type = {"qwen3"},
+    .prefix = "model",
+    .anchor = "layers.{}.self_attn.q_norm",
+    .head = "/lm_head",
+    .tied = "embed_tokens",
+    .arch = "qwen3",
+    ROWS(qwen3_rows),
+};
+static const struct family gemma = {
+    .name = "gemma",
+    .type = {"gemma"},
+    .prefix = "model",
+    .anchor = "layers.{}.self_attn.q_proj",
+    .head = "/lm_head",
+    .tied = "embed_tokens",
+    .arch = "gemma",
+    ROWS(gemma_rows),
+};
+static const struct family gemma2 = {
+    .name = "gemma2",
+    .type = {"gemma2"},
+    .prefix = "model",
+    .anchor = "layers.{}.pre_feedforward_layernorm",
+    .head = "/lm_head",
+    .tied = "embed_tokens",
+    .arch = "gemma2",
+    ROWS(gemma2_rows),
+};
+static const struct family olmo2 = {
+    .name = "olmo2",
+    .type = {"olmo2"},
+    .prefix = "model",
+    .anchor = "layers.{}.self_attn.q_norm",
+    .head = "/lm_head",
+    .tied = "embed_tokens",
+    .arch = "olmo2",
+    ROWS(olmo2_rows),
+};
+static const struct family starcoder2 = {
+    .name = "starcoder2",
+    .type = {"starcoder2"},
+    .prefix = "model",
+    .anchor = "layers.{}.mlp.c_fc",
+    .head = "/lm_head",
+    .tied = "embed_tokens",
+    .arch = "starcoder2",
+    ROWS(starcoder2_rows),
+};
+static const struct family stablelm = {
+    .name = "stablelm",
+    .type = {"stablelm"},
+    .prefix = "model",
+    .anchor = "layers.{}.self_attn.q_proj",
+    .head = "/lm_head",
+    .tied = "embed_tokens",
+    .arch = "stablelm",
+    ROWS(stablelm_rows),
+};
 static const struct family t5 = {
     .name = "t5",
     .type = {"t5", "mt5"},
@@ -412,7 +557,8 @@ static const struct family resnet = {
     ROWS(resnet_rows),
 };
 const struct family *const families[] = {
-    &bert, &roberta, &distilbert, &gpt2, &gpt_neox, &llama,   &mistral, &qwen2,
-    &t5,   &phi,     &phi3,       &vit,  &clip,     &whisper, &resnet,
+    &bert,   &roberta, &distilbert, &gpt2,   &gpt_neox, &llama,      &mistral,
+    &qwen2,  &t5,      &phi,        &phi3,   &vit,      &clip,       &whisper,
+    &resnet, &qwen3,   &gemma,      &gemma2, &olmo2,    &starcoder2, &stablelm,
 };
 const size_t n_families = sizeof families / sizeof *families;

@@ -13,9 +13,20 @@ static const struct leaf_rule leaves[] = {
 };
 #define FLAX_IF "if"
 #define FLAX_GATED_GRU
+/* A ConvLSTMCell is two convolutions, each with all gates and a bias; it adds 1 to its forget gate.
+ * Source: flax/linen/recurrent.py. */
+#define S(w, l, n, x, p)                                                                           \
+    {                                                                                              \
+        LAYER_CONV_LSTM, 0, CELL_##w, LEAF_##l, n, "params", x, "igfo", NULL, NULL, p, WORD_NONE   \
+    }
 static const struct cell_rule cells[] = {
 #include "framework/flax_cells.h"
+    S(ALWAYS, IH_WEIGHT, "ih.kernel", "* I (G O)", NULL),
+    S(ALWAYS, HH_WEIGHT, "hh.kernel", "* R (G O)", NULL),
+    S(IF_BIASED, IH_BIAS, "ih.bias", "(G O)", NULL),
+    S(IF_BIASED, HH_BIAS, "hh.bias", "(G O)", "f"),
 };
+#undef S
 static const struct spelling_rules rules = {
     .leaf = leaves,
     .n = sizeof leaves / sizeof *leaves,

@@ -2,8 +2,9 @@
  * Face model a name stands for is a column of the families' tables; the family is
  * general.architecture. Dense weights are [out,in] in C order, Conv1D turned so; rows of q and k
  * whose pairs a rotary embedding turns stand pairwise in the architecture "llama", rows of a fused
- * q, k, v stand q first. Norms whose values llama.cpp changes (Gemma) have no table. Source:
- * llama.cpp, convert_hf_to_gguf.py, gguf-py/gguf/{constants,tensor_mapping}.py.
+ * q, k, v stand q first. Gemma's norms are stored as the factor, 1 more than in the model. Source:
+ * llama.cpp, convert_hf_to_gguf.py and conversion/gemma.py,
+ * gguf-py/gguf/{constants,tensor_mapping}.py.
  */
 #include "framework/gguf.h"
 #include "framework/recognise.h"
@@ -51,17 +52,9 @@ static const struct spelling_rules rules = {
     .param = "",
     .no_computed = true,
     .no_tied = true,
+    .whole = true,
     .path = path,
 };
-
-static bool cut(const struct model *m, size_t t, struct member *out)
-{
-    const struct tensor *x = &m->tensor[t];
-    if (x->role != ROLE_PARAMETER && x->role != ROLE_BUFFER && x->role != ROLE_STATISTIC)
-        return false;
-    name_tail(x->name, &out->path, &out->leaf);
-    return true;
-}
 
 static uint64_t number(const struct model *m, const char *arch, const char *key)
 {
@@ -128,7 +121,7 @@ static enum status layers(const struct model *m, struct arena *a, struct layers 
     if (!f)
         return err_set(e, ST_CANNOT, "no-architecture",
                        "no table of the names of this architecture (general.architecture)");
-    TRY(modules_build(m, cut, a, &ms, e));
+    TRY(modules_build(m, weight_cut, a, &ms, e));
     list.most = ms.n;
     for (size_t i = 0; i < ms.n; i++)
         TRY(one(m, f, &ms, &ms.module[i], &list, e));

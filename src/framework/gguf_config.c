@@ -100,6 +100,47 @@ static const struct key phi3_keys[] = {
      false, NULL},
     {"sliding_window", NULL, "attention.sliding_window", KEY_U32, false, NULL},
 };
+#define HEADS_APART                                                                                \
+    {                                                                                              \
+        "head_dim", NULL, "attention.key_length", KEY_U32, false, "attention.value_length"         \
+    }
+static const struct key qwen3_keys[] = {
+    KEYS_OF_A_TRANSFORMER,
+    {"num_key_value_heads", NULL, "attention.head_count_kv", KEY_U32, true, NULL},
+    {"rms_norm_eps", NULL, "attention.layer_norm_rms_epsilon", KEY_F32, true, NULL},
+    {"rope_theta", "rope_parameters.rope_theta", "rope.freq_base", KEY_F32, false, NULL},
+    HEADS_APART,
+};
+static const struct key gemma_keys[] = {
+    KEYS_OF_A_TRANSFORMER,
+    {"num_key_value_heads", NULL, "attention.head_count_kv", KEY_U32, true, NULL},
+    {"rms_norm_eps", NULL, "attention.layer_norm_rms_epsilon", KEY_F32, true, NULL},
+    {"rope_theta", "rope_parameters.rope_theta", "rope.freq_base", KEY_F32, false, NULL},
+    {"head_dim", NULL, "attention.key_length", KEY_U32, true, "attention.value_length"},
+};
+static const struct key gemma2_keys[] = {
+    KEYS_OF_A_TRANSFORMER,
+    {"num_key_value_heads", NULL, "attention.head_count_kv", KEY_U32, true, NULL},
+    {"rms_norm_eps", NULL, "attention.layer_norm_rms_epsilon", KEY_F32, true, NULL},
+    {"rope_theta", "rope_parameters.rope_theta", "rope.freq_base", KEY_F32, false, NULL},
+    {"head_dim", NULL, "attention.key_length", KEY_U32, true, "attention.value_length"},
+    {"attn_logit_softcapping", NULL, "attn_logit_softcapping", KEY_F32, true, NULL},
+    {"final_logit_softcapping", NULL, "final_logit_softcapping", KEY_F32, true, NULL},
+    {"sliding_window", NULL, "attention.sliding_window", KEY_U32, true, NULL},
+};
+static const struct key starcoder2_keys[] = {
+    KEYS_OF_A_TRANSFORMER,
+    {"num_key_value_heads", NULL, "attention.head_count_kv", KEY_U32, true, NULL},
+    {"norm_epsilon", NULL, "attention.layer_norm_epsilon", KEY_F32, true, NULL},
+    {"rope_theta", "rope_parameters.rope_theta", "rope.freq_base", KEY_F32, false, NULL},
+};
+static const struct key stablelm_keys[] = {
+    KEYS_OF_A_TRANSFORMER,
+    {"num_key_value_heads", NULL, "attention.head_count_kv", KEY_U32, true, NULL},
+    {"layer_norm_eps", NULL, "attention.layer_norm_epsilon", KEY_F32, true, NULL},
+    {"use_parallel_residual", NULL, "use_parallel_residual", KEY_BOOL, true, NULL},
+    {"rope_theta", "rope_parameters.rope_theta", "rope.freq_base", KEY_F32, false, NULL},
+};
 static const struct architecture {
     const char *family, *class, *activation, *kind; /* kind: activation's value */
     const struct key *key;
@@ -122,6 +163,16 @@ static const struct architecture {
     {"phi", "PhiForCausalLM", "hidden_act", "gelu_new", KEYS(phi_keys), true,
      "partial_rotary_factor", NULL},
     {"phi3", "Phi3ForCausalLM", "hidden_act", "silu", KEYS(phi3_keys), true,
+     "partial_rotary_factor", NULL},
+    {"qwen3", "Qwen3ForCausalLM", "hidden_act", "silu", KEYS(qwen3_keys), false, NULL, NULL},
+    {"gemma", "GemmaForCausalLM", "hidden_act", "gelu_pytorch_tanh", KEYS(gemma_keys), false, NULL,
+     NULL},
+    {"gemma2", "Gemma2ForCausalLM", "hidden_activation", "gelu_pytorch_tanh", KEYS(gemma2_keys),
+     false, NULL, NULL},
+    {"olmo2", "Olmo2ForCausalLM", "hidden_act", "silu", KEYS(llama_keys), false, NULL, NULL},
+    {"starcoder2", "Starcoder2ForCausalLM", "hidden_act", "gelu_pytorch_tanh",
+     KEYS(starcoder2_keys), false, NULL, NULL},
+    {"stablelm", "StableLmForCausalLM", "hidden_act", "silu", KEYS(stablelm_keys), true,
      "partial_rotary_factor", NULL},
 #undef KEYS
 };
@@ -193,8 +244,34 @@ static bool is_number(struct str s)
     return s.n > 0 && s.p[0] >= '0' && s.p[0] <= '9';
 }
 
+/* Of config.json: whether q, k and v have biases. */
+static const struct {
+    const char *family, *key;
+} biases[] = {{"llama", "attention_bias"}, {"qwen3", "attention_bias"},
+              {"gemma", "attention_bias"}, {"gemma2", "attention_bias"},
+              {"olmo2", "attention_bias"}, {"stablelm", "use_qkv_bias"},
+              {"starcoder2", "use_bias"}};
+
+/* What llama.cpp takes for query_pre_attn_scalar, which no key tells: the width of a head, in the
+ * model of 46 blocks the width of the model by the heads. */
+static uint64_t gemma2_scalar(uint64_t blocks, uint64_t each, uint64_t width, uint64_t heads)
+{
+    return blocks == 46 && heads ? width / heads : each;
+}
+
+static uint64_t gemma2_scale(const struct model *m)
+{
+    static const char *const key[] = {"block_count", "attention.key_length", "embedding_length",
+                                      "attention.head_count"};
+    uint64_t v[4];
+    for (size_t i = 0; i < 4; i++)
+        if (!str_u64(gguf_meta(m, "gemma2", key[i]), &v[i]))
+            return 0;
+    return gemma2_scalar(v[0], v[1], v[2], v[3]);
+}
+
 static void write_config(struct json_w *w, const struct model *m, const struct family *f,
-                         const struct architecture *x)
+                         const struct architecture *x, struct arena *a)
 {
     json_w_object(w);
     json_w_key(w, STR("architectures"));
@@ -209,7 +286,10 @@ static void write_config(struct json_w *w, const struct model *m, const struct f
         if (!v.n)
             continue;
         json_w_key(w, str_from(x->key[i].config));
-        json_w_raw(w, v);
+        uint64_t whole; /* "50": transformers takes no integer for a float */
+        if (x->key[i].type == KEY_F32 && str_u64(v, &whole) && whole < 1000000000)
+            v = arena_fmt(a, "%.*s.0", STR_ARG(v));
+        json_w_raw(w, v.p ? v : STR("null"));
     }
     number(w, "vocab_size", rows_of(m, "token_embd.weight"));
     if (gated) { /* T5 1.1 scales no outputs, whether its head is tied or not */
@@ -223,10 +303,15 @@ static void write_config(struct json_w *w, const struct model *m, const struct f
     }
     if (x->rows && rows_of(m, x->rows))
         number(w, "type_vocab_size", rows_of(m, x->rows));
-    if (model_find(m, STR("blk.0.attn_q.bias")) >= 0 && strcmp(f->name, "llama") == 0) {
-        json_w_key(w, STR("attention_bias"));
-        json_w_bool(w, true);
+    for (size_t i = 0; i < sizeof biases / sizeof *biases; i++) {
+        if (strcmp(f->name, biases[i].family) != 0)
+            continue;
+        json_w_key(w, str_from(biases[i].key));
+        json_w_bool(w, model_find(m, STR("blk.0.attn_q.bias")) >= 0);
     }
+    uint64_t scale = strcmp(f->name, "gemma2") == 0 ? gemma2_scale(m) : 0;
+    if (scale)
+        number(w, "query_pre_attn_scalar", scale);
     uint64_t turned, width, heads;
     if (x->part && str_u64(gguf_meta(m, f->arch, "rope.dimension_count"), &turned) &&
         str_u64(gguf_meta(m, f->arch, "embedding_length"), &width) &&
@@ -271,7 +356,7 @@ enum status gguf_give(const struct model *src, const struct layers *l, struct mo
     struct buf b = BUF_INIT;
     struct json_w w;
     json_w_init(&w, &b, 2);
-    write_config(&w, src, f, x);
+    write_config(&w, src, f, x, &dst->arena);
     buf_u8(&b, '\n');
     return keep(dst, "config.json", "application/json", &b, e);
 }
@@ -337,6 +422,13 @@ static void unspoken(const struct family *f, const struct config *c, struct mode
     struct str far = config_text(c, "relative_attention_max_distance");
     if (!why->n && strcmp(f->name, "t5") == 0 && far.n && !str_is(far, "128"))
         *why = STR("without relative_attention_max_distance: llama.cpp has 128");
+    struct str scalar = config_text(c, "query_pre_attn_scalar");
+    uint64_t have,
+        want = gemma2_scalar(config_u64(c, "num_hidden_layers"), config_u64(c, "head_dim"),
+                             config_u64(c, "hidden_size"), config_u64(c, "num_attention_heads"));
+    if (!why->n && strcmp(f->name, "gemma2") == 0 && (!str_u64(scalar, &have) || have != want))
+        *why = arena_fmt(&dst->arena, "without query_pre_attn_scalar: llama.cpp has %llu",
+                         (unsigned long long)want);
 }
 
 enum status gguf_take(const struct model *src, const struct layers *l, struct model *dst,

@@ -59,7 +59,8 @@ static const struct leaf_rule leaves[] = {
 #undef P
 #undef S
 #undef NORM
-/* An LSTM is one linear layer of inputs and state together, and adds 1 to its forget gate; a GRU
+/* An LSTM is one linear layer of inputs and state together, and adds 1 to its forget gate; so does
+ * Conv1DLSTM .. Conv3DLSTM, a convolution for each side; a GRU
  * resets the state before its weights, and z says how much is new, not how much is kept; a vanilla
  * RNN is two linear layers, with relu. Linear layers are told by the name of what holds them.
  * Source: haiku/_src/recurrent.py. */
@@ -70,6 +71,10 @@ static const struct leaf_rule leaves[] = {
 static const struct cell_rule cells[] = {
     C(LSTM, XH_WEIGHT, "linear.w", "J (G O)", "igfo", NULL, NULL, NULL, "lstm"),
     C(LSTM, IH_BIAS, "linear.b", "(G O)", "igfo", "ifgo", NULL, "f", "lstm"),
+    C(CONV_LSTM, IH_WEIGHT, "input_to_hidden.w", "* I (G O)", "igfo", NULL, NULL, NULL, WORD_NONE),
+    C(CONV_LSTM, HH_WEIGHT, "hidden_to_hidden.w", "* R (G O)", "igfo", NULL, NULL, NULL, WORD_NONE),
+    C(CONV_LSTM, IH_BIAS, "input_to_hidden.b", "(G O)", "igfo", NULL, NULL, NULL, WORD_NONE),
+    C(CONV_LSTM, HH_BIAS, "hidden_to_hidden.b", "(G O)", "igfo", NULL, NULL, "f", WORD_NONE),
     C(GRU_BEFORE, IH_WEIGHT, "w_i", "I (G O)", "zrn", NULL, "z", NULL, NULL),
     C(GRU_BEFORE, HH_WEIGHT, "w_h", "R (G O)", "zrn", NULL, "z", NULL, NULL),
     C(GRU_BEFORE, IH_BIAS, "b", "(G O)", "zrn", NULL, "z", NULL, NULL),

@@ -1,8 +1,8 @@
 /* Hugging Face transformers, Flax: FlaxXxxModel.params. The paths are the PyTorch models' own, the
  * leaves Linen's, but for GPT-2's FlaxConv1D, whose kernel is [out,in] and turned when used, and
- * the root mean square norms of Llama and T5, whose leaf is "weight". Collections stand at the top
- * only where a model has statistics (ResNet). What is computed again and a head that is tied have
- * no leaf. Sources: transformers 4, src/transformers/modeling_flax_pytorch_utils.py and
+ * the root mean square norms of Llama, T5 and Gemma, whose leaf is "weight". Collections stand at
+ * the top only where a model has statistics (ResNet). What is computed again and a head that is
+ * tied have no leaf. Sources: transformers 4, src/transformers/modeling_flax_pytorch_utils.py and
  * src/transformers/models/NAME/modeling_flax_NAME.py.
  */
 #include "framework/family.h"
@@ -15,6 +15,7 @@ static const struct leaf_rule leaves[] = {
 #include "framework/flax_leaves.h"
     {LAYER_LINEAR, 0, FORM_INPUT_FIRST, LEAF_WEIGHT, "kernel", FLAX_PARAMS, "O F"},
     {LAYER_LAYERNORM, 0, FORM_RMS, LEAF_WEIGHT, "weight", FLAX_PARAMS, "F"},
+    {LAYER_LAYERNORM, 0, FORM_RMS_LESS, LEAF_WEIGHT, "weight", FLAX_PARAMS, "F"},
 };
 static const struct spelling_rules rules = {
     .leaf = leaves,
@@ -31,7 +32,7 @@ static bool cut(const struct model *m, size_t t, struct member *out)
 {
     const struct tensor *x = &m->tensor[t];
     struct str rest = x->name, seg;
-    if (x->role != ROLE_PARAMETER && x->role != ROLE_BUFFER && x->role != ROLE_STATISTIC)
+    if (!tensor_is_weight(x))
         return false;
     if (name_head(&rest, &seg) && rest.n && (str_is(seg, "params") || str_is(seg, "batch_stats")))
         out->collection = seg;

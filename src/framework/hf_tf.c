@@ -201,15 +201,6 @@ static enum status renamed(const struct model *m, struct arena *a, struct model 
     return ST_OK;
 }
 
-static bool cut(const struct model *m, size_t t, struct member *out)
-{
-    const struct tensor *x = &m->tensor[t];
-    if (x->role != ROLE_PARAMETER && x->role != ROLE_BUFFER && x->role != ROLE_STATISTIC)
-        return false;
-    name_tail(x->name, &out->path, &out->leaf);
-    return true;
-}
-
 static enum layer_kind kind_of(const struct modules *ms, const struct module *mod)
 {
     const struct tensor *k = module_tensor(ms, mod, "kernel"),
@@ -263,8 +254,8 @@ static enum status layers(const struct model *m, struct arena *a, struct layers 
     if (!c)
         return err_nomem(e, sizeof *c);
     TRY(config_read(m, a, c, e));
-    const struct family *f = family_of(&x, cut, c, &sure);
-    TRY(modules_build(&x, cut, a, &ms, e));
+    const struct family *f = family_of(&x, weight_cut, c, &sure);
+    TRY(modules_build(&x, weight_cut, a, &ms, e));
     list.most = ms.n;
     for (size_t i = 0; i < ms.n; i++)
         TRY(one(f, &ms, &ms.module[i], &list, e));
@@ -279,7 +270,7 @@ static enum status layers(const struct model *m, struct arena *a, struct layers 
         l->again = true;
     }
     TRY(layers_done(&list, &ms, "hf_tf", out, e));
-    return family_settle(&x, cut, &rules, a, out, e);
+    return family_settle(&x, weight_cut, &rules, a, out, e);
 }
 
 /* ---- bids ---- */
@@ -305,7 +296,7 @@ static int bid(const struct model *m)
         return 101;
     if (m->spelling.n || (m->framework.n && !str_is(m->framework, "keras")) || !any_tf(m))
         return 0;
-    bool mine = renamed(m, &a, &x, &quiet) == ST_OK && family_of(&x, cut, NULL, &sure);
+    bool mine = renamed(m, &a, &x, &quiet) == ST_OK && family_of(&x, weight_cut, NULL, &sure);
     arena_free(&a);
     return mine ? 101 : 0;
 }

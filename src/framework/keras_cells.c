@@ -3,6 +3,7 @@
  * since it is a layer and not a cell alone, it is one of a stack in canonical form:
  *   lstm.lstm_cell.kernel, layers.lstm.cell.vars.0          lstm.l0
  *   bi.forward_gru.gru_cell.kernel, bi.forward_layer.cell   bi.l0, and bi.l0_reverse
+ * A cell of several in one layer (StackedRNNCells) is a cell alone, and keeps its path.
  */
 #include "framework/keras_names.h"
 #include "framework/keras_style.h"
@@ -14,7 +15,13 @@ static bool is_cell(struct str seg)
 {
     struct str stem = keras_stem(seg);
     return str_is(stem, "cell") || str_is(stem, "lstm_cell") || str_is(stem, "gru_cell") ||
-           str_is(stem, "simple_rnn_cell");
+           str_is(stem, "simple_rnn_cell") || str_is(stem, "conv_lstm_cell");
+}
+
+/* Cells of a StackedRNNCells. */
+static bool in_list(struct str seg)
+{
+    return str_is(seg, "cells") || str_is(keras_stem(seg), "stacked_rnn_cells");
 }
 
 /* vars.0 .. vars.2 of a cell, as they are called elsewhere; true when these are all there is. */
@@ -74,6 +81,12 @@ static enum status layer_path(struct str called, struct arena *a, struct str *ou
     const char *layer = "l0";
     name_tail(path, &up, &seg);
     if (is_cell(seg)) {
+        struct str list, above;
+        name_tail(up, &above, &list);
+        if (in_list(list)) { /* one of several, on each other at every step */
+            *out = path;
+            return ST_OK;
+        }
         path = up;
         name_tail(path, &up, &seg);
     }

@@ -39,6 +39,7 @@ static const struct {
     {"groupnormalization", KERAS_GROUPNORM},
     {"rmsnormalization", KERAS_RMSNORM},
     {"embedding", KERAS_EMBEDDING},
+    {"reversibleembedding", KERAS_EMBEDDING},
     {"multiheadattention", KERAS_ATTENTION},
     {"groupqueryattention", KERAS_ATTENTION},
     {"groupedqueryattention", KERAS_ATTENTION},
@@ -53,11 +54,12 @@ static const struct {
     {"convlstm1d", KERAS_OTHER},
     {"convlstm2d", KERAS_OTHER},
     {"convlstm3d", KERAS_OTHER},
+    {"locallyconnected1d", KERAS_OTHER},
+    {"locallyconnected2d", KERAS_OTHER},
     {"bidirectional", KERAS_OTHER},
     {"timedistributed", KERAS_OTHER},
     {"normalization", KERAS_OTHER},
     {"spectralnormalization", KERAS_OTHER},
-    {"reversibleembedding", KERAS_OTHER},
     {"functional", KERAS_OTHER},
     {"sequential", KERAS_OTHER},
     {"model", KERAS_OTHER},
@@ -248,7 +250,7 @@ static const char *const config_key[] = {
     "groups",         "epsilon",     "padding",       "momentum",       "strides",
     "negative_slope", "alpha",       "forward_layer", "activation",     "recurrent_activation",
     "filters",        "data_format", "output_layers", "backward_layer", "kernel_size",
-    "trainable"};
+    "dilation_rate",  "equation",    "bias_axes",     "trainable"};
 enum {
     K_NAME,
     K_LAYERS,
@@ -270,6 +272,9 @@ enum {
     K_OUTPUTS,
     K_BACKWARD,
     K_KERNEL,
+    K_DILATION,
+    K_EQUATION,
+    K_BIAS_AXES,
     K_TRAINABLE,
     K_NONE
 };
@@ -306,17 +311,17 @@ static struct str padding_of(const struct json *j)
 }
 
 /* A number, or a list of them. */
-static enum status strides(struct walk *w, struct keras_layer *l, struct err *e)
+static enum status above_one(struct walk *w, bool *out, struct err *e)
 {
     if (w->j.kind == JSON_NUMBER)
-        l->said.strided = share(&w->j) > 1;
+        *out = share(&w->j) > 1;
     if (w->j.kind != JSON_ARRAY)
         return json_skip(&w->j, e);
     for (;;) {
         TRY(json_next(&w->j, e));
         if (w->j.kind == JSON_ARRAY_END)
             return ST_OK;
-        l->said.strided = l->said.strided || share(&w->j) > 1;
+        *out = *out || share(&w->j) > 1;
         TRY(json_skip(&w->j, e));
     }
 }
@@ -346,8 +351,16 @@ static enum status setting(struct walk *w, struct keras_layer *l, size_t key, st
     case K_GATES:
         TRY(keep(w, &l->said.gates, e));
         break;
+    case K_EQUATION:
+        TRY(keep(w, &l->equation, e));
+        break;
+    case K_BIAS_AXES:
+        TRY(keep(w, &l->bias_axes, e));
+        break;
     case K_STRIDES:
-        return strides(w, l, e);
+        return above_one(w, &l->said.strided, e);
+    case K_DILATION:
+        return above_one(w, &l->said.dilated, e);
     default:
         break;
     }
@@ -641,7 +654,7 @@ enum status keras_functions(const struct keras_names *x, struct arena *a, struct
                               str_is(f, "leaky_relu") ? STR("0.2") : STR("0.3"));
         if (str_is(f, "gelu"))
             ok = ok && add_function(out, path, "gelu", "form", STR("exact"));
-        if (x->version && str_is(f, "hard_sigmoid"))
+        if (x->version && (str_is(f, "hard_sigmoid") || str_is(l->said.gates, "hard_sigmoid")))
             ok = ok && add_function(out, path, "hard_sigmoid", "form",
                                     x->version == 2 ? STR("x/5+1/2") : STR("x/6+1/2"));
         if ((avg || max) && str_is(l->said.padding, "same")) {

@@ -35,17 +35,18 @@ struct keras_layer {     /* one layer of the config */
     struct str by_group; /* "outer.conv_1", the models between left out: as Keras 2 stores it */
     int64_t prev;        /* the layer before it in its parent's list; -1 = none */
     int64_t last;        /* the last layer of its own; -1 = none */
-    struct str inbound, output;  /* what it reads, in its parent; what gives what it gives */
-    uint8_t n_inbound, n_output; /* how many those are; 2 = several */
-    uint64_t filters;            /* 0 = not said */
-    bool frozen;                 /* "trainable": false */
-    bool kernel_size;            /* it has one, as convolutions do */
-    uint8_t in_dims;             /* axes of what it reads, batch with them; 0 = not said */
-    uint64_t in_last;            /* ... extent of the last; 0 = not said */
-    struct layer_settings said;  /* of a wrapper: of the layer inside it */
-    double slope;                /* of a leaky ReLU; 0 = not said */
-    int scale, center;           /* norms: 1, 0; -1 = not said */
-    uint64_t groups;             /* 0 = not said */
+    struct str inbound, output;     /* what it reads, in its parent; what gives what it gives */
+    uint8_t n_inbound, n_output;    /* how many those are; 2 = several */
+    uint64_t filters;               /* 0 = not said */
+    bool frozen;                    /* "trainable": false */
+    bool kernel_size;               /* it has one, as convolutions do */
+    uint8_t in_dims;                /* axes of what it reads, batch with them; 0 = not said */
+    uint64_t in_last;               /* ... extent of the last; 0 = not said */
+    struct layer_settings said;     /* of a wrapper: of the layer inside it */
+    double slope;                   /* of a leaky ReLU; 0 = not said */
+    int scale, center;              /* norms: 1, 0; -1 = not said */
+    uint64_t groups;                /* 0 = not said */
+    struct str equation, bias_axes; /* of an EinsumDense */
 };
 struct keras_names {
     struct keras_layer *layer;

@@ -37,7 +37,7 @@ static bool cut(const struct model *m, size_t t, struct member *out)
     const struct tensor *x = &m->tensor[t];
     uint64_t k;
     struct str parent, last;
-    if (x->role != ROLE_PARAMETER && x->role != ROLE_BUFFER && x->role != ROLE_STATISTIC)
+    if (!tensor_is_weight(x))
         return false;
     name_tail(x->name, &out->path, &out->leaf);
     out->leaf = without_output(out->leaf);
@@ -238,7 +238,7 @@ static enum status class_of(struct keras_ctx *c, struct keras_mod *x, struct err
     while (x->config && str_is(x->config->cls, "timedistributed") && x->config->last >= 0)
         x->config = &c->names.layer[x->config->last]; /* what it wraps has the variables */
     if (x->config)
-        x->cls = keras_class_of(x->config->cls);
+        x->cls = keras_einsum_dense(x->config) ? KERAS_DENSE : keras_class_of(x->config->cls);
     name_tail(x->of->path, &parent, &seg);
     /* Below "layers" a segment is a class; an attribute only looks like one, and may be called so
      * against what Keras called the object. */
@@ -418,6 +418,23 @@ static enum status separable(struct keras_ctx *c, struct keras_mod *x, const str
     return ST_OK;
 }
 
+/* A head that is not tied to its embedding: logits = x R, [width, rows]. */
+static enum status reverse(struct keras_ctx *c, const struct keras_mod *x, const struct tensor *emb,
+                           struct err *e)
+{
+    const struct tensor *r = keras_tensor(c, x->var[V_REVERSE]);
+    struct str path;
+    if (!r || r->n_dims != 2 || r->dim[0] != emb->dim[1] || r->dim[1] != emb->dim[0])
+        return ST_OK;
+    TRY(path_join(x->path, STR("reverse"), c->list.a, &path, e));
+    struct layer *l = put(c, LAYER_LINEAR, path, "variable named reverse_embeddings");
+    if (!l)
+        return err_nomem(e, sizeof *l);
+    l->by_name = true;
+    claim(c, l, LEAF_WEIGHT, x, V_REVERSE);
+    return ST_OK;
+}
+
 /* One variable by a number. A class of the user's own, which the config names, holds a bare
  * parameter; of two axes and nothing that tells the class, one of two kinds. */
 static enum status lone(struct keras_ctx *c, struct keras_mod *x, struct err *e)
@@ -518,6 +535,9 @@ static enum status plain(struct keras_ctx *c, struct keras_mod *x, struct err *e
             return err_nomem(e, sizeof *l);
         l->by_name = true;
         claim(c, l, LEAF_WEIGHT, x, V_EMBEDDINGS);
+        if (x->config)
+            l->said = x->config->said;
+        return reverse(c, x, emb, e);
     } else if (alpha && alpha->n_dims >= 1 && alpha->n_dims <= 4) {
         if (!(l = prelu(c, x, alpha)))
             return err_nomem(e, sizeof *l);

@@ -14,6 +14,7 @@ static const struct {
     {"moving_mean", V_MEAN},
     {"moving_variance", V_VAR},
     {"embeddings", V_EMBEDDINGS},
+    {"reverse_embeddings", V_REVERSE},
     {"depthwise_kernel", V_DEPTHWISE},
     {"pointwise_kernel", V_POINTWISE},
     {"scale", V_SCALE},
@@ -98,7 +99,8 @@ static bool number_vars(const struct keras_ctx *c, struct keras_mod *x, const in
 {
     static const enum var kernel[] = {V_KERNEL, V_BIAS}, depthwise[] = {V_DEPTHWISE, V_BIAS},
                           separable[] = {V_DEPTHWISE, V_POINTWISE, V_BIAS},
-                          embeddings[] = {V_EMBEDDINGS}, scale[] = {V_SCALE}, alpha[] = {V_ALPHA};
+                          embeddings[] = {V_EMBEDDINGS, V_REVERSE}, scale[] = {V_SCALE},
+                          alpha[] = {V_ALPHA};
     if (x->cls == KERAS_UNKNOWN && x->n_vars == 4 && keras_rank(c, t[0]) == 1 &&
         keras_rank(c, t[1]) == 1 && keras_rank(c, t[2]) == 1 && keras_rank(c, t[3]) == 1 &&
         name_kinds(x->path) == KIND_BIT(LAYER_BATCHNORM))
@@ -121,7 +123,7 @@ static bool number_vars(const struct keras_ctx *c, struct keras_mod *x, const in
     case KERAS_RMSNORM:
         return in_order(x, t, scale, 1, 1);
     case KERAS_EMBEDDING:
-        return in_order(x, t, embeddings, 1, 1);
+        return in_order(x, t, embeddings, 1, keras_rank(c, t[1]) == 2 ? 2 : 1);
     case KERAS_PRELU:
         return in_order(x, t, alpha, 1, 1);
     case KERAS_ATTENTION:
@@ -130,6 +132,66 @@ static bool number_vars(const struct keras_ctx *c, struct keras_mod *x, const in
         break;
     }
     return false;
+}
+
+/* "abc,cd->abd", "...x,xy->...y": the last axis of the input is contracted, one takes its place. */
+bool keras_einsum_dense(const struct keras_layer *l)
+{
+    struct str q = l->equation;
+    size_t comma = str_find(q, ',', 0), arrow = str_find_str(q, STR("->"), 0);
+    if (!str_is(l->cls, "einsumdense") || comma == 0 || arrow >= q.n || arrow != comma + 3)
+        return false;
+    struct str in = str_sub(q, 0, comma), out = str_sub(q, arrow + 2, q.n);
+    char from = q.p[comma + 1], to = q.p[comma + 2];
+    return in.n == out.n && from != to && in.p[in.n - 1] == from && out.p[out.n - 1] == to &&
+           str_eq(str_sub(in, 0, in.n - 1), str_sub(out, 0, out.n - 1)) &&
+           str_find(in, to, 0) == in.n && str_find(in, from, 0) == in.n - 1 &&
+           (l->bias_axes.n == 0 || (l->bias_axes.n == 1 && l->bias_axes.p[0] == to));
+}
+
+/* As tf.slim (weights, biases) and modules written by hand and Sonnet's (w, b) name them, where the
+ * shapes bear it out: a bias of the kernel's outputs, or alone a kernel over space. */
+static void old_names(const struct keras_ctx *c, struct keras_mod *x)
+{
+    static const struct {
+        const char *name;
+        enum var var;
+        bool slim;
+    } old[] = {{"weights", V_KERNEL, true},
+               {"biases", V_BIAS, true},
+               {"depthwise_weights", V_DEPTHWISE, true},
+               {"pointwise_weights", V_POINTWISE, true},
+               {"w", V_KERNEL, false},
+               {"b", V_BIAS, false}};
+    int64_t var[V_N];
+    bool slim = false, plain = false;
+    for (size_t i = 0; i < V_N; i++)
+        var[i] = -1;
+    for (uint32_t i = x->of->first; i < x->of->first + x->of->n; i++) {
+        const struct member *b = &c->ms.member[i];
+        size_t k = 0;
+        while (k < sizeof old / sizeof *old && !str_is(b->leaf, old[k].name))
+            k++;
+        if (k == sizeof old / sizeof *old || b->taken)
+            return;
+        var[old[k].var] = b->tensor;
+        slim = slim || old[k].slim;
+        plain = plain || !old[k].slim;
+    }
+    const struct tensor *b = keras_tensor(c, var[V_BIAS]);
+    size_t rank = keras_rank(c, var[V_KERNEL]), depth = keras_rank(c, var[V_DEPTHWISE]);
+    const struct tensor *w = keras_tensor(c, var[rank ? V_KERNEL : V_DEPTHWISE]);
+    if ((slim && plain) || !w || (rank && depth) || (b && b->n_dims != 1))
+        return;
+    bool fits = b && (b->dim[0] == w->dim[w->n_dims - 1] ||
+                      (w->n_dims > 2 && b->dim[0] == w->dim[w->n_dims - 2]));
+    if (!depth && (rank < 2 || rank > 5 || (b ? !fits : !slim || rank < 4)))
+        return;
+    if (depth && (depth < 3 || depth > 5))
+        return;
+    for (size_t i = 0; i < V_N; i++)
+        x->var[i] = var[i];
+    x->odd = false;
 }
 
 #define VARS_MAX 8
@@ -162,4 +224,6 @@ void keras_vars_of(struct keras_ctx *c, struct keras_mod *x)
         x->odd = x->odd || x->n_vars > VARS_MAX || t[i] < 0;
     if (x->numbered && !x->odd)
         x->odd = !number_vars(c, x, t);
+    if (!x->numbered && x->odd && str_is(STR("tensorflow"), c->style->framework))
+        old_names(c, x);
 }

@@ -10,13 +10,15 @@
 #include <string.h>
 
 #define GRAPH_NAME "graph.onnx"
-#define NODE_INPUTS 3 /* that are looked at */
+#define NODE_INPUTS 8 /* that are looked at */
 #define NODE_INTS 8   /* of one attribute */
 #define FUNCTIONS_MAX 4096
+#define CELLS_MAX 1024
+#define WORDS 6 /* of one attribute */
 
 enum { MODEL_GRAPH = 7, GRAPH_NODE = 1 };
 enum { NODE_INPUT = 1, NODE_NAME = 3, NODE_OP = 4, NODE_ATTRIBUTE = 5, NODE_DOMAIN = 7 };
-enum { ATTR_NAME = 1, ATTR_F = 2, ATTR_I = 3, ATTR_S = 4, ATTR_INTS = 8 };
+enum { ATTR_NAME = 1, ATTR_F = 2, ATTR_I = 3, ATTR_S = 4, ATTR_INTS = 8, ATTR_STRINGS = 9 };
 
 struct ints {
     size_t n;
@@ -28,7 +30,10 @@ struct op_node {
     bool has_epsilon, has_momentum, has_alpha, has_beta;
     float epsilon, momentum, alpha, beta;
     int64_t trans_b, count_pad;
-    struct str approximate, auto_pad;
+    int64_t reset_after, coupled;
+    bool clips;
+    struct str approximate, auto_pad, direction, activation[WORDS];
+    size_t n_activations;
     struct ints pads, strides, dilations, kernel;
 };
 struct told {
@@ -65,7 +70,8 @@ static void add_ints(const struct proto *p, struct ints *out)
 
 static void read_attribute(struct proto at, struct op_node *n, struct arena *a)
 {
-    struct str name = STR(""), s = STR("");
+    struct str name = STR(""), s = STR(""), word[WORDS];
+    size_t n_words = 0;
     struct ints ints = {0};
     bool has_f = false;
     float f = 0;
@@ -87,6 +93,10 @@ static void read_attribute(struct proto at, struct op_node *n, struct arena *a)
             break;
         case ATTR_INTS:
             add_ints(&at, &ints);
+            break;
+        case ATTR_STRINGS:
+            if (n_words < WORDS)
+                word[n_words++] = proto_str(&at, a);
             break;
         default: /* tensors, graphs: nothing that is asked here */
             break;
@@ -122,13 +132,24 @@ static void read_attribute(struct proto at, struct op_node *n, struct arena *a)
         n->approximate = s;
     else if (str_is(name, "auto_pad"))
         n->auto_pad = s;
+    else if (str_is(name, "direction"))
+        n->direction = s;
+    else if (str_is(name, "linear_before_reset"))
+        n->reset_after = i;
+    else if (str_is(name, "input_forget"))
+        n->coupled = i;
+    else if (str_is(name, "clip"))
+        n->clips = true;
+    else if (str_is(name, "activations"))
+        for (; n->n_activations < n_words; n->n_activations++)
+            n->activation[n->n_activations] = word[n->n_activations];
 }
 
 static void read_node(struct proto p, struct op_node *n, struct arena *a)
 {
     struct proto sub;
     memset(n, 0, sizeof *n);
-    n->op = n->name = n->domain = n->approximate = n->auto_pad = STR("");
+    n->op = n->name = n->domain = n->approximate = n->auto_pad = n->direction = STR("");
     while (proto_next(&p))
         switch (p.field) {
         case NODE_INPUT:
@@ -290,9 +311,129 @@ static enum status take(struct told *t, const struct op_node *n, struct err *e)
     return turned(t, n, l, n->input[1], e);
 }
 
+/* ---- recurrent nodes ---- */
+
+struct cells {
+    const struct model *m;
+    struct arena *a;
+    struct onnx_cell *cell;
+    size_t n;
+};
+
+static const struct recurrent {
+    const char *op, *word; /* word: of a path, where the node has no name */
+    enum layer_kind kind;
+    uint64_t gates;
+    const char *activation[3]; /* of one direction */
+} recurrents[] = {
+    {"LSTM", "lstm", LAYER_LSTM, 4, {"Sigmoid", "Tanh", "Tanh"}},
+    {"GRU", "gru", LAYER_GRU, 3, {"Sigmoid", "Tanh", NULL}},
+    {"RNN", "rnn", LAYER_RNN, 1, {"Tanh", NULL, NULL}},
+};
+
+/* "/encoder/lstm/LSTM_1" is layer 1 of encoder.lstm; *n counts the nodes without such a name. */
+static struct str cell_path(struct arena *a, const struct recurrent *r, struct str name, size_t n)
+{
+    struct str out = STR(""), rest = name, seg, last = STR("");
+    size_t op = strlen(r->op);
+    while (rest.p && str_split(&rest, '/', &seg)) {
+        if (last.n)
+            out = arena_fmt(a, "%.*s%s%.*s", STR_ARG(out), out.n ? "." : "", STR_ARG(last));
+        last = seg;
+        if (!out.p)
+            return out;
+    }
+    uint64_t layer = 0;
+    bool named =
+        out.n && str_starts(last, str_from(r->op)) &&
+        (last.n == op || (last.p[op] == '_' && str_u64(str_sub(last, op + 1, last.n), &layer)));
+    return named ? arena_fmt(a, "%.*s.l%llu", STR_ARG(out), (unsigned long long)layer)
+                 : arena_fmt(a, "%s_%zu.l0", r->word, n);
+}
+
+static int64_t weight(const struct cells *c, const struct op_node *n, size_t input, uint64_t dirs,
+                      uint64_t rows, uint64_t columns)
+{
+    if (input >= n->n_inputs || !n->input[input].n)
+        return -1;
+    int64_t at = model_find(c->m, n->input[input]);
+    const struct tensor *t = at >= 0 ? &c->m->tensor[at] : NULL;
+    if (!t || t->n_dims != (columns ? 3 : 2) || t->dim[0] != dirs || t->dim[1] != rows ||
+        (columns && t->dim[2] != columns))
+        return -1;
+    return at;
+}
+
+static bool usual(const struct recurrent *r, const struct op_node *n, uint64_t dirs,
+                  struct str *activation)
+{
+    size_t each = 0;
+    *activation = STR("");
+    while (each < 3 && r->activation[each])
+        each++;
+    bool all = n->n_activations == 0 || n->n_activations == each * dirs, relu = all;
+    for (size_t i = 0; i < n->n_activations; i++) {
+        all = all && n->activation[i].p && str_is(n->activation[i], r->activation[i % each]);
+        relu = relu && n->activation[i].p && str_is(n->activation[i], "Relu");
+    }
+    if (relu && n->n_activations && r->kind == LAYER_RNN)
+        *activation = STR("relu");
+    return all || activation->n;
+}
+
+static enum status add_cell(struct cells *c, const struct op_node *n, struct err *e)
+{
+    const struct recurrent *r = NULL;
+    for (size_t i = 0; i < 3 && !r; i++)
+        if (str_is(n->op, recurrents[i].op))
+            r = &recurrents[i];
+    if (!r || (n->domain.n && !str_is(n->domain, "ai.onnx")) || c->n == CELLS_MAX ||
+        n->n_inputs < 3 || !n->input[2].n)
+        return ST_OK;
+    struct onnx_cell x = {.kind = r->kind,
+                          .dirs = str_is(n->direction, "bidirectional") ? 2 : 1,
+                          .backward = str_is(n->direction, "reverse")};
+    int64_t at = model_find(c->m, n->input[2]), in = model_find(c->m, n->input[1]);
+    if (at < 0 || in < 0 || c->m->tensor[at].n_dims != 3 || c->m->tensor[in].n_dims != 3)
+        return ST_OK;
+    x.units = c->m->tensor[at].dim[2];
+    x.inputs = c->m->tensor[in].dim[2];
+    bool bias = n->n_inputs > 3 && n->input[3].n;
+    bool peeps = n->n_inputs > 7 && n->input[7].n;
+    uint64_t rows = r->gates * x.units;
+    if (x.units == 0 || x.inputs == 0 || x.units > UINT32_MAX)
+        return ST_OK;
+    x.w = weight(c, n, 1, x.dirs, rows, x.inputs);
+    x.r = weight(c, n, 2, x.dirs, rows, x.units);
+    x.b = bias ? weight(c, n, 3, x.dirs, 2 * rows, 0) : -1;
+    if (x.w < 0 || x.r < 0 || (bias && x.b < 0) || peeps || n->coupled || n->clips ||
+        (r->kind == LAYER_GRU && !n->reset_after) || !usual(r, n, x.dirs, &x.activation))
+        return ST_OK;
+    x.path = cell_path(c->a, r, n->name.p ? n->name : STR(""), c->n);
+    for (size_t i = 0; i < c->n && x.path.p; i++) /* two nodes of one name */
+        if (str_eq(c->cell[i].path, x.path))
+            x.path = arena_fmt(c->a, "%s_%zu.l0", r->word, c->n);
+    if (!x.path.p)
+        return err_nomem(e, n->name.n);
+    c->cell[c->n++] = x;
+    return ST_OK;
+}
+
 /* ---- all ---- */
 
-static enum status walk(struct told *t, struct cursor *c, struct err *e)
+static enum status take_told(void *ctx, const struct op_node *n, struct err *e)
+{
+    return take(ctx, n, e);
+}
+
+static enum status take_cell(void *ctx, const struct op_node *n, struct err *e)
+{
+    return add_cell(ctx, n, e);
+}
+
+static enum status walk(struct cursor *c,
+                        enum status (*each)(void *ctx, const struct op_node *n, struct err *e),
+                        void *ctx, struct err *e)
 {
     struct proto model, graph, node;
     struct arena tmp = ARENA_INIT;
@@ -307,7 +448,7 @@ static enum status walk(struct told *t, struct cursor *c, struct err *e)
                 continue;
             read_node(node, &n, &tmp);
             if (!cur_failed(c))
-                st = take(t, &n, e);
+                st = each(ctx, &n, e);
             arena_free(&tmp);
             tmp = (struct arena)ARENA_INIT;
         }
@@ -316,16 +457,53 @@ static enum status walk(struct told *t, struct cursor *c, struct err *e)
     return st;
 }
 
+static const struct attachment *graph_of(const struct model *m)
+{
+    for (size_t i = 0; i < m->n_attachments; i++)
+        if (str_is(m->attachment[i].name, GRAPH_NAME))
+            return &m->attachment[i];
+    return NULL;
+}
+
+/* What was read before it broke off was said. */
+static enum status walk_graph(const struct attachment *g,
+                              enum status (*each)(void *ctx, const struct op_node *n,
+                                                  struct err *e),
+                              void *ctx, struct err *e)
+{
+    struct cursor c;
+    if (g->mem)
+        cur_mem(&c, g->mem, (size_t)g->n_bytes, GRAPH_NAME, 0);
+    else
+        cur_file(&c, g->file, g->offset, g->n_bytes);
+    enum status st = walk(&c, each, ctx, e);
+    cur_close(&c);
+    return st;
+}
+
+enum status onnx_graph_cells(const struct model *m, struct arena *a, struct onnx_cell **out,
+                             size_t *n, struct err *e)
+{
+    const struct attachment *g = graph_of(m);
+    struct cells c = {.m = m, .a = a};
+    *n = 0;
+    if (!g)
+        return ST_OK;
+    c.cell = ARENA_ARRAY(a, struct onnx_cell, CELLS_MAX);
+    if (!c.cell)
+        return err_nomem(e, CELLS_MAX * sizeof *c.cell);
+    TRY(walk_graph(g, take_cell, &c, e));
+    *out = c.cell;
+    *n = c.n;
+    return ST_OK;
+}
+
 enum status onnx_graph_told(const struct model *m, const struct spelling_rules *rules,
                             bool (*settled)(void *ctx, struct str tensor), void *ctx,
                             struct arena *a, struct layers *l, struct err *e)
 {
-    const struct attachment *g = NULL;
+    const struct attachment *g = graph_of(m);
     struct told t = {.m = m, .rules = rules, .settled = settled, .ctx = ctx, .a = a, .l = l};
-    struct cursor c;
-    for (size_t i = 0; i < m->n_attachments && !g; i++)
-        if (str_is(m->attachment[i].name, GRAPH_NAME))
-            g = &m->attachment[i];
     if (!g)
         return ST_OK;
     t.owner = ARENA_ARRAY(a, size_t, m->n_tensors + 1);
@@ -338,12 +516,7 @@ enum status onnx_graph_told(const struct model *m, const struct spelling_rules *
                 int64_t at = l->layer[i].tensor[k], of = m->tensor[at].alias_of;
                 t.owner[of >= 0 ? of : at] = i + 1;
             }
-    if (g->mem)
-        cur_mem(&c, g->mem, (size_t)g->n_bytes, GRAPH_NAME, 0);
-    else
-        cur_file(&c, g->file, g->offset, g->n_bytes);
-    enum status st = walk(&t, &c, e);
-    cur_close(&c); /* what was read before it broke off was said */
+    enum status st = walk_graph(g, take_told, &t, e);
     if (st == ST_OK && !l->n_functions) {
         l->function = t.function;
         l->n_functions = t.n_functions;

@@ -13,4 +13,19 @@
 MUSTCHECK enum status onnx_graph_told(const struct model *m, const struct spelling_rules *rules,
                                       bool (*settled)(void *ctx, struct str tensor), void *ctx,
                                       struct arena *a, struct layers *l, struct err *e);
+/* A recurrent node whose weights are tensors of the model: one cell a direction. W [dirs, gates *
+ * units, inputs], R [dirs, gates * units, units], B [dirs, 2 * gates * units]: input side, then
+ * recurrent side. Gates stand in the order i o f c (LSTM), z r h (GRU), as ONNX has them. */
+struct onnx_cell {
+    enum layer_kind kind;
+    struct str path; /* of the cell that reads forward: "lstm.l0" */
+    int64_t w, r, b; /* b: -1 = none */
+    uint64_t dirs, units, inputs;
+    bool backward;         /* the only one reads backward */
+    struct str activation; /* as in struct layer_settings; "" = the usual */
+};
+/* Nodes that torch's cells do not compute (peepholes, coupled gates, clipping, other activations, a
+ * reset before the recurrent product) are no cells here. Arrays from a. */
+MUSTCHECK enum status onnx_graph_cells(const struct model *m, struct arena *a,
+                                       struct onnx_cell **out, size_t *n, struct err *e);
 #endif

@@ -43,8 +43,28 @@ static const struct cell_rule cells[] = {
     C(RNN, 1, ALWAYS, HH_WEIGHT, "weight_hh", "(G O) R"),
     C(RNN, 1, IF_BIASED, IH_BIAS, "bias_ih", "(G O)"),
     C(RNN, 1, IF_BIASED, HH_BIAS, "bias_hh", "(G O)"),
+/* An ONNX node's, gate by gate, under the names that map_graph.c gives them: torch's modules have
+ * no such names, and none is written. */
+#define O(k, l, i, n, o, x, g)                                                                     \
+    {                                                                                              \
+        LAYER_##k, 2, CELL_IF_HELD, LEAF_##l##_0 + i, n "[" o "]", "", x, g, NULL, NULL, NULL,     \
+            NULL                                                                                   \
+    }
+#define ONNX(k, i, g, o)                                                                           \
+    O(k, IH_WEIGHT, i, "W", o, "O I", g), O(k, HH_WEIGHT, i, "R", o, "O R", g),                    \
+        O(k, IH_BIAS, i, "Wb", o, "O", g), O(k, HH_BIAS, i, "Rb", o, "O", g)
+    ONNX(LSTM, 0, "i", "i"),
+    ONNX(LSTM, 1, "o", "o"),
+    ONNX(LSTM, 2, "f", "f"),
+    ONNX(LSTM, 3, "g", "c"),
+    ONNX(GRU, 0, "z", "z"),
+    ONNX(GRU, 1, "r", "r"),
+    ONNX(GRU, 2, "n", "h"),
+    ONNX(RNN, 0, "h", "i"),
 };
 #undef C
+#undef O
+#undef ONNX
 static const struct spelling_rules rules = {
     .leaf = leaves,
     .n = sizeof leaves / sizeof *leaves,

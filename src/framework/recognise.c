@@ -6,15 +6,21 @@
 
 void name_tail(struct str name, struct str *parent, struct str *leaf)
 {
-    size_t cut = SIZE_MAX;
-    for (size_t i = 0; i < name.n; i++) {
-        if (name.p[i] == '\\' && i + 1 < name.n && (name.p[i + 1] == '.' || name.p[i + 1] == '\\'))
-            i++;
-        else if (name.p[i] == '.')
-            cut = i;
+    size_t cut = name.n;
+    while (cut > 0) {
+        size_t slashes = 0;
+        if (name.p[--cut] != '.')
+            continue;
+        while (slashes < cut && name.p[cut - 1 - slashes] == '\\')
+            slashes++;
+        if (slashes % 2 == 0) { /* an odd one makes the dot a part of the segment */
+            *parent = str_sub(name, 0, cut);
+            *leaf = str_sub(name, cut + 1, name.n);
+            return;
+        }
     }
-    *parent = cut == SIZE_MAX ? STR_NONE : str_sub(name, 0, cut);
-    *leaf = cut == SIZE_MAX ? name : str_sub(name, cut + 1, name.n);
+    *parent = STR_NONE;
+    *leaf = name;
 }
 
 bool name_head(struct str *rest, struct str *seg)
@@ -41,6 +47,14 @@ static int by_path(const void *x, const void *y)
     if (c == 0)
         c = str_cmp(a->collection, b->collection);
     return c != 0 ? c : (a->tensor > b->tensor) - (a->tensor < b->tensor);
+}
+
+bool weight_cut(const struct model *m, size_t t, struct member *out)
+{
+    if (!tensor_is_weight(&m->tensor[t]))
+        return false;
+    name_tail(m->tensor[t].name, &out->path, &out->leaf);
+    return true;
 }
 
 enum status modules_build(const struct model *m, name_cut *cut, struct arena *a,

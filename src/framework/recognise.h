@@ -24,6 +24,8 @@ struct modules {
 };
 /* Takes a name apart; false leaves the tensor out (not a weight). */
 typedef bool name_cut(const struct model *m, size_t t, struct member *out);
+/* The usual one: weights, the name's last part is the leaf. */
+bool weight_cut(const struct model *m, size_t t, struct member *out);
 MUSTCHECK enum status modules_build(const struct model *m, name_cut *cut, struct arena *a,
                                     struct modules *out, struct err *e);
 /* Sorts the members again and groups them, for a recogniser that has changed their paths. */

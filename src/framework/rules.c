@@ -181,6 +181,18 @@ const struct cell_rule *rules_cell(const struct spelling_rules *r, enum layer_ki
     return NULL;
 }
 
+enum status rules_cell_axes(const struct cell_rule *c, uint8_t rank, char text[64], struct err *e)
+{
+    static const char *const spatial[] = {"W", "H W", "D H W"};
+    const char *star = strchr(c->axes, '*');
+    if (star && (rank < 1 || rank > 3))
+        return err_set(e, ST_CANNOT, "axes-shape", "a cell of %u spatial axes", (unsigned)rank);
+    int n = star ? snprintf(text, 64, "%.*s%s%s", (int)(star - c->axes), c->axes, spatial[rank - 1],
+                            star + 1)
+                 : snprintf(text, 64, "%s", c->axes);
+    return n > 0 && n < 64 ? ST_OK : err_set(e, ST_BUG, "rule-too-long", "layout %s", c->axes);
+}
+
 bool path_in_stack(struct str path)
 {
     size_t at = path.n, end;
@@ -286,6 +298,7 @@ static const char *const harmless[] = {
     "*rotary_emb.inv_freq",
     "*embed_positions._float_tensor",
     "*decoder.version",
+    "save_counter",
 };
 
 bool rules_harmless_drop(struct str name)

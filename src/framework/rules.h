@@ -30,14 +30,16 @@ struct leaf_rule {
 /* How a framework spells one tensor of a cell. Its gates are one axis, G, which is outermost in the
  * axis it shares; cutting a gate leaves a layout over O (units of a gate), I (inputs) and R (width
  * of the state that comes back). J is the axis on which the tensor joins both sides: inputs before
- * state in LEAF_XH_WEIGHT, the two biases in LEAF_XH_BIAS.
+ * state in LEAF_XH_WEIGHT, the two biases in LEAF_XH_BIAS. '*' stands for the spatial axes of a
+ * conv_lstm, as many as its rank says: "W", "H W" or "D H W".
  *
  * What a framework computes with other values than torch is said gate by gate, as letters:
  *   sums   one bias stands for two: this one holds the sum, the other's gate is zero
  *   minus  stored with the other sign
- *   plus   the framework adds 1 when it runs
+ *   plus   the framework adds 1 when it runs, whether the tensor is there or not
  */
 enum { CELL_IF_HELD, CELL_IF_BIASED, CELL_ALWAYS }; /* when a tensor is written, zeros if need be */
+#define WORD_NONE ""
 struct cell_rule {
     enum layer_kind kind;
     uint8_t variant; /* the framework's spellings of the kind; 0 is written where nothing says */
@@ -49,8 +51,9 @@ struct cell_rule {
     const char *axes;
     const char *gates; /* letters of cell_gates, in stored order; "" where there is no G */
     const char *sums, *minus, *plus;
-    const char
-        *word; /* the layer's name must have it: its tensors look like other layers'; or NULL */
+    /* The layer's name must have it, and its modules must hold nothing else: its tensors look like
+     * other layers'. WORD_NONE: only the latter. NULL: neither. */
+    const char *word;
 };
 struct spelling_rules {
     const struct leaf_rule *leaf;
@@ -73,6 +76,7 @@ struct spelling_rules {
     bool bare;  /* no collections where the model has no statistics */
     bool no_computed; /* buffers that are computed again have no place */
     bool no_tied;     /* a head that shares its weight has none of its own */
+    bool whole;       /* norms of FORM_RMS_LESS are stored with the 1 added */
     /* A layer's path from its canonical one; NULL: they are the same. out->p == NULL: the framework
      * has no such layer. */
     enum status (*path)(const struct layers *l, struct str canonical, struct arena *a,
@@ -94,6 +98,9 @@ const struct cell_rule *rules_cell(const struct spelling_rules *r, enum layer_ki
 /* The variant to write for a layer of that path, where no skeleton says; false: none. */
 bool rules_cell_variant(const struct spelling_rules *r, enum layer_kind kind, struct str path,
                         uint8_t *variant);
+/* The layout of a cell's rule for layers of a spatial rank. */
+MUSTCHECK enum status rules_cell_axes(const struct cell_rule *c, uint8_t rank, char text[64],
+                                      struct err *e);
 /* Does the path end in "l<number>[_reverse]", the layer of a module? */
 bool path_in_stack(struct str path);
 /* Which leaf a rule is about, of LEAF_IH_WEIGHT .. LEAF_HR_WEIGHT; the joined ones: two. */

@@ -12,6 +12,7 @@ static const char *const kind_names[LAYER_KINDS] = {
     [LAYER_EMBEDDING] = "embedding",
     [LAYER_ATTENTION] = "attention",
     [LAYER_LSTM] = "lstm",
+    [LAYER_CONV_LSTM] = "conv_lstm",
     [LAYER_GRU] = "gru",
     [LAYER_GRU_BEFORE] = "gru_before",
     [LAYER_RNN] = "rnn",
@@ -68,7 +69,7 @@ static const char *const leaf_names[LEAF_N] = {
 
 const char *cell_gates(enum layer_kind k)
 {
-    return k == LAYER_LSTM                           ? "ifgo"
+    return k == LAYER_LSTM || k == LAYER_CONV_LSTM   ? "ifgo"
            : k == LAYER_GRU || k == LAYER_GRU_BEFORE ? "rzn"
            : k == LAYER_RNN                          ? "h"
                                                      : "";

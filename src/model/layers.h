@@ -17,6 +17,7 @@ enum layer_kind {
     LAYER_ATTENTION, /* multi-head, split or fused */
     /* Cells: one direction of one recurrent layer. */
     LAYER_LSTM,
+    LAYER_CONV_LSTM,  /* both products are convolutions; rank = spatial axes 1..3 */
     LAYER_GRU,        /* the reset gate scales what the recurrent weights gave (torch, CuDNN) */
     LAYER_GRU_BEFORE, /* ... scales the state before them: no other spelling of LAYER_GRU */
     LAYER_RNN,
@@ -28,7 +29,8 @@ const char *layer_kind_name(enum layer_kind k); /* "linear" ... */
 bool layer_kind_parse(struct str s, enum layer_kind *out);
 #define KIND_BIT(k) (1u << (k))
 #define KIND_CELLS                                                                                 \
-    (KIND_BIT(LAYER_LSTM) | KIND_BIT(LAYER_GRU) | KIND_BIT(LAYER_GRU_BEFORE) | KIND_BIT(LAYER_RNN))
+    (KIND_BIT(LAYER_LSTM) | KIND_BIT(LAYER_CONV_LSTM) | KIND_BIT(LAYER_GRU) |                      \
+     KIND_BIT(LAYER_GRU_BEFORE) | KIND_BIT(LAYER_RNN))
 static inline bool kind_is_cell(enum layer_kind k)
 {
     return (KIND_CELLS & KIND_BIT(k)) != 0;
@@ -88,6 +90,7 @@ enum layer_form {
     FORM_ROTARY,      /* linear: rows of heads whose pairs a rotary embedding turns */
     FORM_HEADS_QKV,   /* linear: rows of q, k and v head by head, where others have all q first */
     FORM_RMS,         /* layernorm without bias, which some frameworks name otherwise */
+    FORM_RMS_LESS,    /* ... whose weight is the factor less 1: Gemma */
     FORM_ONE,         /* prelu: one slope for all, where the usual has one for each channel */
     FORM_MAP,         /* prelu: one for each channel and position */
     FORM_TABLE,       /* embedding that is also read as a matrix, which some name otherwise */
@@ -110,7 +113,7 @@ struct layer_settings {
     double momentum;    /* batch norms: the share of a running average that an update keeps */
     struct str padding; /* convolutions: "none", "same", "causal" */
     struct str activation, gates; /* cells: of the new state, of the gates */
-    bool strided;                 /* a convolution whose stride is not 1 */
+    bool strided, dilated;        /* a convolution whose stride, or dilation, is not 1 */
     struct said_at at_epsilon, at_momentum;
 };
 /* A function without weights that a config names and frameworks compute differently. */
@@ -126,11 +129,11 @@ struct layer {
                         leaves lie in LEAF_WEIGHT, LEAF_BIAS; 0 = no rule knows it */
     struct str path; /* the source's own path of the layer, flat text ("" = top) */
     int64_t tensor[LEAF_N]; /* tensor index in the model, -1 = absent */
-    uint8_t rank;           /* spatial rank of convolutions; axes of extent 1 before the channels in
-                               the tensors of a batch norm that keeps them, axes of a prelu's input
-                               without the batch, 0 = not known */
-    uint64_t groups;        /* convolution groups; 0 = not known from the weights */
-    uint64_t heads;         /* attention heads; 0 = not known */
+    uint8_t rank;    /* spatial rank of convolutions, and of conv_lstm; axes of extent 1 before the
+                        channels in    the tensors of a batch norm that keeps them, axes of a prelu's
+                        input    without the batch, 0 = not known */
+    uint64_t groups; /* convolution groups; 0 = not known from the weights */
+    uint64_t heads;  /* attention heads; 0 = not known */
     /* Linear (or norm) after flatten: channels of the flattened map, 0 = none or not known. The
      * spatial extents need not be known: channels first and channels last differ only in where C
      * stands, the order of the positions is one and the same. */

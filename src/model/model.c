@@ -327,3 +327,8 @@ enum status model_finish(struct model *m, struct err *e)
         TRY(check_tensor(m, &m->tensor[i], e));
     return find_aliases(m, e);
 }
+
+bool tensor_is_weight(const struct tensor *t)
+{
+    return t->role == ROLE_PARAMETER || t->role == ROLE_BUFFER || t->role == ROLE_STATISTIC;
+}

@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "model/dtype.h"
 #include "model/name.h"
+#include "model/origin.h"
 #include "model/tree.h"
 #include "model/view.h"
 
@@ -134,7 +135,8 @@ struct model {
     /* Archives and other formats of ours: what restores the source's spelling (see
      * convert/map.h); opaque JSON text here, empty where none. */
     struct str spelling;
-    size_t *index_; /* names, after model_finish */
+    const struct origin *origin; /* as far as an archive tells it; else NULL */
+    size_t *index_;              /* names, after model_finish */
     size_t index_cap_;
 };
 void model_init(struct model *m);
@@ -170,4 +172,6 @@ uint64_t tensor_elems(const struct tensor *t);
 uint64_t tensor_units(const struct tensor *t); /* dtype_units of them */
 /* Canonical (unpacked for sub-byte, raw for block types) bytes; false on overflow. */
 bool tensor_bytes(const struct tensor *t, uint64_t *out);
+/* A parameter, a buffer or a statistic: what the model is, apart from its training. */
+bool tensor_is_weight(const struct tensor *t);
 #endif

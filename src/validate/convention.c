@@ -110,6 +110,8 @@ static enum status read_axes(const char *axes, enum leaf from, const struct laye
     const struct tensor *t = &p->dst.tensor[l->tensor[from]];
     size_t dim = 0, lo = 0;
     bool inside = false, flip = false, alone = false;
+    o->plus = *axes == '+';
+    axes += o->plus;
     for (const char *s = axes; *s; s++) {
         if (*s == ' ')
             continue;
@@ -189,6 +191,26 @@ enum status convention_operand(const struct convention *c, const struct layer *l
     return ST_OK;
 }
 
+const char *convention_gates(const struct convention *c, enum layer_kind kind, enum leaf from)
+{
+    for (size_t i = 0; i < c->n_cells; i++)
+        if (c->cell[i].kind == kind && c->cell[i].from == from)
+            return c->cell[i].gates;
+    return NULL;
+}
+
+/* Stored axes of a cell's form. */
+static size_t axes_of(const char *axes)
+{
+    size_t n = 0;
+    bool inside = false;
+    for (; *axes; axes++) {
+        n += *axes == '(' || (!inside && *axes != ' ' && *axes != ')');
+        inside = *axes == '(' || (inside && *axes != ')');
+    }
+    return n;
+}
+
 enum status convention_cell(const struct convention *c, const struct layer *l, const struct plan *p,
                             enum leaf from, struct operand *o, const char **gates, struct err *e)
 {
@@ -197,8 +219,11 @@ enum status convention_cell(const struct convention *c, const struct layer *l, c
     memset(o, 0, sizeof *o);
     o->tensor = -1;
     for (size_t i = 0; i < c->n_cells; i++) {
-        const struct cell_form *x = &c->cell[i];
+        const struct cell_form *x = &c->cell[i], *next = i + 1 < c->n_cells ? x + 1 : NULL;
         if (x->kind != l->kind || x->from != from)
+            continue;
+        if (next && next->kind == x->kind && next->from == from && /* of another rank */
+            axes_of(x->axes) != p->dst.tensor[l->tensor[from]].n_dims)
             continue;
         for (const char *g = x->gates; *g; g++)
             f.of['G'] += *g != '-' && *g != '+';

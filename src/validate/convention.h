@@ -6,6 +6,7 @@
  *     "-x -y I O" two kernel axes whose stored order is reversed, then inputs, then outputs
  *     "(P H D) E" three parts (q, k, v) of heads times width; the form's part is taken
  *     "x y O*"    the last two stored axes count outputs together, outer axis first
+ *     "+(C S)"    1 is added to the values (a norm's factor)
  *
  * Letters: O, I outputs and inputs (I per group in conv, O per group in conv_transpose); x y z
  * kernel axes; C S channels and positions of a flattened map; H D heads and their width; E model
@@ -33,7 +34,9 @@ struct form {
 };
 /* How one tensor of a recurrent cell enters its sums. Letters: G gates, O units, I inputs, R the
  * state that comes back, X inputs followed by state, B the two biases. gates, in stored order: i f
- * g o, r z n, h; '-' before one that enters with the other sign, '+' before one that 1 is added to.
+ * g o, r z n, h; '-' before one that enters with the other sign, '+' before one that 1 is added to,
+ * whether there is such a tensor or not. Of a convolution's weight, O counts the units of all gates
+ * and x y z are the kernel's axes; there is a form for each number of them.
  */
 struct cell_form {
     enum layer_kind kind;
@@ -59,6 +62,7 @@ struct operand {
     int64_t tensor; /* -1: the layer has none */
     uint64_t base;  /* first element in the tensor's C order */
     uint8_t n;      /* axes in stored order, dense in C order from base on */
+    uint8_t plus;   /* added to its values; of vectors only */
     struct {
         char letter;
         bool flip;
@@ -78,4 +82,6 @@ MUSTCHECK enum status convention_operand(const struct convention *c, const struc
 MUSTCHECK enum status convention_cell(const struct convention *c, const struct layer *l,
                                       const struct plan *p, enum leaf from, struct operand *o,
                                       const char **gates, struct err *e);
+/* The gates of a cell's leaf, whether or not the layer has it; NULL: no such leaf. */
+const char *convention_gates(const struct convention *c, enum layer_kind kind, enum leaf from);
 #endif

@@ -1,4 +1,6 @@
-/* Flax Linen: see flax_forms.h. */
+/* Flax Linen: see flax_forms.h. ConvLSTMCell sums two convolutions with a bias each, gates i g f o,
+ * and sigmoid(f + 1) forgets. Source: flax/linen/recurrent.py.
+ */
 #include "validate/convention.h"
 
 static const struct form forms[] = {
@@ -6,6 +8,14 @@ static const struct form forms[] = {
 };
 static const struct cell_form cells[] = {
 #include "validate/flax_cell_forms.h"
+    {LAYER_CONV_LSTM, LEAF_IH_WEIGHT, "x I O", "igfo"},
+    {LAYER_CONV_LSTM, LEAF_IH_WEIGHT, "x y I O", "igfo"},
+    {LAYER_CONV_LSTM, LEAF_IH_WEIGHT, "x y z I O", "igfo"},
+    {LAYER_CONV_LSTM, LEAF_HH_WEIGHT, "x R O", "igfo"},
+    {LAYER_CONV_LSTM, LEAF_HH_WEIGHT, "x y R O", "igfo"},
+    {LAYER_CONV_LSTM, LEAF_HH_WEIGHT, "x y z R O", "igfo"},
+    {LAYER_CONV_LSTM, LEAF_IH_BIAS, "(G O)", "igfo"},
+    {LAYER_CONV_LSTM, LEAF_HH_BIAS, "(G O)", "ig+fo"},
 };
 const struct convention flax_convention = {
     .name = "flax",

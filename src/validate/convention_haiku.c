@@ -49,12 +49,21 @@ static const struct form forms[] = {
     SAME(ATTENTION, V_BIAS, "(H D)"),
     SAME(ATTENTION, O_BIAS, "E"),
 };
-/* An LSTM's one matrix reads inputs and state, gates i g f o, and sigmoid(f + 1) forgets. A GRU
+/* An LSTM's one matrix reads inputs and state, gates i g f o, and sigmoid(f + 1) forgets;
+ * Conv1DLSTM and its like do the same with a convolution for each, and a bias for each. A GRU
  * resets the state first, and h' = (1 - z) h + z a: z as torch has it is that of the negated sum.
  */
 static const struct cell_form cells[] = {
     {LAYER_LSTM, LEAF_XH_WEIGHT, "X (G O)", "igfo"},
     {LAYER_LSTM, LEAF_IH_BIAS, "(G O)", "ig+fo"},
+    {LAYER_CONV_LSTM, LEAF_IH_WEIGHT, "x I O", "igfo"},
+    {LAYER_CONV_LSTM, LEAF_IH_WEIGHT, "x y I O", "igfo"},
+    {LAYER_CONV_LSTM, LEAF_IH_WEIGHT, "x y z I O", "igfo"},
+    {LAYER_CONV_LSTM, LEAF_HH_WEIGHT, "x R O", "igfo"},
+    {LAYER_CONV_LSTM, LEAF_HH_WEIGHT, "x y R O", "igfo"},
+    {LAYER_CONV_LSTM, LEAF_HH_WEIGHT, "x y z R O", "igfo"},
+    {LAYER_CONV_LSTM, LEAF_IH_BIAS, "(G O)", "igfo"},
+    {LAYER_CONV_LSTM, LEAF_HH_BIAS, "(G O)", "ig+fo"},
     {LAYER_GRU_BEFORE, LEAF_IH_WEIGHT, "I (G O)", "-zrn"},
     {LAYER_GRU_BEFORE, LEAF_HH_WEIGHT, "R (G O)", "-zrn"},
     {LAYER_GRU_BEFORE, LEAF_IH_BIAS, "(G O)", "-zrn"},

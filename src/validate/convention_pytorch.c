@@ -8,6 +8,13 @@
 static const struct form forms[] = {
 #include "validate/torch_forms.h"
 };
+#define GATE(k, i, g)                                                                              \
+    {LAYER_##k, (enum leaf)(LEAF_IH_WEIGHT_0 + (i)), "O I", g},                                    \
+        {LAYER_##k, (enum leaf)(LEAF_HH_WEIGHT_0 + (i)), "O R", g},                                \
+        {LAYER_##k, (enum leaf)(LEAF_IH_BIAS_0 + (i)), "O", g},                                    \
+    {                                                                                              \
+        LAYER_##k, (enum leaf)(LEAF_HH_BIAS_0 + (i)), "O", g                                       \
+    }
 /* h' as torch/nn/modules/rnn.py documents it: both sides have a bias, gates i f g o, r z n. */
 static const struct cell_form cells[] = {
     {LAYER_LSTM, LEAF_IH_WEIGHT, "(G O) I", "ifgo"},
@@ -23,7 +30,18 @@ static const struct cell_form cells[] = {
     {LAYER_RNN, LEAF_HH_WEIGHT, "(G O) R", "h"},
     {LAYER_RNN, LEAF_IH_BIAS, "(G O)", "h"},
     {LAYER_RNN, LEAF_HH_BIAS, "(G O)", "h"},
+    /* an ONNX node's gates one by one, in its order: i o f c, z r h with the update gate keeping
+       the old state; docs/Operators.md */
+    GATE(LSTM, 0, "i"),
+    GATE(LSTM, 1, "o"),
+    GATE(LSTM, 2, "f"),
+    GATE(LSTM, 3, "g"),
+    GATE(GRU, 0, "z"),
+    GATE(GRU, 1, "r"),
+    GATE(GRU, 2, "n"),
+    GATE(RNN, 0, "h"),
 };
+#undef GATE
 const struct convention pytorch_convention = {
     .name = "pytorch",
     .form = forms,

@@ -82,6 +82,8 @@ enum status job_vector(const struct job *j, enum leaf slot, const char *letters,
                 at += (o->ax[a].flip ? extent - 1 - index : index) * stride;
         }
         memcpy((char *)dst + i * real, (char *)raw + at * real, real);
+        if (o->plus)
+            job_put(j, dst, i, job_get(j, dst, i) + o->plus);
     }
     mem_free(raw);
     return st;
@@ -214,6 +216,29 @@ enum status job_product(const struct job *j, enum leaf slot, const char *letters
     c.p[NNF_P_WIDTH] = 1;
     memset(out, 0, (size_t)c.n_out * exec_real_bytes(j->x));
     return run_matrix(j, slot, letters, &c, x, n * inputs, e);
+}
+
+enum status job_convolve(const struct job *j, enum leaf slot, const char *letters, const void *x,
+                         uint64_t n, uint64_t inputs, const uint64_t in_dim[3],
+                         const uint64_t pad[3], uint64_t outputs, void *out, struct err *e)
+{
+    struct exec_call c = {.kernel = NNF_CONV, .out = out, .n_out = n * outputs};
+    uint64_t n_x = n * inputs;
+    c.p[NNF_P_GROUPS] = 1;
+    c.p[NNF_P_CHANNELS_IN] = (int64_t)inputs;
+    c.p[NNF_P_CHANNELS_OUT] = (int64_t)outputs;
+    for (size_t k = 0; k < 3; k++) {
+        c.n_out *= j->s->out_dim[k];
+        n_x *= in_dim[k];
+        c.p[NNF_P_IN_DIM + k] = (int64_t)in_dim[k];
+        c.p[NNF_P_OUT_DIM + k] = (int64_t)j->s->out_dim[k];
+        c.p[NNF_P_STRIDE + k] = c.p[NNF_P_DILATION + k] = 1;
+        c.p[NNF_P_PAD + k] = (int64_t)pad[k];
+    }
+    c.p[NNF_P_ITEMS] = (int64_t)c.n_out;
+    c.p[NNF_P_WIDTH] = 1;
+    memset(out, 0, (size_t)c.n_out * exec_real_bytes(j->x));
+    return run_matrix(j, slot, letters, &c, x, n_x, e);
 }
 
 static enum status eval_linear(const struct job *j, void *const *out, struct err *e)
@@ -446,6 +471,7 @@ enum status evaluate(const struct setting *s, const struct side *side, struct ex
     case LAYER_ATTENTION:
         return eval_attention(&j, out, e);
     case LAYER_LSTM:
+    case LAYER_CONV_LSTM:
     case LAYER_GRU:
     case LAYER_GRU_BEFORE:
     case LAYER_RNN:

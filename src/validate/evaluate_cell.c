@@ -1,6 +1,7 @@
 /* One step of a recurrent cell under one convention: products of both sides, biases, the step, and
  * what an LSTM projects its state to. Gates are put into canonical order here, by the convention's
- * own text, with the signs it has.
+ * own text, with the signs it has. A convolutional cell's products are convolutions, of the input
+ * without padding and of the state with as much as keeps its size; then every position is a cell.
  */
 #include "base/mem.h"
 #include "validate/evaluate_int.h"
@@ -50,6 +51,7 @@ static size_t gates_of(enum layer_kind kind, const char *text, struct gate gate[
 
 struct widths {
     uint64_t inputs, units, state;
+    uint64_t kernel[3];
 };
 
 static bool same_or_new(uint64_t *have, uint64_t v)
@@ -76,7 +78,14 @@ static enum status widths_of(struct side *x, struct widths *w, struct err *e)
             input |= has_input(i) ? 1u << g[k].at : 0;
             state |= has_state(i) ? 1u << g[k].at : 0;
         }
-        fits = fits && same_or_new(&w->units, operand_extent(o, 'O'));
+        uint64_t units = operand_extent(o, 'O');
+        if (l->kind == LAYER_CONV_LSTM && (has_input(i) || has_state(i))) {
+            fits = fits && n > 0 && units % n == 0;
+            units /= n ? n : 1;
+            for (int k = 0; k < 3; k++)
+                fits = fits && same_or_new(&w->kernel[k], operand_extent(o, (char)('x' + k)));
+        }
+        fits = fits && same_or_new(&w->units, units);
         if (has_input(i) && i != LEAF_XH_WEIGHT)
             fits = fits && same_or_new(&w->inputs, operand_extent(o, 'I'));
         if ((has_state(i) && i != LEAF_XH_WEIGHT) || i == LEAF_HR_WEIGHT)
@@ -93,6 +102,29 @@ static enum status widths_of(struct side *x, struct widths *w, struct err *e)
     if (w->state != w->units && l->tensor[LEAF_HR_WEIGHT] < 0)
         return err_set(e, ST_CANNOT, "layer-shape", "the state is not as wide as the units");
     return ST_OK;
+}
+
+#define STEP_VALUES ((uint64_t)1 << 28) /* of the products, and of the input, at most */
+
+/* Few positions, but as many as bring every tap of a kernel before one of them. False: more than
+ * anyone would run. */
+static bool positions(struct setting *s, const struct widths *w)
+{
+    static const uint64_t few[4][3] = {{1, 1, 1}, {3, 1, 1}, {2, 3, 1}, {1, 2, 3}};
+    uint64_t x = s->rows;
+    for (size_t k = 0; k < 3; k++) {
+        uint64_t taps = w->kernel[k] / 2 + 1;
+        s->kernel[k] = w->kernel[k];
+        s->out_dim[k] = few[s->rank][k] > taps ? few[s->rank][k] : taps;
+        s->in_dim[k] = s->out_dim[k] + s->kernel[k] - 1;
+        if (w->kernel[k] == 0 || taps > STEP_VALUES ||
+            __builtin_mul_overflow(s->rows, s->out_dim[k], &s->rows) ||
+            __builtin_mul_overflow(x, s->in_dim[k], &x))
+            return false;
+    }
+    uint64_t y = s->rows;
+    return !__builtin_mul_overflow(y, 4 * w->units, &y) &&
+           !__builtin_mul_overflow(x, w->inputs, &x) && x <= STEP_VALUES && y <= STEP_VALUES;
 }
 
 enum status cell_setting(struct setting *s, struct side *a, struct side *b, struct arena *arena,
@@ -113,7 +145,13 @@ enum status cell_setting(struct setting *s, struct side *a, struct side *b, stru
         return why->p ? ST_NO : err_nomem(e, 128);
     }
     uint64_t n_gates = strlen(cell_gates(s->kind));
-    s->rows = 3;
+    bool conv = s->kind == LAYER_CONV_LSTM;
+    s->rank = a->layer->rank <= 3 ? a->layer->rank : 3;
+    s->rows = conv ? 2 : 3; /* times positions */
+    if (conv && !positions(s, &wa)) {
+        *why = arena_fmt(arena, "its kernels are too large for a step of it");
+        return why->p ? ST_CANNOT : err_nomem(e, 64);
+    }
     s->channels_in = wa.inputs;
     s->units = wa.units;
     s->state = wa.state;
@@ -123,10 +161,17 @@ enum status cell_setting(struct setting *s, struct side *a, struct side *b, stru
     s->stage[STAGE_STEP] = (struct stage){"step", s->rows * 2 * s->units};
     s->stage[STAGE_PROJECTED] = (struct stage){"projected state", s->rows * s->state};
     s->n_stages = projected ? STAGES_MAX : STAGE_PROJECTED;
-    *assumed = arena_fmt(arena, "activation=tanh recurrent=sigmoid");
-    *input = arena_fmt(arena, "one step, x [%llu,%llu], h [%llu,%llu]", (unsigned long long)s->rows,
-                       (unsigned long long)s->channels_in, (unsigned long long)s->rows,
-                       (unsigned long long)s->state);
+    *assumed = arena_fmt(arena, "activation=tanh recurrent=sigmoid%s",
+                         conv ? " stride=1 dilation=1 padding=0, of the state same" : "");
+#define U(v) (unsigned long long)(v)
+    if (conv)
+        *input = arena_fmt(arena, "one step, x [2,%llu,%llu,%llu,%llu], h [2,%llu,%llu,%llu,%llu]",
+                           U(s->channels_in), U(s->in_dim[0]), U(s->in_dim[1]), U(s->in_dim[2]),
+                           U(s->state), U(s->out_dim[0]), U(s->out_dim[1]), U(s->out_dim[2]));
+    else
+        *input = arena_fmt(arena, "one step, x [%llu,%llu], h [%llu,%llu]", U(s->rows),
+                           U(s->channels_in), U(s->rows), U(s->state));
+#undef U
     return assumed->p && input->p ? ST_OK : err_nomem(e, 128);
 }
 
@@ -153,6 +198,36 @@ static enum status one_weight(const struct job *j, int leaf, const char *letters
     return st;
 }
 
+static uint64_t places(const uint64_t dim[3])
+{
+    return dim[0] * dim[1] * dim[2];
+}
+
+/* The same of a convolution; a row is a position of an item, the last to count. */
+static enum status one_kernel(const struct job *j, int leaf, bool state, const void *x, void *to,
+                              struct err *e)
+{
+    const struct setting *s = j->s;
+    struct gate g[GATES_MAX];
+    size_t n = gates_of(s->kind, j->side->gates[leaf], g), all = strlen(cell_gates(s->kind));
+    uint64_t pad[3] = {0}, q = places(s->out_dim), items = s->rows / q, outputs = n * s->units;
+    void *part;
+    for (size_t k = 0; k < 3 && state; k++)
+        pad[k] = (s->kernel[k] - 1) / 2;
+    TRY(job_alloc(j, s->rows * outputs, &part, e));
+    enum status st = job_convolve(j, (enum leaf)leaf, state ? "ORxyz" : "OIxyz", x, items,
+                                  state ? s->state : s->channels_in, state ? s->out_dim : s->in_dim,
+                                  pad, outputs, part, e);
+    for (uint64_t i = 0; st == ST_OK && i < s->rows * outputs; i++) {
+        uint64_t row = i / q / outputs * q + i % q, k = i / q / s->units % n;
+        uint64_t at = (row * all + g[k].at) * s->units + i / q % s->units;
+        double v = job_get(j, part, i);
+        job_put(j, to, at, job_get(j, to, at) + (g[k].minus ? -v : v));
+    }
+    mem_free(part);
+    return st;
+}
+
 /* All weights of a side. Joined ones read both, the other half being zero. */
 static enum status side_of(const struct job *j, bool state, const void *x, void *to, struct err *e)
 {
@@ -163,6 +238,10 @@ static enum status side_of(const struct job *j, bool state, const void *x, void 
     for (int i = LEAF_IH_WEIGHT; i < LEAF_N; i++) {
         if (j->side->op[i].tensor < 0 || !(state ? has_state(i) : has_input(i)))
             continue;
+        if (s->kind == LAYER_CONV_LSTM) {
+            TRY(one_kernel(j, i, state, x, to, e));
+            continue;
+        }
         if (i != LEAF_XH_WEIGHT) {
             TRY(one_weight(j, i, state ? "GOR111" : "GOI111", x, inputs, to, e));
             continue;
@@ -190,8 +269,18 @@ static enum status biases(const struct job *j, void *to, struct err *e)
     for (int i = LEAF_IH_WEIGHT; i < LEAF_N; i++) {
         const struct operand *o = &j->side->op[i];
         struct gate g[GATES_MAX];
-        if (!is_bias(i) || o->tensor < 0)
+        if (!is_bias(i))
             continue;
+        if (o->tensor < 0) { /* what is added even so */
+            size_t m =
+                gates_of(s->kind, convention_gates(j->side->convention, s->kind, (enum leaf)i), g);
+            for (size_t k = 0; k < m * s->units; k++)
+                if (g[k / s->units].plus) {
+                    uint64_t at = g[k / s->units].at * s->units + k % s->units;
+                    job_put(j, to, at, job_get(j, to, at) + 1);
+                }
+            continue;
+        }
         size_t n = gates_of(s->kind, j->side->gates[i], g);
         uint64_t sides = operand_extent(o, 'B');
         bool own = (i == LEAF_HH_BIAS || i >= LEAF_HH_BIAS_0) && s->kind == LAYER_GRU;
@@ -213,10 +302,10 @@ static enum status biases(const struct job *j, void *to, struct err *e)
 
 static int64_t cell_number(enum layer_kind k)
 {
-    return k == LAYER_LSTM  ? NNF_CELL_LSTM
-           : k == LAYER_GRU ? NNF_CELL_GRU
-           : k == LAYER_RNN ? NNF_CELL_RNN
-                            : NNF_CELL_GRU_BEFORE;
+    return k == LAYER_LSTM || k == LAYER_CONV_LSTM ? NNF_CELL_LSTM
+           : k == LAYER_GRU                        ? NNF_CELL_GRU
+           : k == LAYER_RNN                        ? NNF_CELL_RNN
+                                                   : NNF_CELL_GRU_BEFORE;
 }
 
 /* in: a, s, biases, state, memory, one after the other */
@@ -269,6 +358,8 @@ enum status evaluate_cell(const struct job *j, void *const *out, struct err *e)
     uint64_t side = s->stage[STAGE_INPUT].n, n_bias = s->stage[STAGE_BIAS].n;
     uint64_t n_units = s->rows * s->units, n_state = s->rows * s->state;
     uint64_t n_in = 2 * side + n_bias + 2 * n_units, n_x = s->rows * s->channels_in;
+    if (s->kind == LAYER_CONV_LSTM)
+        n_x = s->rows / places(s->out_dim) * s->channels_in * places(s->in_dim);
     size_t real = exec_real_bytes(j->x);
     void *in, *x;
     TRY(job_alloc(j, n_in + n_x + n_state, &in, e));

@@ -24,6 +24,13 @@ MUSTCHECK enum status job_product(const struct job *j, enum leaf slot, const cha
                                   const void *x, uint64_t n, uint64_t inputs, uint64_t outputs,
                                   void *out, struct err *e);
 
+/* out [n, outputs, s->out_dim] = x [n, inputs, in_dim] convolved with W, stride 1, `pad` zeros
+ * before each axis and as many as it takes behind. */
+MUSTCHECK enum status job_convolve(const struct job *j, enum leaf slot, const char *letters,
+                                   const void *x, uint64_t n, uint64_t inputs,
+                                   const uint64_t in_dim[3], const uint64_t pad[3],
+                                   uint64_t outputs, void *out, struct err *e);
+
 /* evaluate_cell.c */
 MUSTCHECK enum status cell_setting(struct setting *s, struct side *a, struct side *b,
                                    struct arena *arena, struct str *why, struct str *assumed,

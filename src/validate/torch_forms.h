@@ -18,6 +18,8 @@
     }
 /* GPT-2's Conv1D: y = x W + b, W as it is stored */
 {LAYER_LINEAR, LEAF_WEIGHT, LEAF_WEIGHT, 0, WHEN_FORM + FORM_INPUT_FIRST, 0, "(C S) O"},
+/* Gemma's norms: x (1 + w) */
+{LAYER_LAYERNORM, LEAF_WEIGHT, LEAF_WEIGHT, 0, WHEN_FORM + FORM_RMS_LESS, 0, "+(C S)"},
 SAME(LINEAR, WEIGHT, "O (C S)"),
 SAME(LINEAR, BIAS, "O"),
 RANK(CONV, 1, "O I x"),

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """The archive from outside: stock tar and zstd list it, README.txt's own recipes (numpy and the C
 program, both taken from its text) rebuild every tensor, its digests check with hashlib, and its
-bytes do not depend on threads, folder, locale or processor features.
+bytes do not depend on threads, folder, locale or processor features. What provenance.json calls the
+source's digest is the one made here from the source's bytes.
 
     archive.py [BINARY]
 
@@ -76,6 +77,93 @@ def tree_digest(b):
     return hashlib.sha256(b"nnt1" + len(b).to_bytes(8, "little") + b"".join(leaves)).hexdigest()
 
 
+def model_id(tensors, digest):
+    """nnferry-id(1) by hand. tensors: (name, dtype, shape, alias target or "")."""
+    def text(t):
+        return len(t.encode()).to_bytes(4, "little") + t.encode()
+
+    out = b"nnf1" + len(tensors).to_bytes(8, "little")
+    for name, dtype, shape, of in sorted(tensors, key=lambda t: t[0].encode()):
+        out += text(name) + text(dtype) + len(shape).to_bytes(4, "little")
+        out += b"".join(d.to_bytes(8, "little") for d in shape)
+        out += bytes.fromhex(digest[name]) + text(of)
+    return "nnf1:" + hashlib.sha256(out).hexdigest()
+
+
+def source_id(path):
+    """Of a safetensors file, from its bytes alone."""
+    b = path.read_bytes()
+    n = int.from_bytes(b[:8], "little")
+    header, data = json.loads(b[8:8 + n]), b[8 + n:]
+    header.pop("__metadata__", None)
+    dtypes = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64",
+              "I32": "int32", "I64": "int64", "U8": "uint8", "BOOL": "bool",
+              "F8_E4M3": "float8_e4m3fn"}
+    digest = {k: tree_digest(data[slice(*t["data_offsets"])]) for k, t in header.items()}
+    return model_id([(k, dtypes[t["dtype"]], t["shape"], "") for k, t in header.items()], digest)
+
+
+def provenance(archive):
+    with subprocess.Popen(["zstd", "-dcq", archive], stdout=subprocess.PIPE) as z:
+        return json.loads(run("tar", "-xOf", "-", "provenance.json", stdin=z.stdout).stdout)
+
+
+def names_its_source(temp):
+    """provenance.json has the source's digest whatever became of the tensors on the way."""
+    src, out = temp / "src.safetensors", temp / "o.tar.zst"
+    want = source_id(src)
+    check("id", run(BINARY, "id", src).stdout.decode().split()[0] == want, want)
+
+    def once(what, source, id_, tensors, *options, hashed):
+        argv = [BINARY, "convert", source, "-o", out, "-f", *options]
+        cost = json.loads(run(*argv, "--dry-run", "--json").stdout)["cost"]
+        check(f"{what}: hashed beside", (cost["hashed_bytes"] > 0) == hashed, cost)
+        run(*argv)
+        run(BINARY, "verify", out)
+        got = provenance(out)
+        check(f"{what}: source_id", got["source_id"] == id_, got)
+        check(f"{what}: tensors", got["tensors"] == tensors, got)
+        shown = json.loads(run(BINARY, "inspect", out, "--json").stdout)["provenance"]
+        check(f"{what}: inspect", shown == got, shown)
+        text = run(BINARY, "inspect", out).stdout.decode()
+        check(f"{what}: inspect, text", (id_ or "no digest") in text, text[-300:])
+        own = run(BINARY, "id", out).stdout.decode().split()[0]
+        check(f"{what}: the archive's own", (own == id_) == (tensors == "same"), own)
+
+    once("as it is", src, want, "same", "--as-is", hashed=False)
+    once("plain layout", src, want, "same", "--as-is", "--layout", "plain", hashed=False)
+    once("cast", src, want, "changed", "--as-is", "--dtype", "bfloat16",
+         "--allow-overflow", hashed=True)
+    once("selected", src, None, "selected", "--as-is", "--select", "s*", hashed=False)
+    run(BINARY, "convert", src, "-o", out, "-f", "--as-is", "--no-provenance")
+    check("none", "provenance" not in json.loads(run(BINARY, "inspect", out, "--json").stdout))
+    # a dense kernel [in, out] is stored [out, in]
+    net = temp / "flax.safetensors"
+    rng = random.Random(8)
+    kernel = struct.pack("<120f", *(rng.random() for _ in range(120)))
+    bias = struct.pack("<12f", *(rng.random() for _ in range(12)))
+    text = json.dumps({"params.Dense_0.kernel": {"dtype": "F32", "shape": [10, 12],
+                                                 "data_offsets": [0, 480]},
+                       "params.Dense_0.bias": {"dtype": "F32", "shape": [12],
+                                               "data_offsets": [480, 528]}}).encode()
+    text += b" " * (-len(text) % 8)
+    net.write_bytes(struct.pack("<Q", len(text)) + text + kernel + bias)
+    once("turned", net, source_id(net), "changed", "--from", "flax", hashed=True)
+    turned = provenance(out)
+    for j in (1, 2, 7):
+        run(BINARY, "convert", net, "-o", out, "-f", "--from", "flax", "-j", j)
+        check(f"turned, {j} threads", provenance(out) == turned)
+    # names that --upgrade changes: the digest is of those before
+    old = temp / "old.safetensors"
+    text = json.dumps({"module.a.weight": {"dtype": "F32", "shape": [10, 12],
+                                           "data_offsets": [0, 480]},
+                       "module.a.bias": {"dtype": "F32", "shape": [12],
+                                         "data_offsets": [480, 528]}}).encode()
+    text += b" " * (-len(text) % 8)
+    old.write_bytes(struct.pack("<Q", len(text)) + text + kernel + bias)
+    once("upgraded", old, source_id(old), "changed", "--upgrade", "--from", "pytorch", hashed=False)
+
+
 def unpack(archive, folder):
     folder.mkdir()
     with subprocess.Popen(["zstd", "-dcq", archive], stdout=subprocess.PIPE) as z:
@@ -116,6 +204,7 @@ def main():
     check("provenance: the source file", origin["files"] == [
         {"bytes": (temp / "src.safetensors").stat().st_size, "name": "src.safetensors"}])
     check("provenance: the container", origin["format"] == "safetensors")
+    names_its_source(temp)
     run("sha256sum", "-c", "SHA256SUMS", cwd=temp / "a")
     check("sha256sum -c", True)
 

@@ -86,6 +86,11 @@ def asked_for(top):
     check("blocks are not made anew", listed(top / "again.gguf")["m"][0] == "q4_0")
     refused("rows", "block-shape", "convert", odd, "-o", top / "no.gguf", "--dtype", "odd=q8_0")
     refused("k types", "no-packing", "convert", odd, "-o", top / "no.gguf", "--dtype", "m=q4_k")
+    turned = top / "complex.safetensors"
+    turned.write_bytes(safetensors_bytes([("c", "C64", [2, 16], numbers)]))
+    for kind in ("float32", "int8", "q8_0"):
+        refused(f"complex to {kind}", "no-cast", "convert", turned, "-o", top / "no.npz", "--dtype",
+                f"c={kind}")
     refused("no such type", "unknown-dtype", "convert", odd, "-o", top / "no.gguf", "--dtype",
             "m=q9_9", exit=2)
     refused("target", "dtype", "convert", out, "-o", top / "no.safetensors")

@@ -61,6 +61,11 @@ def options(d):
     check("near option", one_line(r, 2) and "--tree" in r.stderr, r.stderr)
     check("missing argument", one_line(run("inspect"), 2))
     check("too many arguments", one_line(run("inspect", "a", "b"), 2))
+    got = run("convert", os.path.join(GOLDEN, "torch/script.pt"), "-o", os.path.join(d, "x.foo"))
+    check("a suffix of nobody's", one_line(got, 2) and "nnferry formats" in got.stderr, got.stderr)
+    got = run("convert", os.path.join(GOLDEN, "torch/script.pt"), "-o", os.path.join(d, "x.pb"))
+    check("a suffix that is not written", one_line(got, 2) and "graphdef is read" in got.stderr,
+          got.stderr)
     check("dash as source", one_line(run("inspect", "-"), 2))
     check("dash as target", one_line(run("convert", "a", "-o", "-"), 2))
     check("value missing", one_line(run("inspect", "a", "--memory"), 2))

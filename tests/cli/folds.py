@@ -48,6 +48,12 @@ def norms(d):
     got = run("convert", a := d / "a.safetensors", "-o", d / "c.safetensors", "--fold-norms")
     check("nothing to fold is no failure", got.returncode == 0
           and (d / "c.safetensors").read_bytes() == a.read_bytes(), got.stderr)
+    for source, tensors in ((src, "computed"), (a, "same")):
+        run("convert", source, "-f", "-o", d / "p.tar.zst", "--fold-norms")
+        said = json.loads(run("inspect", "--json", d / "p.tar.zst").stdout)["provenance"]
+        id_ = run("id", source).stdout.strip() if tensors == "same" else None
+        check(f"an archive's provenance: {tensors}", said["tensors"] == tensors
+              and said["source_id"] == id_, said)
 
 
 def memory(d):

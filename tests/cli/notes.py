@@ -14,6 +14,7 @@ import tempfile
 
 from common import check, done, floats, run
 from lib import read_safetensors, safetensors_bytes  # common says where
+from zips import tensor, text, torch_zip
 
 
 def zeros(name, *shape):
@@ -75,6 +76,20 @@ def notes(d):
         quiet = run("convert", src, "-f", "-o", d / "a.npz", "--to", "hf_flax", option)
         check(f"nothing to say {option}", quiet.returncode == 0 and "note" not in quiet.stderr,
               quiet.stderr)
+
+
+def kept(d):
+    """Another container alone: whoever thinks of another framework is told that it is none."""
+    src = d / "kept.pt"
+    src.write_bytes(torch_zip(b"\x80\x02}(" + text("fc.w") + tensor() + b"u."))
+    line = "names and axes are pytorch's, as they were: --to flax writes those of flax"
+    got = run("convert", src, "-o", d / "kept.msgpack")
+    check("the container alone changes", got.returncode == 0 and line in got.stderr, got.stderr)
+    for more in (["kept2.msgpack", "--to", "flax"], ["kept.safetensors"], ["kept.npz"],
+                 ["kept2.pt"], ["kept.tar.zst"], ["kept3.msgpack", "-q"]):
+        got = run("convert", src, "-o", d / more[0], *more[1:])
+        check(f"nothing to say {more}", got.returncode == 0 and "as they were" not in got.stderr,
+              got.stderr)
 
 
 def defaults():
@@ -143,6 +158,7 @@ def main():
         defaults()
         casts(pathlib.Path(d))
         scales(pathlib.Path(d))
+        kept(pathlib.Path(d))
     return done()
 
 

@@ -5,6 +5,10 @@ with Flax models (4.46), torch, jax and flax of its time, and gguf:
 
     python gen_hf_names.py > tests/unit/hf_names.h
 
+and, for the families that came later, in PyTorch alone, any later transformers (5.23 was used):
+
+    python gen_hf_names.py newer >> tests/unit/hf_names.h
+
 Which Flax leaf a PyTorch tensor becomes is told by transformers' own bridge: every tensor is filled
 with a number of its own. GGUF's names are those of the gguf package. Names that only old files have
 are added by hand, and heads that
@@ -20,7 +24,11 @@ import numpy as np
 import torch
 import transformers as T
 from flax.traverse_util import flatten_dict
-from transformers.modeling_flax_pytorch_utils import convert_pytorch_state_dict_to_flax
+
+try:
+    from transformers.modeling_flax_pytorch_utils import convert_pytorch_state_dict_to_flax
+except ImportError:  # version 5
+    convert_pytorch_state_dict_to_flax = None
 
 SMALL = dict(vocab_size=37, hidden_size=24, num_hidden_layers=1, num_attention_heads=3,
              intermediate_size=40, max_position_embeddings=32)
@@ -82,6 +90,22 @@ FAMILIES = {
     "phi3": ("Phi3", {**LLAMA, "pad_token_id": 0}, ["ForCausalLM", "ForSequenceClassification"],
              "phi3", ["model.layers.0.self_attn.rotary_emb.inv_freq 2",
                       "model.rotary_emb.inv_freq 2"]),
+    "gemma": ("Gemma", {**LLAMA, "head_dim": 4}, ["ForCausalLM", "ForSequenceClassification"],
+              "gemma", ["model.layers.0.self_attn.rotary_emb.inv_freq 2",
+                        "model.rotary_emb.inv_freq 2",
+                        "lm_head.weight 37 24 | lm_head.kernel 24 37 | -"]),
+    "gemma2": ("Gemma2", {**LLAMA, "head_dim": 4}, ["ForCausalLM", "ForSequenceClassification"],
+               "gemma2", ["model.layers.0.self_attn.rotary_emb.inv_freq 2",
+                          "model.rotary_emb.inv_freq 2", "lm_head.weight 37 24 | | -"]),
+    "starcoder2": ("Starcoder2", LLAMA, ["ForCausalLM", "ForSequenceClassification"], "starcoder2",
+                   ["model.layers.0.self_attn.rotary_emb.inv_freq 2", "model.rotary_emb.inv_freq 2",
+                    "lm_head.weight 37 24 | | output.weight"]),
+    "stablelm": ("StableLm", {**LLAMA, "use_qkv_bias": True}, ["ForCausalLM",
+                                                               "ForSequenceClassification"],
+                 "stablelm", ["model.layers.0.self_attn.q_layernorm.norms.0.weight 4 | | -",
+                              "model.layers.0.self_attn.k_layernorm.norms.0.weight 4 | | -",
+                              "model.layers.0.self_attn.rotary_emb.inv_freq 2",
+                              "model.rotary_emb.inv_freq 2"]),
     "vit": ("ViT", VISION, ["ForImageClassification", "Model"], None,
             ["vit.embeddings.mask_token 1 1 24 | vit.embeddings.mask_token 1 1 24 | "]),
     "clip": ("CLIP", CLIP, ["Model"], None, ["text_model.embeddings.position_ids 1 32",
@@ -89,6 +113,13 @@ FAMILIES = {
     "whisper": ("Whisper", WHISPER, ["ForConditionalGeneration"], None,
                 ["proj_out.weight 37 24 | proj_out.kernel 24 37 | "]),
     "resnet": ("ResNet", RESNET, ["ForImageClassification"], None, []),
+}
+NEWER = {
+    "qwen3": ("Qwen3", {**LLAMA, "head_dim": 4}, ["ForCausalLM", "ForSequenceClassification"],
+              "qwen3", ["model.layers.0.self_attn.rotary_emb.inv_freq 2",
+                        "model.rotary_emb.inv_freq 2"]),
+    "olmo2": ("Olmo2", LLAMA, ["ForCausalLM"], "olmo2",
+              ["score.weight 2 24 | | -", "model.rotary_emb.inv_freq 2"]),
 }
 
 
@@ -116,7 +147,7 @@ def pairs(model, flax_class, config):
 
 
 def family(name):
-    config_class, arguments, classes, arch, old = FAMILIES[name]
+    config_class, arguments, classes, arch, old = (FAMILIES | NEWER)[name]
     config = getattr(T, config_class + "Config")(**arguments)
     ggml = gguf.get_tensor_name_map(next(k for k, v in gguf.MODEL_ARCH_NAMES.items() if v == arch),
                                     1) if arch else None
@@ -150,10 +181,13 @@ def family(name):
         entry(name, key, tuple(map(int, shape)), other, tuple(map(int, turned)), ggml.strip())
 
 
+if sys.argv[1:] == ["newer"]:
+    for f in NEWER:
+        family(f)
+    sys.exit()
 print("""/* Made by tests/golden/gen_hf_names.py from transformers %s and gguf; do not edit. Family, name
  * and shape in PyTorch, in Flax, name in GGUF; "": not told, "-": has none.
  */
 // clang-format off""" % T.__version__)
 for f in FAMILIES:
     family(f)
-print("    // clang-format on")

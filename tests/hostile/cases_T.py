@@ -299,6 +299,54 @@ bad1("T12-v1-two", {"inspect": None, "convert": "tf-values"},
 bad1("T12-v1-content", {"inspect": None, "convert": "tf-values"},
      v1(values=msg(4, b"\1" * 7)), READ)
 
+
+
+def repeats(n, unit=b"\0" * 60):
+    """Snappy: unit n times over."""
+    whole = len(unit) * n
+    out = varint(whole) + bytes([len(unit) - 1 << 2]) + unit
+    left = whole - len(unit)
+    while left:
+        step = min(left, 60)
+        out += bytes([step - 1 << 2 | 2]) + struct.pack("<H", len(unit))
+        left -= step
+    return out
+
+
+def crowd(n, per_tensor, padding):
+    """n values of a byte in one snappy block, and an entry behind them that makes it long: a table
+    of kilobytes whose block, read for each value, is gigabytes. per_tensor: slices of one."""
+    names = [b"t%06d" % i for i in range(n // per_tensor)]
+    metas, rows = [], []
+    for name in names:
+        slices = [(((i, 1),) if per_tensor > 1 else (None,)) for i in range(per_tensor)]
+        metas.append(msg(1, msg(1, name) + msg(2, shape((per_tensor,))) + num(3, 4) + b"".join(
+            msg(4, slice_of(s)) for s in slices)))
+        rows += [(slice_key(name, s), msg(2, msg(3, msg(7, b"\1")))) for s in slices]
+    rows.sort()
+    meta = [(b"", msg(1, b"".join(metas)))]
+    last = b"\x7f"
+    body = b""
+    for key, value in meta + rows:
+        body += row(0, key, value)
+    # the last entry: a value of `padding` zeros, compressed to nearly nothing
+    head = body + varint(0) + varint(len(last)) + varint(padding * 60) + last
+    tail_ = struct.pack("<II", 0, 1)
+    packed = varint(len(head) + padding * 60 + len(tail_))
+    packed += compressed(head)[len(varint(len(head))):]
+    packed += repeats(padding)[len(varint(padding * 60)):]
+    packed += compressed(tail_)[len(varint(len(tail_))):]
+    return table(packed, kind=1)
+
+
+# 3000 tensors, a block of 20 MB: decoded for each it would be 60 GB
+case("T12-v1-crowd", "m.ckpt", 0, build=crowd(3000, 1, 333333),
+     expect_tensors={"t000000": b"\1", "t002999": b"\1"})
+# the same as slices of one tensor
+bad1("T12-v1-slices", "tf-slices", crowd(3000, 3000, 333333))
+case("T12-v1-few-slices", "m.ckpt", 0, build=crowd(8, 4, 10),
+     expect_tensors={"t000000": b"\1" * 4, "t000001": b"\1" * 4})
+
 # ---- T12: frozen graphs ----
 
 

@@ -87,6 +87,35 @@ def sums(name, gates, at="", less=()):
     return Leaf(name, roles, there, back, bound if less else None)
 
 
+def kernels(name, prefix, letters):
+    """Of a convolution, [k.., I, gates * units]."""
+    return Leaf(name, tuple(gates(prefix, letters)),
+                lambda *parts: np.concatenate([layouts.conv(p) for p in parts], -1),
+                lambda a: [layouts.conv_back(k) for k in np.split(a, len(letters), -1)])
+
+
+def conv_lstm(here, first, second, kernel, bias):
+    """Flax and Haiku: gates i g f o, and what the checker calls the state's bias of f is what is
+    added beside a 1."""
+    for side, at in (("i", first), ("h", second)):
+        yield kernels(here(at, kernel), "w" + side, "igfo")
+        yield joined(here(at, bias), gates("b" + side, "igfo"))
+
+
+def conv_lstm_bias(name, letters):
+    """Keras's only bias: the sum, and the 1 that the others add to f."""
+    def there(*parts):
+        return np.concatenate([(h + 1 if g == "f" else h) + i
+                               for g, i, h in zip(letters, parts[::2], parts[1::2])])
+
+    def back(a):
+        out = []
+        for g, b in zip(letters, np.split(a, len(letters))):
+            out += [b, np.full_like(b, -1 if g == "f" else 0)]
+        return out
+    return Leaf(name, tuple(f"b{side}.{g}" for g in letters for side in "ih"), there, back)
+
+
 def gates(prefix, letters):
     return [f"{prefix}.{g}" for g in letters]
 
@@ -280,6 +309,9 @@ def flax(layer):
 
     def at(*leaf, end=""):
         return "/".join(("params", where + end) + leaf)
+    if layer.kind == "conv_lstm":
+        yield from conv_lstm(at, "ih", "hh", "kernel", "bias")
+        return
     if layer.kind.removeprefix("bi") not in CELLS:
         yield from flax_like(layer, at, lambda leaf: f"batch_stats/{where}/{leaf}")
         return
@@ -324,6 +356,9 @@ def haiku(layer):
             yield same(f"0/{n}/{part}/b", role + ".b")
     elif kind == "embed":
         yield same(f"0/{n}/embeddings", "w")
+    elif kind == "conv_lstm":
+        yield from conv_lstm(lambda *leaf: "/".join(("0", n) + leaf), "input_to_hidden",
+                             "hidden_to_hidden", "w", "b")
     elif kind == "lstm":
         order = "igfo"
 
@@ -355,7 +390,7 @@ def haiku(layer):
             yield same(f"0/{n}/b", "b")
 
 
-def keras(layer, depthwise="kernel"):
+def keras(layer, depthwise="kernel", conv_cell=("conv_lstm_cell",)):
     n, kind = layer.name.replace(".", "_"), layer.kind
 
     def at(*leaf):
@@ -368,6 +403,10 @@ def keras(layer, depthwise="kernel"):
         yield same(at("embeddings"), "w")
     elif kind == "rms":
         yield same(at("scale"), "w")
+    elif kind == "conv_lstm":
+        yield kernels(at(*conv_cell, "kernel"), "wi", "ifgo")
+        yield kernels(at(*conv_cell, "recurrent_kernel"), "wh", "ifgo")
+        yield conv_lstm_bias(at(*conv_cell, "bias"), "ifgo")
     elif kind in ("bn", "ln", "gn"):
         for leaf, role in (("gamma", "w"), ("beta", "b")) + (
                 (("moving_mean", "mean"), ("moving_variance", "var")) if kind == "bn" else ()):
@@ -404,7 +443,8 @@ def keras(layer, depthwise="kernel"):
 
 FRAMEWORKS = {
     "pytorch": pytorch, "hf": hf, "equinox": equinox, "flax": flax, "nnx": nnx, "haiku": haiku,
-    "keras": keras, "tensorflow": functools.partial(keras, depthwise="depthwise_kernel"),
+    "keras": keras, "tensorflow": functools.partial(keras, depthwise="depthwise_kernel",
+                                                  conv_cell=()),
 }
 STACKING = ("flax", "nnx")  # they keep equal blocks in one, along a first axis
 

@@ -16,6 +16,7 @@ import os
 import pickle
 import struct
 import subprocess
+import sys
 import tarfile
 import zipfile
 import zlib
@@ -26,6 +27,9 @@ import tensorstore
 import torch
 
 from common import ROOT, Failure, entries, fresh, need
+
+sys.path.append(str(ROOT / "tests" / "hostile"))
+import tables  # noqa: E402
 
 COUNTED = ROOT / "build" / "release" / "tests" / "interop" / "nnferry-counted"
 HEAD = 70000  # raw bytes: a reader may look at the head of a stream to learn what it holds
@@ -195,6 +199,11 @@ def deflated_npz():
               "float16", "-j", "1")
     n += once(folder, folder / "in.npz", "inflate", pieces, "d.npz", "--compress", others=True)
     n += once(folder, folder / "in.npz", "inflate", pieces, "e.tar.zst", *SMALL, others=True)
+    # what is cast is hashed beside, as it was: decoded once for both, in memory and in a spool
+    n += once(folder, folder / "in.npz", "inflate", pieces, "f.tar.zst", "--dtype", "bfloat16",
+              others=True)
+    n += once(folder, folder / "in.npz", "inflate", pieces, "g.tar.zst", "--dtype", "bfloat16",
+              *SMALL, others=True)
     same = entries(folder / "a.safetensors")
     need(same["large"][2] == a["large"].tobytes(), "other values")
     return f"{n} streams"
@@ -377,6 +386,47 @@ def gzipped_pickle():
     return f"{n} streams"
 
 
+def snappy_literals(raw):
+    out = tables.varint(len(raw))
+    for i in range(0, len(raw), 60):
+        out += bytes([len(raw[i:i + 60]) - 1 << 2]) + raw[i:i + 60]
+    return out
+
+
+def snappy_table():
+    """A TensorFlow checkpoint of version 1, each block of which holds many tensors."""
+    folder, msg = fresh("decodes"), tables.msg
+    rows, metas, want = [], [], {}
+    for i in range(60):
+        name, data = b"t%02d" % i, compressible(37, 5, dtype="uint8")
+        want[name.decode()] = data
+        metas.append(msg(1, msg(1, name) + msg(2, tables.shape((37, 5))) + tables.num(3, 4) + msg(
+            4, tables.slice_of((None, None)))))
+        values = msg(3, msg(7, b"".join(map(tables.varint, data.tobytes()))))
+        rows.append((tables.slice_key(name, (None, None)), msg(2, values)))
+    contents = [tables.entries([(b"", msg(1, b"".join(metas)))])]
+    contents += [tables.entries(rows[i:i + 20]) for i in range(0, 60, 20)]
+    lasts, body, index, pieces = [b""] + [rows[i + 19][0] for i in range(0, 60, 20)], b"", [], []
+    for last, raw in zip(lasts, contents):
+        packed = snappy_literals(raw)
+        index.append((last, tables.handle(len(body), len(packed))))
+        body += tables.block(packed, 1)
+        pieces.append(piece(packed))
+    meta, index = tables.block(tables.EMPTY), tables.block(tables.entries(index))
+    (folder / "in.ckpt").write_bytes(body + meta + index + tables.footer(
+        tables.handle(len(body), len(meta) - 5),
+        tables.handle(len(body) + len(meta), len(index) - 5)))
+    n = 0
+    for target, options in (("a.safetensors", ()), ("b.npz", ("--dtype", "*=float32")),
+                            ("c.tar.zst", ("--dtype", "*=float32")),
+                            ("d.safetensors", ("-j", "4"))):
+        n += once(folder, folder / "in.ckpt", "snappy", pieces[1:], target, "--as-is", *options,
+                  others=target.endswith("zst"))
+    same = entries(folder / "d.safetensors")
+    need(all(same[k][2] == v.tobytes() for k, v in want.items()), "other values")
+    return f"{n} blocks of {len(want)} tensors"
+
+
 def archive_frames():
     folder = fresh("decodes")
     sd = {"a": torch.from_numpy(compressible(3000, 4000)),
@@ -411,6 +461,7 @@ def run(tally):
                           ("lzf", {"compression": "lzf"}), ("no filter", {})):
         tally.run(f"chunked HDF5, {name}", chunked_hdf5, filters)
     tally.run("deflated .keras", deflated_keras)
+    tally.run("snappy table", snappy_table)
     tally.run("deflated PyTorch, shared streams", deflated_pytorch)
     for name, kw in (("OCDBT", {}), ("zarr 2", {"use_ocdbt": False}),
                      ("zarr 3", {"use_ocdbt": False, "use_zarr3": True}),

@@ -73,6 +73,7 @@ def readers():
              "avg_pool": (torch.nn.AvgPool2d, "AveragePooling2D", fnn.avg_pool, nnx.avg_pool,
                           hk.avg_pool, eqx.nn.AvgPool2d)}
     cells = {"lstm": ("LSTM", fnn.LSTMCell, nnx.LSTMCell), "gru": ("GRU", fnn.GRUCell, nnx.GRUCell),
+             "conv_lstm": ("ConvLSTM2D", fnn.ConvLSTMCell, None),
              "gru_before": ("GRU", None, None), "rnn": ("SimpleRNN", fnn.SimpleCell, nnx.SimpleCell)}
     out = {}
     for of, (pt, name, flax, nn, haiku, equinox) in norms.items():
@@ -174,6 +175,29 @@ def moving_mean(framework):
         _, state = run(jnp.asarray(chw), state)
         got = np.asarray(state.get(bn.ema_state_index)[0])
     return 1 - float(np.mean(got / m))
+
+
+def factor_of(framework):
+    """By what a new RMS norm, whose weight is 1, multiplies."""
+    x = np.ones((2, 8), np.float32)
+    if framework == "flax":
+        layer = fnn.RMSNorm()
+        params = layer.init(jax.random.key(0), x)
+        w, y = params["params"]["scale"], layer.apply(params, x)
+    elif framework == "haiku":
+        t = hk.without_apply_rng(hk.transform(lambda v: hk.RMSNorm(-1)(v)))
+        params = t.init(jax.random.key(0), x)
+        w, y = params["rms_norm"]["scale"], t.apply(params, x)
+    else:
+        layer = {"pytorch": lambda: torch.nn.RMSNorm(8), "keras": keras.layers.RMSNormalization,
+                 "nnx": lambda: nnx.RMSNorm(8, rngs=nnx.Rngs(0)),
+                 "equinox": lambda: eqx.nn.RMSNorm(8)}[framework]()
+        y = jax.vmap(layer)(x) if framework == "equinox" else layer(
+            torch.tensor(x) if framework == "pytorch" else jnp.asarray(x) if framework == "nnx" else x)
+        w = layer.scale if framework in ("nnx", "keras") else layer.weight
+    w, y = (np.asarray(v.detach() if isinstance(v, torch.Tensor) else v) for v in (w, y))
+    need(np.allclose(w, 1), f"a new norm's weight is {w}")
+    return {1: "weight", 2: "weight + 1"}[round(float(y.mean()))]
 
 
 def spread(framework, of):
@@ -280,8 +304,28 @@ def border_of(framework):
     return "counted" if y.min() < 0.9 else "left out"
 
 
+def conv_lstm_of(framework):
+    """The extent that a convolutional LSTM gives of 9."""
+    x = np.ones((1, 2, 9, 9, 2), np.float32)
+    if framework in ("keras", "tensorflow"):
+        layers = keras.layers if framework == "keras" else keras_2().layers
+        return layers.ConvLSTM2D(2, 3)(x).shape[1]
+    if framework == "flax":
+        f = fnn.RNN(fnn.ConvLSTMCell(2, (3, 3)))
+        return f.apply(f.init(jax.random.key(0), x), x).shape[2]
+
+    def run(x):
+        core = hk.Conv2DLSTM((9, 9), 2, 3)
+        return core(x, core.initial_state(1))[0]
+    t = hk.transform(run)
+    return t.apply(t.init(jax.random.key(0), x[:, 0]), None, x[:, 0]).shape[1]
+
+
 def padding_of(framework, of):
     """Of extents: 9 read, a kernel of 3: the same number given, or those without padding."""
+    if of == "conv_lstm":
+        n = conv_lstm_of(framework)
+        return "same" if n == 9 else "none" if n == 7 else str(n)
     full = {"conv": 7, "conv_transpose": 11, "max_pool": 7, "avg_pool": 7}[of]
     x = np.ones((1, 9, 9, 2), np.float32)
     chw = x.transpose(0, 3, 1, 2)
@@ -347,6 +391,8 @@ def meaning(row):
         return "%.4g" % moving_mean(framework)
     if setting == "epsilon":
         return "%.4g" % spread(framework, of)
+    if setting == "factor":
+        return factor_of(framework)
     if setting == "form":
         return gelu_of(framework) if of == "gelu" else hard_sigmoid_of(framework)
     if setting == "pairs":

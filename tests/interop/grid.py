@@ -65,6 +65,9 @@ CHANGED = (
     Changed(("one",), "equinox", ("haiku",), "37", "likewise"),
     Changed(LSTM, "keras", ("haiku",), "*/cell/vars/2", "likewise"),
     Changed(LSTM, "tensorflow", ("haiku",), "*/cell/bias/*", "likewise"),
+    Changed(("one_conv_lstm",), "flax", ("keras", "tensorflow"), "params/*/?h/bias",
+            "two biases are kept as their sum, with the 1 that is added to the forget gate"),
+    Changed(("one_conv_lstm",), "haiku", ("keras", "tensorflow"), "0/*_to_hidden/b", "likewise"),
     Changed((), "haiku", ALL, "1/*/~/*_ema/hidden", "the average before it is debiased: made anew"),
     Changed((), "haiku", ALL, "1/*/~/*_ema/counter", "the count of updates: made anew"),
 )

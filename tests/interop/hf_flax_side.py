@@ -18,7 +18,8 @@ from flax.traverse_util import flatten_dict
 
 CLASSES = {"bert": "FlaxBertForMaskedLM", "roberta": "FlaxRobertaForMaskedLM",
            "distilbert": "FlaxDistilBertForMaskedLM", "gpt2": "FlaxGPT2LMHeadModel",
-           "llama": "FlaxLlamaForCausalLM", "mistral": "FlaxMistralForCausalLM",
+           "llama": "FlaxLlamaForCausalLM", "gemma": "FlaxGemmaForCausalLM",
+           "mistral": "FlaxMistralForCausalLM",
            "t5": "FlaxT5ForConditionalGeneration", "vit": "FlaxViTForImageClassification",
            "clip": "FlaxCLIPModel", "whisper": "FlaxWhisperForConditionalGeneration",
            "resnet": "FlaxResNetForImageClassification"}

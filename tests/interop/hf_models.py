@@ -45,6 +45,15 @@ MODELS = {
         decoder_start_token_id=0)),
     "phi": lambda: T.PhiForCausalLM(T.PhiConfig(**TEXT, partial_rotary_factor=0.5)),
     "phi3": lambda: T.Phi3ForCausalLM(T.Phi3Config(**GQA)),
+    "qwen3": lambda: T.Qwen3ForCausalLM(T.Qwen3Config(**GQA, head_dim=12)),
+    "gemma": lambda: T.GemmaForCausalLM(T.GemmaConfig(**GQA, head_dim=12)),
+    "gemma2": lambda: T.Gemma2ForCausalLM(T.Gemma2Config(
+        **GQA, head_dim=12, query_pre_attn_scalar=12, sliding_window=4, attn_logit_softcapping=20.0,
+        final_logit_softcapping=10.0)),
+    "olmo2": lambda: T.Olmo2ForCausalLM(T.Olmo2Config(**GQA)),
+    "starcoder2": lambda: T.Starcoder2ForCausalLM(T.Starcoder2Config(**GQA)),
+    "stablelm": lambda: T.StableLmForCausalLM(T.StableLmConfig(
+        **GQA, use_qkv_bias=True, partial_rotary_factor=0.5)),
     "vit": lambda: T.ViTForImageClassification(T.ViTConfig(**VISION, num_labels=5)),
     "clip": lambda: T.CLIPModel(T.CLIPConfig(text_config=dict(TEXT), vision_config=dict(VISION),
                                              projection_dim=16)),
@@ -56,10 +65,13 @@ MODELS = {
     "resnet": lambda: T.ResNetForImageClassification(T.ResNetConfig(
         embedding_size=8, hidden_sizes=[8, 16, 24, 32], depths=[1, 2, 1, 1], num_labels=5)),
 }
-IN_FLAX = [k for k in MODELS if k not in ("gpt_neox", "qwen2", "t5_gated", "phi", "phi3")]
-IN_TF = [k for k in IN_FLAX if k != "llama"]
+IN_FLAX = [k for k in MODELS if k not in ("gpt_neox", "qwen2", "t5_gated", "phi", "phi3", "qwen3",
+                                          "gemma2", "olmo2", "starcoder2", "stablelm")]
+IN_TF = [k for k in IN_FLAX if k not in ("llama", "gemma")]
 IN_GGUF = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "gpt2": "gpt2",
-           "gpt_neox": "gptneox", "t5": "t5", "t5_gated": "t5", "phi": "phi2", "phi3": "phi3"}
+           "gpt_neox": "gptneox", "t5": "t5", "t5_gated": "t5", "phi": "phi2", "phi3": "phi3",
+           "qwen3": "qwen3", "gemma": "gemma", "gemma2": "gemma2", "olmo2": "olmo2",
+           "starcoder2": "starcoder2", "stablelm": "stablelm"}
 
 
 OUTPUTS = ("logits", "logits_per_image", "last_hidden_state")
@@ -295,16 +307,27 @@ def write_gguf(kind, folder, path):
         w.add_decoder_block_count(c["num_decoder_layers"])
         if c.get("decoder_start_token_id") is not None:
             w.add_decoder_start_token_id(c["decoder_start_token_id"])
-    elif arch in ("llama", "qwen2", "phi3"):
+    elif "rms_norm_eps" in c:
         w.add_head_count_kv(c["num_key_value_heads"])
         w.add_layer_norm_rms_eps(c["rms_norm_eps"])
-        w.add_rope_dimension_count(8)
     else:
-        w.add_layer_norm_eps(c.get("layer_norm_epsilon", c.get("layer_norm_eps")))
-    if arch in ("gptneox", "phi2"):
+        w.add_layer_norm_eps(c.get("layer_norm_epsilon", c.get("layer_norm_eps",
+                                                               c.get("norm_epsilon"))))
+    if arch in ("llama", "qwen2", "phi3"):
+        w.add_rope_dimension_count(8)
+    if arch in ("gptneox", "phi2", "stablelm"):
         w.add_rope_dimension_count(int(8 * c["rope_parameters"]["partial_rotary_factor"]))
-    if arch == "phi2":
+    if arch in ("phi2", "stablelm", "starcoder2"):
         w.add_head_count_kv(c["num_key_value_heads"])
+    if arch in ("qwen3", "gemma", "gemma2"):
+        w.add_key_length(c["head_dim"])
+        w.add_value_length(c["head_dim"])
+    if arch == "gemma2":
+        w.add_attn_logit_softcapping(c["attn_logit_softcapping"])
+        w.add_final_logit_softcapping(c["final_logit_softcapping"])
+        w.add_sliding_window(c["sliding_window"])
+    if arch == "stablelm":
+        w.add_parallel_residual(c["use_parallel_residual"])
     if arch == "phi3":
         w.add_rope_scaling_orig_ctx_len(c["original_max_position_embeddings"])
     if arch == "gptneox":
@@ -318,6 +341,8 @@ def write_gguf(kind, folder, path):
             x = turned(x, heads)
         if arch == "llama" and "k_proj" in n:
             x = turned(x, c["num_key_value_heads"])
+        if arch in ("gemma", "gemma2") and n.endswith("norm.weight"):
+            x = x + np.float32(1)
         if arch == "gpt2" and ".c_" in n and n.endswith("weight"):
             x = x.T
         if arch == "gptneox" and "query_key_value" in n:
@@ -339,8 +364,12 @@ def through_gguf(kind, where):
     write_gguf(kind, where / kind, where / f"{kind}.gguf")
     convert(where / f"{kind}.gguf", where / f"{kind}-hf", "--to", "hf", "--format", "safetensors",
             "--max-shard-size", "1G")
-    tensors_equal(load_file(where / f"{kind}-hf" / "model.safetensors"),
-                  load_file(where / kind / "model.safetensors"), f"{kind} of GGUF")
+    back = load_file(where / f"{kind}-hf" / "model.safetensors")
+    want_back = load_file(where / kind / "model.safetensors")
+    if "gemma" in kind:  # what the 1 pushed out is gone; what is computed with is 1 + w
+        back, want_back = ({n: x + np.float32(1) if n.endswith("norm.weight") else x
+                            for n, x in y.items()} for y in (back, want_back))
+    tensors_equal(back, want_back, f"{kind} of GGUF")
     same_logits(where / f"{kind}-hf", kind, want)
     convert(where / kind, where / f"{kind}-made.gguf", "--to", "gguf")
     tensors_equal(by_name(where / f"{kind}-made.gguf"), by_name(where / f"{kind}.gguf"),

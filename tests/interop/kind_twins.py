@@ -6,6 +6,9 @@ cannot hold is refused by name.
 
 CuDNN cells: weights files of Keras 2's CuDNNLSTM and CuDNNGRU, made by tf_keras; --upgrade gives the
 bits that its own loader gives, and PyTorch the same outputs.
+
+Keras 3's ReversibleEmbedding with a head of its own, and several cells on each other in one layer:
+PyTorch's layers give the same outputs, and what comes back is bit for bit what it was.
 """
 
 import os
@@ -198,6 +201,66 @@ def cudnn():
         close(dec(enc(torch.from_numpy(x))[0])[0][:, -1].numpy(), want(x).numpy(), "float32")
 
 
+# ---- layers of Keras 3 that PyTorch has in pieces ----
+
+
+def pieces(make, x, run, precision):
+    """A model of make(); what came of it in PyTorch, run by run(state_dict, x), and back."""
+    import keras
+    keras.backend.clear_session()
+    keras.backend.set_floatx(precision)
+    where, draw = fresh("kind_twins"), np.random.default_rng(6)
+    model = keras.Sequential([keras.Input(x.shape[1:], dtype=x.dtype.name), make(keras.layers)])
+    model.set_weights([draw.normal(size=w.shape) for w in model.get_weights()])
+    model.save(where / "in.keras")
+    convert(where / "in.keras", where / "out.pt", "--to", "pytorch")
+    sd = torch.load(where / "out.pt", weights_only=True)
+    with torch.no_grad():
+        close(run(sd, torch.from_numpy(x)).numpy(), np.asarray(model(x)), precision)
+    convert(where / "out.pt", where / "back.keras", "--like", where / "in.keras")
+    back = keras.saving.load_model(where / "back.keras")
+    for a, b in zip(back.get_weights(), model.get_weights()):
+        need(np.array_equal(a, b), "back: not as it was")
+    keras.backend.set_floatx("float32")
+
+
+def reversible(precision):
+    def make(layers):
+        return layers.ReversibleEmbedding(11, 6, tie_weights=False, name="table", dtype=precision)
+    x = np.random.default_rng(7).integers(0, 11, size=(2, 5)).astype("int32")
+
+    def run(sd, x):
+        need(sorted(sd) == ["table.reverse.weight", "table.weight"], f"names {sorted(sd)}")
+        need(sd["table.reverse.weight"].shape == (11, 6), "the head is not [out,in]")
+        return torch.nn.functional.embedding(x, sd["table.weight"])
+    pieces(make, x, run, precision)
+
+
+def stacked(precision):
+    def make(layers):
+        cells = [layers.LSTMCell(4, dtype=precision), layers.LSTMCell(3, dtype=precision)]
+        return layers.RNN(cells, return_sequences=True, name="enc", dtype=precision)
+    x = np.random.default_rng(7).normal(size=(2, 5, 6)).astype(precision)
+
+    def run(sd, x):
+        states = []
+        for name, inputs, units in (("lstm_cell", 6, 4), ("lstm_cell_1", 4, 3)):
+            cell = torch.nn.LSTMCell(inputs, units, dtype=x.dtype)
+            own = {k.rsplit(".", 1)[1]: v for k, v in sd.items() if k.split(".")[-2] == name}
+            cell.load_state_dict({"bias_hh": torch.zeros(4 * units, dtype=x.dtype), **own})
+            zero = torch.zeros(2, units, dtype=x.dtype)
+            states.append([cell, (zero, zero)])
+        out = []
+        for t in range(x.shape[1]):
+            y = x[:, t]
+            for state in states:
+                state[1] = state[0](y, state[1])
+                y = state[1][0]
+            out.append(y)
+        return torch.stack(out, 1)
+    pieces(make, x, run, precision)
+
+
 def run(tally):
     jax.config.update("jax_enable_x64", True)
     for precision in DTYPES:
@@ -205,5 +268,7 @@ def run(tally):
             for slopes in (1, CHANNELS):
                 tally.run(f"prelu {name} {slopes} {precision}", prelu, name, slopes, precision)
         tally.run(f"prelu of each position {precision}", prelu_map, precision)
+        tally.run(f"reversible embedding {precision}", reversible, precision)
+        tally.run(f"cells on each other {precision}", stacked, precision)
     tally.run("prelu of a net", prelu_of_a_net)
     tally.run("cudnn cells", cudnn)

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import keras
 import numpy as np
 import torch
-from flax import serialization
+from flax import nnx, serialization
 from timm.models.convnext import ConvNeXt
 from timm.models.vision_transformer import VisionTransformer as TimmViT
 from torchvision.models.vision_transformer import VisionTransformer
@@ -37,6 +37,13 @@ def randomise(net, seed):
     for p in net.parameters():
         p.data = torch.randn(p.shape, generator=g) * 0.3
     return net.eval()
+
+
+def random_tree(tree, seed):
+    leaves, shape = jax.tree.flatten(tree)
+    rng = np.random.default_rng(seed)
+    leaves = [jnp.asarray(rng.normal(size=v.shape, scale=0.3), v.dtype) for v in leaves]
+    return jax.tree.unflatten(shape, leaves)
 
 
 def close(got, want, what):
@@ -108,10 +115,7 @@ def vit(how, back):
     image = torch.randn(2, 3, 24, 24, generator=torch.Generator().manual_seed(5))
     x = jnp.asarray(image.permute(0, 2, 3, 1).numpy())
     variables = flax_net.init(jax.random.PRNGKey(6), x)
-    leaves, tree = jax.tree.flatten(variables)
-    rng = np.random.default_rng(7)
-    leaves = [jnp.asarray(rng.normal(size=v.shape, scale=0.3), v.dtype) for v in leaves]
-    variables = jax.tree.unflatten(tree, leaves)
+    variables = random_tree(variables, 7)
     sd = net.state_dict()
     (where / "flax.msgpack").write_bytes(serialization.to_bytes(variables))
     torch.save(sd, where / "torch.pt")
@@ -148,6 +152,56 @@ def vit_timm(back):
         outputs = [getattr(y, "logits", y) for y in (a(x), b(x))]
     close(outputs[1], outputs[0], "ViT")
     return enough(share)
+
+
+def towers(linen_axis, nnx_axis):
+    """PyTorch's list of blocks into nn.scan's stack, that into nnx.vmap's, and back again"""
+    where = fresh("like")
+    net = randomise(like_nets.TorchTower(6, 10, 4), 20)
+    linen = like_nets.FlaxTower(10, 4, linen_axis)
+    tower = like_nets.NnxTower(6, 10, 4, nnx_axis, nnx.Rngs(0))
+    image = torch.randn(5, 6, generator=torch.Generator().manual_seed(21))
+    x = jnp.asarray(image.numpy())
+    variables = random_tree(linen.init(jax.random.PRNGKey(22), x), 23)
+    graph, state = nnx.split(tower)
+    pure = nnx.to_pure_dict(random_tree(state, 24))
+    (where / "linen.msgpack").write_bytes(serialization.to_bytes(variables))
+    (where / "nnx.msgpack").write_bytes(serialization.to_bytes(pure))
+    torch.save(net.state_dict(), where / "in.pt")
+    with torch.no_grad():
+        want = net(image)
+    layers = layers_of(net.state_dict())
+    carry(where / "in.pt", where / "linen.msgpack", where / "a.msgpack", layers, {})
+    variables = serialization.from_bytes(variables, (where / "a.msgpack").read_bytes())
+    close(linen.apply(variables, x), want, "nn.scan")
+    carry(where / "a.msgpack", where / "nnx.msgpack", where / "b.msgpack", layers, {}, "--to", "nnx")
+    pure = serialization.from_bytes(pure, (where / "b.msgpack").read_bytes())
+    nnx.replace_by_pure_dict(state, pure)
+    close(nnx.merge(graph, state)(x), want, "nnx.vmap")
+    carry(where / "b.msgpack", where / "in.pt", where / "out.pt", layers, {}, "--from", "nnx")
+    back = torch.load(where / "out.pt", weights_only=True)
+    for name, value in net.state_dict().items():
+        need(torch.equal(back[name], value), f"{name} differs after the way there and back")
+
+
+def square_tower():
+    """As many blocks as every layer is wide: asked about, and what is said is done"""
+    where = fresh("like")
+    net = randomise(like_nets.TorchTower(4, 4, 4), 25)
+    linen = like_nets.FlaxTower(4, 4, 1)
+    image = torch.randn(5, 4, generator=torch.Generator().manual_seed(26))
+    x = jnp.asarray(image.numpy())
+    variables = random_tree(linen.init(jax.random.PRNGKey(27), x), 28)
+    (where / "linen.msgpack").write_bytes(serialization.to_bytes(variables))
+    torch.save(net.state_dict(), where / "in.pt")
+    argv = ("convert", where / "in.pt", "-o", where / "a.msgpack", "--like", where / "linen.msgpack")
+    got = nnferry(*argv, exit=4)
+    need('restack "tower" = ?' in got.stdout, f"not asked about the axis: {got.stdout}")
+    (where / "axis.map").write_text(got.stdout.replace("= ?", "= 1"))
+    nnferry(*argv, "--map", where / "axis.map")
+    variables = serialization.from_bytes(variables, (where / "a.msgpack").read_bytes())
+    with torch.no_grad():
+        close(linen.apply(variables, x), net(image), "square blocks")
 
 
 def gpt():
@@ -223,9 +277,12 @@ def run(tally):
     for named in (True, False):
         tally.run(f"MobileNetV2 Keras Equinox{'' if named else ' without names'}", keras_equinox,
                   named)
+    for axes in ((1, 0), (-1, 1), (0, -1), (1, 1)):
+        tally.run("blocks along axis %d in Flax, %d in NNX" % axes, towers, *axes)
+    tally.run("blocks as many as each is wide", square_tower)
     for back in (False, True):
         arrow = "back" if back else "there"
         tally.run(f"ConvNeXt timm original {arrow}", convnext, back)
         tally.run(f"ViT timm Hugging Face {arrow}", vit_timm, back)
-        for how in ("attention", "joined", "scan"):
+        for how in ("attention", "joined", "scan 0", "scan -1" if back else "scan 1"):
             tally.run(f"ViT torchvision flax {how} {arrow}", vit, how, back)

@@ -1,6 +1,6 @@
 """Models by other hands than the libraries': the original ConvNeXt's names, Vision Transformers
-in Flax in three spellings (the attention module, one dense layer for q, k and v, nn.scan), GPT in
-Haiku. Each computes what the library's model computes, and none was named after it.
+in Flax in three spellings (the attention module, one dense layer for q, k and v, nn.scan), towers
+of blocks stacked along any axis, GPT in Haiku. Each computes what the library's model computes, and none was named after it.
 """
 
 import functools
@@ -11,6 +11,7 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 import torch
+from flax import nnx
 from torch import nn
 
 
@@ -104,7 +105,7 @@ class EncoderBlock(fnn.Module):
 
 
 class FlaxViT(fnn.Module):
-    """how: "attention", "joined" or "scan" """
+    """how: "attention", "joined" or "scan" and the axis of the blocks """
     how: str
     classes: int
     patch: int
@@ -121,15 +122,80 @@ class FlaxViT(fnn.Module):
         x = jnp.concatenate([jnp.tile(cls, (x.shape[0], 1, 1)), x], 1)
         x = x + self.param("pos", fnn.initializers.normal(1.0), (1, x.shape[1], self.width))
         make = functools.partial(EncoderBlock, self.heads, self.wide, self.how == "joined")
-        if self.how == "scan":
-            many = fnn.scan(EncoderBlock, variable_axes={"params": 0}, length=self.depth,
-                            split_rngs={"params": True})
+        if self.how.startswith("scan"):
+            many = fnn.scan(EncoderBlock, variable_axes={"params": int(self.how[5:])},
+                            length=self.depth, split_rngs={"params": True})
             x, _ = many(self.heads, self.wide, name="trunk")(x, None)
         else:
             for i in range(self.depth):
                 x, _ = make(name=f"block_{i}")(x)
         x = fnn.LayerNorm(epsilon=1e-6, name="norm_out")(x)
         return fnn.Dense(self.classes, name="classify")(x[:, 0])
+
+
+# ---- equal blocks, one after the other: by hand in PyTorch, stacked in Flax and NNX ----
+
+class TorchTower(nn.Module):
+    def __init__(self, width, wide, depth):
+        super().__init__()
+        self.blocks = nn.ModuleList(nn.ModuleDict({
+            "norm": nn.LayerNorm(width, eps=1e-6), "up": nn.Linear(width, wide),
+            "down": nn.Linear(wide, width)}) for _ in range(depth))
+        self.last = nn.Linear(width, 3)
+
+    def forward(self, x):
+        for b in self.blocks:
+            x = x + b["down"](torch.relu(b["up"](b["norm"](x))))
+        return self.last(x)
+
+
+class TowerBlock(fnn.Module):
+    wide: int
+
+    @fnn.compact
+    def __call__(self, x, _=None):
+        y = fnn.Dense(self.wide, name="up")(fnn.LayerNorm(epsilon=1e-6, name="norm")(x))
+        return x + fnn.Dense(x.shape[-1], name="down")(fnn.relu(y)), None
+
+
+class FlaxTower(fnn.Module):
+    wide: int
+    depth: int
+    axis: int
+
+    @fnn.compact
+    def __call__(self, x):
+        many = fnn.scan(TowerBlock, variable_axes={"params": self.axis}, length=self.depth,
+                        split_rngs={"params": True})
+        return fnn.Dense(3, name="last")(many(self.wide, name="tower")(x, None)[0])
+
+
+class NnxBlock(nnx.Module):
+    def __init__(self, width, wide, rngs):
+        self.norm = nnx.LayerNorm(width, epsilon=1e-6, rngs=rngs)
+        self.up = nnx.Linear(width, wide, rngs=rngs)
+        self.down = nnx.Linear(wide, width, rngs=rngs)
+
+    def __call__(self, x):
+        return x + self.down(nnx.relu(self.up(self.norm(x))))
+
+
+class NnxTower(nnx.Module):
+    def __init__(self, width, wide, depth, axis, rngs):
+        self.axes = nnx.StateAxes({nnx.Param: axis, ...: 0})
+
+        @nnx.split_rngs(splits=depth)
+        @nnx.vmap(in_axes=(nnx.StateAxes({...: 0}),), out_axes=self.axes)
+        def make(rngs):
+            return NnxBlock(width, wide, rngs)
+        self.blocks = make(rngs)
+        self.last = nnx.Linear(width, 3, rngs=rngs)
+
+    def __call__(self, x):
+        @nnx.scan(in_axes=(nnx.Carry, self.axes), out_axes=nnx.Carry)
+        def go(x, block):
+            return block(x)
+        return self.last(go(x, self.blocks))
 
 
 # ---- GPT in Haiku: one linear for q, k and v, the position table a parameter of its own ----

@@ -6,6 +6,7 @@ for bit, what it computed before.
 """
 
 import json
+import os
 import warnings
 
 import numpy as np
@@ -247,6 +248,58 @@ def exported():
     return f"{len(notes)} notes"
 
 
+def recurrent():
+    """LSTM, GRU and RNN nodes, whose weights torch's exporter stores in ONNX's order of gates: back
+    in torch bit for bit, and in Keras, with the outputs that onnxruntime computes."""
+    os.environ["KERAS_BACKEND"] = "jax"  # its usual one does not share a process with torch's
+    import keras
+    import torch
+    where = fresh("onnx")
+
+    class Cells(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.enc = torch.nn.LSTM(5, 4, num_layers=2, bidirectional=True, batch_first=True)
+            self.gru = torch.nn.GRU(8, 3, batch_first=True)
+            self.rnn = torch.nn.RNN(3, 6, nonlinearity="relu", batch_first=True)
+            self.fc = torch.nn.Linear(6, 2)
+
+        def forward(self, x):
+            x = self.rnn(self.gru(self.enc(x)[0])[0])[0]
+            return self.fc(x[:, -1])
+
+    torch.manual_seed(31)
+    net = Cells().eval()
+    with torch.no_grad():
+        for p in net.parameters():
+            p.copy_(torch.randn(p.shape) * 0.5)
+    x = np.random.default_rng(32).normal(size=(2, 7, 5)).astype(np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(net, (torch.from_numpy(x),), str(where / "in.onnx"), dynamo=False,
+                          input_names=["x"])
+    run_it = onnxruntime.InferenceSession(str(where / "in.onnx"), providers=["CPUExecutionProvider"])
+    want = run_it.run(None, {"x": x})[0]
+    ours = ("--from", "pytorch", "--select", "fc.*", "--select", "onnx::[LGR][SRN]*")
+    convert(where / "in.onnx", where / "out.pt", "--to", "pytorch", *ours)
+    back = torch.load(where / "out.pt", weights_only=True)
+    for name, value in net.state_dict().items():
+        need(torch.equal(back[name], value), f"{name} differs")
+    need(len(back) == len(net.state_dict()), f"{sorted(back)}")
+    layers = keras.layers
+    other = keras.Sequential([
+        keras.Input((7, 5)),
+        layers.Bidirectional(layers.LSTM(4, return_sequences=True, name="enc_l0"), name="enc_0"),
+        layers.Bidirectional(layers.LSTM(4, return_sequences=True, name="enc_l1"), name="enc_1"),
+        layers.GRU(3, return_sequences=True, name="gru"),
+        layers.SimpleRNN(6, activation="relu", name="rnn"), layers.Dense(2, name="fc")])
+    other.save(where / "like.keras")
+    convert(where / "in.onnx", where / "out.keras", "--like", where / "like.keras", *ours)
+    got = np.asarray(keras.models.load_model(where / "out.keras")(x))
+    need(np.abs(got - want).max() <= 1e-5 * np.abs(want).max(), f"Keras: {np.abs(got - want).max()}")
+    return f"{len(back)} tensors"
+
+
 def run(tally):
     tally.run("every dtype", every_dtype)
     tally.run("long lists", long_lists)
@@ -255,3 +308,4 @@ def run(tally):
     tally.run("runs again, external data", runs_again, True)
     tally.run("names", tensor_names)
     tally.run("settings that torch exports", exported)
+    tally.run("recurrent nodes", recurrent)

@@ -265,10 +265,19 @@ static void same_model(const struct made *x, const struct model *m)
     assert_true(m->has_opaque);
 }
 
-static void write_one(const struct made *x, bool plain, bool full, const char *path)
+static void write_from(const struct made *x, bool plain, bool full, const uint8_t *id,
+                       enum origin_tensors tensors, const char *path)
 {
-    struct write_opt opt = {.plain = plain, .sums_full = full, .provenance = "{\"writer\":\"x\"}"};
+    static const struct origin_file file = {.name = {"w.bin", 5}, .n_bytes = 1234};
+    struct origin o = {.file = &file,
+                       .n_files = 1,
+                       .format = STR("numpy"),
+                       .framework = STR("flax"),
+                       .writer = STR("x"),
+                       .tensors = tensors};
+    struct write_opt opt = {.plain = plain, .sums_full = full, .origin = &o};
     struct err e;
+    memcpy(o.id, id, sizeof o.id);
     char line[1200];
     enum status st = put_model(format_find(STR("archive")), &x->m, (const uint8_t *const *)x->data,
                                &opt, path, &e);
@@ -276,6 +285,13 @@ static void write_one(const struct made *x, bool plain, bool full, const char *p
         err_line(&e, line, sizeof line);
         fail_msg("%s", line);
     }
+}
+
+static void write_one(const struct made *x, bool plain, bool full, const char *path)
+{
+    uint8_t id[32];
+    memset(id, 0xa5, sizeof id);
+    write_from(x, plain, full, id, ORIGIN_CHANGED, path);
 }
 
 static void verify_ok(const char *path)
@@ -310,6 +326,15 @@ static void round_trip(void **state)
         }
         assert_string_equal(f->name, "archive");
         same_model(&x, &m);
+        assert_non_null(m.origin);
+        assert_int_equal(m.origin->n_files, 1);
+        same_str(m.origin->file[0].name, STR("w.bin"));
+        assert_int_equal(m.origin->file[0].n_bytes, 1234);
+        same_str(m.origin->format, STR("numpy"));
+        same_str(m.origin->framework, STR("flax"));
+        same_str(m.origin->writer, STR("x"));
+        assert_int_equal(m.origin->tensors, ORIGIN_CHANGED);
+        assert_int_equal(m.origin->id[0] & m.origin->id[31], 0xa5);
         model_free(&m);
         for (int threads = 1; threads <= 3; threads++) {
             par_set_threads(threads);
@@ -381,10 +406,10 @@ static void pinned(void **state)
 {
     (void)state;
     static const char *const want[] = {
-        "a46973743395d694a7c6e184bfd364c2dc641d757952cf46bc376f33b81623f5",
-        "aca9471549791f5951d5298082373c20270224d43d28747ccdef0cd41158e307",
-        "f5041390de2dd7c33c9a5fefef54f44a06f3984a6be03ddae10cc9053f899c70",
-        "5b38f889dc71c1ae00d245ba88a1cf67a06bbaacfdb8d6b7d51344bcec8ac1b4"};
+        "728674c3cf8f53d981a3f5204d40b08b5683bbb86766380b2b69794eaf0bec9a",
+        "3f07e295dd11814515f05aa9a14e7bef150dbfd37ae0d4c97581166f05c21d38",
+        "0403908b73b6afc2c1fed4ec1031ed42f03eb8456c14631dd64cda3ad21ad6f1",
+        "2f3818bb1566a2b2e1a70bb3a5125e6ae742ed04247941962fd37da64f39d4e3"};
     bool good = true;
     struct made x;
     for (int v = 0; v < 4; v++) {
@@ -569,6 +594,14 @@ static void forged(void **state)
         {"\"kind\":\"tensor\",\"n\":0,\"value\":0", "\"kind\":\"tensor\",\"n\":0,\"value\":7",
          "tree-json", false},
         {"nnferry-tree", "nnferry-trex", "tree-json", false},
+        {"\"source_id\":", "\"source_ix\":", "provenance-key", false},
+        {"\"nnf1:a5", "\"nnf1:A5", "provenance-value", false},
+        {"\"nnf1:a5", "\"nnc1:a5", "provenance-value", false},
+        {"\"bytes\":1234", "\"bytes\":12.4", "provenance-value", false},
+        {"\"bytes\":1234", "\"bytes\":1 34", "json-syntax", false},
+        {"\"tensors\":\"changed\"", "\"tensors\":\"chanced\"", "provenance-value", false},
+        {"\"tensors\":\"changed\"", "\"tensors\":\"same\"   ", "provenance-canonical", false},
+        {"\"writer\":\"x\"", "\"writer\":\"y\"", "sums", false},
     };
     struct made x;
     struct archive_facts facts;
@@ -582,6 +615,36 @@ static void forged(void **state)
             fail_msg("%s: status %d, code %s: %s", bad[i].find, (int)st, e.code ? e.code : "none",
                      e.reason);
     }
+    unmake(&x);
+}
+
+/* "same" means that the digest is this model's, "changed" that it is not. */
+static void claims(void **state)
+{
+    (void)state;
+    struct made x;
+    struct archive_facts facts;
+    struct err e;
+    uint8_t digest[3][32], id[32];
+    small(&x);
+    for (size_t i = 0; i < 3; i++) {
+        const struct tensor *t = &x.m.tensor[i];
+        uint64_t n;
+        x.m.tensor[i].role = ROLE_PARAMETER;
+        assert_true(tensor_bytes(t, &n));
+        sha256_tree(x.data[t->alias_of >= 0 ? t->alias_of : (int64_t)i], (size_t)n, digest[i]);
+    }
+    assert_int_equal(x.m.n_tensors, 3);
+    assert_int_equal(id_plain(&x.m, NULL, (const uint8_t(*)[32])digest, id, &e), ST_OK);
+    for (int wrong = 0; wrong < 2; wrong++, id[31] ^= 1)
+        for (int tensors = 0; tensors < ORIGIN_N; tensors++) {
+            bool good =
+                tensors == (wrong ? ORIGIN_CHANGED : ORIGIN_SAME) || tensors > ORIGIN_CHANGED;
+            write_from(&x, false, false, id, (enum origin_tensors)tensors, path_a);
+            assert_int_equal(archive_verify(path_a, &facts, &e), good ? ST_OK : ST_NO);
+            if (!good)
+                assert_string_equal(e.code, "source-id");
+        }
     unmake(&x);
 }
 
@@ -654,11 +717,11 @@ static void cannot(void **state)
 
 int main(int argc, char **argv)
 {
-    const struct CMUnitTest t[] = {cmocka_unit_test(round_trip), cmocka_unit_test(plain_packs),
-                                   cmocka_unit_test(blocks),     cmocka_unit_test(pinned),
-                                   cmocka_unit_test(every_bit),  cmocka_unit_test(every_length),
-                                   cmocka_unit_test(strangers),  cmocka_unit_test(cannot),
-                                   cmocka_unit_test(forged),     cmocka_unit_test(stray_bits)};
+    const struct CMUnitTest t[] = {
+        cmocka_unit_test(round_trip), cmocka_unit_test(plain_packs), cmocka_unit_test(blocks),
+        cmocka_unit_test(pinned),     cmocka_unit_test(every_bit),   cmocka_unit_test(every_length),
+        cmocka_unit_test(strangers),  cmocka_unit_test(cannot),      cmocka_unit_test(forged),
+        cmocka_unit_test(claims),     cmocka_unit_test(stray_bits)};
     int fa = mkstemp(path_a), fb = mkstemp(path_b);
     if (fa < 0 || fb < 0)
         return 1;

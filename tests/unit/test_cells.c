@@ -414,9 +414,12 @@ static void tables(void **state)
             const char *text[] = {c->gates, c->sums, c->minus, c->plus};
             struct axes x;
             assert_true(kind_is_cell(c->kind) && strlen(c->gates) <= GATES_MAX);
-            assert_int_equal(axes_parse(str_from(c->axes), &x, &err), ST_OK);
+            bool conv = c->kind == LAYER_CONV_LSTM;
+            char axes[64];
+            assert_int_equal(rules_cell_axes(c, conv ? 3 : 0, axes, &err), ST_OK);
+            assert_int_equal(axes_parse(str_from(axes), &x, &err), ST_OK);
             for (size_t k = 0; k < x.n; k++)
-                assert_non_null(strchr("GOIRJ", x.at[k].letter));
+                assert_non_null(strchr(conv ? "GOIRDHW" : "GOIRJ", x.at[k].letter));
             for (size_t k = 0; k < 4; k++)
                 for (const char *g = text[k]; g && *g; g++)
                     assert_true(strchr(cell_gates(c->kind), *g) && (k || strchr(g, *g) == g));

@@ -1,5 +1,5 @@
-/* GGUF's convention: models of four families, every extent that may be equal equal, written as GGUF
- * and validated layer by layer against what Hugging Face computes. Layers whose rows llama.cpp
+/* GGUF's convention: models of several families, every extent that may be equal equal, written as
+ * GGUF and validated layer by layer against what Hugging Face computes. Layers whose rows llama.cpp
  * keeps in an order of its own stay unproven by themselves; those rows are held against its
  * formulas here. Every entry of GGUF's rules altered must show.
  */
@@ -60,6 +60,14 @@ static const struct family_net {
       {"model.layers.0.input_layernorm.weight", {W, 0}}},
      {"model.layers.0.self_attn.q_proj blk.0.attn_q",
       "model.layers.0.self_attn.k_proj blk.0.attn_k"}},
+    {"gemma2",
+     "gemma2",
+     {{"model.embed_tokens.weight", {W, W}},
+      {"model.layers.0.self_attn.q_proj.weight", {W, W}},
+      {"model.layers.0.pre_feedforward_layernorm.weight", {W, 0}},
+      {"model.layers.0.post_feedforward_layernorm.weight", {W, 0}},
+      {"model.layers.0.input_layernorm.weight", {W, 0}}},
+     {NULL}},
     {"gpt_neox",
      "gptneox",
      {{"gpt_neox.embed_in.weight", {W, W}},

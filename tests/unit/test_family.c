@@ -120,13 +120,29 @@ static bool layers_fit(const struct model *m, const struct family *f)
     return ok;
 }
 
+/* GGUF's values of a vector: Gemma's norms are factors. */
+static bool vector_holds(const struct plan *p, const struct entry *x, double base, const char *type)
+{
+    uint64_t n;
+    double *v = toy_values(p, (size_t)model_find(&p->dst, str_from(x->gguf)), &n);
+    double more = strncmp(type, "gemma", 5) == 0 && strstr(x->name, "norm.weight") ? 1 : 0;
+    bool ok = n == x->dim[0];
+    for (uint64_t i = 0; ok && i < n; i++)
+        ok = v[i] == base + more + (double)i;
+    free(v);
+    return ok;
+}
+
 /* GGUF's rows of a dense layer, from llama.cpp's formulas. */
 static bool rows_turned(const struct plan *p, const struct entry *x, double base, const char *type)
 {
     bool llama = strcmp(type, "llama") == 0 || strcmp(type, "mistral") == 0;
     bool q = llama && strstr(x->name, "q_proj.weight"),
          k = llama && strstr(x->name, "k_proj.weight");
-    bool qkv = strstr(x->name, "query_key_value.weight"), conv1d = strstr(x->name, ".c_") != NULL;
+    bool qkv = strstr(x->name, "query_key_value.weight"),
+         conv1d = strcmp(type, "gpt2") == 0 && strstr(x->name, ".c_");
+    if (x->n_dims == 1 && !strstr(x->name, "query_key_value") && !llama)
+        return vector_holds(p, x, base, type);
     if (x->n_dims != 2 || (!q && !k && !qkv && !conv1d))
         return true;
     uint64_t n, rows = conv1d ? x->dim[1] : x->dim[0], cols = conv1d ? x->dim[0] : x->dim[1];
@@ -236,8 +252,9 @@ static const struct family *of_type(const char *type)
 }
 
 static const char *const types[] = {
-    "bert", "roberta", "distilbert", "gpt2", "gpt_neox", "llama", "mistral", "qwen2",
-    "t5",   "mt5",     "phi",        "phi3", "vit",      "clip",  "whisper", "resnet"};
+    "bert",  "roberta", "distilbert", "gpt2",  "gpt_neox",   "llama",   "mistral", "qwen2",
+    "t5",    "mt5",     "phi",        "phi3",  "vit",        "clip",    "whisper", "resnet",
+    "qwen3", "gemma",   "gemma2",     "olmo2", "starcoder2", "stablelm"};
 #define N_TYPES (sizeof types / sizeof *types)
 
 static void names_of_the_frameworks(void **state)
@@ -320,6 +337,82 @@ static void gguf_and_back(void **state)
         }
         plan_free(&back);
         model_free(&g);
+        plan_free(&p);
+        model_free(&m);
+    }
+}
+
+#define NORM "model.layers.0.input_layernorm.weight"
+static void gemma(struct model *m, enum dtype type)
+{
+    model_init(m);
+    toy_add(m, "model.layers.0.self_attn.q_proj.weight", 3, 4, 4, -1);
+    toy_add(m, NORM, 5, 4, -1);
+    toy_add(m, "model.embed_tokens.weight", 9, 7, 4, -1);
+    toy_add(m, "lm_head.weight", 9, 7, 4, -1);
+    m->tensor[toy_find(m, NORM)].dtype = type;
+    m->tensor[toy_find(m, "lm_head.weight")].alias_of =
+        (int64_t)toy_find(m, "model.embed_tokens.weight");
+    attach(m, "config.json", "{\"model_type\": \"gemma\"}");
+    toy_done(m);
+}
+
+/* Gemma's norms: GGUF has the factors, 1 more than the weights; a tied head is no loss. */
+static void norms_of_gemma(void **state)
+{
+    (void)state;
+    struct model m, g;
+    struct plan p, back;
+    struct err e;
+    struct map_opt o = {.from = "hf", .to = "gguf"};
+    uint64_t n;
+    gemma(&m, DT_F32);
+    plan_init(&p, &m);
+    assert_int_equal(map_plan(&p, &o, NULL, 0, NULL, &e), ST_OK);
+    double *v = toy_values(&p, (size_t)toy_find(&p.dst, "blk.0.attn_norm.weight"), &n);
+    for (int i = 0; i < 4; i++)
+        assert_true(v[i] == 6 + i);
+    free(v);
+    toy_freeze(&p, &g);
+    g.format = "gguf";
+    assert_int_equal(model_meta_add(&g, STR("general.architecture"), STR("gemma"), &e), 0);
+    plan_init(&back, &g);
+    assert_int_equal(map_plan(&back, &(struct map_opt){.to = "hf"}, NULL, 0, NULL, &e), ST_OK);
+    v = toy_values(&back, (size_t)toy_find(&back.dst, NORM), &n);
+    for (int i = 0; i < 4; i++)
+        assert_true(v[i] == 5 + i);
+    free(v);
+    plan_free(&back);
+    plan_init(&back, &g); /* an archive must give back what came, bit for bit */
+    o = (struct map_opt){.to = "canonical"};
+    assert_int_equal(map_plan(&back, &o, NULL, 0, NULL, &e), ST_CANNOT);
+    assert_string_equal(e.code, "norm-whole");
+    plan_free(&back);
+    model_free(&g);
+    plan_free(&p);
+    model_free(&m);
+}
+
+/* A sum that the source's type would round is made in float32, and stays there. */
+static void narrow_norms(void **state)
+{
+    (void)state;
+    static const enum dtype narrow[] = {DT_F16, DT_BF16};
+    for (size_t i = 0; i < 2; i++) {
+        struct model m;
+        struct plan p;
+        struct err e;
+        gemma(&m, narrow[i]);
+        plan_init(&p, &m);
+        struct map_opt o = {.from = "hf", .to = "gguf"};
+        assert_int_equal(map_plan(&p, &o, NULL, 0, NULL, &e), ST_OK);
+        int64_t at = toy_find(&p.dst, "blk.0.attn_norm.weight");
+        const struct part *q = &p.recipe[at].part[0];
+        assert_int_equal(p.dst.tensor[at].dtype, DT_F32);
+        assert_int_equal(q->n_ops, 2);
+        assert_int_equal(q->op[0].kind, OP_CAST);
+        assert_int_equal(q->op[0].to, DT_F32);
+        assert_int_equal(q->op[1].kind, OP_OFFSET);
         plan_free(&p);
         model_free(&m);
     }
@@ -434,6 +527,8 @@ int main(void)
         cmocka_unit_test(names_of_the_frameworks),
         cmocka_unit_test(told_by_names),
         cmocka_unit_test(gguf_and_back),
+        cmocka_unit_test(norms_of_gemma),
+        cmocka_unit_test(narrow_norms),
         cmocka_unit_test(tf_and_back),
         cmocka_unit_test(tf_apart),
 #ifdef NNFERRY_MUTATE

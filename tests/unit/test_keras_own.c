@@ -1,6 +1,6 @@
 /* Keras layers of the user's own class: one variable of three axes and more is a bare parameter,
  * unless its config or a name speaks of a convolution. And attention that the other side has as
- * dense layers, whatever the file calls its projections.
+ * dense layers, whatever the file calls its projections; layers that few models have.
  */
 #include "convert/map.h"
 #include "framework/framework.h"
@@ -137,6 +137,81 @@ static void no_config(void **state)
     asked_about();
 }
 
+/* ---- layers of Keras that few models have ---- */
+
+/* A kernel for each position is no convolution's, whatever the layer is called. */
+static void locally_connected(void **state)
+{
+    (void)state;
+    m.framework = STR("keras");
+    toy_add(&m, "local_conv.local_conv.kernel:0", 1, 16, 36, 5, -1);
+    config(OWN("LocallyConnected2D", "local_conv", ",\"kernel_size\":[3,3]"));
+    const struct layer *l = recognise("local_conv");
+    assert_int_equal(l->kind, LAYER_NONE);
+    assert_int_equal(l->kinds, 0);
+}
+
+static void locally_connected_numbered(void **state)
+{
+    (void)state;
+    toy_add(&m, "layers.locally_connected2d.vars.0", 1, 16, 36, 5, -1);
+    assert_int_equal(recognise("locally_connected2d.vars.0")->kind, LAYER_PARAM);
+}
+
+/* A head of its own is a dense layer beside the embedding; scales of small integers are none. */
+static void reversible(void **state)
+{
+    (void)state;
+    toy_add(&m, "layers.reversible_embedding.vars.0", 1, 11, 6, -1);
+    toy_add(&m, "layers.reversible_embedding.vars.1", 100, 6, 11, -1);
+    toy_add(&m, "layers.reversible_embedding_1.vars.0", 1, 11, 6, -1);
+    toy_add(&m, "layers.reversible_embedding_2.vars.0", 1, 11, 6, -1);
+    toy_add(&m, "layers.reversible_embedding_2.vars.1", 1, 11, -1);
+    assert_int_equal(recognise("reversible_embedding")->kind, LAYER_EMBEDDING);
+    const char *const path[] = {"reversible_embedding.reverse", "reversible_embedding_1",
+                                "reversible_embedding_2.vars.0"};
+    const enum layer_kind kind[] = {LAYER_LINEAR, LAYER_EMBEDDING, LAYER_PARAM};
+    for (size_t k = 0; k < 3; k++) {
+        size_t n = 0;
+        for (size_t i = 0; i < found.n; i++)
+            if (str_is(found.layer[i].path, path[k])) {
+                assert_int_equal(found.layer[i].kind, kind[k]);
+                n++;
+            }
+        assert_true(n > 0);
+    }
+    struct map_opt o = {.from = "keras", .to = "pytorch"};
+    plan_init(&p, &m);
+    assert_int_equal(map_plan(&p, &o, NULL, 0, &asked, &err), ST_OK);
+    uint64_t n;
+    int64_t t = toy_find(&p.dst, "reversible_embedding.reverse.weight");
+    assert_true(p.dst.tensor[t].dim[0] == 11 && p.dst.tensor[t].dim[1] == 6);
+    double *v = toy_values(&p, (size_t)t, &n);
+    assert_true(v[0] == 100 && v[1] == 111 && v[6] == 101);
+    free(v);
+}
+
+/* Cells on each other in one layer are cells alone: none takes another's name. */
+static void stacked(void **state)
+{
+    static const char *const name[] = {
+        "layers.rnn.cell.cells.lstm_cell.vars.0",   "layers.rnn.cell.cells.lstm_cell.vars.1",
+        "layers.rnn.cell.cells.lstm_cell_1.vars.0", "layers.rnn.cell.cells.lstm_cell_1.vars.1",
+        "layers.rnn.cell.cells.gru_cell.vars.0",    "layers.rnn.cell.cells.gru_cell.vars.1",
+        "layers.rnn.cell.cells.gru_cell.vars.2"};
+    static const uint64_t dim[][2] = {{8, 16}, {4, 16}, {4, 20}, {5, 20}, {5, 9}, {3, 9}, {2, 9}};
+    (void)state;
+    for (size_t i = 0; i < sizeof name / sizeof *name; i++)
+        toy_tensor(&m, name[i], (double)i, dim[i], 2);
+    assert_int_equal(recognise("rnn.cell.cells.lstm_cell_1")->kind, LAYER_LSTM);
+    struct map_opt o = {.from = "keras", .to = "pytorch"};
+    plan_init(&p, &m);
+    assert_int_equal(map_plan(&p, &o, NULL, 0, &asked, &err), ST_OK);
+    (void)toy_find(&p.dst, "rnn.cell.cells.lstm_cell.weight_ih");
+    (void)toy_find(&p.dst, "rnn.cell.cells.lstm_cell_1.weight_ih");
+    (void)toy_find(&p.dst, "rnn.cell.cells.gru_cell.weight_ih");
+}
+
 /* ---- attention as dense layers ---- */
 
 enum { E = 6, N = 2, D = 3 };
@@ -229,8 +304,18 @@ static void from_dense(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(token),     T(kernel_size), T(class_says), T(name_says),
-        T(bias_says), T(no_config),   T(as_dense),   T(from_dense),
+        T(token),
+        T(kernel_size),
+        T(class_says),
+        T(name_says),
+        T(bias_says),
+        T(no_config),
+        T(as_dense),
+        T(from_dense),
+        T(locally_connected),
+        T(locally_connected_numbered),
+        T(reversible),
+        T(stacked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -341,13 +341,115 @@ static void order_of_config(void **state)
     done(&j);
 }
 
+/* A rule that an order of both sides contradicts ends that order for all: what stands beside the
+ * told leaf goes with it. */
+static void rules_against_order(void **state)
+{
+    (void)state;
+    static const char *const name[] = {"a.weight", "a.bias",   "b.weight",
+                                       "b.bias",   "c.weight", "c.bias"};
+    struct job j;
+    start(&j, name, true);
+    if (plan(&j, "b.weight -> 5\nc.weight -> 3\n") != ST_OK)
+        fail_msg("%s %s", j.e.code, j.e.reason);
+    leaf_is(&j, "3", 40);
+    leaf_is(&j, "4", 50);
+    leaf_is(&j, "5", 20);
+    leaf_is(&j, "6", 30);
+    done(&j);
+    start(&j, name, true); /* one that agrees leaves it */
+    assert_int_equal(plan(&j, "b.weight -> 3\n"), ST_OK);
+    leaf_is(&j, "6", 50);
+    done(&j);
+}
+
+/* The leaves of a cell follow each other: the first of them is all that is asked about. */
+static void cells_beside(void **state)
+{
+    (void)state;
+    static const char *const part[] = {"weight_ih", "weight_hh", "bias"};
+    static const char *const cell[] = {"one", "two"};
+    static const uint64_t dim[3][2] = {{12, 2}, {12, 3}, {12, 0}};
+    struct job j;
+    memset(&j, 0, sizeof j);
+    model_init(&j.src);
+    model_init(&j.like);
+    toy_add(&j.src, "first", 70, 5, 7, -1); /* the skeleton has it last: no order of both */
+    for (size_t i = 0; i < 6; i++) {
+        char text[32], number[8];
+        snprintf(text, sizeof text, "%s.%s", cell[i / 3], part[i % 3]);
+        snprintf(number, sizeof number, "%zu", i);
+        toy_tensor(&j.src, text, 10 * (double)i, dim[i % 3], dim[i % 3][1] ? 2 : 1);
+        toy_tensor(&j.like, number, 0, dim[i % 3], dim[i % 3][1] ? 2 : 1);
+    }
+    toy_add(&j.like, "6", 0, 5, 7, -1);
+    toy_done(&j.src);
+    toy_done(&j.like);
+    j.src.framework = j.like.framework = STR("equinox");
+    j.rules = (struct buf)BUF_INIT;
+    assert_int_equal(plan(&j, ""), ST_CANNOT);
+    assert_string_equal(j.e.code, "map-ambiguous");
+    assert_non_null(strstr(j.e.reason, "2 questions"));
+    asks(&j, "\"one.weight_ih\" -> ?");
+    asks(&j, "\"two.weight_ih\" -> ?");
+    plan_free(&j.p);
+    buf_clear(&j.rules);
+    assert_int_equal(plan(&j, "one.weight_ih -> 3\ntwo.weight_ih -> 0\n"), ST_OK);
+    leaf_is(&j, "0", 30);
+    leaf_is(&j, "1", 40);
+    leaf_is(&j, "2", 50);
+    leaf_is(&j, "4", 10);
+    leaf_is(&j, "5", 20);
+    done(&j);
+}
+
+/* A line that gives a weight its leaf says where it goes, not that its axes are Equinox's already:
+ * a transposed convolution is turned and reversed all the same. */
+static void told_leaves_are_turned(void **state)
+{
+    (void)state;
+    static const char *const by[] = {"up_a.weight -> 2\nup_b.weight -> 0\n",
+                                     "up_a.weight -> 2\nup_b.weight -> 0\n"
+                                     "up_a.bias -> 3\nup_b.bias -> 1\n"};
+    char rules[128];
+    for (size_t i = 0; i < 2; i++) {
+        struct job j;
+        memset(&j, 0, sizeof j);
+        model_init(&j.src);
+        model_init(&j.like);
+        toy_add(&j.src, "up_a.weight", 0, 2, 2, 3, -1);
+        toy_add(&j.src, "up_a.bias", 50, 2, -1);
+        toy_add(&j.src, "up_b.weight", 100, 2, 2, 3, -1);
+        toy_add(&j.src, "up_b.bias", 150, 2, -1);
+        toy_add(&j.src, "fc.weight", 200, 5, 2, -1); /* last, and not so in the skeleton */
+        toy_add(&j.like, "0", 0, 2, 2, 3, -1);
+        toy_add(&j.like, "1", 0, 2, 1, -1);
+        toy_add(&j.like, "2", 0, 2, 2, 3, -1);
+        toy_add(&j.like, "3", 0, 2, 1, -1);
+        toy_add(&j.like, "4", 0, 5, 2, -1);
+        toy_done(&j.src);
+        toy_done(&j.like);
+        j.src.framework = STR("pytorch");
+        j.like.framework = STR("equinox");
+        snprintf(rules, sizeof rules, "kind up_* = conv_transpose\nkind fc = linear\n%s", by[i]);
+        if (plan(&j, rules) != ST_OK)
+            fail_msg("%s %s", j.e.code, j.e.reason);
+        leaf_is(&j, "0", 102); /* [in,out,k] to [out,in,-k] */
+        leaf_is(&j, "1", 150);
+        leaf_is(&j, "2", 2);
+        leaf_is(&j, "3", 50);
+        done(&j);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(in_order),        cmocka_unit_test(by_numbers),
         cmocka_unit_test(asked),           cmocka_unit_test(types),
         cmocka_unit_test(names_told),      cmocka_unit_test(names_from_skeleton),
-        cmocka_unit_test(order_of_config),
+        cmocka_unit_test(order_of_config), cmocka_unit_test(rules_against_order),
+        cmocka_unit_test(cells_beside),    cmocka_unit_test(told_leaves_are_turned),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -675,6 +675,71 @@ static void single_tensors(void **state)
     model_free(&m);
 }
 
+/* A pattern that says a kind is for the layers that may be of it; one that fits none is refused. */
+static void kinds_by_pattern(void **state)
+{
+    (void)state;
+    struct model m;
+    struct plan p;
+    model_init(&m);
+    toy_add(&m, "f.0.weight", 0, 4, 4, 3, 3, -1);
+    toy_add(&m, "f.1.weight", 0, 4, -1);
+    toy_add(&m, "f.1.bias", 0, 4, -1);
+    toy_add(&m, "f.1.running_mean", 0, 4, -1);
+    toy_add(&m, "f.1.running_var", 0, 4, -1);
+    toy_add(&m, "f.2.weight", 0, 4, 5, 2, 2, -1); /* transposed: its bias has axis 1 */
+    toy_add(&m, "f.2.bias", 0, 5, -1);
+    toy_add(&m, "f.3.weight", 0, 7, 5, -1);
+    toy_add(&m, "f.3.bias", 0, 7, -1);
+    toy_done(&m);
+    must(map_to(&p, &m, (struct map_opt){.to = "flax", .rules = STR("kind f.* = conv\n")}));
+    free(got(&p, "params.f.0.kernel", 3, 3, 4, 4, -1));
+    free(got(&p, "params.f.2.kernel", 2, 2, 4, 5, -1));
+    free(got(&p, "params.f.3.kernel", 5, 7, -1));
+    plan_free(&p);
+    assert_int_equal(
+        map_to(&p, &m,
+               (struct map_opt){.to = "flax", .rules = STR("kind f.0 = conv\nkind f.1* = conv\n")}),
+        ST_USAGE);
+    assert_string_equal(err.code, "map-unused");
+    plan_free(&p);
+    assert_int_equal(
+        map_to(&p, &m, (struct map_opt){.to = "flax", .rules = STR("kind f.1 = conv\n")}),
+        ST_CANNOT);
+    assert_string_equal(err.code, "map-kind");
+    plan_free(&p);
+    model_free(&m);
+}
+
+/* A line that names a weight and not its axes says where it goes, and not that its axes are the
+ * target's: a square one would fit either way. */
+static void weights_need_axes(void **state)
+{
+    (void)state;
+    struct model m;
+    struct plan p;
+    model_init(&m);
+    toy_add(&m, "fc.weight", 0, 3, 3, -1);
+    toy_add(&m, "fc.bias", 0, 3, -1);
+    toy_done(&m);
+    assert_int_equal(
+        map_to(&p, &m,
+               (struct map_opt){.to = "flax", .rules = STR("fc.weight -> params.out.kernel\n")}),
+        ST_CANNOT);
+    assert_string_equal(err.code, "map-axes");
+    assert_non_null(strstr(err.reason, "\"fc\" -> LAYER"));
+    plan_free(&p);
+    must(map_to(&p, &m, (struct map_opt){.to = "flax", .rules = STR("fc -> out\n")}));
+    free(got(&p, "params.out.kernel", 3, 3, -1));
+    plan_free(&p);
+    must(map_to(&p, &m,
+                (struct map_opt){.to = "flax",
+                                 .rules = STR("fc.weight -> params.out.kernel axes \"O I\" -> "
+                                              "\"O I\"\nfc.bias -> params.out.bias\n")}));
+    plan_free(&p);
+    model_free(&m);
+}
+
 static void drops_and_makes_up(void **state)
 {
     (void)state;
@@ -790,6 +855,7 @@ int main(void)
         cmocka_unit_test(ties_are_kept),         cmocka_unit_test(like_by_shape),
         cmocka_unit_test(like_ambiguous),        cmocka_unit_test(like_by_number),
         cmocka_unit_test(like_lacks_a_layer),    cmocka_unit_test(options),
+        cmocka_unit_test(kinds_by_pattern),      cmocka_unit_test(weights_need_axes),
         cmocka_unit_test(single_tensors),        cmocka_unit_test(drops_and_makes_up),
         cmocka_unit_test(missing_bias),          cmocka_unit_test(little_memory),
     };

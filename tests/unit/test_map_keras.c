@@ -374,6 +374,80 @@ static void nested_model(struct model *x, const char *fc)
     x->format = "keras-h5";
 }
 
+/* An EinsumDense on the last axis is a dense layer; others have another kernel, or another bias. */
+static void einsum_dense(void **state)
+{
+    static const struct {
+        const char *equation, *bias;
+        bool dense;
+    } of[] = {
+        {"abc,cd->abd", "d", true},  {"...x,xy->...y", "y", true}, {"ab,bc->ac", NULL, true},
+        {"abc,dc->abd", "d", false}, {"abc,bd->adc", "d", false},  {"abc,cd->abd", "b", false},
+        {"abc,cd->bad", "d", false}, {"abc,cd", "d", false},       {"", NULL, false},
+    };
+    for (size_t i = 0; i < sizeof of / sizeof *of; i++) {
+        char text[256], bias[8];
+        snprintf(bias, sizeof bias, of[i].bias ? "\"%s\"" : "null", of[i].bias);
+        snprintf(text, sizeof text,
+                 "{\"class_name\":\"Sequential\",\"config\":{\"name\":\"m\",\"layers\":["
+                 "{\"class_name\":\"EinsumDense\",\"config\":{\"name\":\"fc\",\"equation\":"
+                 "\"%s\",\"output_shape\":[null,5],\"bias_axes\":%s}}]}}",
+                 of[i].equation, bias);
+        model_init(&m);
+        toy_add(&m, "layers.einsum_dense.vars.0", 0, 5, 5, -1);
+        toy_add(&m, "layers.einsum_dense.vars.1", 0, 5, -1);
+        attach(&m, "config.json", text);
+        recognise("keras");
+        bool dense = found.n == 1 && found.layer[0].kind == LAYER_LINEAR;
+        if (dense != of[i].dense)
+            fail_msg("%s %s", of[i].equation, bias);
+        end(state);
+    }
+    begin(state);
+}
+
+/* Names of tf.slim, and of modules written by hand. */
+static void old_tensorflow(void **state)
+{
+    (void)state;
+    toy_add(&m, "net.conv1.weights", 0, 3, 3, 3, 6, -1);
+    toy_add(&m, "net.conv1.biases", 0, 6, -1);
+    toy_add(&m, "net.conv2.weights", 0, 3, 3, 6, 8, -1);
+    toy_add(&m, "net.conv2.BatchNorm.beta", 0, 8, -1);
+    toy_add(&m, "net.conv2.BatchNorm.moving_mean", 0, 8, -1);
+    toy_add(&m, "net.conv2.BatchNorm.moving_variance", 0, 8, -1);
+    toy_add(&m, "net.sep.depthwise_weights", 0, 3, 3, 8, 1, -1);
+    toy_add(&m, "net.sep.pointwise_weights", 0, 1, 1, 8, 5, -1);
+    toy_add(&m, "net.sep.biases", 0, 5, -1);
+    toy_add(&m, "net.conv3_depthwise.depthwise_weights", 0, 3, 3, 5, 1, -1);
+    toy_add(&m, "net.fc.weights", 0, 5, 4, -1);
+    toy_add(&m, "net.fc.biases", 0, 4, -1);
+    toy_add(&m, "net.layers.0.w", 0, 4, 4, -1);
+    toy_add(&m, "net.layers.0.b", 0, 4, -1);
+    toy_add(&m, "net.table.weights", 0, 30, 4, -1); /* whose axes nothing tells */
+    toy_add(&m, "net.classes.weights", 0, 4, -1);
+    toy_add(&m, "net.lone.w", 0, 4, 5, -1);
+    toy_add(&m, "net.odd.weights", 0, 4, 5, -1);
+    toy_add(&m, "net.odd.biases", 0, 4, -1);
+    toy_add(&m, "net.odd2.w", 0, 4, 4, -1);
+    toy_add(&m, "net.odd2.b", 0, 4, -1);
+    toy_add(&m, "net.odd2.c", 0, 4, -1);
+    recognise("tensorflow");
+    holds(layer("net.conv1", LAYER_CONV), LEAF_BIAS, "net.conv1.biases");
+    holds(layer("net.conv2", LAYER_CONV), LEAF_WEIGHT, "net.conv2.weights");
+    layer("net.conv2.BatchNorm", LAYER_BATCHNORM);
+    assert_int_equal(layer("net.sep.depthwise", LAYER_CONV)->groups, 8);
+    holds(layer("net.sep.pointwise", LAYER_CONV), LEAF_BIAS, "net.sep.biases");
+    assert_int_equal(layer("net.conv3_depthwise", LAYER_CONV)->groups, 5);
+    holds(layer("net.fc", LAYER_LINEAR), LEAF_WEIGHT, "net.fc.weights");
+    holds(layer("net.layers.0", LAYER_LINEAR), LEAF_BIAS, "net.layers.0.b");
+    layer("net.table.weights", LAYER_PARAM);
+    layer("net.classes.weights", LAYER_PARAM);
+    layer("net.lone.w", LAYER_PARAM);
+    layer("net.odd.weights", LAYER_PARAM);
+    layer("net.odd2.w", LAYER_PARAM);
+}
+
 static void nested_flatten(void **state)
 {
     (void)state;
@@ -780,6 +854,8 @@ int main(void)
         T(no_skeleton),
         T(separable),
         T(attentions),
+        T(einsum_dense),
+        T(old_tensorflow),
         T(grouped_queries),
         T(lends),
         T(stacked),

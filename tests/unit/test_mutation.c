@@ -11,6 +11,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -33,7 +34,7 @@ static void config_beside(struct model *m, const char *type)
 static void every_kind(struct model *m, bool split, const char *type)
 {
     model_init(m);
-    if (type && strcmp(type, "llama") == 0) {
+    if (type && strcmp(type, "gpt2") != 0) {
         toy_add(m, "model.layers.0.self_attn.q_proj.weight", 25, 4, 4, -1);
         toy_add(m, "model.layers.0.input_layernorm.weight", 26, 4, -1);
     } else { /* GPT-2's Conv1D */
@@ -89,9 +90,10 @@ static void every_kind(struct model *m, bool split, const char *type)
 }
 
 /* Cells of a route: by layers of a stack, alone, without a GRU or with one whose own bias of the
- * new gate is zero, a GRU that resets before as Haiku has it, an LSTM of one Dense a side as NNX.
+ * new gate is zero, a GRU that resets before as Haiku has it, an LSTM of one Dense a side as NNX, a
+ * convolutional one as Flax has it, what an ONNX graph's nodes are seen as.
  */
-enum cells { STACKED, ALONE, NO_GRU, NO_RNN, NO_NEW_BIAS, BEFORE, FUSED };
+enum cells { STACKED, ALONE, NO_GRU, NO_RNN, NO_NEW_BIAS, BEFORE, FUSED, CONV, ONNX };
 static void every_cell(struct model *m, enum cells how)
 {
     static const struct {
@@ -130,12 +132,36 @@ static void every_cell(struct model *m, enum cells how)
         {"lstm.dense_h.kernel", FUSED, {4, 16}},
         {"lstm.dense_h.bias", FUSED, {16, 0}},
     };
+    static const struct {
+        const char *name;
+        uint64_t dim[4];
+        size_t n;
+    } conv[] = {{"params.c.ih.kernel", {4, 4, 4, 16}, 4},
+                {"params.c.hh.kernel", {4, 4, 4, 16}, 4},
+                {"params.c.ih.bias", {16}, 1},
+                {"params.c.hh.bias", {16}, 1}};
     model_init(m);
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         bool stack = how == STACKED || how == NO_GRU || how == NO_RNN || how == NO_NEW_BIAS;
         bool more = (all[i].how == NO_GRU || all[i].how == NO_RNN) && all[i].how != how;
         if (stack ? all[i].how == STACKED || more : all[i].how == how)
             toy_tensor(m, all[i].name, (double)(i * 7 + 1), all[i].dim, all[i].dim[1] ? 2 : 1);
+    }
+    for (size_t i = 0; i < sizeof conv / sizeof *conv && how == CONV; i++)
+        toy_tensor(m, conv[i].name, (double)(i * 7 + 1), conv[i].dim, conv[i].n);
+    static const char *const gates[] = {"lstm i o f c", "gru z r h", "rnn i"};
+    for (size_t k = 0; how == ONNX && k < 3; k++) {
+        const char *at = strchr(gates[k], ' ');
+        for (const char *g = at + 1; *g; g += g[1] ? 2 : 1) {
+            static const char *const word[] = {"W", "R", "Wb", "Rb"};
+            for (size_t w = 0; w < 4; w++) {
+                char name[32];
+                snprintf(name, sizeof name, "%.*s.%s[%c]", (int)(at - gates[k]), gates[k], word[w],
+                         *g);
+                toy_tensor(m, name, (double)(m->n_tensors * 5 + 3), (uint64_t[]){4, 4},
+                           w < 2 ? 2 : 1);
+            }
+        }
     }
     for (size_t i = 0; i < m->n_tensors; i++) {
         const struct tensor *t = &m->tensor[i];
@@ -239,6 +265,7 @@ static const struct route routes[] = {
     {"haiku", "rank bn = 5\n", "rank bn = 5\n", "", NULL, NULL},
     {"hf_flax", HEADS, HEADS KEPT, "", "hf", "gpt2"},
     {"hf_flax", HEADS, HEADS KEPT, "", "hf", "llama"},
+    {"hf_flax", HEADS, HEADS KEPT, "", "hf", "gemma"},
 };
 #define N_ROUTES (sizeof routes / sizeof *routes)
 
@@ -420,6 +447,7 @@ static const struct cell_route {
     enum cells how;
 } cell_routes[] = {
     {"pytorch", "pytorch", "flax", STACKED},
+    {"pytorch", "pytorch", "flax", ONNX},
     {"equinox", "pytorch", "equinox", NO_RNN},
     {"pytorch", "pytorch", "flax", ALONE},
     {"flax", "pytorch", "flax", STACKED},
@@ -433,6 +461,11 @@ static const struct cell_route {
     {"keras", "haiku", "keras", BEFORE},
     {"tensorflow", "pytorch", "tensorflow", STACKED},
     {"tensorflow", "haiku", "tensorflow", BEFORE},
+    {"flax", "flax", "keras", CONV},
+    {"keras", "flax", "keras", CONV},
+    {"tensorflow", "flax", "tensorflow", CONV},
+    {"haiku", "flax", "haiku", CONV},
+    {"canonical", "flax", "canonical", CONV},
 };
 
 /* Does an alteration show on some route? *tried: was there one to make? */

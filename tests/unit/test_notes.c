@@ -609,6 +609,27 @@ static void cost(void **state)
     arena_free(&a);
 }
 
+/* Layers that no rule knows arrive as they were: whoever converts without --dry-run is told, too.
+ */
+static void no_rule(void **state)
+{
+    (void)state;
+    m.framework = STR("flax");
+    toy_add(&m, "params.Scan_0.Dense_0.kernel", 0, 3, 4, 5, -1);
+    toy_add(&m, "params.Scan_0.Dense_0.bias", 0, 3, 5, -1);
+    toy_add(&m, "params.pos", 0, 3, 4, -1);
+    toy_done(&m);
+    must(plan_into((struct map_opt){.to = "pytorch"}, NULL));
+    assert_int_equal(p.n_notes, 1);
+    says("Scan_0.Dense_0", "axes",
+         "no rule for such a layer: its names and axes are flax's, not pytorch's (kernel that no "
+         "rule knows)");
+    plan_free(&p);
+    must(plan_into((struct map_opt){.to = "canonical"}, "archive")); /* its place for such */
+    assert_int_equal(p.n_notes, 0);
+    plan_free(&p);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, begin, end)
 int main(void)
 {
@@ -625,6 +646,7 @@ int main(void)
         T(scales_are_multiplied_in),
         T(scales_stay),
         T(cost),
+        T(no_rule),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

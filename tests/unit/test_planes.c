@@ -202,7 +202,8 @@ static void damaged_planes(void **state)
                     z[bit / 8] ^= (uint8_t)(1 << bit % 8);
                     bool held = planes_hold((enum planes_kind)k, z, size, p, n, sd);
                     enum status st = planes_decode((enum planes_kind)k, z, size, q, n, sd, &e);
-                    assert_int_equal(held, st == ST_OK);
+                    if (bit / 8 < at + size[i] - 4) /* the checksum is for who decodes */
+                        assert_int_equal(held, st == ST_OK);
                     if (flip == 0)
                         assert_int_equal(st, ST_INPUT);
                     if (st == ST_OK)

@@ -1,5 +1,6 @@
 /* The inverse that archives carry, as a stranger may have written it. */
 #include "convert/map.h"
+#include "framework/recognise.h"
 #include "tests/lib/toy.h"
 #include <setjmp.h>
 #include <stdarg.h>
@@ -59,8 +60,38 @@ static void hostile_spelling(void **state)
     }
 }
 
+/* Dots cut a name, but for those that a backslash makes part of a segment. */
+static void tails(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name, *parent, *leaf; /* parent NULL: none */
+    } cases[] = {
+        {"", NULL, ""},
+        {"weight", NULL, "weight"},
+        {"a.weight", "a", "weight"},
+        {"a.b.weight", "a.b", "weight"},
+        {".weight", "", "weight"},
+        {"a.", "a", ""},
+        {"a..b", "a.", "b"},
+        {"a\\.b", NULL, "a\\.b"},
+        {"a.b\\.c", "a", "b\\.c"},
+        {"a\\\\.b", "a\\\\", "b"},
+        {"a.b\\\\\\.c", "a", "b\\\\\\.c"},
+        {"\\.b", NULL, "\\.b"},
+        {"a.b\\c", "a", "b\\c"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct str parent, leaf;
+        name_tail(str_from(cases[i].name), &parent, &leaf);
+        assert_true(str_is(leaf, cases[i].leaf));
+        assert_int_equal(parent.p != NULL, cases[i].parent != NULL);
+        assert_true(!cases[i].parent || str_is(parent, cases[i].parent));
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(hostile_spelling)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(hostile_spelling), cmocka_unit_test(tails)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

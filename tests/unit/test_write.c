@@ -1,5 +1,5 @@
 /* Writing, reading back and comparing through real formats: same bytes for any number of threads
- * and any processor, damage is noticed, differences are counted.
+ * and any processor, damage is noticed, differences are counted, the source is named.
  */
 #include "base/cpu.h"
 #include "base/mem.h"
@@ -120,7 +120,7 @@ static void write_as(const char *format, const char *name, const struct run_opt 
     struct out *out;
     struct out_opt oo = {true, false};
     struct slab_digests *kept;
-    struct write_opt wo = {.no_provenance = true};
+    struct write_opt wo = {0};
     const struct format *f = format_find(str_from(format));
     assert_non_null(f);
     source(&m);
@@ -222,7 +222,7 @@ static void another_archive_is_noticed(void **state)
     struct out *out[2];
     struct out_opt oo = {true, false};
     struct slab_digests *kept[2];
-    struct write_opt wo = {.no_provenance = true};
+    struct write_opt wo = {0};
     const struct format *f = format_find(STR("archive"));
     for (int threads = 1; threads <= 4; threads *= 4) {
         par_set_threads(threads);
@@ -409,10 +409,165 @@ static int tear_down(void **state)
     return rmdir(dir);
 }
 
+/* ---- the source's digest ---- */
+
+/* A plan of every way a source may go: as it is, under another name and shape, turned, cast, in two
+ * parts, twice, and left behind. */
+static void all_ways(struct plan *p, struct op *cast)
+{
+    static struct ledger_line dropped = {.kind = LEDGER_DROP, .what = LEDGER_TENSOR};
+    const struct model *m = p->src;
+    dropped.name = m->tensor[4].name;
+    dropped.n_elems = tensor_elems(&m->tensor[4]);
+    const uint64_t flat[1] = {15};
+    turned(p, cast); /* wide, tall */
+    p->line = &dropped;
+    p->n_lines = 1;
+    p->dst.n_tensors--; /* half */
+    struct tensor *t = &p->dst.tensor[2];
+    t->name = STR("another name");
+    assert_int_equal(tensor_set_shape(&p->dst, t, flat, 1, &e), ST_OK);
+    struct view v;
+    bool ok;
+    view_load(&v, m->tensor[2].view);
+    assert_int_equal(view_reshape(&v, flat, 1, &ok, &e), ST_OK);
+    assert_true(ok);
+    assert_int_equal(part_set_view(p->recipe[2].part, &p->dst.arena, &v, &e), ST_OK);
+    assert_int_equal(plan_prove(p, 0, &e), ST_OK);
+}
+
+/* What the archive at `path` says of its source. */
+static struct origin origin_of(const char *path)
+{
+    struct model m;
+    const struct format *f;
+    struct read_opt o = {0};
+    model_init(&m);
+    assert_int_equal(format_open(path, NULL, &o, &m, &f, &e), ST_OK);
+    assert_non_null(m.origin);
+    struct origin out = *m.origin;
+    model_free(&m);
+    return out;
+}
+
+static void true_id(const struct model *m, uint8_t id[32])
+{
+    struct plan p;
+    plan_init(&p, m);
+    assert_int_equal(plan_identity(&p, &e), ST_OK);
+    uint8_t(*digest)[32] = calloc(m->n_tensors + 1, 32);
+    assert_int_equal(run_hash(&p, NULL, digest, &e), ST_OK);
+    assert_int_equal(id_plain(&p.dst, NULL, (const uint8_t(*)[32])digest, id, &e), ST_OK);
+    free(digest);
+    plan_free(&p);
+}
+
+static struct origin written_origin(const struct plan *p, enum origin_tensors asked,
+                                    const struct run_opt *o)
+{
+    const struct format *f = format_find(STR("archive"));
+    struct origin origin = {.format = STR("x"), .tensors = asked};
+    struct write_opt wo = {.origin = &origin};
+    struct out_opt oo = {true, false};
+    struct slab_digests *kept;
+    struct out *out;
+    assert_int_equal(out_begin(path_of("o"), &oo, &out, &e), ST_OK);
+    assert_int_equal(run_write(p, f, &wo, o, out, &kept, &e), ST_OK);
+    assert_int_equal(run_readback(p, f, out_temp_path(out), kept, o, &e), ST_OK);
+    assert_int_equal(out_publish(out, &e), ST_OK);
+    out_end(out);
+    slab_digests_free(kept);
+    return origin_of(path_of("o"));
+}
+
+static void source_is_named(void **state)
+{
+    (void)state;
+    struct model m;
+    struct plan p;
+    struct op cast;
+    struct run_cost c;
+    uint64_t beside;
+    uint8_t id[32];
+    source(&m);
+    true_id(&m, id);
+    for (int threads = 1; threads <= 8; threads *= 2) {
+        struct run_opt small = {0, mem_in_use() + ((uint64_t)64 << 20)};
+        const struct run_opt *o = threads == 2 ? &small : NULL;
+        struct write_opt wo = {.origin = &(struct origin){.tensors = ORIGIN_CHANGED}};
+        par_set_threads(threads);
+        plan_init(&p, &m);
+        assert_int_equal(plan_identity(&p, &e), ST_OK);
+        struct origin got = written_origin(&p, ORIGIN_CHANGED, o);
+        assert_int_equal(got.tensors, ORIGIN_SAME);
+        assert_memory_equal(got.id, id, 32);
+        assert_int_equal(run_write_cost(&p, &wo, o, &c, &beside, &e), ST_OK);
+        assert_int_equal(beside, 0);
+        plan_free(&p);
+
+        plan_init(&p, &m);
+        all_ways(&p, &cast);
+        got = written_origin(&p, ORIGIN_CHANGED, o);
+        assert_int_equal(got.tensors, ORIGIN_CHANGED);
+        assert_memory_equal(got.id, id, 32);
+        got = written_origin(&p, ORIGIN_SELECTED, o);
+        assert_int_equal(got.tensors, ORIGIN_SELECTED);
+        struct run_cost without;
+        assert_int_equal(run_cost(&p, o, &without, &e), ST_OK);
+        assert_int_equal(run_write_cost(&p, &wo, o, &c, &beside, &e), ST_OK);
+        /* none is small enough to be left out: turned and cast, and half, left behind */
+        assert_int_equal(beside, 4 * (700 * 1301 + 1999 * 300) + 2 * 640 * 1024);
+        assert_int_equal(c.write_bytes, without.write_bytes);
+        plan_free(&p);
+    }
+    par_set_threads(1);
+    model_free(&m);
+    unlink(path_of("o"));
+}
+
+/* Names from before a renaming, and the ties that went with them. */
+static void source_is_named_as_it_was(void **state)
+{
+    (void)state;
+    struct model m, was;
+    struct plan p;
+    uint8_t id[32];
+    static const struct str old[] = {{"z", 1}, {"y", 1}, {"x", 1}, {"w", 1}, {"v", 1}};
+    static const int64_t none[] = {-1, -1, -1, -1, -1};
+    const struct id_names names = {old, none};
+    source(&was);
+    for (size_t i = 0; i < was.n_tensors; i++)
+        was.tensor[i].name = old[i];
+    true_id(&was, id);
+    source(&m);
+    plan_init(&p, &m);
+    assert_int_equal(plan_identity(&p, &e), ST_OK);
+    const struct format *f = format_find(STR("archive"));
+    struct origin origin = {.format = STR("x"), .tensors = ORIGIN_CHANGED};
+    struct write_opt wo = {.origin = &origin, .own_names = &names};
+    struct out_opt oo = {true, false};
+    struct slab_digests *kept;
+    struct out *out;
+    assert_int_equal(out_begin(path_of("o"), &oo, &out, &e), ST_OK);
+    assert_int_equal(run_write(&p, f, &wo, NULL, out, &kept, &e), ST_OK);
+    assert_int_equal(out_publish(out, &e), ST_OK);
+    out_end(out);
+    slab_digests_free(kept);
+    struct origin got = origin_of(path_of("o"));
+    assert_int_equal(got.tensors, ORIGIN_CHANGED);
+    assert_memory_equal(got.id, id, 32);
+    plan_free(&p);
+    model_free(&m);
+    model_free(&was);
+    unlink(path_of("o"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(same_bytes_everywhere),
                                        cmocka_unit_test(damage_is_noticed),
+                                       cmocka_unit_test(source_is_named),
+                                       cmocka_unit_test(source_is_named_as_it_was),
                                        cmocka_unit_test(another_archive_is_noticed),
                                        cmocka_unit_test(differences_are_counted),
                                        cmocka_unit_test(sums_and_fills),

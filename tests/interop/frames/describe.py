@@ -10,7 +10,7 @@ from frames.models import MODELS, data
 
 
 class Layer(NamedTuple):
-    kind: str  # dense conv up bn ln gn rms embed mha value lstm gru rnn
+    kind: str  # dense conv up bn ln gn rms embed mha value lstm gru rnn conv_lstm
     name: str  # as models.py says it
     bias: bool = True
     groups: int = 1
@@ -97,6 +97,10 @@ class Ops:
     def lstm(self, name, x, width):
         self.add("lstm", name)
         return np.zeros(x.shape[:-1] + (width,))
+
+    def conv_lstm(self, name, x, out, kernel):
+        self.add("conv_lstm", name, space=len(kernel))
+        return x
 
     def gru(self, name, x, width):
         self.add("gru", name)

@@ -14,7 +14,7 @@ from frames.models import MODELS, data
 
 NAME = "equinox"
 SUFFIX = ".eqx"
-LACKS = ("one_rnn",)  # it has no such cell
+LACKS = ("one_rnn", "one_conv_lstm")  # it has no such cells
 KEY = jax.random.PRNGKey(0)
 
 

@@ -66,6 +66,9 @@ class Ops(Free):
     def lstm(self, name, x, width):
         return nn.RNN(nn.OptimizedLSTMCell(width, **self.n(name)))(x)
 
+    def conv_lstm(self, name, x, out, kernel):
+        return nn.RNN(nn.ConvLSTMCell(out, kernel, **self.n(name)))(x)
+
     def bigru(self, name, x, width):
         there, back = (nn.RNN(nn.GRUCell(width, **self.n(name + end)))
                        for end in ("_l0", "_l0_reverse"))

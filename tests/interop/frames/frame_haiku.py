@@ -15,6 +15,7 @@ SUFFIX = ".pkl"
 LACKS = ("bigru", "one_gru", "one_rnn")  # its GRU resets before the product, its RNN has relu
 
 CONVS = {1: hk.Conv1D, 2: hk.Conv2D, 3: hk.Conv3D}
+CONV_LSTMS = {1: hk.Conv1DLSTM, 2: hk.Conv2DLSTM, 3: hk.Conv3DLSTM}
 UPS = {1: hk.Conv1DTranspose, 2: hk.Conv2DTranspose, 3: hk.Conv3DTranspose}
 
 
@@ -69,7 +70,12 @@ class Ops(Free):
         return jnp.concatenate([jnp.broadcast_to(t, (x.shape[0], 1, shape[-1])), x], 1)
 
     def lstm(self, name, x, width):
-        cell = hk.LSTM(width, name=n(name))
+        return self.unrolled(hk.LSTM(width, name=n(name)), x)
+
+    def conv_lstm(self, name, x, out, kernel):
+        return self.unrolled(CONV_LSTMS[len(kernel)](x.shape[2:-1], out, kernel, name=n(name)), x)
+
+    def unrolled(self, cell, x):
         start = jax.tree_util.tree_map(lambda s: s.astype(self.dtype),
                                        cell.initial_state(x.shape[0]))
         return hk.dynamic_unroll(cell, x, start, time_major=False)[0]

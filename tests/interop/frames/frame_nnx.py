@@ -10,7 +10,7 @@ from frames.models import MODELS
 
 NAME = "nnx"
 SUFFIX = ".msgpack"
-LACKS = ("bigru", "one_gru")  # its GRUCell has no recurrent bias
+LACKS = ("bigru", "one_gru", "one_conv_lstm")  # its GRUCell has no recurrent bias
 
 
 class Node(nnx.Module):

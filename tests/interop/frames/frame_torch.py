@@ -7,7 +7,7 @@ from frames.models import MODELS, Unrolled, data, every
 
 NAME = "pytorch"
 SUFFIX = ".pt"
-LACKS = ()
+LACKS = ("one_conv_lstm",)
 
 
 class RMS(torch.nn.Module):

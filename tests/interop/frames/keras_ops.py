@@ -62,6 +62,11 @@ def ops_of(layers, functions, extra):
         def lstm(self, name, x, width):
             return layers.LSTM(width, return_sequences=True, name=self.n(name))(x)
 
+        def conv_lstm(self, name, x, out, kernel):
+            made = getattr(layers, f"ConvLSTM{len(kernel)}D")
+            return made(out, kernel, padding="same", recurrent_activation="sigmoid",
+                        return_sequences=True, name=self.n(name))(x)
+
         def bigru(self, name, x, width):
             return layers.Bidirectional(layers.GRU(width, return_sequences=True),
                                         name=self.n(name))(x)

@@ -3,7 +3,7 @@
 `f` makes layers by name: f.conv(name, x, out, kernel, stride, pad, groups, bias), f.up (transposed
 convolution whose stride is its kernel), f.depthwise, f.bn, f.ln, f.gn, f.dense, f.embed, f.mha,
 f.plus (adds a bare parameter), f.token (puts a learned token before a sequence), f.lstm, f.gru,
-f.rnn, f.bigru, f.blocks (equal blocks in a row, which Flax and NNX keep as one where stacked says
+f.rnn, f.bigru, f.conv_lstm, f.blocks (equal blocks in a row, which Flax and NNX keep as one where stacked says
 so). Without weights: relu, tanh, gelu (the tanh form), flatten, gap, concat (channels), patches (a
 map as a sequence), reshape, swap, matmul, softmax, const, first (a map's channels back in front),
 and the operators + - * /. Inputs and outputs are arrays, or arrays by name.
@@ -212,6 +212,16 @@ def one_rnn(f, x):
     return f.rnn("rnn", x, 5)
 
 
+def sequences(rng):
+    """Maps over time, as the others have their spatial axes: the channels before it."""
+    return {f"map{n}": rng.normal(size=(2, 3, 4, 5, 4, 3)[:n + 3]) for n in (1, 2, 3)}
+
+
+def one_conv_lstm(f, x):
+    return {f"conv_lstm{n}d": f.conv_lstm(f"conv_lstm{n}d", x[f"map{n}"], 2, (3, 2, 3)[:n])
+            for n in (1, 2, 3)}
+
+
 # name: function, input, lines of a rules file that names and shapes cannot tell
 HEADS = ('heads "blocks?0?attn" = 3', 'heads "blocks?1?attn" = 3')
 MODELS = {
@@ -232,6 +242,7 @@ MODELS = {
     "one": (one, inputs, ('heads "attn" = 2',)),
     "one_gru": (one_gru, rows, ()),
     "one_rnn": (one_rnn, rows, ()),
+    "one_conv_lstm": (one_conv_lstm, sequences, ()),
 }
 
 
