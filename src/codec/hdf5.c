@@ -140,6 +140,23 @@ void h5_free(struct h5_block *b)
     b->n = 0;
 }
 
+enum status h5_tree_head(struct hdf5 *h, uint64_t addr, unsigned type, int level, unsigned *is,
+                         uint64_t *n, struct err *e)
+{
+    struct h5_block b;
+    TRY(h5_load(h, addr, 8, &b, e));
+    unsigned have = b.p[4];
+    bool sign = memcmp(b.p, "TREE", 4) == 0;
+    *is = b.p[5];
+    *n = h5_uint_at(b.p + 6, 2);
+    h5_free(&b);
+    if (!sign)
+        return h5_fail(h, addr, e, "hdf5-signature", "no TREE stands here");
+    if (have != type || (level >= 0 && (unsigned)level != *is))
+        return h5_fail(h, addr, e, "hdf5-btree", "a node of type %u, level %u", have, *is);
+    return ST_OK;
+}
+
 enum status h5_begins(struct h5_block *b, const char *sig, unsigned version, struct err *e)
 {
     const uint8_t *p = cur_take(&b->c, 4);

@@ -110,15 +110,9 @@ static enum status tree_node(struct h5_index *x, const struct node *t, struct bu
 {
     struct hdf5 *h = x->h;
     struct h5_block b;
-    TRY(h5_load(h, t->addr, 8, &b, e));
-    unsigned type = b.p[4], level = b.p[5];
-    uint64_t n = h5_uint_at(b.p + 6, 2);
-    bool sign = memcmp(b.p, "TREE", 4) == 0;
-    h5_free(&b);
-    if (!sign)
-        return h5_fail(h, t->addr, e, "hdf5-signature", "no TREE stands here");
-    if (type != 1 || (t->level >= 0 && (unsigned)t->level != level))
-        return h5_fail(h, t->addr, e, "hdf5-btree", "a node of type %u, level %u", type, level);
+    unsigned level;
+    uint64_t n;
+    TRY(h5_tree_head(h, t->addr, 1, t->level, &level, &n, e));
     uint64_t head = 8 + 2ull * h->off_n, key = 8 + 8 * (x->d->layout.rank + 1ull);
     TRY(h5_load(h, t->addr, head + n * (key + h->off_n), &b, e));
     cur_skip(&b.c, head);

@@ -82,17 +82,11 @@ static enum status tree_node(struct list *x, const struct tree_node *t, struct b
 {
     struct hdf5 *h = x->h;
     struct h5_block b;
+    unsigned level;
+    uint64_t n;
     if (t->level == -2)
         return symbols(x, t->addr, names, e);
-    TRY(h5_load(h, t->addr, 8, &b, e));
-    unsigned type = b.p[4], level = b.p[5];
-    uint64_t n = h5_uint_at(b.p + 6, 2);
-    bool sign = memcmp(b.p, "TREE", 4) == 0;
-    h5_free(&b);
-    if (!sign)
-        return h5_fail(h, t->addr, e, "hdf5-signature", "no TREE stands here");
-    if (type != 0 || (t->level >= 0 && (unsigned)t->level != level))
-        return h5_fail(h, t->addr, e, "hdf5-btree", "a node of type %u, level %u", type, level);
+    TRY(h5_tree_head(h, t->addr, 0, t->level, &level, &n, e));
     TRY(h5_load(h, t->addr, 8 + 2ull * h->off_n + n * (h->off_n + h->len_n), &b, e));
     cur_skip(&b.c, 8 + 2ull * h->off_n);
     for (uint64_t i = 0; i < n; i++) {

@@ -16,6 +16,10 @@ struct h5_block {
 MUSTCHECK enum status h5_load(struct hdf5 *h, uint64_t addr, uint64_t n, struct h5_block *b,
                               struct err *e);
 void h5_free(struct h5_block *b); /* zeroed allowed */
+/* The head of a node of a version 1 B-tree: its level and number of entries. level: the one it must
+ * have, or -1. ST_INPUT hdf5-signature, hdf5-btree. */
+MUSTCHECK enum status h5_tree_head(struct hdf5 *h, uint64_t addr, unsigned type, int level,
+                                   unsigned *is, uint64_t *n, struct err *e);
 /* The block begins with a four-letter signature and this version: hdf5-signature, hdf5-version. */
 MUSTCHECK enum status h5_begins(struct h5_block *b, const char *sig, unsigned version,
                                 struct err *e);

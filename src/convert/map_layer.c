@@ -245,24 +245,17 @@ static enum status keep_tensors(struct mapping *m, const struct layer *l, struct
                      : arena_fmt(m->tmp, "no rule: kept as %s has it (%.*s)", m->from->name,
                                  STR_ARG(l->reason));
     }
-    return note_kept(m, l, t, e);
+    return ST_OK;
 }
 
 /* A layer whose like the target has not. */
-static enum status keep_unlike(struct mapping *m, const struct layer *l, struct err *e)
+static enum status keep_unlike(struct mapping *m, struct layer *l, struct err *e)
 {
-    const char *kind = layer_kind_name(l->kind);
-    struct plan_note note = {.layer = arena_str(m->a, l->path.p, l->path.n),
-                             .of = kind,
-                             .setting = "kind",
-                             .source = str_from(kind),
-                             .special = true};
-    note.text = arena_fmt(m->a, "%s has no %s: its tensors keep the names and axes of %s",
-                          m->to->name, kind, m->from->name);
-    if (!note.text.p || !note.layer.p)
-        return err_nomem(e, l->path.n);
-    TRY(map_note(m, &note, e));
-    return keep_tensors(m, l, NULL, NULL, e);
+    l->reason = arena_fmt(m->a, "%s has no %s", m->to->name, layer_kind_name(l->kind));
+    if (!l->reason.p)
+        return err_nomem(e, 64);
+    TRY(keep_tensors(m, l, NULL, NULL, e));
+    return note_kept(m, l, NULL, e);
 }
 
 /* ---- the target's leaves ---- */
@@ -480,8 +473,10 @@ enum status map_layer(struct mapping *m, const struct layer *l0, struct skeleton
         return leave(m, &l, LEAF_VALUE, true, l.reason, e);
     if (!t && l.computed && m->to->rules->no_computed)
         return leave(m, &l, LEAF_VALUE, true, STR("computed again by the model"), e);
-    if (l.kind == LAYER_NONE || l.kind == LAYER_PARAM)
-        return keep_tensors(m, &l, sk, t, e);
+    if (l.kind == LAYER_NONE || l.kind == LAYER_PARAM) {
+        TRY(keep_tensors(m, &l, sk, t, e));
+        return note_kept(m, &l, t, e);
+    }
     if (l.kind == LAYER_CONV_LSTM && !t && !rules_cell(m->to->rules, l.kind, 0, 0))
         return keep_unlike(m, &l, e);
     TRY(map_notes(m, &l, t, e));

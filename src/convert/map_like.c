@@ -26,6 +26,12 @@ static uint64_t stirred(uint64_t h)
     return h ^ (h >> 33);
 }
 
+/* The heads have an axis, whose extent the shape tells. */
+static bool by_heads(const struct layer *l)
+{
+    return l->form == FORM_HEADS_OUT || l->form == FORM_HEADS_IN;
+}
+
 bool map_signature(const struct model *md, const struct spelling_rules *r, const struct layer *l,
                    enum layer_kind kind, uint64_t *out)
 {
@@ -57,7 +63,8 @@ bool map_signature(const struct model *md, const struct spelling_rules *r, const
         y.flat_c = 0;
         const struct leaf_rule *a = rules_find(r, kind, l->rank, rules_variant(&y), (enum leaf)i);
         const struct leaf_rule *b =
-            rules_find(can, kind, l->rank, kind == LAYER_PRELU ? rules_variant(&y) : 0, part[0]);
+            rules_find(can, kind, l->rank,
+                       kind == LAYER_PRELU || by_heads(l) ? rules_variant(&y) : 0, part[0]);
         struct axes xa, xb;
         struct axes_size size = {0};
         char ta[AXES_TEXT], tb[AXES_TEXT];

@@ -4,8 +4,6 @@
  * and averaged copies ride the recipe of their parameter under their own names, and all else that
  * no layer took (counters, generator states, foreign parts) keeps its name and axes.
  */
-#include "base/mem.h"
-#include "convert/number.h"
 #include "convert/train.h"
 #include "framework/recognise.h"
 #include <string.h>
@@ -135,162 +133,6 @@ static enum status ride(struct mapping *m, size_t index, size_t n_params, bool *
         done[index] = true;
     }
     return ST_OK;
-}
-
-/* ---- numbers ---- */
-
-enum status train_element(const struct model *m, const struct tensor *t, uint8_t out[16],
-                          struct err *e)
-{
-    const struct storage *s = &m->storage[t->storage];
-    const struct dtype_info *d = dtype_info(t->dtype);
-    size_t n = dtype_bytes(t->dtype), unit = d->swap_bytes;
-    uint8_t raw[16] = {0};
-    int64_t at = t->view->offset;
-    enum status st = ST_CANNOT;
-    bool fits = n > 0 && n <= sizeof raw && d->bits == 8 * n && tensor_elems(t) == 1 && at >= 0 &&
-                (uint64_t)at < s->raw_bytes / n;
-    if (fits && s->kind == STORAGE_FLAT)
-        st = file_pread(s->file, raw, n, s->offset + (uint64_t)at * n, e);
-    else if (fits && s->kind == STORAGE_MEMORY)
-        st = (memcpy(raw, s->mem + (uint64_t)at * n, n), ST_OK);
-    else if (fits && s->kind == STORAGE_TILED && s->raw_bytes == n && s->n_tiles == 1 &&
-             s->tile_bytes <= sizeof raw) {
-        void *scratch = mem_zalloc(s->scratch_bytes + 1, 1);
-        st = scratch ? s->dec->tile(s, 0, raw, scratch, e) : err_nomem(e, s->scratch_bytes);
-        mem_free(scratch);
-    } else {
-        st = err_set(e, ST_CANNOT, "train-number", "a number that is stored in pieces");
-    }
-    if (st != ST_OK) {
-        err_in(e, t->name.p, t->name.n);
-        return st;
-    }
-    memset(out, 0, 16);
-    for (size_t i = 0; i < n; i++)
-        out[i] = s->big_endian && unit > 1 ? raw[i / unit * unit + (unit - 1 - i % unit)] : raw[i];
-    return ST_OK;
-}
-
-enum status train_value(const struct model *m, struct optim_number n, int64_t *out, struct err *e)
-{
-    *out = 0;
-    if (n.node) {
-        *out = n.node->i;
-        return ST_OK;
-    }
-    if (n.tensor < 0)
-        return err_set(e, ST_CANNOT, "train-number", "there is no count");
-    const struct tensor *t = &m->tensor[n.tensor];
-    uint8_t raw[16], whole[16] = {0}, back[16] = {0};
-    TRY(train_element(m, t, raw, e));
-    enum dtype_kind k = dtype_info(t->dtype)->kind;
-    bool real = k == DK_FLOAT || k == DK_INT || k == DK_UINT;
-    real = real && num_cast(t->dtype, raw, DT_I64, whole, 1) == 1 &&
-           num_cast(DT_I64, whole, t->dtype, back, 1) == 1 &&
-           memcmp(raw, back, num_bytes(t->dtype)) == 0;
-    if (!real) {
-        (void)err_set(e, ST_CANNOT, "train-number", "a count that is no number of steps");
-        err_in(e, t->name.p, t->name.n);
-        return ST_CANNOT;
-    }
-    memcpy(out, whole, sizeof *out);
-    return ST_OK;
-}
-
-enum status train_real(const struct model *m, struct optim_number n, double *out, struct err *e)
-{
-    uint8_t raw[16], wide[16] = {0};
-    if (n.node) {
-        *out = (double)n.node->i;
-        if (n.node->kind == NODE_FLOAT)
-            memcpy(out, &n.node->bits[0], sizeof *out);
-        return ST_OK;
-    }
-    TRY(train_element(m, &m->tensor[n.tensor], raw, e));
-    if (num_cast(m->tensor[n.tensor].dtype, raw, DT_F64, wide, 1) == 0)
-        return err_set(e, ST_CANNOT, "train-number", "a number beyond float64");
-    memcpy(out, wide, sizeof *out);
-    return ST_OK;
-}
-
-static bool has(struct optim_number n)
-{
-    return n.node || n.tensor >= 0;
-}
-
-enum status train_number(struct train *x, struct optim_number n, struct str name, enum dtype type,
-                         bool harmless, struct err *e)
-{
-    struct mapping *m = x->m;
-    struct made *d;
-    if (!has(n))
-        n = x->step;
-    TRY(map_made(m, n.tensor >= 0, &d, e));
-    d->name = name;
-    d->copy = true;
-    d->role = ROLE_COUNTER;
-    d->dtype = type;
-    if (n.tensor >= 0) {
-        d->take->src = (uint32_t)n.tensor;
-        d->why = STR("number of updates");
-        if (m->src->tensor[n.tensor].n_dims == 0)
-            return ST_OK;
-        d->take = NULL; /* in a shape of its own: taken as a value */
-        d->n_takes = 0;
-        x->carried[n.tensor] = true;
-    }
-    d->harmless = harmless || has(n);
-    d->why = has(n) ? STR("the source's number of updates")
-                    : STR("0: the source does not count updates");
-    if (has(n)) {
-        int64_t v;
-        uint8_t raw[8];
-        TRY(train_value(m->src, n, &v, e));
-        memcpy(raw, &v, sizeof raw);
-        if (num_cast(DT_I64, raw, type, d->fill, 1) == 0)
-            return err_set(e, ST_CANNOT, "train-number", "%.*s: %lld does not fit %s",
-                           STR_ARG(name), (long long)v, dtype_info(type)->name);
-    }
-    return ST_OK;
-}
-
-static void replace(struct train *x, const struct node *node, int64_t by, bool real)
-{
-    if (!node || x->n_replaced == TRAIN_REPLACED)
-        return;
-    x->replaced[x->n_replaced].node = node;
-    x->replaced[x->n_replaced].real = real;
-    x->replaced[x->n_replaced++].by = by;
-}
-
-void train_replace(struct train *x, const struct node *node, int64_t by)
-{
-    replace(x, node, by, false);
-}
-
-void train_replace_real(struct train *x, const struct node *node, double by)
-{
-    int64_t bits;
-    memcpy(&bits, &by, sizeof bits);
-    replace(x, node, bits, true);
-}
-
-bool train_replaced(const struct train *x, const struct node *node, struct node *copy)
-{
-    for (size_t i = 0; i < x->n_replaced; i++) {
-        if (x->replaced[i].node != node)
-            continue;
-        if (copy && x->replaced[i].real) {
-            copy->kind = NODE_FLOAT;
-            copy->i = 0;
-            copy->bits[0] = (uint64_t)x->replaced[i].by;
-        } else if (copy) {
-            copy->i = x->replaced[i].by;
-        }
-        return true;
-    }
-    return false;
 }
 
 /* ---- slots ---- */
@@ -536,10 +378,10 @@ static enum status one_step(struct train *x, struct err *e)
     for (size_t i = 0; i < x->s.n; i++) {
         struct optim_number n = x->s.param[i].n;
         int64_t v;
-        if (!has(n) || (n.tensor >= 0 && !x->m->in[n.tensor]))
+        if (!optim_told(n) || (n.tensor >= 0 && !x->m->in[n.tensor]))
             continue;
         TRY(train_value(x->m->src, n, &v, e));
-        if (!has(x->step)) {
+        if (!optim_told(x->step)) {
             x->step = n;
             first = v;
             where = x->m->src->tensor[x->s.param[i].param].name;
@@ -550,7 +392,7 @@ static enum status one_step(struct train *x, struct err *e)
                            STR_ARG(x->m->src->tensor[x->s.param[i].param].name), (long long)v);
         }
     }
-    if (!has(x->step))
+    if (!optim_told(x->step))
         x->step = x->s.step;
     return ST_OK;
 }
@@ -572,7 +414,7 @@ static enum status counts_left(struct train *x, const bool *used, struct err *e)
 {
     struct mapping *m = x->m;
     int64_t want = 0, v;
-    if (has(x->step))
+    if (optim_told(x->step))
         TRY(train_value(m->src, x->step, &want, e));
     for (size_t i = 0; i < m->src->n_tensors; i++) {
         const struct tensor *t = &m->src->tensor[i];
@@ -580,7 +422,7 @@ static enum status counts_left(struct train *x, const bool *used, struct err *e)
             x->s.idle[i] || tensor_elems(t) != 1)
             continue;
         TRY(train_value(m->src, (struct optim_number){.tensor = (int64_t)i}, &v, e));
-        bool same = x->carried[i] || (has(x->step) && v == want);
+        bool same = x->carried[i] || (optim_told(x->step) && v == want);
         TRY(lost(m, i, same,
                  x->carried[i] ? "carried as a value"
                  : same        ? "the same number of updates as the rest"
@@ -668,7 +510,7 @@ static enum status left(struct train *x, const bool *used, struct err *e)
             continue;
         struct str parent, leaf;
         name_tail(t->name, &parent, &leaf);
-        if (x->s.mine[i] && has(x->step) &&
+        if (x->s.mine[i] && optim_told(x->step) &&
             (str_starts(leaf, STR("beta1_power")) || str_starts(leaf, STR("beta2_power"))))
             TRY(lost(m, i, true, "follows from the number of updates", e));
         else if (x->s.idle[i])

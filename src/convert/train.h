@@ -1,6 +1,6 @@
 /* Inside mapping: one optimizer's state on its way from the source's spelling to the target's.
- * map_train.c decides what goes where, train_torch.c and train_optax.c spell it, train_tree.c puts
- * the target's structure around it. Not for others.
+ * map_train.c decides what goes where, train_number.c reads counts and makes them, train_torch.c
+ * and train_optax.c spell it, train_tree.c puts the target's structure around it. Not for others.
  */
 #ifndef CONVERT_TRAIN_H
 #define CONVERT_TRAIN_H
@@ -47,7 +47,11 @@ struct train {
 /* Appends the target tensor `name` of slot s for made parameter i; zeros where no part of it has
  * one, which the ledger says. */
 MUSTCHECK enum status train_slot(struct train *x, size_t i, enum slot s, struct str name,
-                                 struct err *e);
+                                 struct err *e); /* The skeleton's name of a made parameter's place
+                                                    in k.param; -1 = it has no state there. */
+int64_t train_place(const struct train *x, size_t i);
+
+/* ---- train_number.c ---- */
 /* Appends a count: from x->step or from `n`, else 0, in the dtype given. */
 MUSTCHECK enum status train_number(struct train *x, struct optim_number n, struct str name,
                                    enum dtype type, bool harmless, struct err *e);
@@ -66,8 +70,6 @@ void train_replace(struct train *x, const struct node *node, int64_t by);
 void train_replace_real(struct train *x, const struct node *node, double by);
 /* Gives a copy of the node its value; false: it stays. */
 bool train_replaced(const struct train *x, const struct node *node, struct node *copy);
-/* The skeleton's name of a made parameter's place in k.param; -1 = it has no state there. */
-int64_t train_place(const struct train *x, size_t i);
 
 /* ---- one spelling each: all that is made for the state, by name ---- */
 MUSTCHECK enum status train_to_torch(struct train *x, struct err *e);

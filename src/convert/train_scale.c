@@ -7,11 +7,6 @@
 #include "convert/train.h"
 #include <string.h>
 
-static bool has(struct optim_number n)
-{
-    return n.node || n.tensor >= 0;
-}
-
 /* The skeleton's tensor t gets the value. */
 static enum status put_real(struct train *x, int64_t t, double v, struct err *e)
 {
@@ -39,8 +34,8 @@ enum status train_scale(struct train *x, struct err *e)
     const struct model *m = x->m->src, *like = x->m->o->like;
     double scale;
     int64_t good;
-    if (!has(x->s.scale) || !has(x->s.good) || !has(x->k.scale) || !has(x->k.good) ||
-        (x->s.scale.tensor >= 0 && !x->m->in[x->s.scale.tensor]) ||
+    if (!optim_told(x->s.scale) || !optim_told(x->s.good) || !optim_told(x->k.scale) ||
+        !optim_told(x->k.good) || (x->s.scale.tensor >= 0 && !x->m->in[x->s.scale.tensor]) ||
         (x->s.good.tensor >= 0 && !x->m->in[x->s.good.tensor]))
         return ST_OK;
     TRY(train_real(m, x->s.scale, &scale, e));
@@ -74,14 +69,14 @@ enum status train_product(struct train *x, size_t i, struct str name, int64_t li
     bool one = true;
     for (size_t k = 0; k < x->s.n; k++) {
         const struct optim_param *p = &x->s.param[k];
-        if (!has(p->product) || (i != SIZE_MAX && x->entry[i] != (int64_t)k))
+        if (!optim_told(p->product) || (i != SIZE_MAX && x->entry[i] != (int64_t)k))
             continue;
         TRY(train_real(m, p->product, &v, e));
-        one = one && (!has(n) || v == first);
+        one = one && (!optim_told(n) || v == first);
         first = v;
         n = p->product;
     }
-    if (!has(n) || !one)
+    if (!optim_told(n) || !one)
         return err_set(e, ST_CANNOT, "train-product", "%.*s: %s", STR_ARG(name),
                        one ? "the source keeps no product of Nadam's momenta"
                            : "the source's products of momenta are not one");

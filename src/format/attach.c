@@ -81,3 +81,18 @@ enum status attach_write_some(struct writer *w, bool (*want)(struct str name), s
     mem_free(step);
     return st;
 }
+
+enum status attach_bytes(const struct attachment *at, struct arena *a, struct str *out,
+                         struct err *e)
+{
+    *out = (struct str){(const char *)at->mem, (size_t)at->n_bytes};
+    if (at->mem)
+        return ST_OK;
+    uint8_t *p = arena_alloc(a, 1, (size_t)at->n_bytes + 1);
+    if (!p)
+        return err_nomem(e, at->n_bytes);
+    if (at->n_bytes)
+        TRY(file_pread(at->file, p, (size_t)at->n_bytes, at->offset, e));
+    out->p = (const char *)p;
+    return ST_OK;
+}

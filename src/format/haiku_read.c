@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "codec/unwrap.h"
 #include "format/haiku.h"
+#include "format/pickle_value.h"
 #include "model/roles.h"
 #include <string.h>
 
@@ -57,23 +58,6 @@ static enum status unfold(struct hk_reader *r, const struct source *s, struct fi
     return model_own_file(r->m, r->file, e);
 }
 
-/* Every name the pickle uses, for scan. */
-static void report_globals(const struct hk_reader *r)
-{
-    const struct pickle *p = &r->pk;
-    for (uint32_t i = 0; r->opt->scan && r->opt->finding && i < p->n_global; i++) {
-        const struct pk_global *g = &p->global[i];
-        char text[1200];
-        struct str n = arena_fmt(&r->m->arena, "%.*s.%.*s", STR_ARG(g->module), STR_ARG(g->name));
-        err_escape(n.p ? n.p : "", n.p ? n.n : 0, text, sizeof text);
-        r->opt->finding(r->opt->finding_ctx, g->tag == 0,
-                        g->runs_code  ? "pickle-runs-code"
-                        : g->tag == 0 ? "pickle-unknown-name"
-                                      : "pickle-name",
-                        p->base + g->at, text);
-    }
-}
-
 static struct str framework_of(const struct pickle *p)
 {
     for (uint32_t i = 0; i < p->n_global; i++) {
@@ -97,7 +81,7 @@ static enum status read_pickle(struct hk_reader *r, struct err *e)
                            .built = haiku_raw,
                            .ctx = r};
     enum status st = pickle_read_file(&r->pk, r->file, 0, file_size(r->file), &o, e);
-    report_globals(r);
+    pickle_tell_globals(&r->pk, r->opt, &r->m->arena);
     TRY(st);
     r->storage_of = mem_zalloc((size_t)r->pk.n_val + 1, sizeof *r->storage_of);
     if (!r->storage_of)

@@ -5,9 +5,9 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "format/haiku.h"
+#include "format/pickle_value.h"
 #include <string.h>
 
-#define NODES_FLOOR ((uint64_t)1 << 18)
 #define TEXT_MAX ((uint64_t)8 << 20) /* of a value that is no array */
 #define NAME_MAX_BYTES 65535u
 
@@ -33,16 +33,7 @@ struct walk {
 static enum status new_node(struct hk_reader *r, enum node_kind kind, uint32_t v, struct node **out,
                             struct err *e)
 {
-    uint64_t seen = (r->pk.n_bytes - r->pk.far_bytes) / 2;
-    uint64_t most = seen > NODES_FLOOR ? seen : NODES_FLOOR;
-    if (++r->n_nodes > most)
-        return pickle_fail(&r->pk, v, "nodes", e, "shared values unfold to more than %llu nodes",
-                           (unsigned long long)most);
-    *out = node_new(&r->m->arena, kind);
-    if (!*out)
-        return err_nomem(e, sizeof **out);
-    (*out)->offset = r->pk.base + pk_at(&r->pk, v)->at;
-    return ST_OK;
+    return pickle_node(&r->pk, r->m, &r->n_nodes, kind, v, out, e);
 }
 
 /* The text of a string or of bytes that are no array, wherever it is. */
@@ -69,48 +60,6 @@ static enum status text_of(struct hk_reader *r, uint32_t v, struct str *out, str
     *out = (struct str){t, (size_t)far.bytes};
     if (pk_kind(&r->pk, v) == PK_STR && !str_utf8(*out, &where))
         return pickle_fail(&r->pk, v, "pickle-utf8", e, "text is not UTF-8");
-    return ST_OK;
-}
-
-static struct str global_name(struct hk_reader *r, uint32_t v)
-{
-    const struct pickle *p = &r->pk;
-    if (pk_kind(p, v) != PK_GLOBAL)
-        return STR("(object)");
-    const struct pk_global *g = &p->global[pk_at(p, v)->ref];
-    return arena_fmt(&r->m->arena, "%.*s.%.*s", STR_ARG(g->module), STR_ARG(g->name));
-}
-
-/* Decimal text of a two's complement number. */
-static enum status bigint(struct hk_reader *r, struct str s, struct str *out, struct err *e)
-{
-    uint8_t mag[1024];
-    size_t n = s.n < sizeof mag ? s.n : sizeof mag, at = 3 * n + 2, end = at;
-    char *t = arena_alloc(&r->m->arena, at + 1, 1);
-    if (!t)
-        return err_nomem(e, at);
-    memcpy(mag, s.p, n);
-    bool negative = n > 0 && mag[n - 1] >= 0x80;
-    unsigned carry = 1;
-    for (size_t i = 0; negative && i < n; i++) {
-        carry += (uint8_t)~mag[i];
-        mag[i] = (uint8_t)carry;
-        carry >>= 8;
-    }
-    do {
-        unsigned rest = 0;
-        for (size_t i = n; i-- > 0;) {
-            rest = rest << 8 | mag[i];
-            mag[i] = (uint8_t)(rest / 10);
-            rest %= 10;
-        }
-        t[--at] = (char)('0' + rest);
-        while (n > 0 && mag[n - 1] == 0)
-            n--;
-    } while (n > 0);
-    if (negative)
-        t[--at] = '-';
-    *out = (struct str){t + at, end - at};
     return ST_OK;
 }
 
@@ -169,7 +118,7 @@ static enum status scalar(struct hk_reader *r, uint32_t v, struct node **out, st
     if (x->kind <= PK_BYTEARRAY) {
         TRY(new_node(r, plain[x->kind], v, out, e));
         if (x->kind == PK_LONG)
-            return bigint(r, pk_text(p, v), &(*out)->text, e);
+            return pickle_decimal(&r->m->arena, pk_text(p, v), &(*out)->text, e);
         if (x->kind == PK_BOOL || x->kind == PK_INT)
             (*out)->i = x->i;
         if (x->kind == PK_FLOAT)
@@ -180,8 +129,8 @@ static enum status scalar(struct hk_reader *r, uint32_t v, struct node **out, st
         int tag = pk_tag(p, v);
         bool type = tag > HK_TYPE && tag < HK_TYPE + DT_COUNT;
         TRY(new_node(r, type ? NODE_DTYPE : NODE_OPAQUE, v, out, e));
-        (*out)->text =
-            type ? str_from(dtype_info((enum dtype)(tag - HK_TYPE))->name) : global_name(r, v);
+        (*out)->text = type ? str_from(dtype_info((enum dtype)(tag - HK_TYPE))->name)
+                            : pickle_global_name(&r->pk, &r->m->arena, v);
         r->m->has_opaque = r->m->has_opaque || !type;
         return (*out)->text.p ? ST_OK : err_nomem(e, 64);
     }
@@ -268,7 +217,7 @@ static enum status dict_frame(struct hk_reader *r, uint32_t v, struct frame *f, 
     enum pk_kind k = first ? pk_kind(p, first) : PK_NONE;
     struct pk_more more = pk_more(p, v);
     TRY(new_node(r, NODE_DICT, v, &f->node, e));
-    f->node->text = global_name(r, pk_at(p, v)->call.fn);
+    f->node->text = pickle_global_name(&r->pk, &r->m->arena, pk_at(p, v)->call.fn);
     if (!f->node->text.p)
         return err_nomem(e, 64);
     bool pairs_given = (k == PK_LIST || k == PK_TUPLE) && pk_count(p, first) > 0;
@@ -343,7 +292,7 @@ static enum status opaque_frame(struct hk_reader *r, uint32_t v, struct frame *f
         args = pk_elem(p, args, 2);
     }
     TRY(new_node(r, NODE_OPAQUE, v, &f->node, e));
-    f->node->text = global_name(r, fn);
+    f->node->text = pickle_global_name(&r->pk, &r->m->arena, fn);
     if (!f->node->text.p)
         return err_nomem(e, 64);
     r->m->has_opaque = true;
@@ -412,25 +361,11 @@ static enum status container(struct hk_reader *r, uint32_t v, struct frame *f, s
 static enum status key_text(struct hk_reader *r, uint32_t v, uint64_t index, struct str *out,
                             struct err *e)
 {
-    const struct pickle *p = &r->pk;
-    int64_t i;
-    size_t bad;
-    struct str s = pk_text(p, v);
     struct pk_far far;
-    if (pk_far(p, v, &far))
-        return pickle_fail(p, v, "bad-name", e, "a key of %llu bytes",
+    if (pk_far(&r->pk, v, &far))
+        return pickle_fail(&r->pk, v, "bad-name", e, "a key of %llu bytes",
                            (unsigned long long)far.bytes);
-    if (pk_i64(p, v, &i))
-        *out = arena_fmt(&r->scratch, "%lld", (long long)i);
-    else if ((pk_kind(p, v) == PK_STR || pk_kind(p, v) == PK_BYTES) && str_utf8(s, &bad))
-        *out = s;
-    else if (pk_kind(p, v) == PK_BOOL)
-        *out = pk_at(p, v)->i ? STR("True") : STR("False");
-    else if (pk_kind(p, v) == PK_NONE)
-        *out = STR("None");
-    else
-        *out = arena_fmt(&r->scratch, "(key %llu)", (unsigned long long)index);
-    return out->p ? ST_OK : err_nomem(e, 64);
+    return pickle_key_text(&r->pk, &r->scratch, v, index, out, e);
 }
 
 /* Makes the node of value v under parent; containers are pushed. */

@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "base/par.h"
 #include "format/hf_index.h"
+#include "format/pickle_value.h"
 #include "format/pytorch.h"
 #include "model/roles.h"
 #include <string.h>
@@ -84,22 +85,6 @@ static enum status records(struct pt_reader *r, const struct zip_entry **pickle,
     return ST_OK;
 }
 
-/* Every name a pickle uses, for scan. */
-static void report_globals(const struct pt_reader *r, const struct pickle *p)
-{
-    for (uint32_t i = 0; r->opt->scan && r->opt->finding && i < p->n_global; i++) {
-        const struct pk_global *g = &p->global[i];
-        char text[1200];
-        struct str n = arena_fmt(&r->m->arena, "%.*s.%.*s", STR_ARG(g->module), STR_ARG(g->name));
-        err_escape(n.p ? n.p : "", n.p ? n.n : 0, text, sizeof text);
-        r->opt->finding(r->opt->finding_ctx, g->tag == 0,
-                        g->runs_code  ? "pickle-runs-code"
-                        : g->tag == 0 ? "pickle-unknown-name"
-                                      : "pickle-name",
-                        p->base + g->at, text);
-    }
-}
-
 static enum status parse(struct pt_reader *r, uint64_t base, struct pickle *p, const struct buf *b,
                          struct err *e)
 {
@@ -117,7 +102,7 @@ static enum status parse(struct pt_reader *r, uint64_t base, struct pickle *p, c
             (str_is(g->module, "__torch__") || str_starts(g->module, STR("__torch__."))))
             g->tag = PT_SCRIPT_CLASS;
     }
-    report_globals(r, p);
+    pickle_tell_globals(p, r->opt, &r->m->arena);
     return st;
 }
 

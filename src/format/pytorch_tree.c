@@ -5,10 +5,9 @@
  */
 #include "base/log.h"
 #include "base/mem.h"
+#include "format/pickle_value.h"
 #include "format/pytorch.h"
 #include <string.h>
-
-#define NODES_FLOOR ((uint64_t)1 << 18)
 
 /* What is left to visit of one container. */
 struct run {
@@ -34,66 +33,13 @@ struct walk {
 static enum status new_node(struct pt_reader *r, enum node_kind kind, uint32_t v, struct node **out,
                             struct err *e)
 {
-    uint64_t most = r->pk.n_bytes / 2 > NODES_FLOOR ? r->pk.n_bytes / 2 : NODES_FLOOR;
-    if (++r->n_nodes > most)
-        return pickle_fail(&r->pk, v, "nodes", e, "shared values unfold to more than %llu nodes",
-                           (unsigned long long)most);
-    *out = node_new(&r->m->arena, kind);
-    if (!*out)
-        return err_nomem(e, sizeof **out);
-    (*out)->offset = r->pk.base + pk_at(&r->pk, v)->at;
-    return ST_OK;
+    return pickle_node(&r->pk, r->m, &r->n_nodes, kind, v, out, e);
 }
 
 static enum status keep(struct pt_reader *r, struct str s, struct str *out, struct err *e)
 {
     *out = arena_str(&r->m->arena, s.p, s.n);
     return out->p ? ST_OK : err_nomem(e, s.n);
-}
-
-static struct str global_name(struct pt_reader *r, uint32_t v)
-{
-    struct pickle *p = &r->pk;
-    if (pk_kind(p, v) != PK_GLOBAL)
-        return STR("(object)");
-    const struct pk_global *g = &p->global[pk_at(p, v)->ref];
-    return arena_fmt(&r->m->arena, "%.*s.%.*s", STR_ARG(g->module), STR_ARG(g->name));
-}
-
-/* Decimal text of a two's complement number of n bytes. */
-static enum status bigint(struct pt_reader *r, struct str s, struct str *out, struct err *e)
-{
-    uint8_t mag[1024];
-    size_t n = s.n < sizeof mag ? s.n : sizeof mag, at = 3 * n + 2;
-    char *t = arena_alloc(&r->m->arena, at + 1, 1);
-    if (!t)
-        return err_nomem(e, at);
-    memcpy(mag, s.p, n);
-    bool negative = n > 0 && mag[n - 1] >= 0x80;
-    unsigned carry = 1;
-    for (size_t i = 0; negative && i < n; i++) {
-        carry += (uint8_t)~mag[i];
-        mag[i] = (uint8_t)carry;
-        carry >>= 8;
-    }
-    size_t end = at;
-    while (n > 0 && mag[n - 1] == 0)
-        n--;
-    do {
-        unsigned rest = 0;
-        for (size_t i = n; i-- > 0;) {
-            rest = rest << 8 | mag[i];
-            mag[i] = (uint8_t)(rest / 10);
-            rest %= 10;
-        }
-        t[--at] = (char)('0' + rest);
-        while (n > 0 && mag[n - 1] == 0)
-            n--;
-    } while (n > 0);
-    if (negative)
-        t[--at] = '-';
-    *out = (struct str){t + at, end - at};
-    return ST_OK;
 }
 
 /* complex(re, im) and bytearray(...): *is false when the arguments are not plain. */
@@ -142,7 +88,7 @@ static enum status scalar(struct pt_reader *r, uint32_t v, struct node **out, st
     if (x->kind <= PK_BYTEARRAY) {
         TRY(new_node(r, plain[x->kind], v, out, e));
         if (x->kind == PK_LONG)
-            return bigint(r, pk_text(p, v), &(*out)->text, e);
+            return pickle_decimal(&r->m->arena, pk_text(p, v), &(*out)->text, e);
         if (x->kind == PK_BOOL || x->kind == PK_INT)
             (*out)->i = x->i;
         if (x->kind == PK_FLOAT)
@@ -162,7 +108,7 @@ static enum status scalar(struct pt_reader *r, uint32_t v, struct node **out, st
             return keep(r, (*out)->text, &(*out)->text, e);
         }
         TRY(new_node(r, NODE_OPAQUE, v, out, e));
-        (*out)->text = global_name(r, v);
+        (*out)->text = pickle_global_name(&r->pk, &r->m->arena, v);
         r->m->has_opaque = true;
         return (*out)->text.p ? ST_OK : err_nomem(e, 64);
     }
@@ -360,7 +306,7 @@ static enum status dict_frame(struct pt_reader *r, uint32_t v, struct frame *f, 
     struct pickle *p = &r->pk;
     uint32_t args = pk_at(p, v)->call.args, first = pk_elem(p, args, 0);
     struct pk_more more = pk_more(p, v);
-    f->node->text = global_name(r, pk_at(p, v)->call.fn);
+    f->node->text = pickle_global_name(&r->pk, &r->m->arena, pk_at(p, v)->call.fn);
     if (!f->node->text.p)
         return err_nomem(e, 64);
     if (first && pk_kind(p, first) == PK_DICT)
@@ -394,7 +340,7 @@ static enum status opaque_frame(struct pt_reader *r, uint32_t v, struct frame *f
         fn = made;
         args = 0;
     }
-    f->node->text = global_name(r, fn);
+    f->node->text = pickle_global_name(&r->pk, &r->m->arena, fn);
     if (!f->node->text.p)
         return err_nomem(e, 64);
     if (pk_tag(p, fn) != PT_SCRIPT_CLASS)
@@ -459,7 +405,7 @@ static enum status container(struct pt_reader *r, uint32_t v, struct frame *f, s
                       pk_kind(p, first) != PK_LIST && pk_kind(p, first) != PK_SET))
             break;
         TRY(new_node(r, pk_call_tag(p, v) == PT_SIZE ? NODE_TUPLE : NODE_SET, v, &f->node, e));
-        f->node->text = global_name(r, pk_at(p, v)->call.fn);
+        f->node->text = pickle_global_name(&r->pk, &r->m->arena, pk_at(p, v)->call.fn);
         add_run(f, head(p, first), false);
         return f->node->text.p ? ST_OK : err_nomem(e, 64);
     }
@@ -467,7 +413,7 @@ static enum status container(struct pt_reader *r, uint32_t v, struct frame *f, s
         if (!bare)
             break;
         TRY(new_node(r, NODE_TUPLE, v, &f->node, e));
-        f->node->text = global_name(r, pk_at(p, v)->call.fn);
+        f->node->text = pickle_global_name(&r->pk, &r->m->arena, pk_at(p, v)->call.fn);
         add_run(f, head(p, args), false);
         return f->node->text.p ? ST_OK : err_nomem(e, 64);
     default:
@@ -475,27 +421,6 @@ static enum status container(struct pt_reader *r, uint32_t v, struct frame *f, s
     }
     TRY(new_node(r, NODE_OPAQUE, v, &f->node, e));
     return opaque_frame(r, v, f, e);
-}
-
-/* Text of a key in a name. */
-static enum status key_text(struct pt_reader *r, uint32_t v, uint64_t index, struct str *out,
-                            struct err *e)
-{
-    struct pickle *p = &r->pk;
-    int64_t i;
-    size_t bad;
-    if (pk_i64(p, v, &i))
-        *out = arena_fmt(&r->scratch, "%lld", (long long)i);
-    else if ((pk_kind(p, v) == PK_STR || pk_kind(p, v) == PK_BYTES) &&
-             str_utf8(pk_text(p, v), &bad))
-        *out = pk_text(p, v);
-    else if (pk_kind(p, v) == PK_BOOL)
-        *out = pk_at(p, v)->i ? STR("True") : STR("False");
-    else if (pk_kind(p, v) == PK_NONE)
-        *out = STR("None");
-    else
-        *out = arena_fmt(&r->scratch, "(key %llu)", (unsigned long long)index);
-    return out->p ? ST_OK : err_nomem(e, 64);
 }
 
 static bool transparent(struct str key)
@@ -572,7 +497,7 @@ static enum status step(struct walk *w, struct err *e)
     v = p->cell[run->cell].val;
     run->cell = p->cell[run->cell].next;
     bool attr = f->attrs_last && f->at + 1 == f->n_runs, module = f->module;
-    TRY(key_text(r, first, index, &segment, e));
+    TRY(pickle_key_text(p, &r->scratch, first, index, &segment, e));
     if (!attr && pk_kind(p, first) <= PK_BYTES)
         TRY(scalar(r, first, &key, e));
     if (!key) {

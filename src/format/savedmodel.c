@@ -263,19 +263,6 @@ static const struct attachment *find(const struct model *m, const char *name)
     return NULL;
 }
 
-static enum status bytes_of(const struct attachment *at, struct arena *a, struct str *out,
-                            struct err *e)
-{
-    *out = (struct str){(const char *)at->mem, (size_t)at->n_bytes};
-    if (at->mem)
-        return ST_OK;
-    uint8_t *p = arena_alloc(a, 1, (size_t)at->n_bytes + 1);
-    if (!p)
-        return err_nomem(e, at->n_bytes);
-    out->p = (const char *)p;
-    return at->n_bytes ? file_pread(at->file, p, (size_t)at->n_bytes, at->offset, e) : ST_OK;
-}
-
 /* What the graph says of the variable in a node. */
 struct variable {
     bool is;
@@ -383,9 +370,9 @@ static enum status check_graph(const struct model *m, const struct attachment *p
     struct str bytes;
     if (!graph)
         return ST_OK; /* variables go by name alone */
-    TRY(bytes_of(graph, a, &bytes, e));
+    TRY(attach_bytes(graph, a, &bytes, e));
     TRY(tf_graph_read(bytes, TF_GRAPH_NAME, 0, a, &g, e));
-    TRY(bytes_of(pb, a, &bytes, e));
+    TRY(attach_bytes(pb, a, &bytes, e));
     return check_objects(m, bytes, &g, a, e);
 }
 

@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "codec/crc.h"
 #include "codec/sstable.h"
+#include "format/attach.h"
 #include "format/hf_index.h"
 #include "format/tf.h"
 #include <stdlib.h>
@@ -105,22 +106,6 @@ static enum status tensor_item(const struct model *m, size_t i, struct item *x, 
     return ST_OK;
 }
 
-/* Bytes of an attachment, in the arena. */
-static enum status bytes_of(const struct attachment *at, struct arena *a, struct str *out,
-                            struct err *e)
-{
-    *out = (struct str){(const char *)at->mem, (size_t)at->n_bytes};
-    if (at->mem)
-        return ST_OK;
-    uint8_t *p = arena_alloc(a, 1, (size_t)at->n_bytes + 1);
-    if (!p)
-        return err_nomem(e, at->n_bytes);
-    if (at->n_bytes)
-        TRY(file_pread(at->file, p, (size_t)at->n_bytes, at->offset, e));
-    out->p = (const char *)p;
-    return ST_OK;
-}
-
 static enum status put_string(struct str s, struct arena *a, struct item *x, struct err *e)
 {
     struct tf_strings_w w = {.sum_lengths = 0};
@@ -177,7 +162,7 @@ static enum status string_item(const struct attachment *at, struct arena *a, str
     if (!str_starts(at->name, STR(TF_STRINGS)))
         return ST_OK;
     struct str key = str_sub(at->name, sizeof TF_STRINGS - 1, at->name.n), bytes;
-    TRY(bytes_of(at, a, &bytes, e));
+    TRY(attach_bytes(at, a, &bytes, e));
     if (str_starts(at->media_type, STR(TF_STORED))) {
         uint64_t *dim = ARENA_ARRAY(a, uint64_t, VIEW_MAX_AXES);
         if (!dim)
@@ -204,7 +189,7 @@ static enum status take_graph(const struct model *m, struct arena *a, struct lay
 {
     for (size_t i = 0; i < m->n_attachments; i++)
         if (str_is(m->attachment[i].name, TF_GRAPH_NAME))
-            TRY(bytes_of(&m->attachment[i], a, &x->graph, e));
+            TRY(attach_bytes(&m->attachment[i], a, &x->graph, e));
     return ST_OK;
 }
 

@@ -123,6 +123,12 @@ static const struct family_row llama_rows[] = {
     {"layers.{}.self_attn.k_proj", LAYER_LINEAR, FORM_ROTARY, true, "blk.{}.attn_k"},
     LLAMA_LAYERS(RMS),
 };
+static const struct family_row granite_rows[] = {
+    /* ... and no such model in Flax */
+    {"layers.{}.self_attn.q_proj", LAYER_LINEAR, FORM_ROTARY, false, "blk.{}.attn_q"},
+    {"layers.{}.self_attn.k_proj", LAYER_LINEAR, FORM_ROTARY, true, "blk.{}.attn_k"},
+    LLAMA_LAYERS(USUAL),
+};
 static const struct family_row qwen2_rows[] = {
     ROW("layers.{}.self_attn.q_proj", LINEAR, "blk.{}.attn_q"),
     ROW("layers.{}.self_attn.k_proj", LINEAR, "blk.{}.attn_k"),
@@ -440,6 +446,16 @@ static const struct family qwen3 = {
     .arch = "qwen3",
     ROWS(qwen3_rows),
 };
+static const struct family granite = {
+    .name = "granite",
+    .type = {"granite"},
+    .prefix = "model",
+    .anchor = "layers.{}.self_attn.q_proj",
+    .head = "/lm_head",
+    .tied = "embed_tokens",
+    .arch = "granite",
+    ROWS(granite_rows),
+};
 static const struct family gemma = {
     .name = "gemma",
     .type = {"gemma"},
@@ -557,8 +573,8 @@ static const struct family resnet = {
     ROWS(resnet_rows),
 };
 const struct family *const families[] = {
-    &bert,   &roberta, &distilbert, &gpt2,   &gpt_neox, &llama,      &mistral,
-    &qwen2,  &t5,      &phi,        &phi3,   &vit,      &clip,       &whisper,
-    &resnet, &qwen3,   &gemma,      &gemma2, &olmo2,    &starcoder2, &stablelm,
+    &bert,  &roberta, &distilbert, &gpt2,       &gpt_neox, &llama,   &mistral, &qwen2,
+    &t5,    &phi,     &phi3,       &vit,        &clip,     &whisper, &resnet,  &qwen3,
+    &gemma, &gemma2,  &olmo2,      &starcoder2, &stablelm, &granite,
 };
 const size_t n_families = sizeof families / sizeof *families;

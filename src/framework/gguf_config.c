@@ -141,6 +141,16 @@ static const struct key stablelm_keys[] = {
     {"use_parallel_residual", NULL, "use_parallel_residual", KEY_BOOL, true, NULL},
     {"rope_theta", "rope_parameters.rope_theta", "rope.freq_base", KEY_F32, false, NULL},
 };
+static const struct key granite_keys[] = {
+    KEYS_OF_A_TRANSFORMER,
+    {"num_key_value_heads", NULL, "attention.head_count_kv", KEY_U32, true, NULL},
+    {"rms_norm_eps", NULL, "attention.layer_norm_rms_epsilon", KEY_F32, true, NULL},
+    {"rope_theta", "rope_parameters.rope_theta", "rope.freq_base", KEY_F32, false, NULL},
+    {"attention_multiplier", NULL, "attention.scale", KEY_F32, true, NULL},
+    {"embedding_multiplier", NULL, "embedding_scale", KEY_F32, true, NULL},
+    {"residual_multiplier", NULL, "residual_scale", KEY_F32, true, NULL},
+    {"logits_scaling", NULL, "logit_scale", KEY_F32, true, NULL},
+};
 static const struct architecture {
     const char *family, *class, *activation, *kind; /* kind: activation's value */
     const struct key *key;
@@ -169,6 +179,7 @@ static const struct architecture {
      NULL},
     {"gemma2", "Gemma2ForCausalLM", "hidden_activation", "gelu_pytorch_tanh", KEYS(gemma2_keys),
      false, NULL, NULL},
+    {"granite", "GraniteForCausalLM", "hidden_act", "silu", KEYS(granite_keys), true, NULL, NULL},
     {"olmo2", "Olmo2ForCausalLM", "hidden_act", "silu", KEYS(llama_keys), false, NULL, NULL},
     {"starcoder2", "Starcoder2ForCausalLM", "hidden_act", "gelu_pytorch_tanh",
      KEYS(starcoder2_keys), false, NULL, NULL},
@@ -247,10 +258,10 @@ static bool is_number(struct str s)
 /* Of config.json: whether q, k and v have biases. */
 static const struct {
     const char *family, *key;
-} biases[] = {{"llama", "attention_bias"}, {"qwen3", "attention_bias"},
-              {"gemma", "attention_bias"}, {"gemma2", "attention_bias"},
-              {"olmo2", "attention_bias"}, {"stablelm", "use_qkv_bias"},
-              {"starcoder2", "use_bias"}};
+} biases[] = {{"llama", "attention_bias"},  {"granite", "attention_bias"},
+              {"qwen3", "attention_bias"},  {"gemma", "attention_bias"},
+              {"gemma2", "attention_bias"}, {"olmo2", "attention_bias"},
+              {"stablelm", "use_qkv_bias"}, {"starcoder2", "use_bias"}};
 
 /* What llama.cpp takes for query_pre_attn_scalar, which no key tells: the width of a head, in the
  * model of 46 blocks the width of the model by the heads. */

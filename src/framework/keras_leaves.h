@@ -11,6 +11,9 @@
     }
 L(LINEAR, 0, 0, WEIGHT, "kernel", "F O"),
 L(LINEAR, 0, 0, BIAS, "bias", "O"),
+L(LINEAR, 0, FORM_HEADS_OUT, WEIGHT, "kernel", "F N D"),
+L(LINEAR, 0, FORM_HEADS_OUT, BIAS, "bias", "N D"),
+L(LINEAR, 0, FORM_HEADS_IN, WEIGHT, "kernel", "N D O"),
 L(CONV, 1, 0, WEIGHT, "kernel", "W I O"),
 L(CONV, 2, 0, WEIGHT, "kernel", "H W I O"),
 L(CONV, 3, 0, WEIGHT, "kernel", "D H W I O"),

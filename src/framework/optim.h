@@ -100,6 +100,10 @@ struct optim_number {
     int64_t tensor; /* -1 = none */
     const struct node *node;
 };
+static inline bool optim_told(struct optim_number n)
+{
+    return n.node || n.tensor >= 0;
+}
 struct optim_param {
     uint32_t param;              /* tensor of the model */
     int64_t slot[SLOT_N];        /* tensors; -1 = none */

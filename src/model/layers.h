@@ -89,6 +89,8 @@ enum layer_form {
     FORM_INPUT_FIRST, /* linear: GPT-2's Conv1D, where a framework has one of its own */
     FORM_ROTARY,      /* linear: rows of heads whose pairs a rotary embedding turns */
     FORM_HEADS_QKV,   /* linear: rows of q, k and v head by head, where others have all q first */
+    FORM_HEADS_OUT,   /* linear: what it gives has an axis for heads, in weight and bias ... */
+    FORM_HEADS_IN,    /* ... or what it reads */
     FORM_RMS,         /* layernorm without bias, which some frameworks name otherwise */
     FORM_RMS_LESS,    /* ... whose weight is the factor less 1: Gemma */
     FORM_ONE,         /* prelu: one slope for all, where the usual has one for each channel */

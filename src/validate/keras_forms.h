@@ -3,10 +3,11 @@
  * [k,I/g,O] over channels last, so a flattened map is positions first. DepthwiseConv's kernel is
  * [k,C,m]: channel c gives the outputs c*m .. c*m+m-1, so its last two axes count the outputs.
  * ConvTranspose is the gradient of a convolution with kernel [k,O,I] as stored.
- * MultiHeadAttention's projections are [E,H,D] and [H,D,E]. A PReLU's slopes are broadcast against
- * the input without its batch. Sources:
- * keras/src/layers/{core/dense,convolutional/base_*, attention/multi_head_attention}.py,
- * keras/src/backend/tensorflow/nn.py (conv, depthwise_conv, conv_transpose).
+ * MultiHeadAttention's projections are [E,H,D] and [H,D,E], and so are GroupedQueryAttention's,
+ * with fewer heads of keys and values. A PReLU's slopes are broadcast against the input without its
+ * batch. Sources: keras/src/layers/{core/dense,convolutional/base_*,
+ * attention/multi_head_attention}.py, keras/src/backend/tensorflow/nn.py (conv, depthwise_conv,
+ * conv_transpose).
  */
 // clang-format off
 #define SAME(kind, leaf, axes)                                                                     \
@@ -17,6 +18,9 @@
     {                                                                                              \
         LAYER_##kind, LEAF_WEIGHT, LEAF_WEIGHT, rank, WHEN_##when, 0, axes                         \
     }
+{LAYER_LINEAR, LEAF_WEIGHT, LEAF_WEIGHT, 0, WHEN_FORM + FORM_HEADS_OUT, 0, "C O*"},
+{LAYER_LINEAR, LEAF_WEIGHT, LEAF_WEIGHT, 0, WHEN_FORM + FORM_HEADS_IN, 0, "C* O"},
+{LAYER_LINEAR, LEAF_BIAS, LEAF_BIAS, 0, WHEN_FORM + FORM_HEADS_OUT, 0, "O*"},
 SAME(LINEAR, WEIGHT, "(S C) O"),
 SAME(LINEAR, BIAS, "O"),
 RANK(CONV, 1, DEPTH, "x O*"),

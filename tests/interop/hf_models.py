@@ -50,6 +50,9 @@ MODELS = {
     "gemma2": lambda: T.Gemma2ForCausalLM(T.Gemma2Config(
         **GQA, head_dim=12, query_pre_attn_scalar=12, sliding_window=4, attn_logit_softcapping=20.0,
         final_logit_softcapping=10.0)),
+    "granite": lambda: T.GraniteForCausalLM(T.GraniteConfig(
+        **GQA, attention_multiplier=0.25, embedding_multiplier=6.0, residual_multiplier=0.5,
+        logits_scaling=4.0)),
     "olmo2": lambda: T.Olmo2ForCausalLM(T.Olmo2Config(**GQA)),
     "starcoder2": lambda: T.Starcoder2ForCausalLM(T.Starcoder2Config(**GQA)),
     "stablelm": lambda: T.StableLmForCausalLM(T.StableLmConfig(
@@ -66,11 +69,11 @@ MODELS = {
         embedding_size=8, hidden_sizes=[8, 16, 24, 32], depths=[1, 2, 1, 1], num_labels=5)),
 }
 IN_FLAX = [k for k in MODELS if k not in ("gpt_neox", "qwen2", "t5_gated", "phi", "phi3", "qwen3",
-                                          "gemma2", "olmo2", "starcoder2", "stablelm")]
+                                          "gemma2", "granite", "olmo2", "starcoder2", "stablelm")]
 IN_TF = [k for k in IN_FLAX if k not in ("llama", "gemma")]
 IN_GGUF = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "gpt2": "gpt2",
            "gpt_neox": "gptneox", "t5": "t5", "t5_gated": "t5", "phi": "phi2", "phi3": "phi3",
-           "qwen3": "qwen3", "gemma": "gemma", "gemma2": "gemma2", "olmo2": "olmo2",
+           "qwen3": "qwen3", "gemma": "gemma", "gemma2": "gemma2", "granite": "granite", "olmo2": "olmo2",
            "starcoder2": "starcoder2", "stablelm": "stablelm"}
 
 
@@ -313,7 +316,12 @@ def write_gguf(kind, folder, path):
     else:
         w.add_layer_norm_eps(c.get("layer_norm_epsilon", c.get("layer_norm_eps",
                                                                c.get("norm_epsilon"))))
-    if arch in ("llama", "qwen2", "phi3"):
+    if arch == "granite":
+        w.add_attention_scale(c["attention_multiplier"])
+        w.add_embedding_scale(c["embedding_multiplier"])
+        w.add_residual_scale(c["residual_multiplier"])
+        w.add_logit_scale(c["logits_scaling"])
+    if arch in ("llama", "granite", "qwen2", "phi3"):
         w.add_rope_dimension_count(8)
     if arch in ("gptneox", "phi2", "stablelm"):
         w.add_rope_dimension_count(int(8 * c["rope_parameters"]["partial_rotary_factor"]))
@@ -337,9 +345,9 @@ def write_gguf(kind, folder, path):
     names = gguf.get_tensor_name_map(
         next(k for k, v in gguf.MODEL_ARCH_NAMES.items() if v == arch), layers)
     for n, x in load_file(folder / "model.safetensors").items():
-        if arch == "llama" and "q_proj" in n:
+        if arch in ("llama", "granite") and "q_proj" in n:
             x = turned(x, heads)
-        if arch == "llama" and "k_proj" in n:
+        if arch in ("llama", "granite") and "k_proj" in n:
             x = turned(x, c["num_key_value_heads"])
         if arch in ("gemma", "gemma2") and n.endswith("norm.weight"):
             x = x + np.float32(1)

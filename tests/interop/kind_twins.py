@@ -7,8 +7,8 @@ cannot hold is refused by name.
 CuDNN cells: weights files of Keras 2's CuDNNLSTM and CuDNNGRU, made by tf_keras; --upgrade gives the
 bits that its own loader gives, and PyTorch the same outputs.
 
-Keras 3's ReversibleEmbedding with a head of its own, and several cells on each other in one layer:
-PyTorch's layers give the same outputs, and what comes back is bit for bit what it was.
+Keras 3's ReversibleEmbedding with a head of its own, several cells on each other in one layer, and
+attention with fewer heads of keys and values: PyTorch's layers give the same outputs, and what comes back is bit for bit what it was.
 """
 
 import os
@@ -204,13 +204,14 @@ def cudnn():
 # ---- layers of Keras 3 that PyTorch has in pieces ----
 
 
-def pieces(make, x, run, precision):
+def pieces(make, x, run, precision, call=lambda layer, x: layer(x)):
     """A model of make(); what came of it in PyTorch, run by run(state_dict, x), and back."""
     import keras
     keras.backend.clear_session()
     keras.backend.set_floatx(precision)
     where, draw = fresh("kind_twins"), np.random.default_rng(6)
-    model = keras.Sequential([keras.Input(x.shape[1:], dtype=x.dtype.name), make(keras.layers)])
+    given = keras.Input(x.shape[1:], dtype=x.dtype.name)
+    model = keras.Model(given, call(make(keras.layers), given))
     model.set_weights([draw.normal(size=w.shape) for w in model.get_weights()])
     model.save(where / "in.keras")
     convert(where / "in.keras", where / "out.pt", "--to", "pytorch")
@@ -261,6 +262,26 @@ def stacked(precision):
     pieces(make, x, run, precision)
 
 
+def grouped(precision):
+    heads, fewer, width = 6, 2, 4  # a width whose root has no rounding
+    x = np.random.default_rng(7).normal(size=(2, 5, 6)).astype(precision)
+
+    def run(sd, x):
+        def part(name):
+            own = {k.rsplit(".", 1)[1]: v for k, v in sd.items() if k.startswith(f"att.{name}")}
+            return own["weight"], own["bias"]
+
+        def parted(name, n):
+            y = torch.nn.functional.linear(x, *part(name)).unflatten(-1, (n, width))
+            return y.transpose(1, 2).repeat_interleave(heads // n, 1)
+        y = torch.nn.functional.scaled_dot_product_attention(
+            parted("query", heads), parted("key", fewer), parted("value", fewer))
+        return torch.nn.functional.linear(y.transpose(1, 2).flatten(2), *part("output"))
+    pieces(lambda layers: layers.GroupQueryAttention(width, heads, fewer, name="att",
+                                                     dtype=precision),
+           x, run, precision, lambda layer, x: layer(x, x))
+
+
 def run(tally):
     jax.config.update("jax_enable_x64", True)
     for precision in DTYPES:
@@ -270,5 +291,6 @@ def run(tally):
         tally.run(f"prelu of each position {precision}", prelu_map, precision)
         tally.run(f"reversible embedding {precision}", reversible, precision)
         tally.run(f"cells on each other {precision}", stacked, precision)
+        tally.run(f"grouped queries {precision}", grouped, precision)
     tally.run("prelu of a net", prelu_of_a_net)
     tally.run("cudnn cells", cudnn)

@@ -440,10 +440,7 @@ static void unlike(void **state)
         assert_int_equal(map_to(&p, &m, (struct map_opt){.to = to[i]}), ST_OK);
         assert_int_equal(p.n_notes, 1);
         assert_true(str_is(p.note[0].layer, "c.l0"));
-        assert_string_equal(p.note[0].of, "conv_lstm");
-        assert_true(str_ends(p.note[0].text,
-                             STR(" has no conv_lstm: its tensors keep the names and axes of "
-                                 "keras")));
+        assert_non_null(strstr(p.note[0].text.p, " has no conv_lstm"));
         toy_freeze(&p, &out);
         same(&m, &out);
         plan_free(&p);

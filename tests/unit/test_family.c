@@ -136,7 +136,8 @@ static bool vector_holds(const struct plan *p, const struct entry *x, double bas
 /* GGUF's rows of a dense layer, from llama.cpp's formulas. */
 static bool rows_turned(const struct plan *p, const struct entry *x, double base, const char *type)
 {
-    bool llama = strcmp(type, "llama") == 0 || strcmp(type, "mistral") == 0;
+    bool llama =
+        strcmp(type, "llama") == 0 || strcmp(type, "mistral") == 0 || strcmp(type, "granite") == 0;
     bool q = llama && strstr(x->name, "q_proj.weight"),
          k = llama && strstr(x->name, "k_proj.weight");
     bool qkv = strstr(x->name, "query_key_value.weight"),
@@ -252,9 +253,9 @@ static const struct family *of_type(const char *type)
 }
 
 static const char *const types[] = {
-    "bert",  "roberta", "distilbert", "gpt2",  "gpt_neox",   "llama",   "mistral", "qwen2",
-    "t5",    "mt5",     "phi",        "phi3",  "vit",        "clip",    "whisper", "resnet",
-    "qwen3", "gemma",   "gemma2",     "olmo2", "starcoder2", "stablelm"};
+    "bert",  "roberta", "distilbert", "gpt2",  "gpt_neox",   "llama",    "mistral", "qwen2",
+    "t5",    "mt5",     "phi",        "phi3",  "vit",        "clip",     "whisper", "resnet",
+    "qwen3", "gemma",   "gemma2",     "olmo2", "starcoder2", "stablelm", "granite"};
 #define N_TYPES (sizeof types / sizeof *types)
 
 static void names_of_the_frameworks(void **state)

@@ -212,6 +212,82 @@ static void stacked(void **state)
     (void)toy_find(&p.dst, "rnn.cell.cells.gru_cell.weight_ih");
 }
 
+/* Fewer heads of keys and values: four dense layers, there and into Keras's own shapes again. */
+static void grouped(void **state)
+{
+    static const struct {
+        const char *name;
+        uint64_t dim[3];
+    } part[] = {{"query_dense", {5, 4, 3}},
+                {"key_dense", {5, 2, 3}},
+                {"value_dense", {5, 2, 6}},
+                {"output_dense", {4, 6, 7}}};
+    struct model out;
+    (void)state;
+    m.framework = sk.framework = STR("keras");
+    for (size_t i = 0; i < 4; i++)
+        for (int side = 0; side < 2; side++) {
+            struct model *x = side ? &sk : &m;
+            char name[64];
+            snprintf(name, sizeof name, "layers.gqa._%s.vars.0", part[i].name);
+            toy_tensor(x, name, side ? 0 : (double)(100 * i), part[i].dim, 3);
+            snprintf(name, sizeof name, "layers.gqa._%s.vars.1", part[i].name);
+            toy_tensor(x, name, side ? 0 : (double)(100 * i), part[i].dim + (i == 3 ? 2 : 1),
+                       i == 3 ? 1 : 2);
+        }
+    done(&sk);
+    const struct layer *l = recognise("gqa.key_dense");
+    assert_true(l->kind == LAYER_LINEAR && l->form == FORM_HEADS_OUT && l->heads == 2);
+    struct map_opt o = {.from = "keras", .to = "pytorch"};
+    plan_init(&p, &m);
+    assert_int_equal(map_plan(&p, &o, NULL, 0, &asked, &err), ST_OK);
+    toy_freeze(&p, &out);
+    plan_free(&p);
+    const struct tensor *t = &out.tensor[toy_find(&out, "gqa.key_dense.weight")];
+    const float *v = (const float *)(const void *)out.storage[t->storage].mem;
+    assert_true(t->n_dims == 2 && t->dim[0] == 6 && t->dim[1] == 5);
+    for (uint64_t r = 0; r < 6; r++) /* row: head * width + d */
+        for (uint64_t i = 0; i < 5; i++)
+            assert_true(v[r * 5 + i] == (float)(100 + i * 6 + r));
+    t = &out.tensor[toy_find(&out, "gqa.output_dense.weight")];
+    v = (const float *)(const void *)out.storage[t->storage].mem;
+    assert_true(t->n_dims == 2 && t->dim[0] == 7 && t->dim[1] == 24);
+    for (uint64_t r = 0; r < 7; r++)
+        for (uint64_t i = 0; i < 24; i++)
+            assert_true(v[r * 24 + i] == (float)(300 + i * 7 + r));
+    o = (struct map_opt){.from = "pytorch", .to = "keras", .like = &sk};
+    plan_init(&p, &out);
+    assert_int_equal(map_plan(&p, &o, NULL, 0, &asked, &err), ST_OK);
+    for (size_t i = 0; i < m.n_tensors; i++) {
+        char name[64] = {0};
+        uint64_t n;
+        memcpy(name, m.tensor[i].name.p, m.tensor[i].name.n);
+        double *got = toy_values(&p, (size_t)toy_find(&p.dst, name), &n);
+        const float *want = (const float *)(const void *)m.storage[m.tensor[i].storage].mem;
+        assert_int_equal(n, tensor_elems(&m.tensor[i]));
+        for (uint64_t k = 0; k < n; k++)
+            assert_true(got[k] == (double)want[k]);
+        free(got);
+    }
+    plan_free(&p);
+    model_free(&out);
+}
+
+/* A bias that does not fit leaves all of them as they are. */
+static void grouped_not(void **state)
+{
+    (void)state;
+    toy_add(&m, "gqa.query.kernel", 0, 5, 4, 3, -1);
+    toy_add(&m, "gqa.query.bias", 0, 3, 4, -1);
+    toy_add(&m, "gqa.key.kernel", 0, 5, 2, 3, -1);
+    toy_add(&m, "gqa.value.kernel", 0, 5, 2, 3, -1);
+    toy_add(&m, "gqa.attention_output.kernel", 0, 4, 3, 5, -1);
+    done(&m);
+    assert_int_equal(framework_find(STR("keras"))->layers(&m, &arena, &found, &err), ST_OK);
+    for (size_t i = 0; i < found.n; i++)
+        assert_int_not_equal(found.layer[i].form, FORM_HEADS_OUT);
+}
+
 /* ---- attention as dense layers ---- */
 
 enum { E = 6, N = 2, D = 3 };
@@ -315,6 +391,8 @@ int main(void)
         T(locally_connected),
         T(locally_connected_numbered),
         T(reversible),
+        T(grouped),
+        T(grouped_not),
         T(stacked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

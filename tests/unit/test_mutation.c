@@ -187,6 +187,33 @@ static void depthwise(struct model *m, const char *framework)
     toy_done(m);
 }
 
+/* ... and attention with fewer heads of keys and values than of queries. */
+static void grouped(struct model *m, const char *framework)
+{
+    static const struct {
+        const char *name;
+        uint64_t dim[3];
+    } part[] = {{"a.query", {4, 4, 4}},
+                {"a.key", {4, 2, 4}},
+                {"a.value", {4, 2, 4}},
+                {"a.attention_output", {4, 4, 4}}};
+    model_init(m);
+    m->framework = str_from(framework);
+    for (size_t i = 0; i < 4; i++) {
+        char name[64];
+        snprintf(name, sizeof name, "%s.kernel", part[i].name);
+        toy_tensor(m, name, (double)(7 * i + 1), part[i].dim, 3);
+        snprintf(name, sizeof name, "%s.bias", part[i].name);
+        toy_tensor(m, name, (double)(7 * i + 4), part[i].dim + (i == 3 ? 2 : 1), i == 3 ? 1 : 2);
+    }
+    for (size_t i = 0; i < m->n_tensors; i++) {
+        float *p = (float *)(uintptr_t)m->storage[m->tensor[i].storage].mem;
+        for (uint64_t k = 0; k < tensor_elems(&m->tensor[i]); k++)
+            p[k] = sinf(p[k] * 1.7f + (float)i) * 0.6f;
+    }
+    toy_done(m);
+}
+
 enum answer { REFUSED, EQUAL, NOT_EQUAL };
 
 /* Converts and validates; *out, where asked for, is the converted model. */
@@ -379,8 +406,10 @@ static bool shows(const struct route *w, const struct framework *fw, int i)
     bool split = l->leaf == LEAF_Q_WEIGHT || l->leaf == LEAF_K_WEIGHT || l->leaf == LEAF_V_WEIGHT;
     const char *there = l->kind == LAYER_CONV_TRANSPOSE && l->variant ? w->kept : w->there;
     struct model m, back, again;
-    if (l->kind == LAYER_CONV && l->variant == VARIANT_DEPTH) {
-        depthwise(&m, fw->name);
+    bool heads =
+        l->kind == LAYER_LINEAR && (l->variant == FORM_HEADS_OUT || l->variant == FORM_HEADS_IN);
+    if (heads || (l->kind == LAYER_CONV && l->variant == VARIANT_DEPTH)) {
+        (heads ? grouped : depthwise)(&m, fw->name);
         assert_int_equal(judge(&m, fw->name, "pytorch", "", &again), EQUAL);
         assert_true(rules_mutate(fw, i));
         bool told = tells(&m, fw->name, "pytorch", "", &again);
