@@ -174,6 +174,29 @@ static bool below_params(const struct train *x, struct str name, struct str *res
     return name_head(rest, &seg) && str_is(seg, "params") && rest->n;
 }
 
+/* Does the source keep anything for it? */
+static bool has_state(const struct train *x, size_t i)
+{
+    for (int s = 0; x->entry[i] >= 0 && s < SLOT_N; s++)
+        if (x->s.param[x->entry[i]].slot[s] >= 0)
+            return true;
+    return false;
+}
+
+/* Equinox: do the leaves hold moments of as many as the source has state for, and not of all? Then
+ * the rest is filtered out there too. */
+static bool filtered(const struct train *x)
+{
+    size_t n = 0, n_state = 0, n_all = 0;
+    for (size_t i = 0; x->m->leaves && i < x->m->leaves->n_tensors; i++)
+        n += x->m->leaves->tensor[i].role == ROLE_MOMENT1;
+    for (size_t i = 0; i < x->n_params; i++) {
+        n_all += x->m->made[i].role == ROLE_PARAMETER;
+        n_state += x->m->made[i].role == ROLE_PARAMETER && has_state(x, i);
+    }
+    return x->by_leaves && n == n_state && n < n_all;
+}
+
 static enum status field(struct train *x, size_t state, struct str word, struct err *e)
 {
     struct mapping *m = x->m;
@@ -190,9 +213,11 @@ static enum status field(struct train *x, size_t state, struct str word, struct 
     }
     if (slot == SLOT_N)
         return err_set(e, ST_BUG, "chain-field", "no slot is called %.*s", STR_ARG(word));
+    bool few = filtered(x);
     for (size_t i = 0; i < x->n_params; i++) {
         struct str rest;
-        if (m->made[i].role != ROLE_PARAMETER || !below_params(x, m->made[i].name, &rest))
+        if ((few && !has_state(x, i)) || m->made[i].role != ROLE_PARAMETER ||
+            !below_params(x, m->made[i].name, &rest))
             continue;
         const struct tensor *t = m->made[i].n_takes ? &m->src->tensor[m->made[i].take->src] : NULL;
         if (!t || t->role != ROLE_PARAMETER)

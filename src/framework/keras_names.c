@@ -250,7 +250,7 @@ static const char *const config_key[] = {
     "groups",         "epsilon",     "padding",       "momentum",       "strides",
     "negative_slope", "alpha",       "forward_layer", "activation",     "recurrent_activation",
     "filters",        "data_format", "output_layers", "backward_layer", "kernel_size",
-    "dilation_rate",  "equation",    "bias_axes"};
+    "dilation_rate",  "equation",    "bias_axes",     "trainable"};
 enum {
     K_NAME,
     K_LAYERS,
@@ -275,6 +275,7 @@ enum {
     K_DILATION,
     K_EQUATION,
     K_BIAS_AXES,
+    K_TRAINABLE,
     K_NONE
 };
 
@@ -382,6 +383,8 @@ static enum status in_config(struct walk *w, uint32_t at, struct err *e)
     if (key == K_FILTERS && w->j.kind == JSON_NUMBER && !json_u64(&w->j, &l->filters))
         l->filters = 0;
     l->kernel_size = l->kernel_size || key == K_KERNEL;
+    if (key == K_TRAINABLE)
+        l->frozen = w->j.kind == JSON_BOOL && !w->j.truth;
     if (key == K_FORMAT && w->j.kind == JSON_STRING && str_is(w->j.text, "channels_first"))
         w->x->channels_first = true;
     if (key == K_OUTPUTS && w->j.kind == JSON_ARRAY)

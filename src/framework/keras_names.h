@@ -38,6 +38,7 @@ struct keras_layer {     /* one layer of the config */
     struct str inbound, output;     /* what it reads, in its parent; what gives what it gives */
     uint8_t n_inbound, n_output;    /* how many those are; 2 = several */
     uint64_t filters;               /* 0 = not said */
+    bool frozen;                    /* "trainable": false */
     bool kernel_size;               /* it has one, as convolutions do */
     uint8_t in_dims;                /* axes of what it reads, batch with them; 0 = not said */
     uint64_t in_last;               /* ... extent of the last; 0 = not said */

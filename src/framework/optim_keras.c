@@ -55,9 +55,16 @@ static const struct keras_layer *layer_at(const struct keras_names *names, struc
     return l;
 }
 
-/* The trainable variables, in the order of the config's layers; *n is 0 where one stands in none of
- * them. */
-static enum status keras_params(struct optim_reader *r, uint32_t *param, size_t *n)
+static bool is_frozen(const struct keras_names *names, const struct keras_layer *l)
+{
+    while (!l->frozen && l->parent >= 0)
+        l = &names->layer[l->parent];
+    return l->frozen;
+}
+
+/* The trainable variables, or all that could be, in the order of the config's layers; *n is 0 where
+ * one stands in none of them. */
+static enum status keras_params(struct optim_reader *r, bool frozen, uint32_t *param, size_t *n)
 {
     struct keras_names names;
     const struct model *m = r->m;
@@ -87,7 +94,8 @@ static enum status keras_params(struct optim_reader *r, uint32_t *param, size_t 
         if (!l)
             break;
         v.layer = l - names.layer;
-        list[got++] = v;
+        if (frozen || !is_frozen(&names, l))
+            list[got++] = v;
     }
     if (!all)
         return ST_OK;
@@ -268,7 +276,6 @@ enum status optim_keras(struct optim_reader *r)
     for (size_t i = 0; i < m->n_meta; i++)
         if (str_is(m->meta[i].key, named))
             kind = optim_of_keras(m->meta[i].value);
-    TRY(keras_params(r, param, &n_params));
     if (n == at)
         return ST_OK; /* nothing kept so far, or nothing to keep */
     int64_t last = var_at(r, root, n - 1);
@@ -277,8 +284,12 @@ enum status optim_keras(struct optim_reader *r)
         s->nadam = true;
         n--;
     }
-    unsigned slots =
-        n_params && (n - at) % n_params == 0 ? keras_slots(m, kind, (n - at) / n_params, wraps) : 0;
+    unsigned slots = 0; /* layers may have been frozen when it was made, or later */
+    for (int frozen = 0; frozen < 2 && !slots; frozen++) {
+        TRY(keras_params(r, frozen, param, &n_params));
+        if (n_params && (n - at) % n_params == 0)
+            slots = keras_slots(m, kind, (n - at) / n_params, wraps);
+    }
     if (!slots) {
         s->unclear = "its variables are not those of an optimizer and a model that the file names";
         return ST_OK;

@@ -31,6 +31,7 @@ SUITES = (
     "train_sides",
     "train_kept",
     "train_cells",
+    "train_frozen",
     "train_scales",
     "formats",
     "ids",

@@ -521,6 +521,71 @@ static void loss_scales(void **state)
     model_free(&m);
 }
 
+/* Keras's files number what the optimizer keeps: by the config's layers, by what a layer is made
+ * of, without those that are not trained, unless it has theirs too. */
+static void numbers_of_keras(void **state)
+{
+    (void)state;
+    static const char config[] =
+        "{\"class_name\":\"Functional\",\"config\":{\"name\":\"m\",\"layers\":["
+        "{\"class_name\":\"Dense\",\"config\":{\"name\":\"still\",\"trainable\":false}},"
+        "{\"class_name\":\"LSTM\",\"config\":{\"name\":\"cell\",\"trainable\":true}},"
+        "{\"class_name\":\"Dense\",\"config\":{\"name\":\"last\",\"trainable\":true}}]}}";
+    for (int whole = 0; whole < 2; whole++) {
+        struct model m;
+        struct plan p;
+        struct attachment *a;
+        char name[64];
+        uint64_t wide[2] = {3, 2};
+        uint64_t cell[3][2] = {{3, 8}, {2, 8}, {8, 0}};
+        model_init(&m);
+        m.framework = STR("keras");
+        toy_tensor(&m, "layers.dense.vars.0", 0, wide, 2);
+        toy_tensor(&m, "layers.dense_1.vars.0", 20, wide, 2);
+        for (int i = 0; i < 3; i++) {
+            snprintf(name, sizeof name, "layers.lstm.cell.vars.%d", i);
+            toy_tensor(&m, name, 30, cell[i], i < 2 ? 2 : 1);
+        }
+        m.tensor[toy_counter(&m, "optimizer.vars.0", 7)].role = ROLE_COUNTER;
+        m.tensor[toy_add(&m, "optimizer.vars.1", 0.5, -1)].role = ROLE_OTHER;
+        int k = 2;
+        for (int i = whole ? 0 : 1; i < 5; i++)
+            for (int s = 0; s < 2; s++) {
+                snprintf(name, sizeof name, "optimizer.vars.%d", k++);
+                bool dense = i == 0 || i == 4;
+                uint32_t t = toy_tensor(&m, name, 1000 * (s + 1) + 100 * i,
+                                        dense ? wide : cell[i - 1], i == 3 ? 1 : 2);
+                m.tensor[t].role = ROLE_OTHER;
+            }
+        assert_int_equal(model_attach(&m, &a, &err), ST_OK);
+        *a = (struct attachment){.name = STR("config.json"),
+                                 .media_type = STR("application/json"),
+                                 .mem = (const uint8_t *)config,
+                                 .n_bytes = sizeof config - 1};
+        assert_int_equal(model_meta_add(&m, STR("optimizer/vars@name"), STR("adam"), &err), ST_OK);
+        toy_done(&m);
+        must(map_to(&p, &m,
+                    (struct map_opt){
+                        .from = "keras", .to = "pytorch", .allow_synth = all, .allow_drop = all}));
+        const struct node *names = at(p.dst.tree, "optimizer.param_groups.0.param_names");
+        assert_int_equal(names->n_children, whole ? 6 : 5); /* a cell has two biases in torch */
+        int found = 0, at_number = 0;
+        for (const struct node *c = names->child; c; c = c->next, at_number++) {
+            snprintf(name, sizeof name, "optimizer.state.%d.exp_avg_sq", at_number);
+            double want = str_is(c->text, "last.weight")         ? 2400
+                          : str_is(c->text, "still.weight")      ? 2000
+                          : str_is(c->text, "cell.weight_ih_l0") ? 2100
+                          : str_is(c->text, "cell.weight_hh_l0") ? 2200
+                                                                 : 2300;
+            assert_true(first(&p, name) == want);
+            found++;
+        }
+        assert_int_equal(found, whole ? 6 : 5);
+        plan_free(&p);
+        model_free(&m);
+    }
+}
+
 /* TensorFlow 1 counts Adam's updates by the powers of its betas. */
 static void set_f32(struct model *m, const char *name, float v)
 {
@@ -715,6 +780,7 @@ int main(void)
         cmocka_unit_test(slots_of_tensorflow),
         cmocka_unit_test(graph_of_keras3),
         cmocka_unit_test(loss_scales),
+        cmocka_unit_test(numbers_of_keras),
         cmocka_unit_test(alike),
         cmocka_unit_test(products),
         cmocka_unit_test(powers_are_read),
