@@ -266,6 +266,23 @@ static bool less_one(const struct layer *l, enum leaf lf)
     return l->kind == LAYER_LAYERNORM && l->form == FORM_RMS_LESS && lf == LEAF_WEIGHT;
 }
 
+/* What a tensor is made of, for people. more: of a 1 added or taken off. */
+static enum status explain(struct mapping *m, const struct layer *l, struct made *d, bool joined,
+                           const char *dst, int more, struct err *e)
+{
+    const struct take *k = d->take;
+    struct str text = k->n_parts ? arena_fmt(m->tmp, "%u of %u of [%s]", k->part + 1u,
+                                             (unsigned)k->n_parts, k->src_axes)
+                                 : arena_fmt(m->tmp, "[%s]", k->src_axes);
+    d->why = arena_fmt(m->tmp, "%s %.*s -> %s[%s]%s (%.*s)", layer_kind_name(l->kind),
+                       STR_ARG(text), joined ? "joined " : "", dst,
+                       more > 0   ? ", 1 added"
+                       : more < 0 ? ", 1 taken off"
+                                  : "",
+                       STR_ARG(l->reason));
+    return text.p && d->why.p ? ST_OK : err_nomem(e, 128);
+}
+
 /* One target tensor from one leaf rule. */
 static enum status emit(struct mapping *m, const struct layer *l, const struct offer *of,
                         const struct leaf_rule *rule, struct str name, struct err *e)
@@ -296,12 +313,6 @@ static enum status emit(struct mapping *m, const struct layer *l, const struct o
         d->take[j].dst_axes = dst_axes;
         d->take[j].out_axes = out_text;
     }
-    if (m->o->unexplained)
-        return ST_OK;
-    const struct take *k = d->take;
-    struct str text = k->n_parts ? arena_fmt(m->tmp, "%u of %u of [%s]", k->part + 1u,
-                                             (unsigned)k->n_parts, k->src_axes)
-                                 : arena_fmt(m->tmp, "[%s]", k->src_axes);
     int more = less_one(l, rule->leaf) ? m->to->rules->whole - m->from->rules->whole : 0;
     if (more) {
         d->take->offset = (int8_t)more;
@@ -309,13 +320,7 @@ static enum status emit(struct mapping *m, const struct layer *l, const struct o
         d->take->wide = more > 0 && dtype_info(m->src->tensor[d->take->src].dtype)->bits < 32;
         d->dtype = d->take->wide ? DT_F32 : DT_NONE;
     }
-    d->why = arena_fmt(m->tmp, "%s %.*s -> %s[%s]%s (%.*s)", layer_kind_name(l->kind),
-                       STR_ARG(text), n ? "joined " : "", dst,
-                       more > 0   ? ", 1 added"
-                       : more < 0 ? ", 1 taken off"
-                                  : "",
-                       STR_ARG(l->reason));
-    return text.p && d->why.p ? ST_OK : err_nomem(e, 128);
+    return m->o->unexplained ? ST_OK : explain(m, l, d, n > 0, dst, more, e);
 }
 
 /* Does one side part the heads where the other joins them? */

@@ -365,7 +365,7 @@ static void norms_of_gemma(void **state)
     struct model m, g;
     struct plan p, back;
     struct err e;
-    struct map_opt o = {.from = "hf", .to = "gguf"};
+    struct map_opt o = {.from = "hf", .to = "gguf", .unexplained = true};
     uint64_t n;
     gemma(&m, DT_F32);
     plan_init(&p, &m);
@@ -378,7 +378,9 @@ static void norms_of_gemma(void **state)
     g.format = "gguf";
     assert_int_equal(model_meta_add(&g, STR("general.architecture"), STR("gemma"), &e), 0);
     plan_init(&back, &g);
-    assert_int_equal(map_plan(&back, &(struct map_opt){.to = "hf"}, NULL, 0, NULL, &e), ST_OK);
+    o = (struct map_opt){.to = "hf", .unexplained = true};
+    assert_int_equal(map_plan(&back, &o, NULL, 0, NULL, &e), ST_OK);
+    assert_int_equal(back.n_reasons, 0);
     v = toy_values(&back, (size_t)toy_find(&back.dst, NORM), &n);
     for (int i = 0; i < 4; i++)
         assert_true(v[i] == 5 + i);

@@ -225,7 +225,8 @@ static enum answer judge(const struct model *m, const char *from, const char *to
     struct pairing pr;
     struct validate_report r = {0};
     struct err e = {0};
-    struct map_opt o = {.from = from, .to = to, .rules = str_from(rules)};
+    /* as the command maps: the numbers do not hang on the reasons */
+    struct map_opt o = {.from = from, .to = to, .rules = str_from(rules), .unexplained = true};
     plan_init(&p, m);
     enum status st = map_plan(&p, &o, NULL, 0, NULL, &e);
     if (st != ST_OK) {
