@@ -1,34 +1,8 @@
 /* What a rules file answers, and what is never answered by itself: kinds by a pattern, weights
  * whose axes nobody names, layers that one side alone has, the dense layers of an autoencoder.
  */
-#include "convert/map.h"
 #include "model/roles.h"
-#include "tests/lib/toy.h"
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
-
-static struct err err;
-static struct buf asked;
-
-static enum status map_to(struct plan *p, const struct model *m, struct map_opt o)
-{
-    plan_init(p, m);
-    memset(&err, 0, sizeof err);
-    buf_clear(&asked);
-    return map_plan(p, &o, NULL, 0, &asked, &err);
-}
-
-static void must(enum status st)
-{
-    if (st != ST_OK)
-        fail_msg("%d %s: %s\n%.*s", (int)st, err.code ? err.code : "-", err.reason, (int)asked.n,
-                 (const char *)asked.p);
-}
+#include "tests/lib/mapped.h"
 
 static bool says(const char *text)
 {
@@ -42,13 +16,8 @@ static void shaped(const struct plan *p, const char *name, ...)
     const struct tensor *x = &p->dst.tensor[toy_find(&p->dst, name)];
     va_list ap;
     va_start(ap, name);
-    size_t d = 0;
-    for (int n = va_arg(ap, int); n >= 0; n = va_arg(ap, int), d++) {
-        assert_true(d < x->n_dims);
-        assert_int_equal(x->dim[d], n);
-    }
+    has_shape(x, ap);
     va_end(ap);
-    assert_int_equal(d, x->n_dims);
 }
 
 static int end(void **state)

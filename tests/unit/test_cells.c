@@ -2,74 +2,10 @@
  * a cell elsewhere cannot hold, by name.
  */
 #include "base/mem.h"
-#include "convert/map.h"
 #include "convert/op.h"
 #include "framework/framework.h"
 #include "framework/rules.h"
-#include "tests/lib/toy.h"
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
-
-static struct err err;
-
-static enum status map_to(struct plan *p, const struct model *m, struct map_opt o)
-{
-    struct buf asked = BUF_INIT;
-    plan_init(p, m);
-    memset(&err, 0, sizeof err);
-    enum status st = map_plan(p, &o, NULL, 0, &asked, &err);
-    if (st != ST_OK && getenv("SHOW"))
-        print_message("%s: %s\n%.*s", err.code ? err.code : "-", err.reason, (int)asked.n,
-                      (const char *)asked.p);
-    buf_free(&asked);
-    return st;
-}
-
-static void becomes(const struct model *m, struct map_opt o, struct model *out)
-{
-    struct plan p;
-    if (map_to(&p, m, o) != ST_OK)
-        fail_msg("%s: %s (%s)", err.code ? err.code : "-", err.reason, err.tensor);
-    toy_freeze(&p, out);
-    plan_free(&p);
-}
-
-static void refused(const struct model *m, struct map_opt o, const char *code)
-{
-    struct plan p;
-    assert_int_equal(map_to(&p, m, o), ST_CANNOT);
-    assert_string_equal(err.code, code);
-    plan_free(&p);
-}
-
-static const float *values(const struct model *m, const char *name)
-{
-    return (const float *)(const void *)m->storage[m->tensor[toy_find(m, name)].storage].mem;
-}
-
-static void holds(const struct model *m, const char *name, const float *want, size_t n)
-{
-    const float *got = values(m, name);
-    assert_int_equal(tensor_elems(&m->tensor[toy_find(m, name)]), n);
-    for (size_t i = 0; i < n; i++)
-        if (memcmp(&got[i], &want[i], sizeof *got) != 0)
-            fail_msg("%s: element %zu is %.9g, not %.9g", name, i, (double)got[i], (double)want[i]);
-}
-
-static void same(const struct model *a, const struct model *b)
-{
-    assert_int_equal(a->n_tensors, b->n_tensors);
-    for (size_t i = 0; i < a->n_tensors; i++) {
-        char name[256] = {0};
-        memcpy(name, a->tensor[i].name.p, a->tensor[i].name.n);
-        holds(b, name, values(a, name), (size_t)tensor_elems(&a->tensor[i]));
-    }
-}
+#include "tests/lib/cells.h"
 
 /* Two inputs, one unit: every gate is one row. Values 1 2 .., 11 12 .., 21 .., 31 .. */
 static void torch_lstm(struct model *m)
@@ -116,7 +52,7 @@ static void torch_gru(struct model *m, float new_bias)
     toy_add(m, "gru.weight_hh_l0_reverse", 11, 3, 1, -1);
     toy_add(m, "gru.bias_ih_l0_reverse", 21, 3, -1);
     toy_add(m, "gru.bias_hh_l0_reverse", 31, 3, -1);
-    float *b = (float *)(uintptr_t)values(m, "gru.bias_hh_l0_reverse");
+    float *b = values(m, "gru.bias_hh_l0_reverse");
     b[2] = new_bias;
     toy_done(m);
 }
@@ -186,7 +122,7 @@ static void forget_bias(void **state)
     m.framework = STR("haiku");
     toy_add(&m, "params.lstm/linear.w", 1, 3, 4, -1);
     toy_add(&m, "params.lstm/linear.b", 0, 4, -1);
-    float *b = (float *)(uintptr_t)values(&m, "params.lstm/linear.b");
+    float *b = values(&m, "params.lstm/linear.b");
     static const float small[] = {1e-9f, 2e-9f, 3e-9f, 4e-9f};
     memcpy(b, small, sizeof small);
     toy_done(&m);

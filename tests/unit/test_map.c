@@ -1,39 +1,8 @@
 /* Mapping: exact numbers through every layer kind, there and back; what is ambiguous is asked. */
 #include "base/mem.h"
-#include "convert/map.h"
 #include "framework/framework.h"
-#include "tests/lib/toy.h"
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdint.h>
+#include "tests/lib/mapped.h"
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
-
-static struct err err;
-static struct buf asked;
-
-static enum status map_to(struct plan *p, const struct model *m, struct map_opt o)
-{
-    plan_init(p, m);
-    memset(&err, 0, sizeof err);
-    buf_free(&asked);
-    asked = (struct buf)BUF_INIT;
-    enum status st = map_plan(p, &o, NULL, 0, &asked, &err);
-    if (st != ST_OK && getenv("SHOW"))
-        print_message("%s: %s (%s)\n%.*s", err.code ? err.code : "-", err.reason, err.tensor,
-                      (int)asked.n, (const char *)asked.p);
-    return st;
-}
-
-static void must(enum status st)
-{
-    if (st != ST_OK)
-        fail_msg("%d %s: %s (%s)\n%.*s", (int)st, err.code ? err.code : "-", err.reason, err.tensor,
-                 (int)asked.n, (const char *)asked.p);
-}
 
 static bool was_asked(const char *line)
 {
@@ -52,13 +21,8 @@ static double *got(const struct plan *p, const char *name, ...)
     const struct tensor *x = &p->dst.tensor[t];
     va_list ap;
     va_start(ap, name);
-    size_t d = 0;
-    for (int n = va_arg(ap, int); n >= 0; n = va_arg(ap, int), d++) {
-        assert_true(d < x->n_dims);
-        assert_int_equal(x->dim[d], n);
-    }
+    has_shape(x, ap);
     va_end(ap);
-    assert_int_equal(d, x->n_dims);
     uint64_t n;
     return toy_values(p, (size_t)t, &n);
 }
