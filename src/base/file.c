@@ -30,15 +30,22 @@ struct file {
     int fd; /* -1: opened anew for each read */
     struct stat st;
     bool network;
+    bool ours;        /* its times do not count */
     _Atomic int torn; /* a mapped page vanished */
     char path[];
 };
 
 static enum io_mode io;
+static _Atomic bool ours;
 
 void file_set_io(enum io_mode m)
 {
     io = m;
+}
+
+void file_set_ours(bool on)
+{
+    ours = on;
 }
 
 /* ---- SIGBUS ---- */
@@ -150,8 +157,12 @@ static bool same_time(struct timespec a, struct timespec b)
  * old inode), so it counts only together with unchanged link count */
 static bool changed(const struct file *f, const struct stat *now)
 {
-    return f->torn || now->st_dev != f->st.st_dev || now->st_ino != f->st.st_ino ||
-           now->st_size != f->st.st_size || !same_time(now->st_mtim, f->st.st_mtim) ||
+    if (f->torn || now->st_dev != f->st.st_dev || now->st_ino != f->st.st_ino ||
+        now->st_size != f->st.st_size)
+        return true;
+    if (f->ours)
+        return false;
+    return !same_time(now->st_mtim, f->st.st_mtim) ||
            (now->st_nlink == f->st.st_nlink && now->st_mode == f->st.st_mode &&
             now->st_uid == f->st.st_uid && now->st_gid == f->st.st_gid &&
             !same_time(now->st_ctim, f->st.st_ctim));
@@ -206,6 +217,7 @@ enum status file_adopt(int fd, const char *path, struct file **out, struct err *
     memset(f, 0, sizeof *f);
     memcpy(f->path, path, n);
     f->fd = fd;
+    f->ours = ours;
     if (fstat(fd, &f->st) != 0) {
         st = err_sys(e, ST_INPUT, "unreadable", errno, "cannot stat");
     } else if (!S_ISREG(f->st.st_mode)) {

@@ -13,6 +13,9 @@
 
 enum io_mode { IO_AUTO, IO_MMAP, IO_READ };
 void file_set_io(enum io_mode m); /* set once by cli */
+/* While on, a file opened is known by device, inode and size alone: what we have written
+ * ourselves and read back, whose times a sync under way or a file server may still move. */
+void file_set_ours(bool on);
 
 struct file; /* opaque, allocated from base/mem.h */
 

@@ -2,6 +2,7 @@
  * compared with the one kept while writing. Slabs that were read back as soon as they were written
  * only have to be where the reader looks for them. See run.h.
  */
+#include "base/file.h"
 #include "base/mem.h"
 #include "codec/xxh.h"
 #include "convert/digests.h"
@@ -138,7 +139,9 @@ enum status run_readback(const struct plan *p, const struct format *fmt, const c
     struct err why = {0};
     model_init(&m);
     plan_init(&q, &m);
+    file_set_ours(true); /* it is being synced */
     enum status st = format_open(temp_path, fmt, &ro, &m, &found, &why);
+    file_set_ours(false);
     if (st == ST_OK)
         st = plan_identity(&q, &why);
     if (st == ST_OK)

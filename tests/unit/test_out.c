@@ -135,6 +135,29 @@ static void what_was_written_reads_back(void **state)
     out_end(o);
 }
 
+/* What a sync under way does to the times of a file is no change of ours; to others' it is. */
+static void times_that_move(void **state)
+{
+    const struct timespec t[2] = {{1, 0}, {1, 0}};
+    (void)state;
+    put("a", "text");
+    for (int ours = 0; ours < 2; ours++) {
+        struct file *f;
+        file_set_ours(ours);
+        assert_int_equal(file_open(in_dir("a"), &f, &e), ST_OK);
+        file_set_ours(false);
+        assert_int_equal(file_check(f, &e), ST_OK);
+        assert_int_equal(utimensat(AT_FDCWD, in_dir("a"), ours ? NULL : t, 0), 0);
+        assert_int_equal(file_check(f, &e), ours ? ST_OK : ST_INPUT);
+        assert_int_equal(truncate(in_dir("a"), 3 - ours), 0);
+        e = (struct err){0};
+        assert_int_equal(file_check(f, &e), ST_INPUT);
+        assert_string_equal(e.code, "input-changed");
+        file_close(f);
+    }
+    unlink(in_dir("a"));
+}
+
 static void unpublished_leaves_nothing(void **state)
 {
     (void)state;
@@ -361,6 +384,7 @@ int main(void)
     const struct CMUnitTest tests[] = {cmocka_unit_test(a_file_appears_whole),
                                        cmocka_unit_test(growing),
                                        cmocka_unit_test(what_was_written_reads_back),
+                                       cmocka_unit_test(times_that_move),
                                        cmocka_unit_test(unpublished_leaves_nothing),
                                        cmocka_unit_test(an_existing_target_is_kept),
                                        cmocka_unit_test(force_replaces),
