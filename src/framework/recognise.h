@@ -98,6 +98,7 @@ bool cell_named(const struct spelling_rules *r, struct str name);
 struct torch_style {
     const char *framework;
     bool split_attention;               /* children q, k, v, o are one attention layer */
+    bool bilinear;                      /* there is nn.Bilinear, [out,in1,in2] */
     bool conv1d;                        /* GPT-2's Conv1D may stand there as it is, [in,out] */
     const struct spelling_rules *rules; /* for its cells */
     name_cut *cut;                      /* NULL: state_dict names */

@@ -3,6 +3,7 @@
  * left open, with the kinds it may be and the reason. Layouts: torch's own modules
  * (torch/nn/modules/{linear,conv,batchnorm,normalization,sparse,activation}.py).
  */
+#include "framework/bilinear.h"
 #include "framework/recognise.h"
 #include "framework/rules.h"
 #include <string.h>
@@ -11,6 +12,7 @@ struct ctx {
     const struct torch_style *style;
     struct modules ms;
     struct layer_list list;
+    struct bilinear near;
     int gpt2_conv1d, gpt2_linear; /* votes: which way round are c_attn, c_fc, c_proj */
 };
 
@@ -318,6 +320,26 @@ static struct layer *convolution(struct ctx *c, struct module *mod, const struct
     return l;
 }
 
+/* Three axes: a convolution, where nothing speaks for nn.Bilinear. */
+static struct layer *sequence(struct ctx *c, struct module *mod, const struct tensor *w,
+                              const struct tensor *b)
+{
+    struct layer *l;
+    if (bilinear_named(mod->path)) {
+        l = put(c, LAYER_NONE, mod, "named nn.Bilinear, [out,in1,in2]");
+        if (l && c->ms.m->spelling.n) /* unless the archive tells otherwise */
+            layer_open(l, KIND_BIT(LAYER_CONV) | KIND_BIT(LAYER_PARAM));
+        return l;
+    }
+    l = convolution(c, mod, w, b);
+    const char *doubt = l && l->kinds ? bilinear_doubt(&c->near, mod->path, w) : NULL;
+    if (doubt) {
+        layer_open(l, l->kinds | KIND_BIT(LAYER_PARAM));
+        l->reason = str_from(doubt);
+    }
+    return l;
+}
+
 static enum status batchnorm(struct ctx *c, struct module *mod, const struct tensor *mean,
                              struct err *e)
 {
@@ -368,7 +390,8 @@ static enum status plain_module(struct ctx *c, struct module *mod, struct err *e
     } else if (w->n_dims == 2) {
         l = matrix(c, mod, w, b);
     } else if (w->n_dims <= 5) {
-        l = convolution(c, mod, w, b);
+        l = w->n_dims == 3 && c->style->bilinear ? sequence(c, mod, w, b)
+                                                 : convolution(c, mod, w, b);
         rank = (uint8_t)(w->n_dims - 2);
     } else {
         return ST_OK;
@@ -387,6 +410,8 @@ enum status torch_layers(const struct torch_style *style, const struct model *m,
     struct ctx c = {.style = style, .list = {.a = a}};
     TRY(modules_build(m, style->cut ? style->cut : torch_cut, a, &c.ms, e));
     c.list.most = c.ms.n;
+    if (style->bilinear)
+        TRY(bilinear_learn(&c.ms, a, &c.near, e));
     if (style->first)
         TRY(style->first(&c.ms, &c.list, e));
     TRY(cells_recognise(style->rules, &c.ms, &c.list, e));

@@ -1,5 +1,6 @@
 /* What a rules file answers, and what is never answered by itself: kinds by a pattern, weights
- * whose axes nobody names, layers that one side alone has, the dense layers of an autoencoder.
+ * whose axes nobody names, layers that one side alone has, the dense layers of an autoencoder,
+ * what may be a bilinear layer.
  */
 #include "model/roles.h"
 #include "tests/lib/mapped.h"
@@ -212,6 +213,43 @@ static void counters_beside(void **state)
     }
 }
 
+/* No target has nn.Bilinear: a layer named so is kept and said, one that may be is asked about. */
+static void bilinear_is_no_convolution(void **state)
+{
+    (void)state;
+    struct model m;
+    struct plan p;
+    model_init(&m);
+    toy_add(&m, "left.weight", 0, 12, 10, -1);
+    toy_add(&m, "left.bias", 0, 12, -1);
+    toy_add(&m, "right.weight", 0, 8, 9, -1);
+    toy_add(&m, "right.bias", 0, 8, -1);
+    toy_add(&m, "bilinear.weight", 0, 5, 12, 8, -1);
+    toy_add(&m, "bilinear.bias", 0, 5, -1);
+    toy_done(&m);
+    static const char *const to[] = {"flax", "nnx", "keras", "haiku", "equinox", "tensorflow"};
+    for (size_t i = 0; i < sizeof to / sizeof *to; i++) {
+        must(map_to(&p, &m, (struct map_opt){.to = to[i]}));
+        assert_int_equal(p.n_notes, 1);
+        assert_true(str_is(p.note[0].layer, "bilinear"));
+        plan_free(&p);
+    }
+    must(map_to(&p, &m, (struct map_opt){.to = "flax"}));
+    shaped(&p, "params.bilinear.weight", 5, 12, 8, -1);
+    plan_free(&p);
+    toy_add(&m, "score.weight", 0, 5, 12, 8, -1);
+    toy_add(&m, "score.bias", 0, 5, -1);
+    toy_done(&m);
+    assert_int_equal(map_to(&p, &m, (struct map_opt){.to = "flax"}), ST_CANNOT);
+    assert_true(says("kind \"score\" = ?"));
+    assert_true(says("nn.Bilinear"));
+    plan_free(&p);
+    must(map_to(&p, &m, (struct map_opt){.to = "flax", .rules = STR("kind score = param\n")}));
+    shaped(&p, "params.score.weight", 5, 12, 8, -1);
+    plan_free(&p);
+    model_free(&m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -220,6 +258,7 @@ int main(void)
         cmocka_unit_test_teardown(flatten_of_autoencoders, end),
         cmocka_unit_test_teardown(layers_dropped, end),
         cmocka_unit_test_teardown(counters_beside, end),
+        cmocka_unit_test_teardown(bilinear_is_no_convolution, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
