@@ -60,21 +60,10 @@ static size_t times(const uint64_t *v, size_t n, uint64_t x)
     return lo + 1 < n && v[lo + 1] == x ? 2 : 1;
 }
 
-/* The last segment that is no number: "net.score.0" is the score. */
-static struct str own_segment(struct str path)
-{
-    struct str up = path, seg;
-    uint64_t number;
-    do {
-        name_tail(up, &up, &seg);
-    } while (up.n && str_u64(seg, &number));
-    return seg;
-}
-
 bool bilinear_named(struct str path)
 {
     struct words w;
-    words_of(own_segment(path), &w);
+    words_of(name_own(path), &w);
     for (size_t i = 0; i < w.n; i++)
         if (strstr(w.word[i], "bilin") || strstr(w.word[i], "biaff") ||
             (i && strcmp(w.word[i - 1], "bi") == 0 &&
@@ -190,7 +179,7 @@ const char *bilinear_doubt(const struct bilinear *x, struct str path, const stru
     const unsigned both = KIND_BIT(LAYER_CONV) | KIND_BIT(LAYER_CONV_TRANSPOSE);
     if (k == 1 || in == 1) /* nobody multiplies with one feature so */
         return NULL;
-    if ((name_kinds(path) & both) || convolves(own_segment(path)) || in_sequence(x, path))
+    if ((name_kinds(path) & both) || convolves(name_own(path)) || in_sequence(x, path))
         return NULL;
     if (times(x->feature, x->n_features, k))
         return "the third axis is as long as what other layers read or give: a convolution, or "

@@ -130,6 +130,45 @@ static void torch_convolutions(void **state)
     assert_int_equal(layer("c")->rank, 2);
 }
 
+/* Convolutions whose axes are equal, or whose names say little: by the same layer of other blocks,
+ * by a norm behind; a kernel of two or four may be a transposed one's. */
+static void torch_equal_axes(void **state)
+{
+    (void)state;
+    toy_add(&m, "blocks.0.b.0.weight", 0, 4, 4, 1, 1, -1);
+    toy_add(&m, "blocks.0.k.0.weight", 0, 4, 4, 3, 3, -1);
+    toy_add(&m, "blocks.1.b.0.weight", 0, 8, 4, 1, 1, -1);
+    toy_add(&m, "blocks.1.b.1.running_mean", 0, 8, -1);
+    toy_add(&m, "blocks.1.b.1.running_var", 0, 8, -1);
+    toy_add(&m, "blocks.1.k.0.weight", 0, 8, 4, 3, 3, -1);
+    toy_add(&m, "blocks.1.k.1.running_mean", 0, 8, -1);
+    toy_add(&m, "blocks.1.k.1.running_var", 0, 8, -1);
+    toy_add(&m, "up.0.b.weight", 0, 4, 4, 1, 1, -1);
+    toy_add(&m, "up.1.b.weight", 0, 4, 8, 1, 1, -1);
+    toy_add(&m, "up.1.b.bias", 0, 8, -1);
+    toy_add(&m, "up.2.b.weight", 0, 8, 4, 1, 1, -1);
+    toy_add(&m, "up.2.b.bias", 0, 8, -1);
+    toy_add(&m, "conv_head.weight", 0, 6, 4, 1, 1, -1);
+    toy_add(&m, "neck.0.weight", 0, 6, 4, 1, 1, -1);
+    toy_add(&m, "neck.1.weight", 0, 6, -1);
+    toy_add(&m, "neck.1.bias", 0, 6, -1);
+    toy_add(&m, "roi.conv5.weight", 0, 4, 4, 2, 2, -1);
+    toy_add(&m, "roi.conv5.bias", 0, 4, -1);
+    toy_add(&m, "roi.conv4.weight", 0, 4, 4, 3, 3, -1);
+    toy_add(&m, "downsample.conv.weight", 0, 4, 4, 2, 2, -1);
+    toy_add(&m, "patch_embed.1.conv.weight", 0, 4, 4, 4, 4, -1);
+    recognise("pytorch");
+    is("blocks.0.b.0", ONE(CONV));
+    is("blocks.0.k.0", LAYER_NONE, CONV_OR);
+    is("up.0.b", LAYER_NONE, CONV_OR);
+    is("conv_head", ONE(CONV));
+    is("neck.0", ONE(CONV));
+    is("roi.conv5", LAYER_NONE, CONV_OR);
+    is("roi.conv4", ONE(CONV));
+    is("downsample.conv", ONE(CONV));
+    is("patch_embed.1.conv", ONE(CONV));
+}
+
 #define MAYBE_BILINEAR(k) LAYER_NONE, KIND_BIT(LAYER_##k) | KIND_BIT(LAYER_PARAM)
 /* nn.Bilinear's [out, in1, in2] has the shape of a convolution over a sequence. */
 static void torch_bilinear(void **state)
@@ -405,6 +444,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(torch_matrices, begin, end),
         cmocka_unit_test_setup_teardown(torch_convolutions, begin, end),
+        cmocka_unit_test_setup_teardown(torch_equal_axes, begin, end),
         cmocka_unit_test_setup_teardown(torch_bilinear, begin, end),
         cmocka_unit_test_setup_teardown(torch_sequences, begin, end),
         cmocka_unit_test_setup_teardown(torch_vectors, begin, end),
