@@ -19,11 +19,13 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
+#include <time.h>
 #include <unistd.h>
 
 #define OPEN_MAX_FILES 64                /* or a quarter of what the host allows */
 #define BEHIND_BYTES ((uint64_t)8 << 20) /* write-back is started every so many bytes */
 #define AHEAD_BYTES ((uint64_t)64 << 20) /* room asked for ahead of a growing file's end */
+#define TRIES_MAX 2000                   /* of a millisecond, for a descriptor */
 #ifndef RENAME_NOREPLACE
 #define RENAME_NOREPLACE 1
 #define RENAME_EXCHANGE 2
@@ -297,34 +299,55 @@ static size_t open_max(void)
     return r.rlim_cur / 4 > 0 ? (size_t)r.rlim_cur / 4 : 1;
 }
 
-/* Under the lock. */
-static enum status open_more(struct out *o, const char *rel, int flags, int *fd, struct err *e)
+/* Under the lock, which is open meanwhile: for somebody to give a descriptor back. */
+static void wait_a_little(struct out *o)
+{
+    const struct timespec pause = {0, 1000000};
+    pthread_mutex_unlock(&o->lock);
+    (void)nanosleep(&pause, NULL);
+    pthread_mutex_lock(&o->lock);
+}
+
+/* Under the lock. Never more than open_max() stay open: what is idle goes, else the caller waits.
+ * *fd is -1 where the lock was open meanwhile: look again. *tries counts the times when there was
+ * no descriptor and nobody here to give one back. */
+static enum status open_more(struct out *o, const char *rel, int flags, int *tries, int *fd,
+                             struct err *e)
 {
     int sys = 0;
-    if (o->n_open >= open_max() && evict(o, &sys) && sys != 0)
-        return out_err(o, write_code(sys), sys, e, "cannot sync");
-    while ((*fd = open_in(o, rel, flags)) < 0) {
-        int why = errno;
-        if ((why != EMFILE && why != ENFILE) || !evict(o, &sys))
-            return out_err(o, write_code(why), why, e, "cannot open a temporary");
-        if (sys != 0)
-            return out_err(o, write_code(sys), sys, e, "cannot sync");
+    *fd = -1;
+    if (o->n_open >= open_max() && !evict(o, &sys)) {
+        wait_a_little(o);
+        return stop_check(e);
     }
-    o->n_open++;
-    return ST_OK;
+    if (sys == 0 && (*fd = open_in(o, rel, flags)) >= 0) {
+        o->n_open++;
+        return ST_OK;
+    }
+    int why = errno;
+    bool scarce = sys == 0 && (why == EMFILE || why == ENFILE);
+    if (scarce && evict(o, &sys) && sys == 0)
+        return ST_OK;
+    if (sys != 0)
+        return out_err(o, write_code(sys), sys, e, "cannot sync");
+    if (!scarce || (o->n_open == 0 && file_held() == 0 && ++*tries > TRIES_MAX))
+        return out_err(o, write_code(why), why, e, "cannot open a temporary");
+    wait_a_little(o);
+    return stop_check(e);
 }
 
 static enum status acquire(struct out *o, int id, int *fd, struct err *e)
 {
     enum status st = ST_OK;
+    int tries = 0;
     pthread_mutex_lock(&o->lock);
     if (id < 0 || (size_t)id >= o->n_files) {
         pthread_mutex_unlock(&o->lock);
         return err_set(e, ST_BUG, "out-file", "no output file %d", id);
     }
     struct out_file *f = &o->file[id];
-    if (f->fd < 0)
-        st = open_more(o, f->rel, O_RDWR, &f->fd, e);
+    while (st == ST_OK && f->fd < 0)
+        st = open_more(o, f->rel, O_RDWR, &tries, &f->fd, e);
     if (st == ST_OK) {
         f->users++;
         f->used = ++o->tick;
@@ -437,6 +460,7 @@ enum status out_add(struct out *o, struct str rel, uint64_t size, int *id, struc
     struct out_file f = {
         .fd = -1, .ahead = size == OUT_GROWS ? 0 : UINT64_MAX, .grows = size == OUT_GROWS};
     struct stat st_buf;
+    int tries = 0;
     bool single = rel.n == 0;
     if (single == o->opt.is_dir || (single && o->n_files > 0) || o->n_files >= INT_MAX ||
         (!single && !rel_is_plain(rel)))
@@ -452,12 +476,15 @@ enum status out_add(struct out *o, struct str rel, uint64_t size, int *id, struc
     enum status st = grow_files(o, e);
     if (st == ST_OK && f.rel)
         st = make_parents(o, f.rel, e);
-    for (unsigned try = 0; st == ST_OK && f.fd < 0; try++) {
+    for (unsigned try = 0; st == ST_OK && f.fd < 0;) {
+        struct err why = {0};
         if (single)
             set_temp(o, try);
-        st = open_more(o, f.rel, O_RDWR | O_CREAT | O_EXCL, &f.fd, e);
-        if (st != ST_OK && single && e && e->sys == EEXIST && try < 1000)
+        st = open_more(o, f.rel, O_RDWR | O_CREAT | O_EXCL, &tries, &f.fd, &why);
+        if (st != ST_OK && single && why.sys == EEXIST && ++try < 1000)
             st = ST_OK;
+        else if (st != ST_OK && e)
+            *e = why;
     }
     if (st == ST_OK) {
         o->have_temp = true;

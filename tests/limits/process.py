@@ -61,7 +61,7 @@ def address_space(work):
 
 
 def descriptors(work):
-    """Sixteen descriptors are enough for a folder of forty shards, read and written."""
+    """Sixteen descriptors are enough for a folder of forty shards, read and written, by any number of threads."""
     src, shards = os.path.join(work, "src.safetensors"), os.path.join(work, "shards")
     small(src, 40)
     lower = limited(NOFILE=16)
@@ -71,7 +71,11 @@ def descriptors(work):
     for name in ("back.safetensors", "a.tar.zst", "b.pt"):
         r = run("convert", shards, "-o", os.path.join(work, name), "-j", "4", preexec_fn=lower)
         check("RLIMIT_NOFILE 16: shards to %s" % name, r.returncode == 0, r.stderr)
-    ids = {run("id", os.path.join(work, n)).stdout for n in ("src.safetensors", "shards", "back.safetensors", "a.tar.zst", "b.pt")}
+    other = os.path.join(work, "other")  # more threads than descriptors: readers and writers wait for each other
+    r = run("convert", shards, "-o", other, "--format", "safetensors", "--max-shard-size", "600K", "-j", "16", preexec_fn=lower)
+    check("RLIMIT_NOFILE 16: shards to shards, sixteen threads", r.returncode == 0, r.stderr)
+    ids = {run("id", os.path.join(work, n)).stdout
+           for n in ("src.safetensors", "shards", "other", "back.safetensors", "a.tar.zst", "b.pt")}
     check("the same model", len(ids) == 1 and "" not in ids, ids)
 
 

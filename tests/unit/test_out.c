@@ -4,14 +4,18 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -305,6 +309,85 @@ static void many_files_few_descriptors(void **state)
     close(fd);
 }
 
+/* Every pwrite of this program passes here, and stays while the gate is shut. */
+static pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
+static _Atomic int inside;
+
+ssize_t pwrite(int fd, const void *p, size_t n, off_t off)
+{
+    inside++;
+    pthread_mutex_lock(&gate);
+    pthread_mutex_unlock(&gate);
+    inside--;
+    return syscall(SYS_pwrite64, fd, p, n, off);
+}
+
+static int descriptors(void)
+{
+    int n = 0;
+    for (int fd = 0; fd < 256; fd++)
+        n += fcntl(fd, F_GETFD) >= 0;
+    return n;
+}
+
+struct one_write {
+    struct out *o;
+    int id;
+    enum status st;
+};
+
+static void *write_one(void *ctx)
+{
+    struct one_write *w = ctx;
+    struct err own;
+    w->st = out_pwrite(w->o, w->id, "text", 4, 0, &own);
+    return NULL;
+}
+
+/* Threads that write to more files at once than may be open wait for each other: what they leave
+ * open would be missed by the readers for good. */
+static void many_writers_few_descriptors(void **state)
+{
+    const struct timespec pause = {0, 1000000};
+    struct rlimit was, few;
+    struct one_write w[12];
+    pthread_t thread[12];
+    char name[32];
+    (void)state;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &was), 0);
+    struct out *o = begin("d", false, true);
+    few = was;
+    few.rlim_cur = 16; /* a quarter of it is for output */
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+    for (int i = 0; i < 12; i++) {
+        snprintf(name, sizeof name, "part-%d", i);
+        w[i] = (struct one_write){.o = o};
+        assert_int_equal(out_add(o, str_from(name), 0, &w[i].id, &e), ST_OK);
+    }
+    int open_now = descriptors();
+    pthread_mutex_lock(&gate);
+    for (int i = 0; i < 12; i++)
+        assert_int_equal(pthread_create(&thread[i], NULL, write_one, &w[i]), 0);
+    while (inside < 4)
+        (void)nanosleep(&pause, NULL);
+    for (int i = 0; i < 200 && inside == 4; i++) /* a fifth has time enough to come */
+        (void)nanosleep(&pause, NULL);
+    pthread_mutex_unlock(&gate);
+    for (int i = 0; i < 12; i++)
+        pthread_join(thread[i], NULL);
+    assert_true(descriptors() <= open_now);
+    for (int i = 0; i < 12; i++)
+        assert_int_equal(w[i].st, ST_OK);
+    assert_int_equal(out_sync(o, &e), ST_OK);
+    assert_int_equal(out_publish(o, &e), ST_OK);
+    out_end(o);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &was), 0);
+    holds("d/part-11", "text");
+    int fd = open(dir, O_RDONLY | O_DIRECTORY);
+    assert_int_equal(out_remove_tree(fd, "d"), 0);
+    close(fd);
+}
+
 static void dead_temporaries_go_live_ones_stay(void **state)
 {
     (void)state;
@@ -391,6 +474,7 @@ int main(void)
                                        cmocka_unit_test(a_link_is_replaced_not_followed),
                                        cmocka_unit_test(output_is_input),
                                        cmocka_unit_test(many_files_few_descriptors),
+                                       cmocka_unit_test(many_writers_few_descriptors),
                                        cmocka_unit_test(dead_temporaries_go_live_ones_stay),
                                        cmocka_unit_test(bad_names),
                                        cmocka_unit_test(a_spool_leaves_no_name)};
