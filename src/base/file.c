@@ -194,7 +194,7 @@ static enum status hold(const struct file *f, int *fd, struct err *e)
     for (int ms = 0; (*fd = open(f->path, OPEN_FLAGS)) < 0;) {
         const struct timespec pause = {0, 1000000};
         int sys = errno;
-        if (sys == EINTR || ((sys == EMFILE || sys == ENFILE) && (n_held > 0 || ms++ < WAIT_MS))) {
+        if (stop_again(-1) || ((sys == EMFILE || sys == ENFILE) && (n_held > 0 || ms++ < WAIT_MS))) {
             TRY(stop_check(e));
             (void)nanosleep(&pause, NULL);
             continue;
@@ -256,7 +256,10 @@ enum status file_adopt(int fd, const char *path, struct file **out, struct err *
 
 enum status file_open(const char *path, struct file **out, struct err *e)
 {
-    int fd = open(path, OPEN_FLAGS);
+    int fd;
+    do {
+        fd = open(path, OPEN_FLAGS);
+    } while (stop_again(fd));
     *out = NULL;
     if (fd < 0) {
         enum status st = err_sys(e, ST_INPUT, "unreadable", errno, "cannot open");
@@ -329,7 +332,7 @@ enum status file_pread(struct file *f, void *dst, size_t n, uint64_t off, struct
     st = ST_OK;
     while (n > 0) {
         ssize_t k = pread(fd, p, n, (off_t)off);
-        if (k < 0 && (errno == EINTR || errno == EAGAIN))
+        if (stop_again(k) || (k < 0 && errno == EAGAIN))
             continue;
         if (k <= 0) {
             if (k < 0)

@@ -121,7 +121,9 @@ static enum status split_target(struct out *o, struct err *e)
     memcpy(o->base, base, n_base + 1);
     snprintf(folder, sizeof folder, "%.*s", slash ? (int)(slash - o->target + 1) : 1,
              slash ? o->target : ".");
-    o->dir = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    do {
+        o->dir = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    } while (stop_again(o->dir));
     if (o->dir < 0)
         return out_err(o, "no-folder", errno, e, "cannot open the target's folder");
     o->network = dir_is_network(o->dir);
@@ -261,14 +263,24 @@ static int open_in(const struct out *o, const char *rel, int flags)
     }
     do {
         fd = openat(o->dir, path, flags | O_NOFOLLOW | O_CLOEXEC, 0666);
-    } while (fd < 0 && errno == EINTR);
+    } while (stop_again(fd));
     return fd;
+}
+
+/* 0 or errno */
+static int sync_fd(int fd)
+{
+    int rc;
+    do {
+        rc = fsync(fd);
+    } while (stop_again(rc));
+    return rc == 0 ? 0 : errno;
 }
 
 /* fsync before the descriptor goes; 0 or errno */
 static int sync_close(struct out_file *f)
 {
-    int sys = fsync(f->fd) == 0 ? 0 : errno;
+    int sys = sync_fd(f->fd);
     if (close(f->fd) != 0 && sys == 0 && errno != EINTR)
         sys = errno;
     f->fd = -1;
@@ -445,7 +457,7 @@ static enum status preallocate(const struct out *o, int fd, uint64_t size, struc
         return ST_OK;
     do {
         rc = fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, (off_t)size);
-    } while (rc != 0 && errno == EINTR);
+    } while (stop_again(rc));
     if (rc == 0 || (errno != ENOSPC && errno != EDQUOT && errno != EFBIG && errno != EIO))
         return ST_OK; /* not supported here: the writes will tell */
     int sys = errno;
@@ -508,7 +520,7 @@ enum status out_pwrite(struct out *o, int id, const void *p, size_t n, uint64_t 
     enum status st = ST_OK;
     while (n > 0) {
         ssize_t k = pwrite(fd, at, n, (off_t)off);
-        if (k < 0 && (errno == EINTR || errno == EAGAIN))
+        if (stop_again(k) || (k < 0 && errno == EAGAIN))
             continue;
         if (k <= 0) {
             int sys = k < 0 ? errno : ENOSPC;
@@ -534,7 +546,7 @@ enum status out_pread(struct out *o, int id, void *p, size_t n, uint64_t off, st
     enum status st = ST_OK;
     while (n > 0 && st == ST_OK) {
         ssize_t k = pread(fd, at, n, (off_t)off);
-        if (k < 0 && (errno == EINTR || errno == EAGAIN))
+        if (stop_again(k) || (k < 0 && errno == EAGAIN))
             continue;
         if (k <= 0) {
             if (k < 0)
@@ -563,7 +575,7 @@ static int set_size(int fd, uint64_t size)
     int rc;
     do {
         rc = ftruncate(fd, (off_t)size);
-    } while (rc != 0 && errno == EINTR);
+    } while (stop_again(rc));
     return rc == 0 ? 0 : errno;
 }
 
@@ -597,11 +609,13 @@ void out_write_back(struct out *o)
 
 static int sync_folder(int dir, const char *path)
 {
-    int fd = openat(dir, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW), sys = 0;
+    int fd;
+    do {
+        fd = openat(dir, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    } while (stop_again(fd));
     if (fd < 0)
         return errno;
-    if (fsync(fd) != 0)
-        sys = errno;
+    int sys = sync_fd(fd);
     if (close(fd) != 0 && sys == 0 && errno != EINTR)
         sys = errno;
     return sys;
@@ -648,8 +662,8 @@ static enum status sync_all(struct out *o, struct err *e)
         TRY(stop_check(e)); /* many files on a slow disk take their time */
         TRY(acquire(o, (int)i, &fd, e));
         int sys = trim(o, i, fd);
-        if (sys == 0 && fsync(fd) != 0)
-            sys = errno;
+        if (sys == 0)
+            sys = sync_fd(fd);
         release(o, (int)i, 0, 0);
         if (sys != 0)
             return out_err(o, write_code(sys), sys, e, "cannot sync the file to disk");
@@ -752,7 +766,9 @@ enum status out_publish(struct out *o, struct err *e)
         return out_err(o, sys == EEXIST ? "exists" : "write-error", sys, e,
                        "cannot rename into place");
     o->published = true;
-    sys = fsync(o->dir) == 0 ? 0 : errno;
+    do { /* it is published: too late for a request to stop */
+        sys = sync_fd(o->dir);
+    } while (sys == EINTR);
     if (sys != 0 && sys != EINVAL) /* EINVAL: a file system whose folders have no fsync */
         return out_err(o, write_code(sys), sys, e, "cannot sync the target's folder to disk");
     return ST_OK;

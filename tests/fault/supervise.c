@@ -34,8 +34,8 @@ static const struct {
     int may_eintr;
 } calls[] = {
     {SYS_write, "write", 1},         {SYS_pwrite64, "pwrite64", 1},   {SYS_writev, "writev", 0},
-    {SYS_ftruncate, "ftruncate", 1}, {SYS_fallocate, "fallocate", 1}, {SYS_fsync, "fsync", 0},
-    {SYS_fdatasync, "fdatasync", 0}, {SYS_close, "close", 0},         {SYS_renameat, "renameat", 0},
+    {SYS_ftruncate, "ftruncate", 1}, {SYS_fallocate, "fallocate", 1}, {SYS_fsync, "fsync", 1},
+    {SYS_fdatasync, "fdatasync", 1}, {SYS_close, "close", 0},         {SYS_renameat, "renameat", 0},
     {SYS_renameat2, "renameat2", 0}, {SYS_linkat, "linkat", 0},       {SYS_unlinkat, "unlinkat", 0},
     {SYS_mkdirat, "mkdirat", 0},
 #ifdef SYS_rename
