@@ -40,7 +40,6 @@ struct out_file {
     uint64_t end;      /* of what was written */
     uint64_t ahead;    /* room was asked for up to here; UINT64_MAX: no more */
     bool grows, trim;  /* as out_add was told; room beyond the end is to be given back */
-    uint64_t ino;
 };
 struct out {
     struct out_opt opt;
@@ -50,6 +49,7 @@ struct out {
     char base[NAME_MAX + 1];
     char temp[OUT_NAME_MAX];
     char temp_path[PATH_MAX];
+    uint64_t temp_dev, temp_ino; /* of the file or folder that is published */
     pthread_mutex_t lock;
     struct out_file *file;
     size_t n_files, cap_files;
@@ -137,6 +137,17 @@ static void set_temp(struct out *o, unsigned try)
     snprintf(o->temp_path, sizeof o->temp_path, "%.*s%s", (int)n, o->target, o->temp);
 }
 
+/* The temporary as it is, to know it again; fd is -1 for a folder. */
+static enum status note_temp(struct out *o, int fd, struct err *e)
+{
+    struct stat st;
+    if ((fd >= 0 ? fstat(fd, &st) : fstatat(o->dir, o->temp, &st, AT_SYMLINK_NOFOLLOW)) != 0)
+        return out_err(o, "write-error", errno, e, "cannot look at the temporary");
+    o->temp_dev = (uint64_t)st.st_dev;
+    o->temp_ino = (uint64_t)st.st_ino;
+    return ST_OK;
+}
+
 static enum status make_temp_folder(struct out *o, struct err *e)
 {
     for (unsigned try = 0; try < 1000; try++) {
@@ -221,6 +232,8 @@ enum status out_begin(const char *target, const struct out_opt *opt, struct out 
     }
     if (st == ST_OK && opt->is_dir && o->exists)
         st = probe_exchange(o, e);
+    if (st == ST_OK && opt->is_dir)
+        st = note_temp(o, -1, e);
     if (st != ST_OK) {
         out_end(o);
         return st;
@@ -471,7 +484,6 @@ enum status out_add(struct out *o, struct str rel, uint64_t size, int *id, struc
 {
     struct out_file f = {
         .fd = -1, .ahead = size == OUT_GROWS ? 0 : UINT64_MAX, .grows = size == OUT_GROWS};
-    struct stat st_buf;
     int tries = 0;
     bool single = rel.n == 0;
     if (single == o->opt.is_dir || (single && o->n_files > 0) || o->n_files >= INT_MAX ||
@@ -501,8 +513,8 @@ enum status out_add(struct out *o, struct str rel, uint64_t size, int *id, struc
     if (st == ST_OK) {
         o->have_temp = true;
         *id = (int)o->n_files;
-        if (fstat(f.fd, &st_buf) == 0)
-            f.ino = (uint64_t)st_buf.st_ino;
+        if (single)
+            st = note_temp(o, f.fd, e);
         o->file[o->n_files++] = f;
     } else {
         mem_free(f.rel);
@@ -607,6 +619,13 @@ void out_write_back(struct out *o)
 
 /* ---- sync, publish ---- */
 
+/* EINVAL: a file system whose folders have no fsync. */
+static int sync_folder_fd(int fd)
+{
+    int sys = sync_fd(fd);
+    return sys == EINVAL ? 0 : sys;
+}
+
 static int sync_folder(int dir, const char *path)
 {
     int fd;
@@ -615,7 +634,7 @@ static int sync_folder(int dir, const char *path)
     } while (stop_again(fd));
     if (fd < 0)
         return errno;
-    int sys = sync_fd(fd);
+    int sys = sync_folder_fd(fd);
     if (close(fd) != 0 && sys == 0 && errno != EINTR)
         sys = errno;
     return sys;
@@ -733,16 +752,26 @@ static int rename_new(struct out *o)
 
 static int rename_over(struct out *o)
 {
+    struct stat st;
     if (!o->opt.is_dir)
         return renameat(o->dir, o->temp, o->dir, o->base) == 0 ? 0 : errno;
     if (rename2(o->dir, o->temp, o->base, RENAME_EXCHANGE) == 0)
         return 0;
-    return errno == ENOENT ? rename_new(o) : errno; /* the old folder went away meanwhile */
+    int sys = errno; /* of the flag, where that is not known, whether or not there is an old folder */
+    if (sys != ENOENT && fstatat(o->dir, o->base, &st, AT_SYMLINK_NOFOLLOW) == 0)
+        return sys;
+    return rename_new(o);
+}
+
+static bool is_ours(const struct out *o, const char *name)
+{
+    struct stat st;
+    return fstatat(o->dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+           (uint64_t)st.st_dev == o->temp_dev && (uint64_t)st.st_ino == o->temp_ino;
 }
 
 enum status out_publish(struct out *o, struct err *e)
 {
-    struct stat st;
     int fd, sys;
     if (o->sync_due)
         TRY(out_sync(o, e));
@@ -757,19 +786,21 @@ enum status out_publish(struct out *o, struct err *e)
     sys = close_all(o);
     if (sys != 0)
         return out_err(o, write_code(sys), sys, e, "cannot close");
-    if (!o->opt.is_dir &&
-        (o->n_files != 1 || fstatat(o->dir, o->temp, &st, AT_SYMLINK_NOFOLLOW) != 0 ||
-         (uint64_t)st.st_ino != o->file[0].ino))
+    if (!o->opt.is_dir && (o->n_files != 1 || !is_ours(o, o->temp)))
         return out_err(o, "write-error", ENOENT, e, "the temporary is not ours any more");
     sys = o->opt.force ? rename_over(o) : rename_new(o);
-    if (sys != 0)
+    /* A file server whose answer was lost is asked again, and then says that the old name is gone or
+     * the new one there; or the second name that a link made cannot be removed. */
+    if (sys != 0 && !is_ours(o, o->base))
         return out_err(o, sys == EEXIST ? "exists" : "write-error", sys, e,
                        "cannot rename into place");
     o->published = true;
+    if (sys != 0 && !o->opt.is_dir)
+        (void)out_remove_tree(o->dir, o->temp);
     do { /* it is published: too late for a request to stop */
-        sys = sync_fd(o->dir);
+        sys = sync_folder_fd(o->dir);
     } while (sys == EINTR);
-    if (sys != 0 && sys != EINVAL) /* EINVAL: a file system whose folders have no fsync */
+    if (sys != 0)
         return out_err(o, write_code(sys), sys, e, "cannot sync the target's folder to disk");
     return ST_OK;
 }

@@ -2,6 +2,7 @@
 #include "base/out.h"
 #include "base/out_temp.h"
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
@@ -230,6 +231,46 @@ static void force_replaces(void **state)
     int fd = open(dir, O_RDONLY | O_DIRECTORY);
     assert_int_equal(out_remove_tree(fd, "d"), 0);
     close(fd);
+}
+
+/* Every renameat of this program passes here; lost: it is done, and its answer says otherwise, as
+ * over NFS when the first answer was lost. */
+static bool lost;
+
+int renameat(int from, const char *a, int to, const char *b)
+{
+    int rc = (int)syscall(SYS_renameat2, from, a, to, b, 0);
+    if (rc == 0 && lost) {
+        errno = ENOENT;
+        rc = -1;
+    }
+    return rc;
+}
+
+static void an_answer_is_lost(void **state)
+{
+    (void)state;
+    put("a", "old");
+    struct out *o = begin("a", true, false);
+    add_text(o, "", "new");
+    lost = true;
+    assert_int_equal(out_publish(o, &e), ST_OK);
+    lost = false;
+    out_end(o);
+    holds("a", "new");
+    assert_int_equal(entries(), 1);
+    o = begin("a", true, false); /* and where the rename was indeed not done */
+    add_text(o, "", "newer");
+    assert_int_equal(mkdir(in_dir("b"), 0777), 0);
+    assert_int_equal(rename(in_dir("a"), in_dir("b/a")), 0);
+    assert_int_equal(mkdir(in_dir("a"), 0777), 0);
+    assert_int_equal(out_publish(o, &e), ST_OUTPUT);
+    out_end(o);
+    holds("b/a", "new");
+    assert_int_equal(rmdir(in_dir("a")), 0);
+    unlink(in_dir("b/a"));
+    assert_int_equal(rmdir(in_dir("b")), 0);
+    assert_int_equal(entries(), 0);
 }
 
 static void a_link_is_replaced_not_followed(void **state)
@@ -471,6 +512,7 @@ int main(void)
                                        cmocka_unit_test(unpublished_leaves_nothing),
                                        cmocka_unit_test(an_existing_target_is_kept),
                                        cmocka_unit_test(force_replaces),
+                                       cmocka_unit_test(an_answer_is_lost),
                                        cmocka_unit_test(a_link_is_replaced_not_followed),
                                        cmocka_unit_test(output_is_input),
                                        cmocka_unit_test(many_files_few_descriptors),
