@@ -115,6 +115,7 @@ struct layer_settings {
     double momentum;    /* batch norms: the share of a running average that an update keeps */
     struct str padding; /* convolutions: "none", "same", "causal" */
     struct str activation, gates; /* cells: of the new state, of the gates */
+    struct str batch;             /* cells, attention: the axis, "first", "second" (after time) */
     bool strided, dilated;        /* a convolution whose stride, or dilation, is not 1 */
     struct said_at at_epsilon, at_momentum;
 };
