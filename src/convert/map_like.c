@@ -629,16 +629,15 @@ static void in_its_order(struct mapping *m, const struct model *like)
     }
 }
 
-/* What both sides are, told so that they agree: blocks apart, parts apart. */
-static enum status see(struct meeting *w, struct seen *s, struct seen *t, struct err *e)
+enum status see_alike(struct mapping *m, struct skeleton *sk, struct seen *s, struct seen *t,
+                      struct err *e)
 {
-    struct mapping *m = w->m;
     TRY(seen_init(s, m->src, m->a, e));
-    TRY(seen_init(t, w->sk.m, m->a, e));
+    TRY(seen_init(t, sk->m, m->a, e));
     if (strcmp(m->to->name, "canonical") == 0)
-        return ST_OK; /* its archive keeps an inverse, layer by layer */
-    TRY(see_stacks(m, &w->sk.layers, s, t, e));
-    return see_bundles(m, &w->sk, s, t, e);
+        return ST_OK;
+    TRY(see_stacks(m, &sk->layers, s, t, e));
+    return see_bundles(m, sk, s, t, e);
 }
 
 static enum status meet(struct meeting *w, struct err *e)
@@ -675,7 +674,7 @@ enum status map_like(struct mapping *m, struct err *e)
     if (!w.sk.filled || !s || !t)
         return err_nomem(e, w.sk.m->n_tensors);
     TRY(m->to->layers(w.sk.m, m->tmp, &w.sk.layers, e));
-    enum status st = see(&w, s, t, e);
+    enum status st = see_alike(m, &w.sk, s, t, e);
     if (st == ST_OK && m->n_open == 0)
         st = meet(&w, e);
     if (st == ST_OK && m->n_open == 0)
