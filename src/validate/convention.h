@@ -9,7 +9,8 @@
  *     "+(C S)"    1 is added to the values (a norm's factor)
  *
  * Letters: O, I outputs and inputs (I per group in conv, O per group in conv_transpose); x y z
- * kernel axes; C S channels and positions of a flattened map; H D heads and their width; E model
+ * kernel axes; C S channels and positions of a flattened map, or of the window at a position; u v w
+ * positions; H D heads and their width; E model
  * width; V rows of a table; P fused parts. A form's letters with the tensor's extents are an
  * explicit index formula: element (i, j ...) lies at base + sum of index * stride.
  */
