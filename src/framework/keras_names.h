@@ -21,7 +21,7 @@ enum keras_class {
     KERAS_ATTENTION,
     KERAS_PRELU,
     KERAS_EINSUM, /* an EinsumDense with its equation */
-    KERAS_OTHER /* a class of Keras's without a rule here */
+    KERAS_OTHER   /* a class of Keras's without a rule here */
 };
 /* Of "Conv2DTranspose", "conv2d_transpose", "conv2d_transpose_3"; KERAS_UNKNOWN for other words. */
 enum keras_class keras_class_of(struct str name);

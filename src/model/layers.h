@@ -126,8 +126,8 @@ struct function {
     struct str means;
 };
 
-/* A linear layer over several axes: a letter for each axis of its weight. One axis alone on its side
- * is F (read) or O (given). */
+/* A linear layer over several axes: a letter for each axis of its weight. One axis alone on its
+ * side is F (read) or O (given). */
 #define DENSE_SIDE 8
 struct dense_axes {
     char in[DENSE_SIDE + 1], out[DENSE_SIDE + 1]; /* as the flattened input and output have them */
@@ -154,7 +154,7 @@ struct layer {
     bool flat_said; /* a rule or a config told flat_c, 0 meaning: no flattened map */
     /* Depthwise convolution whose kernel stands by channels, [k.., C, m]: C. 0 = any other. */
     uint64_t depth_c;
-    uint8_t form;   /* enum layer_form */
+    uint8_t form;                   /* enum layer_form */
     const struct dense_axes *dense; /* of FORM_AXES; NULL: any other */
     /* Kernel of several axes that may be a linear layer's: which it reads, the first, and which it
      * gives nothing here tells. dense is not known then. */

@@ -26,6 +26,7 @@ SUITES = (
     "train_state",
     "rnn_twins",
     "kind_twins",
+    "dense_axes",
     "folds",
     "train_keras",
     "train_sides",
