@@ -64,6 +64,10 @@ unsigned name_kinds(struct str path);
 unsigned name_kinds_of(struct str path, unsigned kinds);
 /* That segment; of "net.score.0" the score. */
 struct str name_own(struct str path);
+/* Does that segment say that a layer is locally connected ("local1", "locally_connected2d")? */
+bool name_is_local(struct str path);
+/* Has a bias a value for each of the first `positions` extents of a kernel, by its last one? */
+bool bias_by_position(const struct tensor *w, const struct tensor *b, size_t positions);
 
 /* Growing list of layers, finished by layers_done: leftover members become LAYER_PARAM, layers are
  * sorted by the smallest order of their tensors. */
