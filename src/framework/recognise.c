@@ -295,13 +295,12 @@ static bool is_lora(struct str seg)
 }
 
 /* The last segment that is no number; *parent is what stands before it. */
-static struct str telling(struct str path, struct str *parent)
+static struct str own_segment(struct str path, struct str *parent)
 {
-    struct str seg, up;
+    struct str seg;
     *parent = path;
     do {
-        name_tail(*parent, &up, &seg);
-        *parent = up;
+        name_tail(*parent, parent, &seg);
     } while ((all_digits(seg) || str_is(seg, "base_layer")) && parent->n);
     return seg;
 }
@@ -310,7 +309,7 @@ bool name_is_local(struct str path)
 {
     struct str parent;
     struct words w;
-    words_of(telling(path, &parent), &w);
+    words_of(own_segment(path, &parent), &w);
     return has_word(&w, "local") || has_word(&w, "locally");
 }
 
@@ -327,7 +326,7 @@ bool bias_by_position(const struct tensor *w, const struct tensor *b, size_t pos
 struct str name_own(struct str path)
 {
     struct str parent;
-    return telling(path, &parent);
+    return own_segment(path, &parent);
 }
 
 unsigned name_kinds(struct str path)
@@ -337,7 +336,7 @@ unsigned name_kinds(struct str path)
 
 unsigned name_kinds_of(struct str path, unsigned kinds)
 {
-    struct str parent, up, seg = telling(path, &parent);
+    struct str parent, up, seg = own_segment(path, &parent);
     if (is_lora(seg))
         return (LINS | CONVS) & kinds; /* peft: dense layers and convolutions of their own */
     name_tail(parent, &up, &parent);
