@@ -69,6 +69,7 @@ enum rule_what {
     RULE_FLATTEN,
     RULE_HEADS,
     RULE_RANK,
+    RULE_POSITIONS,
     RULE_STACK,   /* of the source */
     RULE_RESTACK, /* of the skeleton */
     RULE_LEAF,
@@ -81,7 +82,7 @@ struct map_rule {
     enum layer_kind kind;
     int8_t axis;                /* of blocks that are stacked; negative: from the end */
     bool has_kind, kept_kernel; /* kept_kernel: conv_transpose with transpose_kernel=True */
-    uint64_t number;            /* heads; channels (0 = none); SYNTH: 0 or 1 */
+    uint64_t number;            /* heads; channels (0 = none); rows; SYNTH: 0 or 1 */
     struct str from_axes, to_axes;
     struct axes_size *size;
     size_t line;
@@ -316,6 +317,9 @@ MUSTCHECK enum status map_flatten(struct mapping *m, struct err *e);
 /* What the rules file says of it, and nothing else. */
 MUSTCHECK enum status map_flatten_ruled(struct mapping *m, struct layer *l, bool *said,
                                         struct err *e);
+
+/* Rows of positions of a conv_local of two spatial axes; 0 = not known. */
+uint64_t map_rows(const struct model *md, const struct spelling_rules *r, const struct layer *l);
 
 /* Extent of a canonical axis letter of a leaf; 0 = unknown. */
 uint64_t map_extent(const struct mapping *m, const struct layer *l, enum layer_kind kind,

@@ -471,6 +471,22 @@ static bool turns_rows(const struct mapping *m, const struct layer *l)
     return rows && a && b && (a->variant == l->form) != (b->variant == l->form);
 }
 
+/* A kernel for each position: are the positions and the window the skeleton's? */
+static enum status local_fits(const struct layer *l, const struct layer *t, uint64_t theirs,
+                              struct err *e)
+{
+    bool rows = l->heads && theirs && l->heads != theirs,
+         window = l->flat_c && t->flat_c && l->flat_c != t->flat_c;
+    if (!rows && !window)
+        return ST_OK;
+    enum status st = err_set(e, ST_CANNOT, "local-shape", "%llu %s, the skeleton's has %llu",
+                             (unsigned long long)(rows ? l->heads : l->flat_c),
+                             rows ? "rows of positions" : "channels in a window",
+                             (unsigned long long)(rows ? theirs : t->flat_c));
+    err_in(e, l->path.p, l->path.n);
+    return st;
+}
+
 enum status map_layer(struct mapping *m, const struct layer *l0, struct skeleton *sk,
                       const struct layer *t, struct err *e)
 {
@@ -485,6 +501,13 @@ enum status map_layer(struct mapping *m, const struct layer *l0, struct skeleton
     }
     if (l.kind == LAYER_CONV_LSTM && !t && !rules_cell(m->to->rules, l.kind, 0, 0))
         return keep_unlike(m, &l, e);
+    if (l.kind == LAYER_CONV_LOCAL && !t &&
+        !rules_find(m->to->rules, l.kind, l.rank, 0, LEAF_WEIGHT))
+        return keep_unlike(m, &l, e);
+    if (l.kind == LAYER_CONV_LOCAL && t)
+        TRY(local_fits(&l, t, map_rows(sk->m, m->to->rules, t), e));
+    if (l.kind == LAYER_CONV_LOCAL && l.rank == 2 && !l.heads)
+        l.heads = 1; /* joined on either side */
     TRY(map_notes(m, &l, t, e));
     if (kind_is_cell(l.kind))
         return map_cell(m, &l, sk, t, e);
@@ -663,7 +686,9 @@ static enum status outcome(struct mapping *m, const struct layer *l, enum layer_
             }
             leaf = str_from(b->name);
             collection = b->collection;
-            *same_axes = *same_axes && strcmp(a->axes, b->axes) == 0;
+            *same_axes = *same_axes && strcmp(a->axes, b->axes) == 0 &&
+                         (kind != LAYER_CONV_LOCAL ||
+                          strcmp(m->from->rules->patch, m->to->rules->patch) == 0);
         }
         *out = arena_fmt(m->a, "%.*s|%s.%.*s", STR_ARG(*out), collection, STR_ARG(leaf));
         if (!out->p)
@@ -679,6 +704,11 @@ enum status map_open(struct mapping *m, struct err *e)
         struct layer *l = &m->sl.layer[i];
         if (l->kind != LAYER_NONE || l->kinds == 0)
             continue;
+        if (l->kinds == (KIND_BIT(LAYER_CONV_LOCAL) | KIND_BIT(LAYER_PARAM)) &&
+            !m->to->rules->patch) {
+            l->kinds = 0; /* kept as it came, whichever it is */
+            continue;
+        }
         bool same = true, seen = false;
         struct str first = STR_NONE;
         enum layer_kind kind = LAYER_NONE;

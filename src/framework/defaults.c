@@ -46,6 +46,8 @@ const struct fact facts[] = {
     {"pytorch equinox", "conv_transpose", "padding", "padding", "0", "none"},
     {KERAS, "conv_transpose", "padding", "padding", "'valid'", "none"},
     {"flax nnx haiku", "conv_transpose", "padding", "padding", "'SAME'", "same"},
+    {KERAS, "conv_local", "padding", NULL, NULL, "none"}, /* of implementation 1 */
+    {"flax", "conv_local", "padding", "padding", "'SAME'", "same"},
 
     {"pytorch", "attention", "batch", "batch_first", "False", "second"},
     {"keras tensorflow flax nnx haiku", "attention", "batch", NULL, NULL, "first"},

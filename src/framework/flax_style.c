@@ -5,6 +5,7 @@
  */
 #include "framework/dense.h"
 #include "framework/recognise.h"
+#include "framework/rules.h"
 #include <string.h>
 
 static bool class_is(struct str path, const char *cls)
@@ -22,6 +23,7 @@ struct ctx {
     struct modules ms;
     struct layer_list list;
     bool stacked; /* some norm's scale has several axes: blocks are stacked, dense layers too */
+    bool patches; /* it has layers with a kernel for each position */
 };
 
 /* query, key, value, out with kernels of three axes */
@@ -94,15 +96,48 @@ static struct layer *einsum(struct ctx *c, struct module *mod, const struct tens
                           : STR("an einsum's kernel, whose equation is in no file"));
 }
 
+/* A kernel for each position, [positions.., window, out]. The class says it, or the bias and the
+ * name; without one of them it is an open question. NULL: no such layer, or no memory (*lost). */
+static struct layer *local(struct ctx *c, struct module *mod, const struct tensor *w,
+                           const struct tensor *b, bool *lost)
+{
+    bool cls = class_is(mod->path, "ConvLocal"), named = cls || name_is_local(mod->path);
+    bool fits = bias_by_position(w, b, w->n_dims - 2u);
+    struct layer *l = NULL;
+    if (!c->patches || w->n_dims < 3 || w->n_dims > 5 || class_is(mod->path, "DenseGeneral") ||
+        class_is(mod->path, "Dense") || (b ? !fits : !named))
+        return NULL;
+    if (cls || (fits && named)) {
+        l = layer_add(&c->list, LAYER_CONV_LOCAL, mod->path,
+                      cls ? STR("kernel of that class") : STR("bias by position, named so"));
+    } else {
+        l = layer_add(&c->list, LAYER_NONE, mod->path,
+                      fits ? STR("bias by position: locally connected, or no layer known here")
+                           : STR("kernel with spatial axes, or one for each position"));
+        if (l)
+            layer_open(l, fits ? KIND_BIT(LAYER_CONV_LOCAL) | KIND_BIT(LAYER_PARAM)
+                               : KIND_BIT(LAYER_CONV_LOCAL) | KIND_BIT(LAYER_CONV));
+    }
+    *lost = !l;
+    if (!l)
+        return NULL;
+    l->by_name = named;
+    l->rank = (uint8_t)(w->n_dims - 2);
+    return l;
+}
+
 static struct layer *kernel(struct ctx *c, struct module *mod, const struct tensor *w,
                             const struct tensor *b)
 {
     const unsigned both = KIND_BIT(LAYER_CONV) | KIND_BIT(LAYER_CONV_TRANSPOSE);
     bool conv = class_is(mod->path, "Conv"), convt = class_is(mod->path, "ConvTranspose");
     unsigned said = name_kinds(mod->path);
-    struct layer *l;
+    bool lost = false;
     if (class_is(mod->path, "Einsum"))
         return einsum(c, mod, w, b);
+    struct layer *l = local(c, mod, w, b, &lost);
+    if (l || lost)
+        return l;
     if (w->n_dims == 2) {
         l = layer_add(&c->list, LAYER_LINEAR, mod->path, STR("kernel of two axes"));
         if (l && b && (b->n_dims != 1 || b->dim[0] != w->dim[1]))
@@ -115,7 +150,9 @@ static struct layer *kernel(struct ctx *c, struct module *mod, const struct tens
         return general(c, mod, w, b);
     if (class_is(mod->path, "ConvLocal") || w->n_dims < 3 || w->n_dims > 5 || (b && b->n_dims != 1))
         return layer_add(&c->list, LAYER_NONE, mod->path, STR("kernel that no rule knows"));
-    if (conv || convt || ((said & both) && (said & both) != both)) {
+    /* "proj" is a convolution's name, and that of what joins heads */
+    bool proj = (said & KIND_BIT(LAYER_LINEAR)) && w->n_dims == 3;
+    if (conv || convt || ((said & both) && (said & both) != both && !proj)) {
         bool t = convt || (!conv && (said & KIND_BIT(LAYER_CONV_TRANSPOSE)));
         l = layer_add(&c->list, t ? LAYER_CONV_TRANSPOSE : LAYER_CONV, mod->path,
                       STR("kernel, named so"));
@@ -125,8 +162,11 @@ static struct layer *kernel(struct ctx *c, struct module *mod, const struct tens
         l = layer_add(&c->list, LAYER_CONV, mod->path, STR("kernel, named a projection"));
     } else {
         bool read = b && b->dim[0] == w->dim[w->n_dims - 1]; /* all but the last, if it is dense */
-        l = layer_add(&c->list, LAYER_NONE, mod->path,
-                      STR("kernel of several axes: dense, convolution or transposed convolution"));
+        l = layer_add(
+            &c->list, LAYER_NONE, mod->path,
+            b ? STR("kernel of several axes: dense, convolution or transposed convolution")
+              : STR("kernel of several axes: convolution or transposed convolution, or "
+                    "dense, which a line with axes says"));
         if (l) {
             layer_open(l, read ? both | KIND_BIT(LAYER_LINEAR) : both);
             l->form = read ? FORM_AXES : FORM_USUAL;
@@ -231,7 +271,7 @@ static enum status plain_module(struct ctx *c, struct module *mod, struct err *e
 enum status flax_layers(const struct flax_style *style, const struct model *m, struct arena *a,
                         struct layers *out, struct err *e)
 {
-    struct ctx c = {.list = {.a = a}};
+    struct ctx c = {.list = {.a = a}, .patches = style->rules->patch != NULL};
     TRY(modules_build(m, style->cut, a, &c.ms, e));
     c.list.most = c.ms.n;
     for (size_t i = 0; i < c.ms.n && !c.stacked; i++) {

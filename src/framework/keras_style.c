@@ -316,7 +316,11 @@ static struct layer *spatial(struct keras_ctx *c, const struct keras_mod *x, con
         }
     }
     struct layer *l;
-    if (may == CONV || may == TRANSPOSED || may == DEPTH) {
+    if (!told && w->n_dims == 3 && (said & KIND_BIT(LAYER_LINEAR)) && !(said & CONV_BITS)) {
+        if ((l = put(c, LAYER_NONE, x->path, "kernel of three axes, named as a dense layer")) &&
+            may)
+            layer_open(l, CONV_BITS);
+    } else if (may == CONV || may == TRANSPOSED || may == DEPTH) {
         l = put(c, may == TRANSPOSED ? LAYER_CONV_TRANSPOSE : LAYER_CONV, x->path, reason);
         if (l && may == DEPTH)
             depthwise(l, w);
@@ -336,9 +340,66 @@ static struct layer *spatial(struct keras_ctx *c, const struct keras_mod *x, con
     return l;
 }
 
+/* A kernel for each position, [positions, window, out]: by the class, or by a bias with the
+ * positions' own axes. Its other implementations store a masked matrix, or a sparse one's values.
+ */
+static struct layer *local(struct keras_ctx *c, const struct keras_mod *x, const struct tensor *w,
+                           const struct tensor *b)
+{
+    uint64_t positions;
+    bool told = x->cls == KERAS_LOCAL_1D || x->cls == KERAS_LOCAL_2D;
+    bool line = w->n_dims == 3 && bias_by_position(w, b, 1);
+    bool map = w->n_dims == 3 && b && b->n_dims == 3 && b->dim[2] == w->dim[2] &&
+               !__builtin_mul_overflow(b->dim[0], b->dim[1], &positions) && positions == w->dim[0];
+    bool fits = x->cls == KERAS_LOCAL_1D   ? !b || line
+                : x->cls == KERAS_LOCAL_2D ? !b || map
+                                           : map || (line && name_is_local(x->path));
+    const struct keras_layer *config = x->config;
+    struct layer *l;
+    if (w->n_dims != 3)
+        return put(c, LAYER_NONE, x->path,
+                   "locally connected, not as implementation 1 stores its kernel");
+    if (!fits)
+        return put(c, LAYER_NONE, x->path, "kernel that no rule knows");
+    if (config && config->channels_first)
+        return put(c, LAYER_NONE, x->path, "locally connected, channels first");
+    l = put(c, LAYER_CONV_LOCAL, x->path,
+            told ? "kernel of a class of that kind" : "bias by position");
+    if (!l)
+        return NULL;
+    l->by_name = told;
+    l->rank = x->cls == KERAS_LOCAL_2D || (!told && map) ? 2 : 1;
+    l->heads = l->rank == 2 && b ? b->dim[0] : 0;
+    if (config && config->window && w->dim[1] % config->window == 0) {
+        l->flat_c = w->dim[1] / config->window;
+        l->flat_said = true;
+    }
+    return l;
+}
+
+/* The same without a class or a telling name: another layer may have such a bias. */
+static struct layer *maybe_local(struct keras_ctx *c, const struct keras_mod *x)
+{
+    struct layer *l =
+        put(c, LAYER_NONE, x->path, "bias by position: locally connected, or no layer known here");
+    if (l) {
+        layer_open(l, KIND_BIT(LAYER_CONV_LOCAL) | KIND_BIT(LAYER_PARAM));
+        l->rank = 1;
+    }
+    return l;
+}
+
 static struct layer *kernel(struct keras_ctx *c, const struct keras_mod *x, const struct tensor *w,
                             const struct tensor *b)
 {
+    bool own = x->cls == KERAS_LOCAL_1D || x->cls == KERAS_LOCAL_2D;
+    if (own || (x->cls == KERAS_UNKNOWN && b && w->n_dims == 3 && b->n_dims == 3) ||
+        (x->cls == KERAS_UNKNOWN && bias_by_position(w, b, 1) && w->n_dims == 3 &&
+         name_is_local(x->path)))
+        return local(c, x, w, b);
+    if (x->cls == KERAS_UNKNOWN && w->n_dims == 3 && bias_by_position(w, b, 1) &&
+        w->dim[0] != w->dim[1]) /* of equal ones, heads of a dense layer's output */
+        return maybe_local(c, x);
     bool conv = x->cls == KERAS_CONV || x->cls == KERAS_CONV_TRANSPOSE || x->cls == KERAS_DEPTHWISE;
     if (x->cls == KERAS_OTHER || (x->cls == KERAS_DENSE && w->n_dims != 2) ||
         (conv && w->n_dims == 2) || w->n_dims < 2 || w->n_dims > 5)

@@ -111,6 +111,8 @@ static bool number_vars(const struct keras_ctx *c, struct keras_mod *x, const in
     case KERAS_EINSUM:
     case KERAS_CONV:
     case KERAS_CONV_TRANSPOSE:
+    case KERAS_LOCAL_1D:
+    case KERAS_LOCAL_2D:
         return in_order(x, t, kernel, 1, 2);
     case KERAS_DEPTHWISE:
         return in_order(x, t, depthwise, 1, 2);

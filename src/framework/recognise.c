@@ -294,13 +294,39 @@ static bool is_lora(struct str seg)
     return str_is(seg, "lora_A") || str_is(seg, "lora_B");
 }
 
+/* The last segment that is no number; *parent is what stands before it. */
+static struct str telling(struct str path, struct str *parent)
+{
+    struct str seg, up;
+    *parent = path;
+    do {
+        name_tail(*parent, &up, &seg);
+        *parent = up;
+    } while ((all_digits(seg) || str_is(seg, "base_layer")) && parent->n);
+    return seg;
+}
+
+bool name_is_local(struct str path)
+{
+    struct str parent;
+    struct words w;
+    words_of(telling(path, &parent), &w);
+    return has_word(&w, "local") || has_word(&w, "locally");
+}
+
+bool bias_by_position(const struct tensor *w, const struct tensor *b, size_t positions)
+{
+    if (!b || b->n_dims != positions + 1 || w->n_dims < 3)
+        return false;
+    for (size_t i = 0; i < positions; i++)
+        if (b->dim[i] != w->dim[i])
+            return false;
+    return b->dim[positions] == w->dim[w->n_dims - 1];
+}
+
 unsigned name_kinds(struct str path)
 {
-    struct str seg, parent = path, up;
-    do {
-        name_tail(parent, &up, &seg);
-        parent = up;
-    } while ((all_digits(seg) || str_is(seg, "base_layer")) && parent.n);
+    struct str parent, up, seg = telling(path, &parent);
     if (is_lora(seg))
         return LINS | CONVS; /* peft: dense layers and convolutions of their own */
     name_tail(parent, &up, &parent);

@@ -60,6 +60,10 @@ void words_of(struct str segment, struct words *out);
 /* What the module's own name says (the last segment that is not a number, else the one before):
  * KIND_BIT set, 0 = nothing. Never looks at shapes. */
 unsigned name_kinds(struct str path);
+/* Does that segment say that a layer is locally connected ("local1", "locally_connected2d")? */
+bool name_is_local(struct str path);
+/* Has a bias a value for each of the first `positions` extents of a kernel, by its last one? */
+bool bias_by_position(const struct tensor *w, const struct tensor *b, size_t positions);
 
 /* Growing list of layers, finished by layers_done: leftover members become LAYER_PARAM, layers are
  * sorted by the smallest order of their tensors. */

@@ -155,7 +155,7 @@ static const char *meant(const struct spelling_rules *r, const struct leaf_rule 
     if (axes)
         return axes;
     if (axis == 'F' && of->flat_c)
-        return r->flat;
+        return l->kind == LAYER_CONV_LOCAL ? r->patch : r->flat;
     if (l->kind == LAYER_CONV && l->leaf == LEAF_WEIGHT && of->depth_c)
         return axis == 'O' ? "(C M)" : axis == 'I' ? "1" : NULL;
     return NULL;

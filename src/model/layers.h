@@ -10,6 +10,7 @@ enum layer_kind {
     LAYER_LINEAR,
     LAYER_CONV, /* rank = spatial axes 1..3; grouped and depthwise too */
     LAYER_CONV_TRANSPOSE,
+    LAYER_CONV_LOCAL, /* a kernel of its own for each position; rank = spatial axes 1..3 */
     LAYER_BATCHNORM,
     LAYER_LAYERNORM,
     LAYER_GROUPNORM,
@@ -116,6 +117,7 @@ struct layer_settings {
     double momentum;    /* batch norms: the share of a running average that an update keeps */
     struct str padding; /* convolutions: "none", "same", "causal" */
     struct str activation, gates; /* cells: of the new state, of the gates */
+    struct str batch;             /* cells, attention: the axis, "first", "second" (after time) */
     bool strided, dilated;        /* a convolution whose stride, or dilation, is not 1 */
     struct said_at at_epsilon, at_momentum;
 };
@@ -146,10 +148,12 @@ struct layer {
                         channels in    the tensors of a batch norm that keeps them, axes of a prelu's
                         input    without the batch, 0 = not known */
     uint64_t groups; /* convolution groups; 0 = not known from the weights */
-    uint64_t heads;  /* attention heads; 0 = not known */
+    uint64_t heads;  /* attention heads; conv_local of two spatial axes: rows of positions; 0 = not
+                        known */
     /* Linear (or norm) after flatten: channels of the flattened map, 0 = none or not known. The
      * spatial extents need not be known: channels first and channels last differ only in where C
-     * stands, the order of the positions is one and the same. */
+     * stands, the order of the positions is one and the same. Of a conv_local: channels of the
+     * window that a position reads. */
     uint64_t flat_c;
     bool flat_said; /* a rule or a config told flat_c, 0 meaning: no flattened map */
     /* Depthwise convolution whose kernel stands by channels, [k.., C, m]: C. 0 = any other. */

@@ -64,7 +64,7 @@ static bool holds_leaf(const struct layer *l, enum leaf slot)
 
 static bool shared_letter(char c)
 {
-    return c == 'H' || c == 'C' || c == 'S' || c == 'G' || c == 'B';
+    return c == 'H' || c == 'C' || c == 'S' || c == 'G' || c == 'B' || c == 'u';
 }
 
 /* Gives the letters ax[lo, hi), which make up one stored axis of this extent, their extents. */
@@ -266,8 +266,8 @@ enum status convention_operand(const struct convention *c, const struct layer *l
     }
     TRY(read_axes(form->axes, form->from, l, p, f, o, open, e));
     for (size_t i = 0; i < o->n; i++)
-        if (o->ax[i].letter == 'H' && f->of['H'] == 0)
-            f->of['H'] = o->ax[i].extent;
+        if ((o->ax[i].letter == 'H' || o->ax[i].letter == 'u') && f->of[(int)o->ax[i].letter] == 0)
+            f->of[(int)o->ax[i].letter] = o->ax[i].extent;
     if (o->n > 0 && o->ax[0].letter == 'P') { /* take one part; P is always outermost */
         uint64_t part = 1;
         for (size_t i = 1; i < o->n; i++)

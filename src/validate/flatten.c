@@ -19,7 +19,7 @@ static uint64_t extent_of(const struct convention *c, const struct layer *l, con
     struct operand o;
     char open;
     f.of['S'] = 1;
-    f.of['H'] = l->heads ? l->heads : 1;
+    f.of['H'] = f.of['u'] = l->heads ? l->heads : 1;
     if (convention_operand(c, l, p, slot, &f, &o, &open, NULL) != ST_OK || o.tensor < 0)
         return 0;
     return operand_extent(&o, letter);
@@ -43,6 +43,7 @@ static uint64_t outputs_of(const struct convention *c, const struct layer *l, co
     case LAYER_LINEAR:
         return product_of(c, l, p, "OQ");
     case LAYER_CONV:
+    case LAYER_CONV_LOCAL:
         return extent_of(c, l, p, LEAF_WEIGHT, 'O');
     case LAYER_CONV_TRANSPOSE:
         return extent_of(c, l, p, LEAF_WEIGHT, 'O') * groups;
@@ -69,7 +70,9 @@ size_t flatten_candidates(const struct layers *la, size_t i, const struct plan *
     for (size_t k = 0; k<la->n && * inputs> 0; k++) {
         const struct layer *o = &la->layer[k];
         uint64_t c = k == i ? 0 : outputs_of(a, o, p);
-        bool conv = o->kind == LAYER_CONV || o->kind == LAYER_CONV_TRANSPOSE, known = false;
+        bool conv = o->kind == LAYER_CONV || o->kind == LAYER_CONV_TRANSPOSE ||
+                    o->kind == LAYER_CONV_LOCAL,
+             known = false;
         if (c == *inputs)
             return 0;
         if (!conv || c < 2 || *inputs % c != 0) /* one channel: both orders are the same */

@@ -5,10 +5,11 @@
  * An EinsumDense's kernel and bias have the axes of its equation.
  * ConvTranspose is the gradient of a convolution with kernel [k,O,I] as stored.
  * MultiHeadAttention's projections are [E,H,D] and [H,D,E], and so are GroupedQueryAttention's,
- * with fewer heads of keys and values. A PReLU's slopes are broadcast against the input without its
- * batch. Sources: keras/src/layers/{core/dense,convolutional/base_*,
- * attention/multi_head_attention}.py, keras/src/backend/tensorflow/nn.py (conv, depthwise_conv,
- * conv_transpose).
+ * with fewer heads of keys and values. LocallyConnected reads the window at each position as
+ * backend.local_conv flattens it, channels innermost, positions row by row. A PReLU's slopes are
+ * broadcast against the input without its batch. Sources:
+ * keras/src/layers/{core/dense,convolutional/base_*, attention/multi_head_attention}.py,
+ * keras/src/backend/tensorflow/nn.py (conv, depthwise_conv, conv_transpose).
  */
 // clang-format off
 #define SAME(kind, leaf, axes)                                                                     \
@@ -37,6 +38,10 @@ RANK(CONV_TRANSPOSE, 1, ANY, "x O I"),
 RANK(CONV_TRANSPOSE, 2, ANY, "x y O I"),
 RANK(CONV_TRANSPOSE, 3, ANY, "x y z O I"),
 SAME(CONV_TRANSPOSE, BIAS, "O"),
+RANK(CONV_LOCAL, 1, ANY, "u (S C) O"),
+RANK(CONV_LOCAL, 2, ANY, "(u v) (S C) O"),
+{LAYER_CONV_LOCAL, LEAF_BIAS, LEAF_BIAS, 1, WHEN_ANY, 0, "u O"},
+{LAYER_CONV_LOCAL, LEAF_BIAS, LEAF_BIAS, 2, WHEN_ANY, 0, "u v O"},
 SAME(BATCHNORM, WEIGHT, "(S C)"),
 SAME(BATCHNORM, BIAS, "(S C)"),
 SAME(BATCHNORM, MEAN, "(S C)"),

@@ -27,6 +27,7 @@ SUITES = (
     "rnn_twins",
     "kind_twins",
     "dense_axes",
+    "local_twins",
     "folds",
     "train_keras",
     "train_sides",
