@@ -748,8 +748,8 @@ enum status map_open(struct mapping *m, struct err *e)
         if (l->kind != LAYER_NONE || l->kinds == 0)
             continue;
         if (l->kinds == (KIND_BIT(LAYER_CONV_LOCAL) | KIND_BIT(LAYER_PARAM)) &&
-            !m->to->rules->patch) {
-            l->kinds = 0; /* kept as it came, whichever it is */
+            (!m->to->rules->patch || (l->rank == 1 && !l->by_name))) {
+            l->kinds = 0; /* kept as it came: there is no such layer, or most are another */
             continue;
         }
         bool same = true, seen = false;

@@ -61,7 +61,8 @@ static enum status attention(struct ctx *c, struct module *query, struct err *e)
 }
 
 /* A kernel for each position, [positions.., window, out]. The class says it, or the bias and the
- * name; without one of them it is an open question. NULL: no such layer, or no memory (*lost). */
+ * name; without one of them it is an open question, and so are positions of one axis, which may be
+ * dense layers in a stack. NULL: no such layer, or no memory (*lost). */
 static struct layer *local(struct ctx *c, struct module *mod, const struct tensor *w,
                            const struct tensor *b, bool *lost)
 {
@@ -69,15 +70,17 @@ static struct layer *local(struct ctx *c, struct module *mod, const struct tenso
     bool fits = bias_by_position(w, b, w->n_dims - 2u);
     struct layer *l = NULL;
     if (!c->patches || w->n_dims < 3 || w->n_dims > 5 || class_is(mod->path, "DenseGeneral") ||
-        (b ? !fits : !named) || (c->stacked && !named))
+        class_is(mod->path, "Dense") || (b ? !fits : !named) || (c->stacked && !named))
         return NULL;
-    if (cls || (fits && named)) {
+    if (cls || (fits && named && w->n_dims > 3)) {
         l = layer_add(&c->list, LAYER_CONV_LOCAL, mod->path,
                       cls ? STR("kernel of that class") : STR("bias by position, named so"));
     } else {
         l = layer_add(&c->list, LAYER_NONE, mod->path,
-                      fits ? STR("bias by position: locally connected, or no layer known here")
-                           : STR("kernel with spatial axes, or one for each position"));
+                      !fits            ? STR("kernel with spatial axes, or one for each position")
+                      : w->n_dims == 3 ? STR("kernel that no rule knows")
+                                       : STR("bias by position: locally connected, or no layer "
+                                             "known here"));
         if (l)
             layer_open(l, fits ? KIND_BIT(LAYER_CONV_LOCAL) | KIND_BIT(LAYER_PARAM)
                                : KIND_BIT(LAYER_CONV_LOCAL) | KIND_BIT(LAYER_CONV));

@@ -108,6 +108,12 @@ def program(d):
                      "momentum=0.97 (training alone)"):
             check(f"{version}: a scripted norm", got.returncode == 0 and line in got.stderr,
                   got.stderr)
+        line = "note on conv: padding is (1) in pytorch, same in flax by default: set "
+        line += "padding=((1, 1),)"
+        check(f"{version}: a padding of a stride", line in got.stderr, got.stderr)
+        run("convert", golden / "notes_script.pt", "-f", "-o", d / "s.tar.zst")
+        again = run("convert", d / "s.tar.zst", "--dry-run", "--to", "flax", "--format", "npz")
+        check(f"{version}: kept as it is", line in again.stdout, again.stdout)
         check(f"{version}: a scripted gelu", "note on act" not in got.stderr, got.stderr)
         keras = run("convert", golden / "notes_script.pt", "--dry-run", "--to", "keras", "--format",
                     "npz")

@@ -134,7 +134,7 @@ def by_rules(s):
     """Without a config nothing tells a window's channels."""
     want, out = s.run_flax(s.flax_file), s.folder / "r.h5"
     lines = asked(s, s.flax_file, out, "--to", "keras")
-    need(lines == ['kind "line" = ?', 'kind "map" = ?'], f"asked: {lines}")
+    need(lines == ['kind "map" = ?'], f"asked: {lines}")  # line may be dense layers in a stack
     rules = s.folder / "rules"
     rules.write_text("kind line = conv_local\nkind map = conv_local\n"
                      "flatten line = 2\nflatten map = 3\n")

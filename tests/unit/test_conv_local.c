@@ -246,6 +246,10 @@ static void recognised(void **state)
     found("flax", "ConvLocal_0", SURE, 1, FLAX("ConvLocal_0"), DIM(3, 6, 5), NO_BIAS, NULL);
     found("flax", "local1", SURE, 2, FLAX("local1"), DIM(3, 2, 6, 5), FLAX_B("local1"),
           DIM(3, 2, 5), NULL);
+    found("flax", "local1", OPEN, 1, FLAX("local1"), DIM(3, 6, 5), FLAX_B("local1"), DIM(3, 5),
+          NULL); /* dense layers in a stack look so */
+    found("flax", "Dense_0", NOT, 0, FLAX("Dense_0"), DIM(3, 6, 5), FLAX_B("Dense_0"), DIM(3, 5),
+          NULL);
     found("flax", "a", OPEN, 2, FLAX("a"), DIM(3, 2, 6, 5), FLAX_B("a"), DIM(3, 2, 5), NULL);
     found("flax", "local1", OPEN, 2, FLAX("local1"), DIM(3, 2, 6, 5), NO_BIAS, NULL);
     found("flax", "conv", NOT, 0, FLAX("conv"), DIM(3, 2, 6, 5), NO_BIAS, NULL);
@@ -304,9 +308,16 @@ static void unlike(void **state)
     model_init(&m);
     toy_add(&m, "params.a.kernel", 0, 3, 2, 6, 5, -1);
     toy_add(&m, "params.a.bias", 0, 3, 2, 5, -1);
+    toy_add(&m, "params.b.kernel", 0, 3, 6, 5, -1);
+    toy_add(&m, "params.b.bias", 0, 3, 5, -1);
     toy_done(&m);
     assert_int_equal(map_to(&p, &m, (struct map_opt){.to = "pytorch"}), ST_OK);
-    assert_int_equal(p.n_notes, 1);
+    assert_int_equal(p.n_notes, 2);
+    plan_free(&p);
+    struct map_opt o = {.to = "keras"};
+    refused(&m, o, "map-ambiguous");
+    o.rules = STR("kind a = param\n"); /* b: most are dense layers in a stack */
+    assert_int_equal(map_to(&p, &m, o), ST_OK);
     plan_free(&p);
     model_free(&m);
 }

@@ -434,9 +434,10 @@ static void local(struct model *m, const struct framework *fw, uint8_t rank)
     m->framework = str_from(fw->name);
     if (!flax && rank == 2)
         dim[0] = 16;
-    toy_tensor(m, flax ? "params.local.kernel" : "local.kernel", 1, dim, flax ? rank + 2u : 3);
+    toy_tensor(m, flax ? "params.ConvLocal_0.kernel" : "ConvLocal_0.kernel", 1, dim,
+               flax ? rank + 2u : 3);
     dim[0] = 4;
-    toy_tensor(m, flax ? "params.local.bias" : "local.bias", 2, dim, rank + 1u);
+    toy_tensor(m, flax ? "params.ConvLocal_0.bias" : "ConvLocal_0.bias", 2, dim, rank + 1u);
     for (size_t i = 0; i < 2; i++) {
         float *p = (float *)(uintptr_t)m->storage[m->tensor[i].storage].mem;
         for (uint64_t k = 0; k < tensor_elems(&m->tensor[i]); k++)
@@ -451,7 +452,7 @@ static bool local_shows(const struct framework *fw, int i)
     const char *to = strcmp(fw->name, "flax") != 0 ? "flax"
                      : rank == 3                   ? "canonical"
                                                    : "keras",
-               *rules = "flatten local = 2\n";
+               *rules = "flatten ConvLocal_0 = 2\n";
     struct model m, other, again;
     local(&m, fw, rank);
     assert_int_equal(judge(&m, fw->name, to, rules, &other), EQUAL);
