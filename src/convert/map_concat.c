@@ -23,8 +23,8 @@ struct block { /* its norms are all paired */
     uint64_t in, out;
 };
 struct sum {
-    struct str list; /* "features.denseblock4": the blocks' parent */
     uint64_t n;
+    struct str beside; /* "features" of "features.denseblock4": what the blocks' list stands in */
 };
 struct concat {
     struct unit *unit;
@@ -62,6 +62,14 @@ static int by_list(const void *px, const void *py)
     const struct block *x = px, *y = py;
     int c = str_cmp(x->list, y->list);
     return c ? c : (x->number > y->number) - (x->number < y->number);
+}
+
+static int by_sum(const void *px, const void *py)
+{
+    const struct sum *x = px, *y = py;
+    if (x->n != y->n)
+        return x->n < y->n ? -1 : 1;
+    return str_cmp(x->beside, y->beside);
 }
 
 static uint64_t norm_width(const struct mapping *m, const struct layer *l)
@@ -139,9 +147,14 @@ static enum status learn(struct mapping *m, struct concat *x, struct err *e)
     for (size_t lo = 0, hi; lo < n_blocks; lo = hi) {
         for (hi = lo; hi < n_blocks && str_eq(b[hi].list, b[lo].list); hi++)
             ;
+        struct sum sum = {.n = b[hi - 1].in + b[hi - 1].out};
+        struct str seg;
+        name_tail(b[lo].list, &sum.beside, &seg);
         if (grows(&b[lo], hi - lo))
-            x->sum[x->n_sums++] = (struct sum){b[lo].list, b[hi - 1].in + b[hi - 1].out};
+            x->sum[x->n_sums++] = sum;
     }
+    if (x->n_sums)
+        qsort(x->sum, x->n_sums, sizeof *x->sum, by_sum);
     return ST_OK;
 }
 
@@ -156,16 +169,20 @@ enum status map_concat_learn(struct mapping *m, struct err *e)
 bool map_concat(const struct mapping *m, const struct layer *l, uint64_t n)
 {
     const struct concat *x = m->concat;
-    struct str block, seg;
+    struct sum key = {.n = n};
+    struct str seg;
+    size_t lo = 0, hi = x->n_sums;
     if (x->paired[l - m->sl.layer])
         return true;
-    name_tail(l->path, &block, &seg);
-    for (size_t i = 0; i < x->n_sums; i++) {
-        /* behind the blocks: a norm beside them, a dense layer anywhere */
-        struct str up;
-        name_tail(x->sum[i].list, &up, &seg);
-        if (x->sum[i].n == n && (l->kind == LAYER_LINEAR || str_eq(up, block)))
-            return true;
+    if (l->kind != LAYER_LINEAR) /* behind the blocks a norm stands beside them ... */
+        name_tail(l->path, &key.beside, &seg);
+    while (lo < hi) {
+        size_t mid = lo + (hi - lo) / 2;
+        if (by_sum(&x->sum[mid], &key) < 0)
+            lo = mid + 1;
+        else
+            hi = mid;
     }
-    return false;
+    return lo < x->n_sums && x->sum[lo].n == n && /* ... and a dense layer anywhere */
+           (l->kind == LAYER_LINEAR || str_eq(x->sum[lo].beside, key.beside));
 }
