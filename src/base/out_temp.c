@@ -9,9 +9,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define MARK ".nnferry-"
+#ifndef RENAME_NOREPLACE
+#define RENAME_NOREPLACE 1
+#define RENAME_EXCHANGE 2
+#endif
 
 struct owner {
     char host[65];
@@ -194,4 +199,45 @@ int out_remove_tree(int dir, const char *name)
             return 0;
         *up = 0;
     }
+}
+
+/* ---- in place ---- */
+
+static int rename2(int dir, const char *from, const char *to, unsigned flags)
+{
+    return syscall(SYS_renameat2, dir, from, dir, to, flags) == 0 ? 0 : errno;
+}
+
+int out_exchange(int dir, const char *a, const char *b)
+{
+    return rename2(dir, a, b, RENAME_EXCHANGE);
+}
+
+int out_rename_new(int dir, const char *temp, const char *name, bool is_dir)
+{
+    struct stat st;
+    int sys = rename2(dir, temp, name, RENAME_NOREPLACE);
+    if (sys != EINVAL && sys != ENOSYS && sys != EOPNOTSUPP && sys != EPERM)
+        return sys;
+    if (!is_dir) {
+        if (linkat(dir, temp, dir, name, 0) == 0)
+            return unlinkat(dir, temp, 0) == 0 ? 0 : errno;
+        if (errno == EEXIST)
+            return errno;
+    }
+    if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0)
+        return EEXIST;
+    return renameat(dir, temp, dir, name) == 0 ? 0 : errno;
+}
+
+int out_rename_over(int dir, const char *temp, const char *name, bool is_dir)
+{
+    struct stat st;
+    if (!is_dir)
+        return renameat(dir, temp, dir, name) == 0 ? 0 : errno;
+    int sys = out_exchange(dir, temp, name);
+    /* EINVAL: of the flag, where it is not known, whether or not there is an old folder */
+    if (sys == 0 || (sys != ENOENT && fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0))
+        return sys;
+    return out_rename_new(dir, temp, name, is_dir);
 }

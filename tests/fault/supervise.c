@@ -6,7 +6,7 @@
  *
  * MODE: none; errno=NUMBER (the Nth call fails with it); kill (the program dies instead of the Nth
  * call); lie (the Nth call, if it is pwrite64, claims success and does nothing); storm (every other
- * call that may say so says EINTR first); poor (what a poor file system does: no fsync of folders, no
+ * call that may say so says EINTR first); poor (as of a poor file system: no fsync of folders, no
  * flags of renameat2, no room reserved). REPORT receives "calls COUNT hit NAME". The exit status
  * is the program's, 128 + signal when it died, 99 when the supervisor could not do its work.
  */
