@@ -5,11 +5,13 @@ gone. Each run gives the same bytes, or an honest exit with nothing left behind.
 import json
 import os
 import random
+import re
 import resource
 import shutil
 import signal
 import struct
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -177,6 +179,27 @@ def ended(p, since):
     return said, usage.ru_utime + usage.ru_stime, time.monotonic() - since
 
 
+def network(work):
+    """What claims to lie on a file server: the same bytes, and the server is asked whether a file has
+    changed, whose client may go by what it was told a minute ago."""
+    src, shards, out = (os.path.join(work, n) for n in ("src.safetensors", "shards", "out.msgpack"))
+    small(src, 8)
+    options = ["--from", "pytorch", "--to", "flax"]
+    check("shards", run("convert", src, "-o", shards, "--format", "safetensors", "--max-shard-size", "1M").returncode == 0)
+    check("from a disk", run("convert", shards, "-o", out, *options).returncode == 0)
+    want, log = content(out), os.path.join(work, "log")
+    for name, magic in (("NFS", 0x6969), ("Lustre", 0x0bd00bd0)):
+        said = struct.pack("<Q" if sys.byteorder == "little" else ">Q", magic).hex()
+        r = subprocess.run(["strace", "-f", "-qq", "-y", "-e", "signal=none", "-o", log, "-e", "trace=fstatfs,statx", "-e",
+                            "inject=fstatfs:poke_exit=@arg2=" + said, BINARY, "convert", shards, "-o", out, "-f"] + options,
+                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=120)
+        check(name + ": the same bytes", r.returncode == 0 and content(out) == want, "%d %s" % (r.returncode, r.stderr))
+        with open(log, errors="replace") as f:
+            asked = {m.group(1) for m in re.finditer(r"statx\(\d+<([^>]*)>, \"\", [^,]*AT_STATX_FORCE_SYNC", f.read())}
+        there = {os.path.join(shards, n) for n in os.listdir(shards) if n.endswith(".safetensors")}
+        check(name + ": the server was asked", len(there) > 3 and there <= asked, there - asked)
+
+
 def signals(work):
     """Two hundred random instants: stopped within 2 s of processor time, 128 + N, no temporary; or
     just finished. How long that takes by the clock is the scheduler's affair, up to 20 s."""
@@ -326,4 +349,4 @@ def surroundings(work):
     check("a read-only file system", one_error(r, 7), "%d %s" % (r.returncode, r.stderr))
 
 
-main(address_space, descriptors, no_threads, interrupted, streams, surroundings, signals, memory=[signals])
+main(address_space, descriptors, no_threads, interrupted, network, streams, surroundings, signals, memory=[signals])
