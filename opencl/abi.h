@@ -28,13 +28,14 @@ enum {
     NNF_MAX_ABS,
     NNF_COMPARE,
     NNF_CELL,
+    NNF_LOCAL,
     NNF_KERNEL_N
 };
 #define NNF_KERNEL_NAMES                                                                           \
     {                                                                                              \
         "nnf_linear", "nnf_conv", "nnf_conv_transpose", "nnf_batchnorm", "nnf_groupnorm",          \
             "nnf_embedding", "nnf_attention", "nnf_multiply", "nnf_max_abs", "nnf_compare",        \
-            "nnf_cell"                                                                             \
+            "nnf_cell", "nnf_local"                                                                \
     }
 
 /* Common to all. */
@@ -58,6 +59,9 @@ enum {
  * The bias is what out holds before. */
 #define NNF_LINEAR_OUT_AXES 2
 #define NNF_LINEAR_IN_AXES 4
+
+/* local: axes 0 O, 1 C, 2 S of the window, 3..5 positions. x is [n, positions, C, S]; out [n, O,
+ * positions]. */
 
 /* conv: axes 0 O, 1 I per group, 2..4 kernel. conv_transpose: axes 0 I, 1 O per group, 2..4
  * kernel. x is [n, channels, s0, s1, s2]; out [n, channels, q0, q1, q2]. */

@@ -226,12 +226,14 @@ static enum status by_layer(const struct args *a, struct side *s, struct pairing
                           .rules_path = a->text[OPT_MAP]};
     enum status st = read_rules_file(a, &rules, e);
     po.rules = buf_as_str(&rules);
-    for (size_t i = 0; i < 2 && st == ST_OK; i++)
-        st = plan_identity(&s[i].p, e);
-    for (size_t i = 0; i < 2 && st == ST_OK; i++)
-        st = plan_unpack(&s[i].p, e);
     if (st == ST_OK)
         st = pair_layers(&s[0].m, &s[1].m, &po, p, e);
+    for (size_t i = 0; i < 2 && st == ST_OK; i++) {
+        plan_init(&s[i].p, p->model[i]);
+        st = plan_identity(&s[i].p, e);
+        if (st == ST_OK)
+            st = plan_unpack(&s[i].p, e);
+    }
     if (st == ST_OK) {
         options(a, &o);
         st = validate_run(&s[0].p, &p->layers[0], p->layers[0].framework, &s[1].p, &p->layers[1],

@@ -82,7 +82,8 @@ static int by_seat(const void *px, const void *py)
 
 static bool is_conv(const struct layer *l)
 {
-    return map_may_be(l, LAYER_CONV) || map_may_be(l, LAYER_CONV_TRANSPOSE);
+    return map_may_be(l, LAYER_CONV) || map_may_be(l, LAYER_CONV_TRANSPOSE) ||
+           l->kind == LAYER_CONV_LOCAL;
 }
 
 static void give(struct gifts *g, uint64_t n, size_t layer)

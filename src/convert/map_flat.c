@@ -4,6 +4,7 @@
  * positions. Only C is needed, but weights do not say whether a dense layer reads a map at all. So:
  * a layer whose inputs are C*k, k > 1, for a convolution that may come before it, is asked about;
  * which convolutions may come before is read from numbers in names where these order the layers.
+ * Widths of maps that were put side by side are none of these (map_concat.c).
  */
 #include "convert/map_int.h"
 #include "framework/recognise.h"
@@ -16,7 +17,14 @@ bool map_is_norm(enum layer_kind k)
 
 bool map_may_be(const struct layer *l, enum layer_kind k)
 {
+    if (k == LAYER_LINEAR && l->dense && l->kind != k)
+        return false; /* of several axes, it is looked at as a convolution until it is settled */
     return l->kind == k || (l->kinds & KIND_BIT(k));
+}
+
+static bool has_vector(const struct mapping *m, const struct layer *l)
+{
+    return l->tensor[LEAF_BIAS] >= 0 && m->src->tensor[l->tensor[LEAF_BIAS]].n_dims == 1;
 }
 
 /* May a rule call it so? Leaves and axes must fit; names need not. */
@@ -37,6 +45,8 @@ static bool allowed(const struct mapping *m, const struct layer *l, enum layer_k
     case LAYER_CONV:
     case LAYER_CONV_TRANSPOSE:
         return w->n_dims >= 3 && w->n_dims <= 5 && l->rank == w->n_dims - 2;
+    case LAYER_CONV_LOCAL:
+        return m->from->rules->patch && w->n_dims >= 3 && l->rank && !has_vector(m, l);
     case LAYER_LAYERNORM:
     case LAYER_GROUPNORM:
         return w->n_dims == 1;
@@ -122,12 +132,21 @@ uint64_t map_extent(const struct mapping *m, const struct layer *l, enum layer_k
     struct axes_size size = {0};
     char text[AXES_TEXT];
     struct err quiet;
-    size.of['N'] = r && strstr(r->axes, "(N D)") ? 1 : 0; /* one width, however many heads */
+    bool heads = r && strstr(r->axes, "(N D)"), rows = r && strstr(r->axes, "(N W)");
+    if (rows && (letter == 'N' || letter == 'W'))
+        return 0;
+    size.of['N'] = heads || rows; /* one width, however many heads; positions, however many rows */
     if (!t || !r || rules_axes(m->from->rules, r, &y, &x, text, &quiet) != ST_OK ||
         axes_learn(&x, t->dim, t->n_dims, &size, &quiet) != ST_OK)
         return 0;
     if (letter == 'O' && y.depth_c) /* spelled as channels times multiplier */
         return kind == LAYER_CONV ? size.of['C'] * size.of['M'] : size.of['O'];
+    if (kind == LAYER_LINEAR && y.dense && (letter == 'F' || letter == 'O')) {
+        uint64_t all = 1; /* of a tensor: no overflow */
+        for (const char *p = letter == 'F' ? y.dense->in : y.dense->out; *p; p++)
+            all *= size.of[(unsigned char)*p];
+        return all;
+    }
     return size.of[(unsigned char)letter];
 }
 
@@ -138,6 +157,8 @@ size_t map_channels(const struct mapping *m, const struct layer *l, uint64_t c[2
     uint64_t groups = l->groups ? l->groups : 1;
     if (map_may_be(l, LAYER_CONV))
         c[n++] = map_extent(m, l, LAYER_CONV, LEAF_WEIGHT, 'O');
+    if (l->kind == LAYER_CONV_LOCAL)
+        c[n++] = map_extent(m, l, LAYER_CONV_LOCAL, LEAF_WEIGHT, 'O');
     if (map_may_be(l, LAYER_CONV_TRANSPOSE))
         c[n++] = groups * map_extent(m, l, LAYER_CONV_TRANSPOSE, LEAF_WEIGHT, 'O');
     return n == 2 && c[0] == c[1] ? 1 : n;
@@ -209,8 +230,66 @@ static bool accounted(struct mapping *m, const struct layer *l)
            map_flattens(m, n);
 }
 
+/* ---- a kernel for each position ---- */
+
+uint64_t map_rows(const struct model *md, const struct spelling_rules *r, const struct layer *l)
+{
+    for (int k = 0; k < 2 && l->rank == 2 && !l->heads; k++) {
+        enum leaf lf = k ? LEAF_WEIGHT : LEAF_BIAS;
+        const struct leaf_rule *a = rules_find(r, LAYER_CONV_LOCAL, l->rank, 0, lf);
+        const struct tensor *t = l->tensor[lf] >= 0 ? &md->tensor[l->tensor[lf]] : NULL;
+        struct axes x;
+        struct axes_size size = {0};
+        struct err quiet;
+        if (a && t && axes_parse(str_from(a->axes), &x, &quiet) == ST_OK &&
+            axes_learn(&x, t->dim, t->n_dims, &size, &quiet) == ST_OK)
+            return size.of['N'];
+    }
+    return l->heads;
+}
+
+static enum status no_multiple(const struct map_rule *r, const struct layer *l, uint64_t n,
+                               const char *what, struct err *e)
+{
+    return err_set(e, ST_CANNOT, "map-flatten",
+                   "line %zu of the rules file: the %llu %s of %.*s are no multiple of %llu",
+                   r->line, (unsigned long long)n, what, STR_ARG(l->path),
+                   (unsigned long long)r->number);
+}
+
+/* Are the positions one axis? */
+static bool joined(const struct spelling_rules *r, const struct layer *l)
+{
+    const struct leaf_rule *w = rules_find(r, LAYER_CONV_LOCAL, l->rank, 0, LEAF_WEIGHT);
+    return w && strstr(w->axes, "(N W)");
+}
+
+/* The channels of a window and the rows of positions, as rules say. */
+static enum status local_ruled(struct mapping *m, struct layer *l, bool *said, struct err *e)
+{
+    uint64_t n = map_extent(m, l, LAYER_CONV_LOCAL, LEAF_WEIGHT, 'F');
+    struct map_rule *c = map_rule_for(m, RULE_FLATTEN, l->path),
+                    *p = l->rank == 2 ? map_rule_for(m, RULE_POSITIONS, l->path) : NULL;
+    *said = c || p;
+    if (c && c->number && n % c->number)
+        return no_multiple(c, l, n, "values in a window", e);
+    if (p && joined(m->from->rules, l)) {
+        uint64_t all = m->src->tensor[l->tensor[LEAF_WEIGHT]].dim[0];
+        if (all % p->number)
+            return no_multiple(p, l, all, "positions", e);
+        l->heads = p->number;
+    }
+    if (c) {
+        l->flat_c = c->number ? c->number : n;
+        l->flat_said = true;
+    }
+    return ST_OK;
+}
+
 enum status map_flatten_ruled(struct mapping *m, struct layer *l, bool *said, struct err *e)
 {
+    if (map_may_be(l, LAYER_CONV_LOCAL))
+        return local_ruled(m, l, said, e);
     uint64_t n = width_in(m, l);
     struct map_rule *r = n ? map_rule_for(m, RULE_FLATTEN, l->path) : NULL;
     *said = r != NULL;
@@ -226,8 +305,55 @@ enum status map_flatten_ruled(struct mapping *m, struct layer *l, bool *said, st
     return ST_OK;
 }
 
+/* A question about a kernel for each position; an archive keeps it as it came. */
+static enum status ask_local(struct mapping *m, struct layer *l, const char *word, struct str text,
+                             struct err *e)
+{
+    if (!m->o->to && !m->o->like) {
+        layer_decide(l, LAYER_NONE);
+        l->reason = text;
+        return text.p ? ST_OK : err_nomem(e, 128);
+    }
+    struct str line = map_line(m, word, l->path, " = ?");
+    if (!text.p || !line.p)
+        return err_nomem(e, 128);
+    map_ask(m, text.p, line);
+    return ST_OK;
+}
+
+/* ... and what is asked, where the target must tell them apart. */
+static enum status window(struct mapping *m, struct layer *l, struct err *e)
+{
+    const struct spelling_rules *a = m->from->rules, *b = m->to->rules;
+    uint64_t n = map_extent(m, l, l->kind, LEAF_WEIGHT, 'F');
+    bool said;
+    TRY(local_ruled(m, l, &said, e));
+    l->heads = map_rows(m->src, a, l);
+    if (!a->patch || !b->patch || !rules_find(b, l->kind, l->rank, 0, LEAF_WEIGHT))
+        return ST_OK;
+    if (!l->flat_c && n > 1 && strcmp(a->patch, b->patch) != 0)
+        TRY(ask_local(m, l, "flatten ",
+                      arena_fmt(m->a,
+                                "%.*s: a window of %llu values for each position; of how many "
+                                "channels? The weights do not tell.",
+                                STR_ARG(l->path), (unsigned long long)n),
+                      e));
+    if (l->rank == 2 && !l->heads && !joined(b, l) && l->kind == LAYER_CONV_LOCAL)
+        return ask_local(
+            m, l, "positions ",
+            arena_fmt(m->a,
+                      "%.*s: %llu positions, a kernel for each; in how many rows? The weights do "
+                      "not tell.",
+                      STR_ARG(l->path),
+                      (unsigned long long)m->src->tensor[l->tensor[LEAF_WEIGHT]].dim[0]),
+            e);
+    return ST_OK;
+}
+
 static enum status one(struct mapping *m, struct layer *l, struct err *e)
 {
+    if (l->kind == LAYER_CONV_LOCAL)
+        return window(m, l, e);
     uint64_t n = width_in(m, l);
     bool said;
     TRY(map_flatten_ruled(m, l, &said, e));
@@ -236,6 +362,8 @@ static enum status one(struct mapping *m, struct layer *l, struct err *e)
         return ST_OK;
     const struct layer *prev, *conv;
     if (!map_flattens(m, n)) /* no convolution it could follow: there is nothing to ask */
+        return ST_OK;
+    if (map_concat(m, l, n))
         return ST_OK;
     if (map_before(m, l, &prev, &conv)) {
         bool norm = map_is_norm(l->kind); /* one over a flattened map follows it directly */
@@ -307,6 +435,7 @@ static enum status unflattened(struct mapping *m, size_t i, struct err *e)
 enum status map_flatten(struct mapping *m, struct err *e)
 {
     TRY(map_look_around(m, e));
+    TRY(map_concat_learn(m, e));
     for (size_t i = 0; i < m->sl.n; i++)
         TRY(one(m, &m->sl.layer[i], e));
     for (size_t i = 0; i < m->sl.n && m->n_open == 0 && !m->o->facts_only; i++)

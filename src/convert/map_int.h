@@ -69,6 +69,7 @@ enum rule_what {
     RULE_FLATTEN,
     RULE_HEADS,
     RULE_RANK,
+    RULE_POSITIONS,
     RULE_STACK,   /* of the source */
     RULE_RESTACK, /* of the skeleton */
     RULE_LEAF,
@@ -81,7 +82,7 @@ struct map_rule {
     enum layer_kind kind;
     int8_t axis;                /* of blocks that are stacked; negative: from the end */
     bool has_kind, kept_kernel; /* kept_kernel: conv_transpose with transpose_kernel=True */
-    uint64_t number;            /* heads; channels (0 = none); SYNTH: 0 or 1 */
+    uint64_t number;            /* heads; channels (0 = none); rows; SYNTH: 0 or 1 */
     struct str from_axes, to_axes;
     struct axes_size *size;
     size_t line;
@@ -108,6 +109,7 @@ struct patch {
 
 struct train;  /* train.h */
 struct around; /* map_around.c */
+struct concat; /* map_concat.c */
 struct mapping {
     struct plan *p;
     const struct map_opt *o;
@@ -133,6 +135,7 @@ struct mapping {
     size_t n_axes;
     struct train *train;   /* map_train.c: of one optimizer, spelled anew; NULL */
     struct around *around; /* map_around.c; NULL before it is asked for */
+    struct concat *concat; /* map_concat.c, likewise */
     struct str cut, put;   /* a layer's path loses cut where it begins so, then gets put before */
     struct offer *offer;   /* map_layer.c: of one layer at a time */
     const struct model *leaves;  /* the skeleton, where it has leaves without names; NULL */
@@ -304,11 +307,21 @@ MUSTCHECK enum status take_view(const struct model *src, const struct take *k, u
 MUSTCHECK enum status take_turn(const struct take *k, struct view *v, struct str name,
                                 struct err *e);
 
+/* map_dense.c: linear layers over several axes. What a layer's tensors go through: *target gets the
+ * axes that the skeleton's layer t has, under letters of their own, and *size the extents of all;
+ * NULL where neither side has such axes. ST_CANNOT "dense-flatten". */
+MUSTCHECK enum status map_dense(struct mapping *m, const struct layer *l, const struct skeleton *sk,
+                                const struct layer *t, struct layer *target,
+                                const struct axes_size **size, struct err *e);
+
 /* map_flat.c: which dense layers and norms read a flattened map. */
 MUSTCHECK enum status map_flatten(struct mapping *m, struct err *e);
 /* What the rules file says of it, and nothing else. */
 MUSTCHECK enum status map_flatten_ruled(struct mapping *m, struct layer *l, bool *said,
                                         struct err *e);
+
+/* Rows of positions of a conv_local of two spatial axes; 0 = not known. */
+uint64_t map_rows(const struct model *md, const struct spelling_rules *r, const struct layer *l);
 
 /* Extent of a canonical axis letter of a leaf; 0 = unknown. */
 uint64_t map_extent(const struct mapping *m, const struct layer *l, enum layer_kind kind,
@@ -335,6 +348,11 @@ size_t map_beside(const struct mapping *m, uint64_t n, uint32_t *out);
 bool map_before(const struct mapping *m, const struct layer *l, const struct layer **prev,
                 const struct layer **conv);
 
+/* map_concat.c: channels put side by side, of m->sl, learnt once. Is n a number of channels, for
+ * this norm or dense layer, though no layer gives it? */
+MUSTCHECK enum status map_concat_learn(struct mapping *m, struct err *e);
+bool map_concat(const struct mapping *m, const struct layer *l, uint64_t n);
+
 /* map_rank.c: how many axes batch norms and PReLUs read, where the target's spelling depends on it:
  * from the layers whose channels they may have. What stays open is asked about by map_layer. */
 MUSTCHECK enum status map_rank(struct mapping *m, struct err *e);
@@ -354,6 +372,8 @@ bool map_signature(const struct model *md, const struct spelling_rules *r, const
                    enum layer_kind kind, uint64_t *out);
 /* Hash of a bare parameter's shape; axes of extent 1 do not count. */
 uint64_t map_bare_shape(const struct tensor *t);
+/* map_dense.c: kernels of several axes whose inputs only the other side's dense layers tell. */
+MUSTCHECK enum status map_dense_settle(struct meeting *w, struct err *e);
 /* Fills the items and matches them. may: layers that options allow to miss and that fit nothing
  * stay outside. */
 MUSTCHECK enum status map_meet(struct meeting *w, bool may, struct err *e);

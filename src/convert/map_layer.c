@@ -28,7 +28,7 @@ static enum status canon_axes(const struct layer *l, enum leaf leaf, uint8_t var
 
 /* Fills offers by canonical leaf. */
 static enum status offers_of(struct mapping *m, const struct layer *l, struct offer *of,
-                             struct err *e)
+                             const struct axes_size *size, struct err *e)
 {
     const struct spelling_rules *r = m->from->rules;
     for (int i = 0; i < LEAF_N; i++) {
@@ -38,7 +38,8 @@ static enum status offers_of(struct mapping *m, const struct layer *l, struct of
         const struct leaf_rule *rule = rules_find(r, l->kind, l->rank, variant, (enum leaf)i);
         struct take k = {.src = (uint32_t)l->tensor[i],
                          .heads = l->heads,
-                         .flat_c = l->depth_c ? l->depth_c : l->flat_c};
+                         .flat_c = l->depth_c ? l->depth_c : l->flat_c,
+                         .size = size};
         if (!rule)
             return err_set(e, ST_CANNOT, "no-rule", "no spelling of %s.%s in %s",
                            layer_kind_name(l->kind), leaf_name((enum leaf)i), m->from->name);
@@ -283,7 +284,7 @@ static enum status explain(struct mapping *m, const struct layer *l, struct made
     return text.p && d->why.p ? ST_OK : err_nomem(e, 128);
 }
 
-/* One target tensor from one leaf rule. */
+/* One target tensor from one leaf rule. l: the layer as the target has its axes. */
 static enum status emit(struct mapping *m, const struct layer *l, const struct offer *of,
                         const struct leaf_rule *rule, struct str name, struct err *e)
 {
@@ -470,6 +471,22 @@ static bool turns_rows(const struct mapping *m, const struct layer *l)
     return rows && a && b && (a->variant == l->form) != (b->variant == l->form);
 }
 
+/* A kernel for each position: are the positions and the window the skeleton's? */
+static enum status local_fits(const struct layer *l, const struct layer *t, uint64_t theirs,
+                              struct err *e)
+{
+    bool rows = l->heads && theirs && l->heads != theirs,
+         window = l->flat_c && t->flat_c && l->flat_c != t->flat_c;
+    if (!rows && !window)
+        return ST_OK;
+    enum status st = err_set(e, ST_CANNOT, "local-shape", "%llu %s, the skeleton's has %llu",
+                             (unsigned long long)(rows ? l->heads : l->flat_c),
+                             rows ? "rows of positions" : "channels in a window",
+                             (unsigned long long)(rows ? theirs : t->flat_c));
+    err_in(e, l->path.p, l->path.n);
+    return st;
+}
+
 enum status map_layer(struct mapping *m, const struct layer *l0, struct skeleton *sk,
                       const struct layer *t, struct err *e)
 {
@@ -484,6 +501,13 @@ enum status map_layer(struct mapping *m, const struct layer *l0, struct skeleton
     }
     if (l.kind == LAYER_CONV_LSTM && !t && !rules_cell(m->to->rules, l.kind, 0, 0))
         return keep_unlike(m, &l, e);
+    if (l.kind == LAYER_CONV_LOCAL && !t &&
+        !rules_find(m->to->rules, l.kind, l.rank, 0, LEAF_WEIGHT))
+        return keep_unlike(m, &l, e);
+    if (l.kind == LAYER_CONV_LOCAL && t)
+        TRY(local_fits(&l, t, map_rows(sk->m, m->to->rules, t), e));
+    if (l.kind == LAYER_CONV_LOCAL && l.rank == 2 && !l.heads)
+        l.heads = 1; /* joined on either side */
     TRY(map_notes(m, &l, t, e));
     if (kind_is_cell(l.kind))
         return map_cell(m, &l, sk, t, e);
@@ -498,8 +522,10 @@ enum status map_layer(struct mapping *m, const struct layer *l0, struct skeleton
         l.heads = t->heads;
     if (t && t->depth_c && l.kind == LAYER_CONV)
         l.depth_c = t->depth_c;
-    TRY(offers_of(m, &l, of, e));
     struct layer tl = l; /* the layer as the target has it */
+    const struct axes_size *size = NULL;
+    TRY(map_dense(m, &l, sk, t, &tl, &size, e));
+    TRY(offers_of(m, &l, of, size, e));
     uint8_t variant = 0;
     if (t) {
         tl.path = t->path;
@@ -605,7 +631,7 @@ enum status map_layer(struct mapping *m, const struct layer *l0, struct skeleton
                                STR_ARG(name));
             continue;
         }
-        TRY(emit(m, &l, of, rule, name, e));
+        TRY(emit(m, &tl, of, rule, name, e));
     }
     return ST_OK;
 }
@@ -660,7 +686,9 @@ static enum status outcome(struct mapping *m, const struct layer *l, enum layer_
             }
             leaf = str_from(b->name);
             collection = b->collection;
-            *same_axes = *same_axes && strcmp(a->axes, b->axes) == 0;
+            *same_axes = *same_axes && strcmp(a->axes, b->axes) == 0 &&
+                         (kind != LAYER_CONV_LOCAL ||
+                          strcmp(m->from->rules->patch, m->to->rules->patch) == 0);
         }
         *out = arena_fmt(m->a, "%.*s|%s.%.*s", STR_ARG(*out), collection, STR_ARG(leaf));
         if (!out->p)
@@ -676,6 +704,11 @@ enum status map_open(struct mapping *m, struct err *e)
         struct layer *l = &m->sl.layer[i];
         if (l->kind != LAYER_NONE || l->kinds == 0)
             continue;
+        if (l->kinds == (KIND_BIT(LAYER_CONV_LOCAL) | KIND_BIT(LAYER_PARAM)) &&
+            (!m->to->rules->patch || (l->rank == 1 && !l->by_name))) {
+            l->kinds = 0; /* kept as it came: there is no such layer, or most are another */
+            continue;
+        }
         bool same = true, seen = false;
         struct str first = STR_NONE;
         enum layer_kind kind = LAYER_NONE;

@@ -32,6 +32,29 @@ static bool by_heads(const struct layer *l)
     return l->form == FORM_HEADS_OUT || l->form == FORM_HEADS_IN;
 }
 
+/* Positions, window and outputs of a kernel for each position, however they are told apart. */
+static bool local_signature(const struct model *md, const struct spelling_rules *r,
+                            const struct layer *l, uint64_t *out)
+{
+    const struct leaf_rule *a = rules_find(r, LAYER_CONV_LOCAL, l->rank, 0, LEAF_WEIGHT);
+    int64_t weight = l->tensor[LEAF_WEIGHT], bias = l->tensor[LEAF_BIAS];
+    struct axes x;
+    struct axes_size size = {0};
+    struct err quiet;
+    uint64_t h = fnv(fnv(0xcbf29ce484222325u, LAYER_CONV_LOCAL), l->rank), positions = 1;
+    size.of['N'] = a && strstr(a->axes, "(N W)");
+    if (!a || weight < 0 || axes_parse(str_from(a->axes), &x, &quiet) != ST_OK ||
+        axes_learn(&x, md->tensor[weight].dim, md->tensor[weight].n_dims, &size, &quiet) != ST_OK)
+        return false;
+    for (const char *p = "NDHW"; *p; p++)
+        if (strchr(a->axes, *p) && !mul_u64(positions, size.of[(unsigned char)*p], &positions))
+            return false;
+    h = fnv(fnv(fnv(h, positions), size.of['F']), size.of['O']);
+    *out = fnv(h, bias >= 0);
+    return bias < 0 ||
+           tensor_elems(&md->tensor[bias]) / (size.of['O'] ? size.of['O'] : 1) == positions;
+}
+
 bool map_signature(const struct model *md, const struct spelling_rules *r, const struct layer *l,
                    enum layer_kind kind, uint64_t *out)
 {
@@ -46,6 +69,8 @@ bool map_signature(const struct model *md, const struct spelling_rules *r, const
         *out = h;
         return fits;
     }
+    if (kind == LAYER_CONV_LOCAL)
+        return local_signature(md, r, l, out);
     for (int i = 0; i < LEAF_N; i++) {
         if (l->tensor[i] < 0 || leaf_is_count((enum leaf)i))
             continue;
@@ -556,6 +581,8 @@ static void lend_flat(const struct meeting *w, size_t i)
 {
     struct layer *l = &w->m->sl.layer[w->s_layer[i]];
     const struct layer *t = &w->sk.layers.layer[w->t_layer[w->s[i].pair]];
+    if (l->kind == LAYER_CONV_LOCAL && !l->heads)
+        l->heads = map_rows(w->sk.m, w->m->to->rules, t);
     if (l->flat_c || l->flat_said)
         return;
     l->flat_c = t->flat_c;
@@ -564,6 +591,7 @@ static void lend_flat(const struct meeting *w, size_t i)
 
 enum status map_meet(struct meeting *w, bool may, struct err *e)
 {
+    TRY(map_dense_settle(w, e));
     TRY(items(w, may, e));
     TRY(by_rules(w, e));
     return match(w->s, w->n_s, w->t, w->n_t, w->m->tmp, e);
@@ -602,16 +630,15 @@ static void in_its_order(struct mapping *m, const struct model *like)
     }
 }
 
-/* What both sides are, told so that they agree: blocks apart, parts apart. */
-static enum status see(struct meeting *w, struct seen *s, struct seen *t, struct err *e)
+enum status see_alike(struct mapping *m, struct skeleton *sk, struct seen *s, struct seen *t,
+                      struct err *e)
 {
-    struct mapping *m = w->m;
     TRY(seen_init(s, m->src, m->a, e));
-    TRY(seen_init(t, w->sk.m, m->a, e));
+    TRY(seen_init(t, sk->m, m->a, e));
     if (strcmp(m->to->name, "canonical") == 0)
-        return ST_OK; /* its archive keeps an inverse, layer by layer */
-    TRY(see_stacks(m, &w->sk.layers, s, t, e));
-    return see_bundles(m, &w->sk, s, t, e);
+        return ST_OK;
+    TRY(see_stacks(m, &sk->layers, s, t, e));
+    return see_bundles(m, sk, s, t, e);
 }
 
 static enum status meet(struct meeting *w, struct err *e)
@@ -648,7 +675,7 @@ enum status map_like(struct mapping *m, struct err *e)
     if (!w.sk.filled || !s || !t)
         return err_nomem(e, w.sk.m->n_tensors);
     TRY(m->to->layers(w.sk.m, m->tmp, &w.sk.layers, e));
-    enum status st = see(&w, s, t, e);
+    enum status st = see_alike(m, &w.sk, s, t, e);
     if (st == ST_OK && m->n_open == 0)
         st = meet(&w, e);
     if (st == ST_OK && m->n_open == 0)

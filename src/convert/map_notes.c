@@ -5,7 +5,7 @@
  *
  * What a config told is carried on where the target keeps key-values, under "nnferry.settings":
  *   {"layers":[{"path":"bn1","epsilon":0.001,"momentum":0.99,"padding":"same","strided":true,
- *               "activation":"tanh","gates":"sigmoid"}],
+ *               "activation":"tanh","gates":"sigmoid","batch":"first"}],
  *    "functions":[{"path":"act","of":"gelu","setting":"form","means":"exact"}]}
  * so that an archive knows it as its source did. Read, it is a hint: damaged, it says nothing.
  */
@@ -18,6 +18,7 @@
 
 #define SETTINGS_KEY "nnferry.settings"
 #define NOTES_LOOKED_AT 16
+#define SIDES_MAX 80 /* of text: three numbers */
 #define SETTINGS_BYTES_MAX ((uint64_t)8 << 20)
 #define VALUE_BYTES 8 /* of text, at least, for each of our values */
 
@@ -297,6 +298,21 @@ static struct str above_1(bool so)
     return str_from(so ? "above 1" : "");
 }
 
+/* "(1, 1)": framework/defaults.h. */
+static bool is_sides(struct str s)
+{
+    bool digit = false;
+    if (s.n < 3 || s.n > SIDES_MAX || s.p[0] != '(' || s.p[s.n - 1] != ')')
+        return false;
+    for (size_t i = 1; i + 1 < s.n; i++) {
+        bool was = digit;
+        digit = s.p[i] >= '0' && s.p[i] <= '9';
+        if (!digit && !(was && s.p[i] == ',') && !(s.p[i] == ' ' && s.p[i - 1] == ','))
+            return false;
+    }
+    return digit;
+}
+
 /* No padding whatever it is called, where every extent of the kernel is 1. */
 static bool is_point(const struct mapping *m, const struct layer *l)
 {
@@ -338,7 +354,7 @@ enum status map_notes(struct mapping *m, const struct layer *l, const struct lay
          none.at_epsilon},
         {path, of, "stride", above_1(s->strided), above_1(k->strided), numbers, none.at_epsilon},
         {path, of, "dilation", above_1(s->dilated), above_1(k->dilated), numbers, none.at_epsilon},
-        {path, of, "batch", STR(""), STR(""), NULL, none.at_epsilon},
+        {path, of, "batch", text(s->batch), text(k->batch), NULL, none.at_epsilon},
         {path, of, "factor", str_from(less ? "weight + 1" : ""), STR(""), NULL, none.at_epsilon},
         {path, of, "activation", text(s->activation), text(k->activation), NULL, none.at_epsilon},
         {path, of, "gates", text(s->gates), text(k->gates), NULL, none.at_epsilon},
@@ -349,7 +365,7 @@ enum status map_notes(struct mapping *m, const struct layer *l, const struct lay
         if (!x[i].said.p || !x[i].met.p)
             return err_nomem(e, 64);
         TRY(patch(m, &x[i], e));
-        if (!(point && strcmp(x[i].setting, "padding") == 0))
+        if (!(point && strcmp(x[i].setting, "padding") == 0 && !is_sides(s->padding)))
             TRY(compare(m, &x[i], e));
     }
     return ST_OK;
@@ -373,7 +389,7 @@ enum status map_notes_functions(struct mapping *m, struct err *e)
 static bool says(const struct layer_settings *s)
 {
     return s->epsilon > 0 || s->momentum > 0 || s->padding.n || s->activation.n || s->gates.n ||
-           s->strided || s->dilated;
+           s->batch.n || s->strided || s->dilated;
 }
 
 static void put_text(struct json_w *w, const char *key, struct str v)
@@ -415,6 +431,7 @@ void map_tell(struct mapping *m, struct str path, const struct layer *l)
     }
     put_text(&w, "activation", l->said.activation);
     put_text(&w, "gates", l->said.gates);
+    put_text(&w, "batch", l->said.batch);
     json_w_object_end(&w);
 }
 
@@ -483,6 +500,8 @@ static struct str word_of(const struct json_value *v, const char *setting)
         return STR("");
     if (strcmp(setting, "padding") == 0 && str_is(v->text, "causal"))
         return STR("causal");
+    if (strcmp(setting, "padding") == 0 && is_sides(v->text))
+        return v->text;
     if (strcmp(setting, "activation") == 0 && str_is(v->text, "relu"))
         return STR("relu");
     if (strcmp(setting, "gates") == 0 && str_is(v->text, "hard_sigmoid"))
@@ -506,6 +525,8 @@ static void read_layer(const struct json_value *v, struct layer_settings *s)
         s->activation = word_of(json_get(v, "activation"), "activation");
     if (!s->gates.n)
         s->gates = word_of(json_get(v, "gates"), "gates");
+    if (!s->batch.n)
+        s->batch = word_of(json_get(v, "batch"), "batch");
     const struct json_value *far = json_get(v, "strided");
     s->strided = s->strided || (far && far->kind == JSON_BOOL && far->truth);
     const struct json_value *wide = json_get(v, "dilated");

@@ -18,7 +18,7 @@ bool map_needs_rank(const struct spelling_rules *r, const struct layer *l)
 
 static bool is_conv(const struct layer *l)
 {
-    return l->kind == LAYER_CONV || l->kind == LAYER_CONV_TRANSPOSE;
+    return l->kind == LAYER_CONV || l->kind == LAYER_CONV_TRANSPOSE || l->kind == LAYER_CONV_LOCAL;
 }
 
 /* Axes before the channels of what a layer gives; 0 = not told. */

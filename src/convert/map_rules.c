@@ -157,6 +157,10 @@ static enum status directive(struct line *l, struct map_rule *r, struct err *e)
         return ok && channels(v, &r->number)
                    ? ST_OK
                    : bad(l, e, "map-syntax", "flatten NAME = CHANNELS, or C,H,W, or none");
+    case RULE_POSITIONS:
+        return ok && channels(v, &r->number)
+                   ? ST_OK
+                   : bad(l, e, "map-syntax", "positions NAME = ROWS, or ROWS,COLUMNS");
     case RULE_HEADS:
         return ok && str_u64(v, &r->number) && r->number
                    ? ST_OK
@@ -188,9 +192,10 @@ static enum status one_line(struct mapping *m, struct line *l, struct err *e)
     static const struct {
         const char *word;
         enum rule_what what;
-    } verb[] = {{"kind", RULE_KIND},   {"flatten", RULE_FLATTEN}, {"heads", RULE_HEADS},
-                {"rank", RULE_RANK},   {"leaf", RULE_LEAF},       {"drop", RULE_DROP},
-                {"synth", RULE_SYNTH}, {"stack", RULE_STACK},     {"restack", RULE_RESTACK}};
+    } verb[] = {{"kind", RULE_KIND},          {"flatten", RULE_FLATTEN}, {"heads", RULE_HEADS},
+                {"rank", RULE_RANK},          {"leaf", RULE_LEAF},       {"drop", RULE_DROP},
+                {"synth", RULE_SYNTH},        {"stack", RULE_STACK},     {"restack", RULE_RESTACK},
+                {"positions", RULE_POSITIONS}};
     struct map_rule *r = &m->rules.rule[m->rules.n];
     *r = (struct map_rule){.line = l->number};
     for (size_t i = 0; i < l->n; i++)
@@ -212,8 +217,8 @@ static enum status one_line(struct mapping *m, struct line *l, struct err *e)
             return ST_OK;
         }
     return bad(l, e, "map-syntax",
-               "expected SOURCE -> TARGET, or kind, flatten, heads, rank, stack, restack, leaf, "
-               "drop, synth");
+               "expected SOURCE -> TARGET, or kind, flatten, heads, rank, positions, stack, "
+               "restack, leaf, drop, synth");
 }
 
 /* ---- in order ---- */
@@ -285,7 +290,7 @@ enum status map_rules_parse(struct mapping *m, struct err *e)
     for (size_t i = 0; i < n; i++) {
         enum rule_what what = m->rules.rule[i].what;
         if (!m->o->facts_only || what == RULE_KIND || what == RULE_FLATTEN || what == RULE_HEADS ||
-            what == RULE_RANK)
+            what == RULE_RANK || what == RULE_POSITIONS)
             m->rules.rule[m->rules.n++] = m->rules.rule[i];
     }
     return sort_rules(m, e);

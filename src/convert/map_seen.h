@@ -43,6 +43,9 @@ MUSTCHECK enum status see_stacks(struct mapping *m, const struct layers *skeleto
                                  struct seen *t, struct err *e);
 MUSTCHECK enum status see_bundles(struct mapping *m, struct skeleton *sk, struct seen *s,
                                   struct seen *t, struct err *e);
+/* Both, unless the target is canonical: an archive keeps an inverse, layer by layer. map_like.c */
+MUSTCHECK enum status see_alike(struct mapping *m, struct skeleton *sk, struct seen *s,
+                                struct seen *t, struct err *e);
 /* map_graph.c: has m->src an ONNX graph with recurrent cells that m->from would know? */
 MUSTCHECK enum status map_graph_any(struct mapping *m, bool *any, struct err *e);
 /* An ONNX graph's recurrent cells, as tensors of PyTorch's kind; *out NULL: there are

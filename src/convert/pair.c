@@ -3,6 +3,7 @@
  */
 #include "convert/pair.h"
 #include "convert/map_int.h"
+#include "convert/map_seen.h"
 
 static enum status framework(const char *name, const struct model *m, const struct framework **out,
                              struct err *e)
@@ -46,6 +47,23 @@ static void share(struct meeting *w, size_t i)
         b->flat_c = a->flat_c;
 }
 
+/* Stacks and joined parts apart, as they are for --like: every block is compared by itself. What
+ * could be taken apart in several ways stays as it is. */
+static enum status see(struct mapping *m, struct skeleton *sk, struct err *e)
+{
+    struct seen *s = ARENA_NEW(m->a, struct seen), *t = ARENA_NEW(m->a, struct seen);
+    size_t n = m->src->n_tensors;
+    m->in = ARENA_ARRAY(m->tmp, bool, n + 1);
+    m->used = ARENA_ARRAY(m->tmp, bool, n + 1);
+    m->dropped = ARENA_ARRAY(m->tmp, bool, n + 1);
+    sk->filled = ARENA_ARRAY(m->tmp, bool, sk->m->n_tensors + 1);
+    if (!s || !t || !m->in || !m->used || !m->dropped || !sk->filled)
+        return err_nomem(e, n);
+    for (size_t i = 0; i < n; i++)
+        m->in[i] = tensor_is_weight(&m->src->tensor[i]);
+    return see_alike(m, sk, s, t, e);
+}
+
 static enum status pair(struct mapping *m, const struct model *b, const struct pair_opt *o,
                         struct pairing *out, struct err *e)
 {
@@ -56,8 +74,9 @@ static enum status pair(struct mapping *m, const struct model *b, const struct p
     TRY(m->from->layers(m->src, m->a, &m->sl, e));
     TRY(m->to->layers(b, m->a, &w.sk.layers, e));
     TRY(map_settle(m, e));
+    TRY(see(m, &w.sk, e));
     struct mapping other = *m; /* rules may name the layers of either side */
-    other.src = b;
+    other.src = w.sk.m;
     other.from = m->to;
     other.sl = w.sk.layers;
     TRY(map_settle(&other, e));
@@ -82,6 +101,8 @@ static enum status pair(struct mapping *m, const struct model *b, const struct p
         share(&w, i);
         out->pair[w.s_layer[i]] = (int64_t)w.t_layer[w.s[i].pair];
     }
+    out->model[0] = m->src;
+    out->model[1] = w.sk.m;
     out->layers[0] = m->sl;
     out->layers[1] = w.sk.layers;
     return ST_OK;

@@ -12,6 +12,10 @@ struct pair_opt {
 };
 struct pairing {
     struct arena arena;
+    /* What the layers' tensors are numbers of: a and b, or, where one side stacks or joins what the
+     * other has apart, the same storages seen apart (the real tensors first, those as ROLE_OTHER).
+     */
+    const struct model *model[2];
     struct layers layers[2]; /* of a and b; kinds settled as far as rules, names and the other side
                                 tell */
     int64_t *pair;           /* per layer of a: the layer of b, -1 = none */

@@ -29,6 +29,13 @@ static const struct leaf_rule leaves[] = {
     L(CONV_TRANSPOSE, 2, WEIGHT, "weight", "I O H W"),
     L(CONV_TRANSPOSE, 3, WEIGHT, "weight", "I O D H W"),
     L(CONV_TRANSPOSE, 0, BIAS, "bias", "O"),
+    /* a window's values as torch.nn.functional.unfold has them */
+    L(CONV_LOCAL, 1, WEIGHT, "weight", "O F W"),
+    L(CONV_LOCAL, 2, WEIGHT, "weight", "O F N W"),
+    L(CONV_LOCAL, 3, WEIGHT, "weight", "O F D H W"),
+    L(CONV_LOCAL, 1, BIAS, "bias", "O W"),
+    L(CONV_LOCAL, 2, BIAS, "bias", "O N W"),
+    L(CONV_LOCAL, 3, BIAS, "bias", "O D H W"),
     L(BATCHNORM, 0, WEIGHT, "weight", "F"),
     L(BATCHNORM, 0, BIAS, "bias", "F"),
     L(BATCHNORM, 0, MEAN, "running_mean", "F"),
@@ -105,6 +112,7 @@ static const struct spelling_rules rules = {
     .n_cells = sizeof cells / sizeof *cells,
     .groups_up = true,
     .flat = "(C S)",
+    .patch = "(C S)",
     .param = "",
 };
 
@@ -117,6 +125,7 @@ static enum status layers(const struct model *m, struct arena *a, struct layers 
 {
     bool sure; /* families have their attention as dense layers, T5's called q, k, v and o */
     struct torch_style style = {.framework = "canonical",
+                                .bilinear = true,
                                 .split_attention = !family_of(m, torch_cut, NULL, &sure),
                                 .rules = &rules};
     TRY(torch_layers(&style, m, a, out, e));

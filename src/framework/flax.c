@@ -8,7 +8,17 @@
 
 #define FLAX_PARAMS "params"
 #define FLAX_STATS "batch_stats"
+/* ConvLocal: kernel [positions.., channels * window, out], the channels outermost, as
+ * jax.lax.conv_general_dilated_patches has them; a bias for each position. */
+#define P(r, l, n, x)                                                                              \
+    {                                                                                              \
+        LAYER_CONV_LOCAL, r, 0, LEAF_##l, n, FLAX_PARAMS, x                                        \
+    }
 static const struct leaf_rule leaves[] = {
+    P(1, WEIGHT, "kernel", "W F O"),     P(2, WEIGHT, "kernel", "N W F O"),
+    P(3, WEIGHT, "kernel", "D H W F O"), P(1, BIAS, "bias", "W O"),
+    P(2, BIAS, "bias", "N W O"),         P(3, BIAS, "bias", "D H W O"),
+#undef P
 #include "framework/flax_leaves.h"
 };
 #define FLAX_IF "if"
@@ -33,6 +43,7 @@ static const struct spelling_rules rules = {
     .cell = cells,
     .n_cells = sizeof cells / sizeof *cells,
     .flat = "(S C)",
+    .patch = "(C S)",
     .param = "params",
 };
 

@@ -92,6 +92,11 @@ static int64_t giver(struct keras_names *x, int64_t at)
     return at;
 }
 
+static bool is_local(enum keras_class k)
+{
+    return k == KERAS_LOCAL_1D || k == KERAS_LOCAL_2D;
+}
+
 /* Channels of the map that a Flatten reads; 0 = not told. */
 static uint64_t channels(struct keras_names *x, int64_t at)
 {
@@ -100,7 +105,7 @@ static uint64_t channels(struct keras_names *x, int64_t at)
     while ((at = giver(x, at)) >= 0) {
         const struct keras_layer *l = &x->layer[at];
         enum keras_class k = keras_class_of(l->cls);
-        if (k == KERAS_CONV || k == KERAS_CONV_TRANSPOSE || k == KERAS_SEPARABLE)
+        if (k == KERAS_CONV || k == KERAS_CONV_TRANSPOSE || k == KERAS_SEPARABLE || is_local(k))
             return l->filters;
         if (!ONE_OF(l->cls, keeps_channels) && !ONE_OF(l->cls, passes))
             return 0;
@@ -124,7 +129,7 @@ static bool flat_of(struct keras_names *x, const struct keras_layer *l, uint64_t
             return *c != 0;
         }
         if (ONE_OF(q->cls, own_width) || ONE_OF(q->cls, keeps_channels) ||
-            keras_class_of(q->cls) == KERAS_CONV)
+            keras_class_of(q->cls) == KERAS_CONV || is_local(keras_class_of(q->cls)))
             return true;
         if (!str_is(q->cls, "flatten") && !ONE_OF(q->cls, passes))
             return false;

@@ -1,7 +1,8 @@
 /* How Keras's layers spell their leaves, in Keras and in TensorFlow alike: the body of a struct
  * leaf_rule table. Kernels are [in,out] and channels last; a transposed convolution's is [k..,O,I],
  * not flipped; a depthwise one's stands by channels, [k..,C,m]; attention's projections part the
- * heads; a PReLU has an axis for each of its input but the batch. Sources:
+ * heads; a PReLU has an axis for each of its input but the batch. LocallyConnected (Keras 2 alone)
+ * as its implementation 1 has it: [positions, window * channels, out], channels innermost. Sources:
  * keras/src/layers/{core,convolutional,normalization,attention,activations}, tf_keras/layers.
  */
 // clang-format off
@@ -14,6 +15,9 @@ L(LINEAR, 0, 0, BIAS, "bias", "O"),
 L(LINEAR, 0, FORM_HEADS_OUT, WEIGHT, "kernel", "F N D"),
 L(LINEAR, 0, FORM_HEADS_OUT, BIAS, "bias", "N D"),
 L(LINEAR, 0, FORM_HEADS_IN, WEIGHT, "kernel", "N D O"),
+/* EinsumDense, as its equation has them */
+L(LINEAR, 0, FORM_AXES, WEIGHT, "kernel", "K"),
+L(LINEAR, 0, FORM_AXES, BIAS, "bias", "B"),
 L(CONV, 1, 0, WEIGHT, "kernel", "W I O"),
 L(CONV, 2, 0, WEIGHT, "kernel", "H W I O"),
 L(CONV, 3, 0, WEIGHT, "kernel", "D H W I O"),
@@ -25,6 +29,10 @@ L(CONV_TRANSPOSE, 1, 0, WEIGHT, "kernel", "W O I"),
 L(CONV_TRANSPOSE, 2, 0, WEIGHT, "kernel", "H W O I"),
 L(CONV_TRANSPOSE, 3, 0, WEIGHT, "kernel", "D H W O I"),
 L(CONV_TRANSPOSE, 0, 0, BIAS, "bias", "O"),
+L(CONV_LOCAL, 1, 0, WEIGHT, "kernel", "W F O"),
+L(CONV_LOCAL, 2, 0, WEIGHT, "kernel", "(N W) F O"),
+L(CONV_LOCAL, 1, 0, BIAS, "bias", "W O"),
+L(CONV_LOCAL, 2, 0, BIAS, "bias", "N W O"),
 L(BATCHNORM, 0, 0, WEIGHT, "gamma", "F"),
 L(BATCHNORM, 0, 0, BIAS, "beta", "F"),
 L(BATCHNORM, 0, 0, MEAN, "moving_mean", "F"),

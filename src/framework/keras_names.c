@@ -54,8 +54,8 @@ static const struct {
     {"convlstm1d", KERAS_OTHER},
     {"convlstm2d", KERAS_OTHER},
     {"convlstm3d", KERAS_OTHER},
-    {"locallyconnected1d", KERAS_OTHER},
-    {"locallyconnected2d", KERAS_OTHER},
+    {"locallyconnected1d", KERAS_LOCAL_1D},
+    {"locallyconnected2d", KERAS_LOCAL_2D},
     {"bidirectional", KERAS_OTHER},
     {"timedistributed", KERAS_OTHER},
     {"normalization", KERAS_OTHER},
@@ -310,25 +310,31 @@ static struct str padding_of(const struct json *j)
                                        : STR_NONE;
 }
 
-/* A number, or a list of them. */
-static enum status above_one(struct walk *w, bool *out, struct err *e)
+/* A number, or a list of them: their product, 0 where one is no count, and is one above 1? */
+static enum status numbers(struct walk *w, uint64_t *out, bool *above, struct err *e)
 {
-    if (w->j.kind == JSON_NUMBER)
-        *out = share(&w->j) > 1;
-    if (w->j.kind != JSON_ARRAY)
-        return json_skip(&w->j, e);
-    for (;;) {
-        TRY(json_next(&w->j, e));
-        if (w->j.kind == JSON_ARRAY_END)
-            return ST_OK;
-        *out = *out || share(&w->j) > 1;
+    bool list = w->j.kind == JSON_ARRAY;
+    *out = 1;
+    *above = false;
+    do {
+        uint64_t n = 0;
+        if (list)
+            TRY(json_next(&w->j, e));
+        if (list && w->j.kind == JSON_ARRAY_END)
+            break;
+        if (w->j.kind != JSON_NUMBER || !json_u64(&w->j, &n) || !mul_u64(*out, n, out))
+            *out = 0;
+        *above = *above || share(&w->j) > 1;
         TRY(json_skip(&w->j, e));
-    }
+    } while (list);
+    return ST_OK;
 }
 
 /* What the layer does beside its weights, or the layer inside it. */
 static enum status setting(struct walk *w, struct keras_layer *l, size_t key, struct err *e)
 {
+    uint64_t n;
+    bool above;
     switch (key) {
     case K_EPSILON:
         l->said.epsilon = share(&w->j);
@@ -357,10 +363,12 @@ static enum status setting(struct walk *w, struct keras_layer *l, size_t key, st
     case K_BIAS_AXES:
         TRY(keep(w, &l->bias_axes, e));
         break;
+    case K_KERNEL:
+        return numbers(w, &l->window, &above, e);
     case K_STRIDES:
-        return above_one(w, &l->said.strided, e);
+        return numbers(w, &n, &l->said.strided, e);
     case K_DILATION:
-        return above_one(w, &l->said.dilated, e);
+        return numbers(w, &n, &l->said.dilated, e);
     default:
         break;
     }
@@ -386,7 +394,7 @@ static enum status in_config(struct walk *w, uint32_t at, struct err *e)
     if (key == K_TRAINABLE)
         l->frozen = w->j.kind == JSON_BOOL && !w->j.truth;
     if (key == K_FORMAT && w->j.kind == JSON_STRING && str_is(w->j.text, "channels_first"))
-        w->x->channels_first = true;
+        w->x->channels_first = l->channels_first = true;
     if (key == K_OUTPUTS && w->j.kind == JSON_ARRAY)
         return references(w, &l->output, &l->n_output, e);
     if (key == K_LAYERS && w->j.kind == JSON_ARRAY)

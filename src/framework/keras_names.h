@@ -20,7 +20,10 @@ enum keras_class {
     KERAS_EMBEDDING,
     KERAS_ATTENTION,
     KERAS_PRELU,
-    KERAS_OTHER /* a class of Keras's without a rule here */
+    KERAS_LOCAL_1D, /* LocallyConnected: Keras 2 alone */
+    KERAS_LOCAL_2D,
+    KERAS_EINSUM, /* an EinsumDense with its equation */
+    KERAS_OTHER   /* a class of Keras's without a rule here */
 };
 /* Of "Conv2DTranspose", "conv2d_transpose", "conv2d_transpose_3"; KERAS_UNKNOWN for other words. */
 enum keras_class keras_class_of(struct str name);
@@ -40,6 +43,8 @@ struct keras_layer {     /* one layer of the config */
     uint64_t filters;               /* 0 = not said */
     bool frozen;                    /* "trainable": false */
     bool kernel_size;               /* it has one, as convolutions do */
+    uint64_t window;                /* ... its extents' product; 0 = not said */
+    bool channels_first;            /* its own maps are so */
     uint8_t in_dims;                /* axes of what it reads, batch with them; 0 = not said */
     uint64_t in_last;               /* ... extent of the last; 0 = not said */
     struct layer_settings said;     /* of a wrapper: of the layer inside it */

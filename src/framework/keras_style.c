@@ -14,6 +14,7 @@
  * Sources: keras/src/layers, keras/src/saving/saving_lib.py, tf_keras/saving.
  */
 #include "framework/keras_style.h"
+#include "framework/dense.h"
 #include "framework/keras_vars.h"
 #include <stdlib.h>
 #include <string.h>
@@ -238,7 +239,8 @@ static enum status class_of(struct keras_ctx *c, struct keras_mod *x, struct err
     while (x->config && str_is(x->config->cls, "timedistributed") && x->config->last >= 0)
         x->config = &c->names.layer[x->config->last]; /* what it wraps has the variables */
     if (x->config)
-        x->cls = keras_einsum_dense(x->config) ? KERAS_DENSE : keras_class_of(x->config->cls);
+        x->cls =
+            str_is(x->config->cls, "einsumdense") ? KERAS_EINSUM : keras_class_of(x->config->cls);
     name_tail(x->of->path, &parent, &seg);
     /* Below "layers" a segment is a class; an attribute only looks like one, and may be called so
      * against what Keras called the object. */
@@ -314,7 +316,11 @@ static struct layer *spatial(struct keras_ctx *c, const struct keras_mod *x, con
         }
     }
     struct layer *l;
-    if (may == CONV || may == TRANSPOSED || may == DEPTH) {
+    if (!told && w->n_dims == 3 && (said & KIND_BIT(LAYER_LINEAR)) && !(said & CONV_BITS)) {
+        if ((l = put(c, LAYER_NONE, x->path, "kernel of three axes, named as a dense layer")) &&
+            may)
+            layer_open(l, CONV_BITS);
+    } else if (may == CONV || may == TRANSPOSED || may == DEPTH) {
         l = put(c, may == TRANSPOSED ? LAYER_CONV_TRANSPOSE : LAYER_CONV, x->path, reason);
         if (l && may == DEPTH)
             depthwise(l, w);
@@ -334,9 +340,66 @@ static struct layer *spatial(struct keras_ctx *c, const struct keras_mod *x, con
     return l;
 }
 
+/* A kernel for each position, [positions, window, out]: by the class, or by a bias with the
+ * positions' own axes. Its other implementations store a masked matrix, or a sparse one's values.
+ */
+static struct layer *local(struct keras_ctx *c, const struct keras_mod *x, const struct tensor *w,
+                           const struct tensor *b)
+{
+    uint64_t positions;
+    bool told = x->cls == KERAS_LOCAL_1D || x->cls == KERAS_LOCAL_2D;
+    bool line = w->n_dims == 3 && bias_by_position(w, b, 1);
+    bool map = w->n_dims == 3 && b && b->n_dims == 3 && b->dim[2] == w->dim[2] &&
+               !__builtin_mul_overflow(b->dim[0], b->dim[1], &positions) && positions == w->dim[0];
+    bool fits = x->cls == KERAS_LOCAL_1D   ? !b || line
+                : x->cls == KERAS_LOCAL_2D ? !b || map
+                                           : map || (line && name_is_local(x->path));
+    const struct keras_layer *config = x->config;
+    struct layer *l;
+    if (w->n_dims != 3)
+        return put(c, LAYER_NONE, x->path,
+                   "locally connected, not as implementation 1 stores its kernel");
+    if (!fits)
+        return put(c, LAYER_NONE, x->path, "kernel that no rule knows");
+    if (config && config->channels_first)
+        return put(c, LAYER_NONE, x->path, "locally connected, channels first");
+    l = put(c, LAYER_CONV_LOCAL, x->path,
+            told ? "kernel of a class of that kind" : "bias by position");
+    if (!l)
+        return NULL;
+    l->by_name = told;
+    l->rank = x->cls == KERAS_LOCAL_2D || (!told && map) ? 2 : 1;
+    l->heads = l->rank == 2 && b ? b->dim[0] : 0;
+    if (config && config->window && w->dim[1] % config->window == 0) {
+        l->flat_c = w->dim[1] / config->window;
+        l->flat_said = true;
+    }
+    return l;
+}
+
+/* The same without a class or a telling name: another layer may have such a bias. */
+static struct layer *maybe_local(struct keras_ctx *c, const struct keras_mod *x)
+{
+    struct layer *l =
+        put(c, LAYER_NONE, x->path, "bias by position: locally connected, or no layer known here");
+    if (l) {
+        layer_open(l, KIND_BIT(LAYER_CONV_LOCAL) | KIND_BIT(LAYER_PARAM));
+        l->rank = 1;
+    }
+    return l;
+}
+
 static struct layer *kernel(struct keras_ctx *c, const struct keras_mod *x, const struct tensor *w,
                             const struct tensor *b)
 {
+    bool own = x->cls == KERAS_LOCAL_1D || x->cls == KERAS_LOCAL_2D;
+    if (own || (x->cls == KERAS_UNKNOWN && b && w->n_dims == 3 && b->n_dims == 3) ||
+        (x->cls == KERAS_UNKNOWN && bias_by_position(w, b, 1) && w->n_dims == 3 &&
+         name_is_local(x->path)))
+        return local(c, x, w, b);
+    if (x->cls == KERAS_UNKNOWN && w->n_dims == 3 && bias_by_position(w, b, 1) &&
+        w->dim[0] != w->dim[1]) /* of equal ones, heads of a dense layer's output */
+        return maybe_local(c, x);
     bool conv = x->cls == KERAS_CONV || x->cls == KERAS_CONV_TRANSPOSE || x->cls == KERAS_DEPTHWISE;
     if (x->cls == KERAS_OTHER || (x->cls == KERAS_DENSE && w->n_dims != 2) ||
         (conv && w->n_dims == 2) || w->n_dims < 2 || w->n_dims > 5)
@@ -346,6 +409,24 @@ static struct layer *kernel(struct keras_ctx *c, const struct keras_mod *x, cons
     if (b && !vector_of(b, w->dim[1]))
         return put(c, LAYER_NONE, x->path, "kernel of two axes whose bias does not fit");
     return put(c, LAYER_LINEAR, x->path, "kernel of two axes");
+}
+
+/* What its equation says, if it is in the config. */
+static enum status einsum(struct keras_ctx *c, const struct keras_mod *x, const struct tensor *w,
+                          const struct tensor *b, struct layer **l, struct err *e)
+{
+    const struct dense_axes *d = NULL;
+    const char *why = NULL;
+    bool is = false;
+    TRY(dense_einsum(x->config->equation, x->config->bias_axes, w, b, c->list.a, &d, &is, &why, e));
+    *l = put(c, is ? LAYER_LINEAR : LAYER_NONE, x->path, is ? "" : why);
+    if (!*l || !is)
+        return *l ? ST_OK : err_nomem(e, sizeof **l);
+    (*l)->by_name = true;
+    (*l)->dense = d;
+    (*l)->form = d ? FORM_AXES : FORM_USUAL;
+    (*l)->reason = arena_fmt(c->list.a, "an EinsumDense of %.*s", STR_ARG(x->config->equation));
+    return (*l)->reason.p ? ST_OK : err_nomem(e, 64);
 }
 
 static struct layer *norm(struct keras_ctx *c, const struct keras_mod *x)
@@ -508,13 +589,15 @@ static enum status plain(struct keras_ctx *c, struct keras_mod *x, struct err *e
         claim(c, l, LEAF_WEIGHT, x, V_DEPTHWISE);
         claim(c, l, LEAF_BIAS, x, V_BIAS);
     } else if (w && w->n_dims >= 1) {
-        l = kernel(c, x, w, b);
-        if (!l)
+        if (x->cls == KERAS_EINSUM)
+            TRY(einsum(c, x, w, b, &l, e));
+        else if (!(l = kernel(c, x, w, b)))
             return err_nomem(e, sizeof *l);
         claim(c, l, LEAF_WEIGHT, x, V_KERNEL);
         claim(c, l, LEAF_BIAS, x, V_BIAS);
-        TRY(keras_flat_layer(&c->names, x->config, keras_tensor(c, l->tensor[LEAF_WEIGHT]), l,
-                             c->list.a, e));
+        if (!l->dense)
+            TRY(keras_flat_layer(&c->names, x->config, keras_tensor(c, l->tensor[LEAF_WEIGHT]), l,
+                                 c->list.a, e));
     } else if ((stats || (gamma && x->var[V_MEAN] < 0 && x->var[V_VAR] < 0) ||
                 (scale && x->cls == KERAS_RMSNORM)) &&
                vectors(c, x)) {
@@ -652,7 +735,8 @@ enum status keras_layers(const struct keras_style *style, const struct model *m,
         struct str parent, seg;
         name_tail(c.mod[i].of->path, &parent, &seg);
         keras_vars_of(&c, &c.mod[i]);
-        bool lost = keras_is_projection(seg) && keras_rank(&c, c.mod[i].var[V_KERNEL]) == 3;
+        bool lost = keras_is_projection(seg) && keras_rank(&c, c.mod[i].var[V_KERNEL]) == 3 &&
+                    c.mod[i].cls != KERAS_EINSUM;
         if (!lost) /* a projection of an attention that no rule knows */
             TRY(plain(&c, &c.mod[i], e));
     }

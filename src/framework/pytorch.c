@@ -4,6 +4,7 @@
  */
 #include "framework/recognise.h"
 #include "framework/rules.h"
+#include "framework/torch_script.h"
 
 static const struct leaf_rule leaves[] = {
 #include "framework/torch_leaves.h"
@@ -99,8 +100,9 @@ static int bid(const struct model *m)
 static enum status layers(const struct model *m, struct arena *a, struct layers *out, struct err *e)
 {
     static const struct torch_style style = {
-        .framework = "pytorch", .conv1d = true, .rules = &rules};
-    return torch_layers(&style, m, a, out, e);
+        .framework = "pytorch", .bilinear = true, .conv1d = true, .rules = &rules};
+    TRY(torch_layers(&style, m, a, out, e));
+    return torch_script_told(m, a, out, e);
 }
 
 const struct framework pytorch_framework = {

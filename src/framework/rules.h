@@ -23,8 +23,11 @@ struct leaf_rule {
     enum leaf leaf;
     const char *name;       /* below the layer's path: "weight", "query.kernel" */
     const char *collection; /* "params", "batch_stats", or "" */
-    /* Layout. 'F' is an axis that may be a flattened map: it is read as "(C S)" or "(S C)". Fused
-     * leaves (LEAF_QKV_*) give the layout of one part; parts are joined along axis 0. */
+    /* Layout. 'F' is an axis that may be a flattened map: it is read as "(C S)" or "(S C)"; of a
+     * conv_local it is the flattened window of a position, and N the rows of positions. Fused
+     * leaves (LEAF_QKV_*) give the layout of one part; parts are joined along axis 0. Where the
+     * layer is over several axes, F and O stand for them: each by itself in a row of FORM_AXES,
+     * else as one; K and B for those of weight and bias, as the layer stores them. */
     const char *axes;
 };
 /* How a framework spells one tensor of a cell. Its gates are one axis, G, which is outermost in the
@@ -61,6 +64,7 @@ struct spelling_rules {
     const struct cell_rule *cell; /* may be NULL */
     size_t n_cells;
     const char *flat;  /* order of a flattened map: "(C S)" or "(S C)" */
+    const char *patch; /* ... of a conv_local's window; NULL: there is no such layer */
     const char *param; /* collection of bare parameters and unknown leaves, "" = none */
     bool fuses_qkv;    /* attention is spelled fused where q, k and v read the same width */
     bool counts;       /* batch norms have a counter; 0 where the source has none */

@@ -82,10 +82,27 @@ static bool slopes(const struct model *m, struct layer *l, uint64_t rank)
     return true;
 }
 
+/* A kernel for each position looks like one for all. */
+static bool by_position(const struct model *m, const struct layer *l)
+{
+    int64_t w = l->tensor[LEAF_WEIGHT], b = l->tensor[LEAF_BIAS];
+    if (w < 0 || m->tensor[w].n_dims < 3 || m->tensor[w].n_dims > 5)
+        return false;
+    const struct tensor *x = &m->tensor[w];
+    bool fits = b < 0 || (m->tensor[b].n_dims + 1 == x->n_dims && m->tensor[b].dim[0] == x->dim[0]);
+    for (size_t i = 1; fits && b >= 0 && i < m->tensor[b].n_dims; i++)
+        fits = m->tensor[b].dim[i] == x->dim[i + 1];
+    return fits;
+}
+
 static void decide(const struct model *m, struct layer *l, const struct told *t, enum layer_kind k)
 {
     if (k == LAYER_PRELU && slopes(m, l, t->rank))
         layer_decide(l, k);
+    if (k == LAYER_CONV_LOCAL && by_position(m, l)) {
+        layer_decide(l, k);
+        l->flip = false;
+    }
     if (l->kind != k && !(l->kinds & KIND_BIT(k)))
         return; /* the tensors do not bear it out */
     layer_decide(l, k);

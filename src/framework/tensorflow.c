@@ -17,6 +17,7 @@ static const struct spelling_rules rules = {
     .cell = cells,
     .n_cells = sizeof cells / sizeof *cells,
     .flat = "(S C)",
+    .patch = "(S C)",
     .param = "",
     .shell = true,
 };

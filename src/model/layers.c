@@ -6,6 +6,7 @@ static const char *const kind_names[LAYER_KINDS] = {
     [LAYER_LINEAR] = "linear",
     [LAYER_CONV] = "conv",
     [LAYER_CONV_TRANSPOSE] = "conv_transpose",
+    [LAYER_CONV_LOCAL] = "conv_local",
     [LAYER_BATCHNORM] = "batchnorm",
     [LAYER_LAYERNORM] = "layernorm",
     [LAYER_GROUPNORM] = "groupnorm",

@@ -247,7 +247,7 @@ static enum status eval_linear(const struct job *j, void *const *out, struct err
     void *x;
     TRY(job_alloc(j, s->rows * s->channels_in, &x, e));
     job_random(j, x, s->rows * s->channels_in, 0, 0);
-    enum status st = run_linear(j, LEAF_WEIGHT, LEAF_BIAS, "O1CS11", "O", x, s->rows,
+    enum status st = run_linear(j, LEAF_WEIGHT, LEAF_BIAS, "OQCSXY", "OQ", x, s->rows,
                                 s->channels_in, s->channels_out, out[0], e);
     mem_free(x);
     return st;
@@ -283,6 +283,26 @@ static enum status eval_conv(const struct job *j, void *const *out, struct err *
         memcpy(job_place(j, out[0], i), job_place(j, bias, i / positions % s->channels_out), real);
     if (st == ST_OK)
         st = run_matrix(j, LEAF_WEIGHT, transposed ? "IOxyz" : "OIxyz", &c, x, n_x, e);
+    mem_free(x);
+    return st;
+}
+
+/* A kernel for each position: each has a window of its own, whatever the stride and the padding. */
+static enum status eval_local(const struct job *j, void *const *out, struct err *e)
+{
+    const struct setting *s = j->s;
+    uint64_t each = s->channels_out * s->n_elems, n_x = s->rows * s->n_elems * s->channels_in;
+    struct exec_call c = {.kernel = NNF_LOCAL, .out = out[0], .n_out = s->rows * each};
+    c.p[NNF_P_ITEMS] = (int64_t)c.n_out;
+    c.p[NNF_P_WIDTH] = 1;
+    void *x;
+    TRY(job_alloc(j, n_x, &x, e));
+    job_random(j, x, n_x, 0, 0);
+    enum status st = job_vector(j, LEAF_BIAS, "Ouvw", each, 0, out[0], e);
+    for (uint64_t r = 1; st == ST_OK && r < s->rows; r++)
+        memcpy(job_place(j, out[0], r * each), out[0], each * exec_real_bytes(j->x));
+    if (st == ST_OK)
+        st = run_matrix(j, LEAF_WEIGHT, "OCSuvw", &c, x, n_x, e);
     mem_free(x);
     return st;
 }
@@ -464,6 +484,8 @@ enum status evaluate(const struct setting *s, const struct side *side, struct ex
     case LAYER_CONV:
     case LAYER_CONV_TRANSPOSE:
         return eval_conv(&j, out, e);
+    case LAYER_CONV_LOCAL:
+        return eval_local(&j, out, e);
     case LAYER_BATCHNORM:
     case LAYER_LAYERNORM:
     case LAYER_GROUPNORM:

@@ -13,6 +13,7 @@
 #include "opencl/elementwise.cl"
 #include "opencl/embedding.cl"
 #include "opencl/linear.cl"
+#include "opencl/local.cl"
 #include "opencl/norm.cl"
 #include "opencl/reduce.cl"
 
@@ -29,7 +30,8 @@ void NNF_RUN(int kernel, const int64_t *p, const void *in, void *out, int64_t lo
                                                [NNF_MULTIPLY] = nnf_multiply,
                                                [NNF_MAX_ABS] = nnf_max_abs,
                                                [NNF_COMPARE] = nnf_compare,
-                                               [NNF_CELL] = nnf_cell};
+                                               [NNF_CELL] = nnf_cell,
+                                               [NNF_LOCAL] = nnf_local};
     for (nnf_id = lo; nnf_id < hi; nnf_id++)
         fn[kernel](p, in, out);
 }

@@ -17,6 +17,7 @@ static struct need slots_of(enum layer_kind kind)
     case LAYER_LINEAR:
     case LAYER_CONV:
     case LAYER_CONV_TRANSPOSE:
+    case LAYER_CONV_LOCAL:
         return (struct need){{LEAF_WEIGHT, LEAF_BIAS}, 2, 1};
     case LAYER_BATCHNORM:
         return (struct need){{LEAF_MEAN, LEAF_VAR, LEAF_WEIGHT, LEAF_BIAS}, 4, 2};
@@ -44,6 +45,16 @@ static enum status say(struct arena *a, struct str *out, enum status st, struct 
         return err_nomem(e, 256);
     *out = text;
     return st;
+}
+
+/* Which comes first in a window, its channels or its positions? */
+static char window_order(const struct side *x)
+{
+    const struct convention *c = x->convention;
+    for (size_t i = 0; i < c->n; i++)
+        if (c->form[i].kind == LAYER_CONV_LOCAL && c->form[i].slot == LEAF_WEIGHT)
+            return strstr(c->form[i].axes, "(C S)") ? 'C' : 'S';
+    return 0;
 }
 
 /* Every slot of one side as far as the facts reach; *open is a letter still unknown, or 0. */
@@ -102,6 +113,32 @@ static enum status assume_heads(struct setting *s, struct side *a, struct side *
     return st;
 }
 
+/* A window's channels, or the rows of positions, that neither side tells: where both have them in
+ * one order, it does not matter how many they are. */
+static enum status assume_joined(struct setting *s, struct side *a, struct side *b,
+                                 const struct need *need, char *open, struct err *e)
+{
+    for (int k = 0; k < 2 && (*open == 'C' || *open == 'S' || *open == 'u'); k++) {
+        if (*open != 'u' && window_order(a) != window_order(b))
+            return ST_OK;
+        s->facts.of[*open == 'u' ? 'u' : 'S'] = 1;
+        TRY(solve(s, a, b, need, open, e));
+    }
+    return ST_OK;
+}
+
+/* Of a linear layer, whose axes may be divided otherwise on the other side. */
+static uint64_t reads(const struct operand *w)
+{
+    return operand_extent(w, 'C') * operand_extent(w, 'S') * operand_extent(w, 'X') *
+           operand_extent(w, 'Y');
+}
+
+static uint64_t gives(const struct operand *w)
+{
+    return operand_extent(w, 'O') * operand_extent(w, 'Q');
+}
+
 /* "" or the letter on which two operands' extents differ */
 static char differing(const struct operand *a, const struct operand *b)
 {
@@ -112,6 +149,11 @@ static char differing(const struct operand *a, const struct operand *b)
         if (operand_extent(a, b->ax[i].letter) != b->ax[i].extent)
             return b->ax[i].letter;
     return 0;
+}
+
+static char differing_all(const struct operand *a, const struct operand *b)
+{
+    return reads(a) != reads(b) ? 'C' : gives(a) != gives(b) ? 'O' : 0;
 }
 
 static uint64_t values(const struct operand *o)
@@ -292,7 +334,12 @@ static bool vectors_fit(const struct setting *s, const struct side *side)
     const struct operand *w = &side->op[LEAF_WEIGHT], *b = &side->op[LEAF_BIAS];
     switch (s->kind) {
     case LAYER_LINEAR:
-        return b->tensor < 0 || values(b) == operand_extent(w, 'O');
+        return b->tensor < 0 || values(b) == gives(w);
+    case LAYER_CONV_LOCAL:
+        for (const char *p = "Ouvw"; *p && b->tensor >= 0; p++)
+            if (operand_extent(b, *p) != operand_extent(w, *p))
+                return false;
+        return true;
     case LAYER_CONV:
     case LAYER_CONV_TRANSPOSE:
         return b->tensor < 0 || values(b) == s->channels_out;
@@ -328,6 +375,9 @@ static struct str input_text(const struct setting *s, const struct side *a, stru
                          U(s->rows), U(s->channels_in), U(s->in_dim[0]), U(s->in_dim[1]),
                          U(s->in_dim[2]), U(s->rows), U(s->channels_out), U(s->out_dim[0]),
                          U(s->out_dim[1]), U(s->out_dim[2]));
+    case LAYER_CONV_LOCAL:
+        return arena_fmt(arena, "a window [%llu] at each of %llu positions, %llu times",
+                         U(s->channels_in), U(s->n_elems), U(s->rows));
     case LAYER_ATTENTION:
         return arena_fmt(arena, "queries [%llu,%llu,%llu], keys and values [%llu,%llu,%llu]",
                          U(s->rows), U(s->t), U(s->width[0]), U(s->rows), U(s->keys),
@@ -375,6 +425,8 @@ static enum status operands(struct setting *s, struct side *a, struct side *b, b
     if (s->kind == LAYER_PARAM)
         return solve_param(a, b, arena, why, e);
     enum status st = solve(s, a, b, &need, &open, &shape);
+    if (st == ST_OK && s->kind == LAYER_CONV_LOCAL)
+        st = assume_joined(s, a, b, &need, &open, &shape);
     if (st == ST_OK && open == 'H') {
         st = assume_heads(s, a, b, &need, &open, &shape);
         *assumed_heads = st == ST_OK;
@@ -390,7 +442,9 @@ static enum status operands(struct setting *s, struct side *a, struct side *b, b
         if (i < need.n_required && (oa->tensor < 0 || ob->tensor < 0))
             return say(arena, why, ST_CANNOT,
                        arena_fmt(arena, "%s is missing", leaf_name(need.slot[i])), e);
-        char letter = oa->tensor >= 0 && ob->tensor >= 0 ? differing(oa, ob) : 0;
+        char letter = oa->tensor < 0 || ob->tensor < 0     ? 0
+                      : a->layer->dense || b->layer->dense ? differing_all(oa, ob)
+                                                           : differing(oa, ob);
         if (letter)
             return say(arena, why, ST_NO,
                        arena_fmt(arena, "%s: axis %c is %llu against %llu", leaf_name(need.slot[i]),
@@ -410,7 +464,8 @@ enum status setting_make(struct setting *s, struct side *a, struct side *b, uint
     *why = *assumed = *input = STR_NONE;
     for (size_t i = 0; i < LEAF_N; i++)
         a->op[i].tensor = b->op[i].tensor = -1;
-    bool ranked = la->kind != LAYER_BATCHNORM && la->kind != LAYER_PRELU;
+    bool ranked = la->kind != LAYER_BATCHNORM && la->kind != LAYER_PRELU &&
+                  la->kind != LAYER_LINEAR; /* which may have been taken for a convolution */
     if (la->kind != lb->kind || (ranked && la->rank != lb->rank))
         return say(arena, why, ST_NO,
                    arena_fmt(arena, "a %s layer against a %s layer", layer_kind_name(la->kind),
@@ -421,8 +476,11 @@ enum status setting_make(struct setting *s, struct side *a, struct side *b, uint
     s->facts.of['C'] = la->flat_c ? la->flat_c : lb->flat_c;
     if (la->flat_c != 0 && lb->flat_c != 0 && la->flat_c != lb->flat_c)
         return say(arena, why, ST_NO, arena_fmt(arena, "the flattened maps' channels differ"), e);
-    if (s->facts.of['C'] == 0)
+    bool local = la->kind == LAYER_CONV_LOCAL;
+    if (s->facts.of['C'] == 0 && !local)
         s->facts.of['S'] = 1;
+    if (local)
+        s->facts.of['u'] = la->rank != 2 ? 0 : la->heads ? la->heads : lb->heads;
     s->n_passes = 1;
     s->rows = 3;
     if (kind_is_cell(s->kind))
@@ -431,14 +489,22 @@ enum status setting_make(struct setting *s, struct side *a, struct side *b, uint
     const struct operand *w = &a->op[LEAF_WEIGHT];
     switch (s->kind) {
     case LAYER_LINEAR:
-        s->channels_in = operand_extent(w, 'C') * operand_extent(w, 'S');
-        s->channels_out = operand_extent(w, 'O');
+        s->channels_in = reads(w);
+        s->channels_out = gives(w);
         s->stage[0] = (struct stage){"output", s->rows * s->channels_out};
         s->n_stages = 1;
         break;
     case LAYER_CONV:
     case LAYER_CONV_TRANSPOSE:
         TRY(conv_setting(s, a, b, arena, why, assumed, e));
+        break;
+    case LAYER_CONV_LOCAL:
+        s->channels_in = operand_extent(w, 'C') * operand_extent(w, 'S');
+        s->channels_out = operand_extent(w, 'O');
+        s->n_elems = operand_extent(w, 'u') * operand_extent(w, 'v') * operand_extent(w, 'w');
+        s->rows = 2;
+        s->stage[0] = (struct stage){"output", s->rows * s->channels_out * s->n_elems};
+        s->n_stages = 1;
         break;
     case LAYER_ATTENTION:
         TRY(attention_setting(s, a, assumed_heads, arena, why, assumed, e));

@@ -88,6 +88,8 @@ def readers():
     out["leaky_relu"] = {"pytorch": torch.nn.LeakyReLU, "keras": n.LeakyReLU,
                          "tensorflow": tn.LeakyReLU, "flax": fnn.leaky_relu, "nnx": nnx.leaky_relu,
                          "haiku": jax.nn.leaky_relu, "equinox": jax.nn.leaky_relu}
+    local = tn.LocallyConnected2D  # Keras 3 has none
+    out["conv_local"] = {"keras": local, "tensorflow": local, "flax": fnn.ConvLocal}
     out["attention"] = {"pytorch": torch.nn.MultiheadAttention}
     out["rope"] = {}
     out["hard_sigmoid"] = {}
@@ -326,13 +328,15 @@ def padding_of(framework, of):
     if of == "conv_lstm":
         n = conv_lstm_of(framework)
         return "same" if n == 9 else "none" if n == 7 else str(n)
-    full = {"conv": 7, "conv_transpose": 11, "max_pool": 7, "avg_pool": 7}[of]
+    full = {"conv": 7, "conv_transpose": 11, "conv_local": 7, "max_pool": 7, "avg_pool": 7}[of]
     x = np.ones((1, 9, 9, 2), np.float32)
     chw = x.transpose(0, 3, 1, 2)
     if framework == "pytorch":
         f = {"conv": lambda: torch.nn.Conv2d(2, 2, 3), "conv_transpose": lambda: torch.nn.ConvTranspose2d(2, 2, 3),
              "max_pool": lambda: torch.nn.MaxPool2d(3, 1), "avg_pool": lambda: torch.nn.AvgPool2d(3, 1)}[of]()
         n = f(torch.tensor(chw)).shape[2]
+    elif framework in ("keras", "tensorflow") and of == "conv_local":
+        n = keras_2().layers.LocallyConnected2D(2, 3)(x).shape[1]
     elif framework in ("keras", "tensorflow"):
         layers = keras.layers if framework == "keras" else keras_2().layers
         f = {"conv": lambda: layers.Conv2D(2, 3), "conv_transpose": lambda: layers.Conv2DTranspose(2, 3),
@@ -341,7 +345,7 @@ def padding_of(framework, of):
     elif framework in ("flax", "nnx") and of.endswith("pool"):
         n = getattr(fnn if framework == "flax" else nnx, of)(x, (3, 3), strides=(1, 1)).shape[1]
     elif framework == "flax":
-        f = (fnn.Conv if of == "conv" else fnn.ConvTranspose)(2, (3, 3))
+        f = {"conv": fnn.Conv, "conv_local": fnn.ConvLocal}.get(of, fnn.ConvTranspose)(2, (3, 3))
         n = f.apply(f.init(jax.random.key(0), x), x).shape[1]
     elif framework == "nnx":
         f = (nnx.Conv if of == "conv" else nnx.ConvTranspose)(2, 2, (3, 3), rngs=nnx.Rngs(0))

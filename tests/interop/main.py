@@ -26,6 +26,8 @@ SUITES = (
     "train_state",
     "rnn_twins",
     "kind_twins",
+    "local_twins",
+    "dense_axes",
     "folds",
     "train_keras",
     "train_sides",

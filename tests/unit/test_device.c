@@ -136,6 +136,16 @@ static void all_kernels(struct executor *x)
         axis(p, 5, 1, 0);
         call_both(x, NNF_LINEAR, p, in, 1000, 21);
     }
+    {
+        int64_t p[NNF_MAX_PARAMS] = {2 * 5 * 12, 1, 0, 2 * 12 * 6};
+        axis(p, 0, 5, 1);
+        axis(p, 1, 2, 15);
+        axis(p, 2, 3, 5);
+        axis(p, 3, 1, 0);
+        axis(p, 4, 3, 4 * 30);
+        axis(p, 5, 4, 30);
+        call_both(x, NNF_LOCAL, p, in, 2 * 12 * 6 + 360, 120);
+    }
     for (int t = 0; t < 2; t++) {
         int64_t p[NNF_MAX_PARAMS] = {0, 1, 0, 2000};
         axis(p, 0, t ? 4 : 6, t ? 3 * 6 : 2 * 6);

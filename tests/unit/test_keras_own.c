@@ -139,7 +139,7 @@ static void no_config(void **state)
 
 /* ---- layers of Keras that few models have ---- */
 
-/* A kernel for each position is no convolution's, whatever the layer is called. */
+/* A kernel for each position, whatever the layer is called: 36 values of 4 channels in a window. */
 static void locally_connected(void **state)
 {
     (void)state;
@@ -147,15 +147,16 @@ static void locally_connected(void **state)
     toy_add(&m, "local_conv.local_conv.kernel:0", 1, 16, 36, 5, -1);
     config(OWN("LocallyConnected2D", "local_conv", ",\"kernel_size\":[3,3]"));
     const struct layer *l = recognise("local_conv");
-    assert_int_equal(l->kind, LAYER_NONE);
-    assert_int_equal(l->kinds, 0);
+    assert_int_equal(l->kind, LAYER_CONV_LOCAL);
+    assert_int_equal(l->rank, 2);
+    assert_int_equal(l->flat_c, 4);
 }
 
 static void locally_connected_numbered(void **state)
 {
     (void)state;
     toy_add(&m, "layers.locally_connected2d.vars.0", 1, 16, 36, 5, -1);
-    assert_int_equal(recognise("locally_connected2d.vars.0")->kind, LAYER_PARAM);
+    assert_int_equal(recognise("locally_connected2d")->kind, LAYER_CONV_LOCAL);
 }
 
 /* A head of its own is a dense layer beside the embedding; scales of small integers are none. */

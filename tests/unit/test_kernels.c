@@ -108,6 +108,32 @@ static void transposed_convolution_golden(void **s)
     near_(out, (const double[]){10, 102, 20, 203, 30, 300}, 6, 0);
 }
 
+/* Two inputs' channels, two taps, three positions, two outputs: w [p,s,c,o]; x [n,p,c,s]. */
+static void a_kernel_for_each_position(void **s)
+{
+    (void)s;
+    enum { N = 2, O = 2, P = 3, C = 2, S = 2, NX = N * P * C * S, NW = P * S * C * O };
+    double in[NX + NW], out[N * O * P] = {0}, want[N * O * P] = {0};
+    int64_t p[NNF_MAX_PARAMS] = {N * O * P, 1, 0, NX};
+    for (int i = 0; i < NX + NW; i++)
+        in[i] = (double)((i * 37 + 5) % 23) - 11;
+    axis(p, 0, O, 1);
+    axis(p, 1, C, O);
+    axis(p, 2, S, C * O);
+    axis(p, 3, 1, 0);
+    axis(p, 4, P, S * C * O);
+    axis(p, 5, 1, 0);
+    for (int i = 0; i < N * O * P; i++) {
+        int at = i % P, o = i / P % O, n = i / P / O;
+        for (int c = 0; c < C; c++)
+            for (int k = 0; k < S; k++)
+                want[i] +=
+                    in[((n * P + at) * C + c) * S + k] * in[NX + ((at * S + k) * C + c) * O + o];
+    }
+    run(NNF_LOCAL, p, in, NX + NW, out, N * O * P);
+    near_(out, want, N * O * P, 0);
+}
+
 static double number(int i)
 {
     return (double)((i * 7919 + 13) % 101) / 50.5 - 1;
@@ -390,6 +416,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(convolution_golden),
+        cmocka_unit_test(a_kernel_for_each_position),
         cmocka_unit_test(transposed_convolution_golden),
         cmocka_unit_test(transposed_is_the_adjoint),
         cmocka_unit_test(layer_norm_golden),

@@ -214,6 +214,30 @@ static void grouped(struct model *m, const char *framework)
     toy_done(m);
 }
 
+/* A dense layer over several axes, with a Keras config for it, which tells its axes there. */
+static void over_axes(struct model *m)
+{
+    static const char text[] =
+        "{\"class_name\":\"Sequential\",\"config\":{\"name\":\"m\",\"layers\":["
+        "{\"class_name\":\"EinsumDense\",\"config\":{\"name\":\"fc\",\"equation\":"
+        "\"xabc,abcde->xde\",\"output_shape\":[null,4,5],\"bias_axes\":\"de\"}}]}}";
+    struct attachment *a;
+    struct err e;
+    model_init(m);
+    assert_int_equal(model_attach(m, &a, &e), ST_OK);
+    a->name = STR("config.json");
+    a->mem = (const uint8_t *)text;
+    a->n_bytes = strlen(text);
+    toy_add(m, "params.fc.kernel", 1, 2, 3, 2, 4, 5, -1);
+    toy_add(m, "params.fc.bias", 2, 4, 5, -1);
+    for (size_t i = 0; i < m->n_tensors; i++) {
+        float *p = (float *)(uintptr_t)m->storage[m->tensor[i].storage].mem;
+        for (uint64_t k = 0; k < tensor_elems(&m->tensor[i]); k++)
+            p[k] = sinf(p[k] * 1.7f + (float)i) * 0.6f;
+    }
+    toy_done(m);
+}
+
 enum answer { REFUSED, EQUAL, NOT_EQUAL };
 
 /* Converts and validates; *out, where asked for, is the converted model. */
@@ -400,6 +424,49 @@ static bool slopes_show(const struct framework *fw, int i)
     return told;
 }
 
+/* A kernel for each position, window and output, as Flax and Keras have it: all extents 4, but
+ * where positions are one axis. */
+static void local(struct model *m, const struct framework *fw, uint8_t rank)
+{
+    bool flax = strcmp(fw->name, "flax") == 0;
+    uint64_t dim[5] = {4, 4, 4, 4, 4};
+    model_init(m);
+    m->framework = str_from(fw->name);
+    if (!flax && rank == 2)
+        dim[0] = 16;
+    toy_tensor(m, flax ? "params.ConvLocal_0.kernel" : "ConvLocal_0.kernel", 1, dim,
+               flax ? rank + 2u : 3);
+    dim[0] = 4;
+    toy_tensor(m, flax ? "params.ConvLocal_0.bias" : "ConvLocal_0.bias", 2, dim, rank + 1u);
+    for (size_t i = 0; i < 2; i++) {
+        float *p = (float *)(uintptr_t)m->storage[m->tensor[i].storage].mem;
+        for (uint64_t k = 0; k < tensor_elems(&m->tensor[i]); k++)
+            p[k] = sinf(p[k] * 1.7f + (float)i) * 0.6f;
+    }
+    toy_done(m);
+}
+
+static bool local_shows(const struct framework *fw, int i)
+{
+    uint8_t rank = fw->rules->leaf[i].rank;
+    const char *to = strcmp(fw->name, "flax") != 0 ? "flax"
+                     : rank == 3                   ? "canonical"
+                                                   : "keras",
+               *rules = "flatten ConvLocal_0 = 2\n";
+    struct model m, other, again;
+    local(&m, fw, rank);
+    assert_int_equal(judge(&m, fw->name, to, rules, &other), EQUAL);
+    assert_int_equal(judge(&other, to, fw->name, rules, &again), EQUAL);
+    assert_true(rules_mutate(fw, i));
+    bool told =
+        tells(&m, fw->name, to, rules, &other) || tells(&other, to, fw->name, rules, &again);
+    assert_true(rules_mutate(fw, -1));
+    model_free(&again);
+    model_free(&other);
+    model_free(&m);
+    return told;
+}
+
 /* Does the altered entry show, either way of this route? */
 static bool shows(const struct route *w, const struct framework *fw, int i)
 {
@@ -419,6 +486,19 @@ static bool shows(const struct route *w, const struct framework *fw, int i)
         model_free(&m);
         return told;
     }
+    if (l->kind == LAYER_LINEAR && l->variant == FORM_AXES) {
+        const char *to = strcmp(fw->name, "flax") == 0 ? "keras" : fw->name;
+        over_axes(&m);
+        assert_int_equal(judge(&m, "flax", to, "", &back), EQUAL);
+        assert_int_equal(judge(&back, to, "flax", "", &again), EQUAL);
+        assert_true(rules_mutate(fw, i));
+        bool told = tells(&m, "flax", to, "", &back) || tells(&back, to, "flax", "", &again);
+        assert_true(rules_mutate(fw, -1));
+        model_free(&back);
+        model_free(&again);
+        model_free(&m);
+        return told;
+    }
     if (l->kind == LAYER_BATCHNORM && l->variant == VARIANT_UPDATES) {
         counted(&m);
         assert_int_equal(judge(&m, "canonical", fw->name, "", &again), EQUAL);
@@ -431,6 +511,8 @@ static bool shows(const struct route *w, const struct framework *fw, int i)
     }
     if (l->kind == LAYER_PRELU)
         return slopes_show(fw, i);
+    if (l->kind == LAYER_CONV_LOCAL)
+        return local_shows(fw, i);
     every_kind(&m, split, w->type);
     assert_int_equal(judge(&m, from_of(w), w->to, there, &back), EQUAL);
     assert_int_equal(judge(&back, w->to, from_of(w), w->back, &again), EQUAL);
