@@ -150,13 +150,23 @@ void out_remove_dead(int dir, const char *base, bool network)
     closedir(d);
 }
 
+/* Asked to stop or not: what is ours is tidied up. */
+static int unlink_at(int dir, const char *name, int flags)
+{
+    int rc;
+    do {
+        rc = unlinkat(dir, name, flags);
+    } while (rc != 0 && errno == EINTR);
+    return rc;
+}
+
 /* One pass: goes down the first folder found until one is empty, removes it, and starts over, so
  * only one folder is open at a time whatever the depth. */
 int out_remove_tree(int dir, const char *name)
 {
     char path[PATH_MAX];
     size_t top = strlen(name);
-    if (unlinkat(dir, name, 0) == 0 || errno == ENOENT)
+    if (unlink_at(dir, name, 0) == 0 || errno == ENOENT)
         return 0;
     if (errno != EISDIR && errno != EPERM)
         return errno;
@@ -177,7 +187,7 @@ int out_remove_tree(int dir, const char *name)
         for (struct dirent *x; !down && (x = readdir(d));) {
             if (strcmp(x->d_name, ".") == 0 || strcmp(x->d_name, "..") == 0)
                 continue;
-            if (unlinkat(dirfd(d), x->d_name, 0) == 0)
+            if (unlink_at(dirfd(d), x->d_name, 0) == 0)
                 continue;
             err = errno;
             size_t at = strlen(path), n = strlen(x->d_name);
@@ -192,7 +202,7 @@ int out_remove_tree(int dir, const char *name)
         closedir(d);
         if (down)
             continue;
-        if (unlinkat(dir, path, AT_REMOVEDIR) != 0)
+        if (unlink_at(dir, path, AT_REMOVEDIR) != 0)
             return err ? err : errno;
         char *up = strrchr(path, '/');
         if (!up || strlen(path) == top)
@@ -221,7 +231,7 @@ int out_rename_new(int dir, const char *temp, const char *name, bool is_dir)
         return sys;
     if (!is_dir) {
         if (linkat(dir, temp, dir, name, 0) == 0)
-            return unlinkat(dir, temp, 0) == 0 ? 0 : errno;
+            return unlink_at(dir, temp, 0) == 0 ? 0 : errno;
         if (errno == EEXIST)
             return errno;
     }

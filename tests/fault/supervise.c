@@ -38,7 +38,7 @@ static const struct {
     {SYS_write, "write", 1},         {SYS_pwrite64, "pwrite64", 1},   {SYS_writev, "writev", 0},
     {SYS_ftruncate, "ftruncate", 1}, {SYS_fallocate, "fallocate", 1}, {SYS_fsync, "fsync", 1},
     {SYS_fdatasync, "fdatasync", 1}, {SYS_close, "close", 0},         {SYS_renameat, "renameat", 0},
-    {SYS_renameat2, "renameat2", 0}, {SYS_linkat, "linkat", 0},       {SYS_unlinkat, "unlinkat", 0},
+    {SYS_renameat2, "renameat2", 0}, {SYS_linkat, "linkat", 0},       {SYS_unlinkat, "unlinkat", 1},
     {SYS_mkdirat, "mkdirat", 0},
 #ifdef SYS_rename
     {SYS_rename, "rename", 0},       {SYS_link, "link", 0},           {SYS_unlink, "unlink", 0},

@@ -109,6 +109,8 @@ def no_threads(work):
         try:
             os.chmod(place, 0o777)
             binary, far = shutil.copy(BINARY, place), shutil.copy(src, place)
+            os.chmod(binary, 0o755)  # whatever our umask is
+            os.chmod(far, 0o644)
             out = os.path.join(place, "out.tar.zst")
             r = subprocess.run([binary, "convert", far, "-o", out, "-j", "8"], preexec_fn=nobody, cwd="/", stdout=subprocess.PIPE,
                                stderr=subprocess.PIPE, text=True)
@@ -336,6 +338,8 @@ def surroundings(work):
     if os.path.exists(out):
         os.remove(out)
     unshare = ["unshare", "-m"] if os.geteuid() == 0 else ["unshare", "-rm"]
+    if subprocess.run(unshare + ["true"], stderr=subprocess.DEVNULL).returncode != 0:
+        unshare += ["--propagation", "unchanged"]  # in a chroot / is no mount of its own
     script = 'mount -t tmpfs none /proc || exit 77; exec "$@"'
     r = subprocess.run(unshare + ["sh", "-c", script, "sh", BINARY, "convert", src, "-o", out] + options,
                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
