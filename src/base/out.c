@@ -165,8 +165,9 @@ static enum status probe_exchange(struct out *o, struct err *e)
     if (mkdirat(o->dir, other, 0777) != 0)
         return out_err(o, write_code(errno), errno, e, "cannot make a temporary folder");
     int sys = out_exchange(o->dir, o->temp, other);
-    if (unlinkat(o->dir, other, AT_REMOVEDIR) != 0 && sys == 0)
-        sys = errno;
+    int left = out_remove_tree(o->dir, other);
+    if (sys == 0)
+        sys = left;
     if (sys != 0)
         return out_err(o, "cannot-exchange", sys, e,
                        "this file system cannot replace a folder in one step; "
