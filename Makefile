@@ -1,12 +1,13 @@
 # nnferry: one static binary. `make` builds build/nnferry where the tools and the guests'
 # sources are present; ./build.sh brings both first.
 #
-#   make [FLAVOUR=release|check|fault|fuzz] [ARCH=x86_64|aarch64] [all|unit|bench|fuzzers|clean]
+#   make [FLAVOUR=release|check|fault|fuzz|race] [ARCH=x86_64|aarch64] [all|unit|bench|fuzzers|clean]
 #
 #   release  musl, static, -O3                      build/nnferry (other ARCH: build/release-ARCH/nnferry)
 #   check    host libc, ASan and UBSan              build/check/nnferry
 #   fault    check, with failures at the doors      build/fault/nnferry   (-DNNFERRY_FAULT)
 #   fuzz     clang, libFuzzer, ASan and UBSan       build/fuzz/tests/fuzz/fuzz_*   (-DNNFERRY_FUZZ)
+#   race     clang, ThreadSanitizer                 build/race/nnferry
 #
 # Sources are found by wildcard: src/ROOM/*.c, tests/unit/test_*.c, tests/fuzz/fuzz_*.c.
 # A source named *_avx2.c, *_avx512.c or *_neon.c gets its instructions, on its machine only.
@@ -16,8 +17,8 @@ HOST := $(shell uname -m)
 ARCH ?= $(HOST)
 VERSION := $(shell cat VERSION)
 
-ifeq ($(filter release check fault fuzz,$(FLAVOUR)),)
-$(error FLAVOUR is release, check, fault or fuzz)
+ifeq ($(filter release check fault fuzz race,$(FLAVOUR)),)
+$(error FLAVOUR is release, check, fault, fuzz or race)
 endif
 ifeq ($(filter x86_64 aarch64,$(ARCH)),)
 $(error ARCH is x86_64 or aarch64)
@@ -57,6 +58,11 @@ CC := clang
 CPPFLAGS += -DNNFERRY_FUZZ
 CFLAGS += $(SAN) -fsanitize=fuzzer-no-link
 LDFLAGS := -fsanitize=address,undefined -fopenmp
+else ifeq ($(FLAVOUR),race)
+CC := clang
+CPPFLAGS += -DNNFERRY_MUTATE
+CFLAGS += -fsanitize=thread -fno-omit-frame-pointer -g -O1 -Wno-sign-conversion
+LDFLAGS := -fsanitize=thread
 else
 CC := gcc
 CPPFLAGS += -DNNFERRY_MUTATE $(if $(filter fault,$(FLAVOUR)),-DNNFERRY_FAULT)
@@ -145,6 +151,6 @@ $(B)/tests/fuzz/%: $(B)/tests/fuzz/%.o $(B)/libnnferry.a
 	@$(CC) $(LDFLAGS) -fsanitize=fuzzer $^ $(LIBS) -o $@
 
 clean:
-	rm -rf build/release* build/check build/fault build/fuzz build/nnferry
+	rm -rf build/release* build/check build/fault build/fuzz build/race build/nnferry
 
 -include $(OBJ:.o=.d) $(MAIN:.o=.d) $(TESTLIB:.o=.d) $(UNIT:=.d) $(BENCH:=.d) $(FUZZERS:=.d)

@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/stop.h"
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -20,6 +21,17 @@ struct dir {
     int fd;
     char path[];
 };
+
+#define FOLDER (O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+
+static int open_at(int at, const char *path, int flags)
+{
+    int fd;
+    do {
+        fd = openat(at, path, flags);
+    } while (stop_again(fd));
+    return fd;
+}
 
 #define MAX_ROOTS 16
 static char roots[MAX_ROOTS][PATH_MAX];
@@ -41,7 +53,7 @@ enum path_kind path_kind(const char *path)
 
 enum status dir_open(const char *path, struct dir **out, struct err *e)
 {
-    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int fd = open_at(AT_FDCWD, path, FOLDER);
     size_t n = strlen(path) + 1;
     *out = NULL;
     if (fd < 0) {
@@ -139,7 +151,7 @@ enum status dir_file(struct dir *d, struct str rel, struct file **out, struct er
         memcpy(part, name.p, name.n);
         part[name.n] = 0;
         if (rest.p) { /* a folder on the way */
-            int next = openat(at, part, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+            int next = open_at(at, part, FOLDER | O_NOFOLLOW);
             if (next < 0) {
                 st = errno == ELOOP || errno == ENOTDIR
                          ? escape(d, rel, "a folder on the way is a symlink or not a folder", e)
@@ -154,7 +166,7 @@ enum status dir_file(struct dir *d, struct str rel, struct file **out, struct er
     }
     int fd = -1;
     if (st == ST_OK) {
-        fd = openat(at, part, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+        fd = open_at(at, part, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
         if (fd < 0 && errno == ELOOP) {
             char real[PATH_MAX];
             if (!realpath(full, real)) {
@@ -165,7 +177,7 @@ enum status dir_file(struct dir *d, struct str rel, struct file **out, struct er
                              "symlink to %s leaves its folder; allow it with --root", real);
                 err_file(e, full);
             } else {
-                fd = open(real, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+                fd = open_at(AT_FDCWD, real, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
             }
         }
         if (fd < 0 && st == ST_OK) {
@@ -197,7 +209,7 @@ enum status dir_sub(struct dir *d, struct str rel, struct dir **out, struct err 
         if (plain) {
             memcpy(part, name.p, name.n);
             part[name.n] = 0;
-            next = openat(at, part, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+            next = open_at(at, part, FOLDER | O_NOFOLLOW);
         }
         int sys = errno;
         if (at != d->fd)
@@ -237,7 +249,7 @@ static int by_name(const void *a, const void *b)
 enum status dir_list(struct dir *d, struct arena *a, struct dir_entry **out, size_t *n,
                      struct err *e)
 {
-    int fd = openat(d->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int fd = open_at(d->fd, ".", FOLDER);
     DIR *h = fd >= 0 ? fdopendir(fd) : NULL;
     enum status st = ST_OK;
     size_t cap = 0, used = 0;

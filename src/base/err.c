@@ -1,6 +1,8 @@
 /* See err.h. */
 #include "base/err.h"
+#include "base/stop.h"
 #include "base/str.h"
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -88,6 +90,8 @@ enum status err_set(struct err *e, enum status st, const char *code, const char 
 
 enum status err_sys(struct err *e, enum status st, const char *code, int sys, const char *fmt, ...)
 {
+    if (sys == EINTR && stop_requested())
+        return stop_check(e);
     if (e) {
         va_list ap;
         va_start(ap, fmt);

@@ -11,6 +11,7 @@
 #include "base/checked.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/stop.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -24,7 +25,7 @@
 #include <unistd.h>
 
 #define OPEN_FLAGS (O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY) /* a FIFO must not hang us */
-#define WAIT_MS 2000 /* for a descriptor that another thread holds during one read */
+#define WAIT_MS 2000 /* for a descriptor that nobody here holds during one read */
 
 struct file {
     int fd; /* -1: opened anew for each read */
@@ -175,33 +176,47 @@ static enum status changed_err(const struct file *f, struct err *e)
     return st;
 }
 
-/* A descriptor to read through; given back with let_go. */
+static _Atomic int n_held; /* descriptors open during one read */
+
+int file_held(void)
+{
+    return n_held;
+}
+
+/* A descriptor to read through; given back with let_go. Where there is none, another thread's read
+ * ends in time, however slow; else somebody outside may give one back, or not. */
 static enum status hold(const struct file *f, int *fd, struct err *e)
 {
     struct stat now;
     *fd = f->fd;
     if (*fd >= 0)
         return ST_OK;
-    for (int ms = 0; (*fd = open(f->path, OPEN_FLAGS)) < 0; ms++) {
+    for (int ms = 0; (*fd = open(f->path, OPEN_FLAGS)) < 0;) {
         const struct timespec pause = {0, 1000000};
-        if (errno == EINTR || ((errno == EMFILE || errno == ENFILE) && ms < WAIT_MS)) {
+        int sys = errno;
+        if (stop_again(-1) || ((sys == EMFILE || sys == ENFILE) && (n_held > 0 || ms++ < WAIT_MS))) {
+            TRY(stop_check(e));
             (void)nanosleep(&pause, NULL);
             continue;
         }
-        enum status st = err_sys(e, ST_INPUT, "unreadable", errno, "cannot open again");
+        enum status st = err_sys(e, ST_INPUT, "unreadable", sys, "cannot open again");
         err_file(e, f->path);
         return st;
     }
-    if (fstat(*fd, &now) == 0 && !changed(f, &now))
+    if (fstat(*fd, &now) == 0 && !changed(f, &now)) {
+        n_held++;
         return ST_OK;
+    }
     close(*fd);
     return changed_err(f, e);
 }
 
 static void let_go(const struct file *f, int fd)
 {
-    if (fd != f->fd)
-        close(fd);
+    if (fd == f->fd)
+        return;
+    close(fd);
+    n_held--;
 }
 
 enum status file_adopt(int fd, const char *path, struct file **out, struct err *e)
@@ -241,7 +256,10 @@ enum status file_adopt(int fd, const char *path, struct file **out, struct err *
 
 enum status file_open(const char *path, struct file **out, struct err *e)
 {
-    int fd = open(path, OPEN_FLAGS);
+    int fd;
+    do {
+        fd = open(path, OPEN_FLAGS);
+    } while (stop_again(fd));
     *out = NULL;
     if (fd < 0) {
         enum status st = err_sys(e, ST_INPUT, "unreadable", errno, "cannot open");
@@ -314,7 +332,7 @@ enum status file_pread(struct file *f, void *dst, size_t n, uint64_t off, struct
     st = ST_OK;
     while (n > 0) {
         ssize_t k = pread(fd, p, n, (off_t)off);
-        if (k < 0 && (errno == EINTR || errno == EAGAIN))
+        if (stop_again(k) || (k < 0 && errno == EAGAIN))
             continue;
         if (k <= 0) {
             if (k < 0)

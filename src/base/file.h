@@ -36,6 +36,8 @@ MUSTCHECK enum status file_pread(struct file *f, void *dst, size_t n, uint64_t o
 /* ST_INPUT "input-changed" when identity differs from the one at open, or a mapped page vanished.
  */
 MUSTCHECK enum status file_check(struct file *f, struct err *e);
+/* Descriptors open at this moment for one read each: they come back. */
+int file_held(void);
 /* readahead hint, never fails */
 void file_advise(struct file *f, uint64_t off, uint64_t len);
 

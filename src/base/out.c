@@ -19,11 +19,13 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
+#include <time.h>
 #include <unistd.h>
 
 #define OPEN_MAX_FILES 64                /* or a quarter of what the host allows */
 #define BEHIND_BYTES ((uint64_t)8 << 20) /* write-back is started every so many bytes */
 #define AHEAD_BYTES ((uint64_t)64 << 20) /* room asked for ahead of a growing file's end */
+#define TRIES_MAX 2000                   /* of a millisecond, for a descriptor */
 #ifndef RENAME_NOREPLACE
 #define RENAME_NOREPLACE 1
 #define RENAME_EXCHANGE 2
@@ -38,7 +40,6 @@ struct out_file {
     uint64_t end;      /* of what was written */
     uint64_t ahead;    /* room was asked for up to here; UINT64_MAX: no more */
     bool grows, trim;  /* as out_add was told; room beyond the end is to be given back */
-    uint64_t ino;
 };
 struct out {
     struct out_opt opt;
@@ -48,6 +49,7 @@ struct out {
     char base[NAME_MAX + 1];
     char temp[OUT_NAME_MAX];
     char temp_path[PATH_MAX];
+    uint64_t temp_dev, temp_ino; /* of the file or folder that is published */
     pthread_mutex_t lock;
     struct out_file *file;
     size_t n_files, cap_files;
@@ -119,7 +121,9 @@ static enum status split_target(struct out *o, struct err *e)
     memcpy(o->base, base, n_base + 1);
     snprintf(folder, sizeof folder, "%.*s", slash ? (int)(slash - o->target + 1) : 1,
              slash ? o->target : ".");
-    o->dir = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    do {
+        o->dir = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    } while (stop_again(o->dir));
     if (o->dir < 0)
         return out_err(o, "no-folder", errno, e, "cannot open the target's folder");
     o->network = dir_is_network(o->dir);
@@ -131,6 +135,17 @@ static void set_temp(struct out *o, unsigned try)
     out_temp_name(o->base, try, o->temp);
     size_t n = (size_t)(strlen(o->target) - strlen(o->base));
     snprintf(o->temp_path, sizeof o->temp_path, "%.*s%s", (int)n, o->target, o->temp);
+}
+
+/* The temporary as it is, to know it again; fd is -1 for a folder. */
+static enum status note_temp(struct out *o, int fd, struct err *e)
+{
+    struct stat st;
+    if ((fd >= 0 ? fstat(fd, &st) : fstatat(o->dir, o->temp, &st, AT_SYMLINK_NOFOLLOW)) != 0)
+        return out_err(o, "write-error", errno, e, "cannot look at the temporary");
+    o->temp_dev = (uint64_t)st.st_dev;
+    o->temp_ino = (uint64_t)st.st_ino;
+    return ST_OK;
 }
 
 static enum status make_temp_folder(struct out *o, struct err *e)
@@ -217,6 +232,8 @@ enum status out_begin(const char *target, const struct out_opt *opt, struct out 
     }
     if (st == ST_OK && opt->is_dir && o->exists)
         st = probe_exchange(o, e);
+    if (st == ST_OK && opt->is_dir)
+        st = note_temp(o, -1, e);
     if (st != ST_OK) {
         out_end(o);
         return st;
@@ -259,14 +276,24 @@ static int open_in(const struct out *o, const char *rel, int flags)
     }
     do {
         fd = openat(o->dir, path, flags | O_NOFOLLOW | O_CLOEXEC, 0666);
-    } while (fd < 0 && errno == EINTR);
+    } while (stop_again(fd));
     return fd;
+}
+
+/* 0 or errno */
+static int sync_fd(int fd)
+{
+    int rc;
+    do {
+        rc = fsync(fd);
+    } while (stop_again(rc));
+    return rc == 0 ? 0 : errno;
 }
 
 /* fsync before the descriptor goes; 0 or errno */
 static int sync_close(struct out_file *f)
 {
-    int sys = fsync(f->fd) == 0 ? 0 : errno;
+    int sys = sync_fd(f->fd);
     if (close(f->fd) != 0 && sys == 0 && errno != EINTR)
         sys = errno;
     f->fd = -1;
@@ -297,34 +324,55 @@ static size_t open_max(void)
     return r.rlim_cur / 4 > 0 ? (size_t)r.rlim_cur / 4 : 1;
 }
 
-/* Under the lock. */
-static enum status open_more(struct out *o, const char *rel, int flags, int *fd, struct err *e)
+/* Under the lock, which is open meanwhile: for somebody to give a descriptor back. */
+static void wait_a_little(struct out *o)
+{
+    const struct timespec pause = {0, 1000000};
+    pthread_mutex_unlock(&o->lock);
+    (void)nanosleep(&pause, NULL);
+    pthread_mutex_lock(&o->lock);
+}
+
+/* Under the lock. Never more than open_max() stay open: what is idle goes, else the caller waits.
+ * *fd is -1 where the lock was open meanwhile: look again. *tries counts the times when there was
+ * no descriptor and nobody here to give one back. */
+static enum status open_more(struct out *o, const char *rel, int flags, int *tries, int *fd,
+                             struct err *e)
 {
     int sys = 0;
-    if (o->n_open >= open_max() && evict(o, &sys) && sys != 0)
-        return out_err(o, write_code(sys), sys, e, "cannot sync");
-    while ((*fd = open_in(o, rel, flags)) < 0) {
-        int why = errno;
-        if ((why != EMFILE && why != ENFILE) || !evict(o, &sys))
-            return out_err(o, write_code(why), why, e, "cannot open a temporary");
-        if (sys != 0)
-            return out_err(o, write_code(sys), sys, e, "cannot sync");
+    *fd = -1;
+    if (o->n_open >= open_max() && !evict(o, &sys)) {
+        wait_a_little(o);
+        return stop_check(e);
     }
-    o->n_open++;
-    return ST_OK;
+    if (sys == 0 && (*fd = open_in(o, rel, flags)) >= 0) {
+        o->n_open++;
+        return ST_OK;
+    }
+    int why = errno;
+    bool scarce = sys == 0 && (why == EMFILE || why == ENFILE);
+    if (scarce && evict(o, &sys) && sys == 0)
+        return ST_OK;
+    if (sys != 0)
+        return out_err(o, write_code(sys), sys, e, "cannot sync");
+    if (!scarce || (o->n_open == 0 && file_held() == 0 && ++*tries > TRIES_MAX))
+        return out_err(o, write_code(why), why, e, "cannot open a temporary");
+    wait_a_little(o);
+    return stop_check(e);
 }
 
 static enum status acquire(struct out *o, int id, int *fd, struct err *e)
 {
     enum status st = ST_OK;
+    int tries = 0;
     pthread_mutex_lock(&o->lock);
     if (id < 0 || (size_t)id >= o->n_files) {
         pthread_mutex_unlock(&o->lock);
         return err_set(e, ST_BUG, "out-file", "no output file %d", id);
     }
     struct out_file *f = &o->file[id];
-    if (f->fd < 0)
-        st = open_more(o, f->rel, O_RDWR, &f->fd, e);
+    while (st == ST_OK && f->fd < 0)
+        st = open_more(o, f->rel, O_RDWR, &tries, &f->fd, e);
     if (st == ST_OK) {
         f->users++;
         f->used = ++o->tick;
@@ -422,7 +470,7 @@ static enum status preallocate(const struct out *o, int fd, uint64_t size, struc
         return ST_OK;
     do {
         rc = fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, (off_t)size);
-    } while (rc != 0 && errno == EINTR);
+    } while (stop_again(rc));
     if (rc == 0 || (errno != ENOSPC && errno != EDQUOT && errno != EFBIG && errno != EIO))
         return ST_OK; /* not supported here: the writes will tell */
     int sys = errno;
@@ -436,7 +484,7 @@ enum status out_add(struct out *o, struct str rel, uint64_t size, int *id, struc
 {
     struct out_file f = {
         .fd = -1, .ahead = size == OUT_GROWS ? 0 : UINT64_MAX, .grows = size == OUT_GROWS};
-    struct stat st_buf;
+    int tries = 0;
     bool single = rel.n == 0;
     if (single == o->opt.is_dir || (single && o->n_files > 0) || o->n_files >= INT_MAX ||
         (!single && !rel_is_plain(rel)))
@@ -452,18 +500,21 @@ enum status out_add(struct out *o, struct str rel, uint64_t size, int *id, struc
     enum status st = grow_files(o, e);
     if (st == ST_OK && f.rel)
         st = make_parents(o, f.rel, e);
-    for (unsigned try = 0; st == ST_OK && f.fd < 0; try++) {
+    for (unsigned try = 0; st == ST_OK && f.fd < 0;) {
+        struct err why = {0};
         if (single)
             set_temp(o, try);
-        st = open_more(o, f.rel, O_RDWR | O_CREAT | O_EXCL, &f.fd, e);
-        if (st != ST_OK && single && e && e->sys == EEXIST && try < 1000)
+        st = open_more(o, f.rel, O_RDWR | O_CREAT | O_EXCL, &tries, &f.fd, &why);
+        if (st != ST_OK && single && why.sys == EEXIST && ++try < 1000)
             st = ST_OK;
+        else if (st != ST_OK && e)
+            *e = why;
     }
     if (st == ST_OK) {
         o->have_temp = true;
         *id = (int)o->n_files;
-        if (fstat(f.fd, &st_buf) == 0)
-            f.ino = (uint64_t)st_buf.st_ino;
+        if (single)
+            st = note_temp(o, f.fd, e);
         o->file[o->n_files++] = f;
     } else {
         mem_free(f.rel);
@@ -481,7 +532,7 @@ enum status out_pwrite(struct out *o, int id, const void *p, size_t n, uint64_t 
     enum status st = ST_OK;
     while (n > 0) {
         ssize_t k = pwrite(fd, at, n, (off_t)off);
-        if (k < 0 && (errno == EINTR || errno == EAGAIN))
+        if (stop_again(k) || (k < 0 && errno == EAGAIN))
             continue;
         if (k <= 0) {
             int sys = k < 0 ? errno : ENOSPC;
@@ -507,7 +558,7 @@ enum status out_pread(struct out *o, int id, void *p, size_t n, uint64_t off, st
     enum status st = ST_OK;
     while (n > 0 && st == ST_OK) {
         ssize_t k = pread(fd, at, n, (off_t)off);
-        if (k < 0 && (errno == EINTR || errno == EAGAIN))
+        if (stop_again(k) || (k < 0 && errno == EAGAIN))
             continue;
         if (k <= 0) {
             if (k < 0)
@@ -536,7 +587,7 @@ static int set_size(int fd, uint64_t size)
     int rc;
     do {
         rc = ftruncate(fd, (off_t)size);
-    } while (rc != 0 && errno == EINTR);
+    } while (stop_again(rc));
     return rc == 0 ? 0 : errno;
 }
 
@@ -568,13 +619,22 @@ void out_write_back(struct out *o)
 
 /* ---- sync, publish ---- */
 
+/* EINVAL: a file system whose folders have no fsync. */
+static int sync_folder_fd(int fd)
+{
+    int sys = sync_fd(fd);
+    return sys == EINVAL ? 0 : sys;
+}
+
 static int sync_folder(int dir, const char *path)
 {
-    int fd = openat(dir, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW), sys = 0;
+    int fd;
+    do {
+        fd = openat(dir, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    } while (stop_again(fd));
     if (fd < 0)
         return errno;
-    if (fsync(fd) != 0)
-        sys = errno;
+    int sys = sync_folder_fd(fd);
     if (close(fd) != 0 && sys == 0 && errno != EINTR)
         sys = errno;
     return sys;
@@ -621,8 +681,8 @@ static enum status sync_all(struct out *o, struct err *e)
         TRY(stop_check(e)); /* many files on a slow disk take their time */
         TRY(acquire(o, (int)i, &fd, e));
         int sys = trim(o, i, fd);
-        if (sys == 0 && fsync(fd) != 0)
-            sys = errno;
+        if (sys == 0)
+            sys = sync_fd(fd);
         release(o, (int)i, 0, 0);
         if (sys != 0)
             return out_err(o, write_code(sys), sys, e, "cannot sync the file to disk");
@@ -692,16 +752,26 @@ static int rename_new(struct out *o)
 
 static int rename_over(struct out *o)
 {
+    struct stat st;
     if (!o->opt.is_dir)
         return renameat(o->dir, o->temp, o->dir, o->base) == 0 ? 0 : errno;
     if (rename2(o->dir, o->temp, o->base, RENAME_EXCHANGE) == 0)
         return 0;
-    return errno == ENOENT ? rename_new(o) : errno; /* the old folder went away meanwhile */
+    int sys = errno; /* of the flag, where that is not known, whether or not there is an old folder */
+    if (sys != ENOENT && fstatat(o->dir, o->base, &st, AT_SYMLINK_NOFOLLOW) == 0)
+        return sys;
+    return rename_new(o);
+}
+
+static bool is_ours(const struct out *o, const char *name)
+{
+    struct stat st;
+    return fstatat(o->dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+           (uint64_t)st.st_dev == o->temp_dev && (uint64_t)st.st_ino == o->temp_ino;
 }
 
 enum status out_publish(struct out *o, struct err *e)
 {
-    struct stat st;
     int fd, sys;
     if (o->sync_due)
         TRY(out_sync(o, e));
@@ -716,17 +786,21 @@ enum status out_publish(struct out *o, struct err *e)
     sys = close_all(o);
     if (sys != 0)
         return out_err(o, write_code(sys), sys, e, "cannot close");
-    if (!o->opt.is_dir &&
-        (o->n_files != 1 || fstatat(o->dir, o->temp, &st, AT_SYMLINK_NOFOLLOW) != 0 ||
-         (uint64_t)st.st_ino != o->file[0].ino))
+    if (!o->opt.is_dir && (o->n_files != 1 || !is_ours(o, o->temp)))
         return out_err(o, "write-error", ENOENT, e, "the temporary is not ours any more");
     sys = o->opt.force ? rename_over(o) : rename_new(o);
-    if (sys != 0)
+    /* A file server whose answer was lost is asked again, and then says that the old name is gone or
+     * the new one there; or the second name that a link made cannot be removed. */
+    if (sys != 0 && !is_ours(o, o->base))
         return out_err(o, sys == EEXIST ? "exists" : "write-error", sys, e,
                        "cannot rename into place");
     o->published = true;
-    sys = fsync(o->dir) == 0 ? 0 : errno;
-    if (sys != 0 && sys != EINVAL) /* EINVAL: a file system whose folders have no fsync */
+    if (sys != 0 && !o->opt.is_dir)
+        (void)out_remove_tree(o->dir, o->temp);
+    do { /* it is published: too late for a request to stop */
+        sys = sync_folder_fd(o->dir);
+    } while (sys == EINTR);
+    if (sys != 0)
         return out_err(o, write_code(sys), sys, e, "cannot sync the target's folder to disk");
     return ST_OK;
 }

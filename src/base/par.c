@@ -250,6 +250,37 @@ static void worker(struct state *s)
     pthread_mutex_unlock(&s->lock);
 }
 
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define OWN_TEAM /* the sanitizer does not see how OpenMP's threads wait for each other */
+#endif
+#endif
+
+#ifdef OWN_TEAM
+static void *team_body(void *s)
+{
+    worker(s);
+    return NULL;
+}
+
+static void team(struct state *s, int n)
+{
+    pthread_t made[PAR_THREADS_MAX];
+    int k = 0;
+    while (k + 1 < n && pthread_create(&made[k], NULL, team_body, s) == 0)
+        k++;
+    worker(s);
+    while (k > 0)
+        pthread_join(made[--k], NULL);
+}
+#else
+static void team(struct state *s, int n)
+{
+#pragma omp parallel num_threads(n) default(none) shared(s)
+    worker(s);
+}
+#endif
+
 enum status par_run(const struct par_job *job, struct err *e)
 {
     unsigned char what[PAR_SLOTS_MAX] = {FREE};
@@ -269,12 +300,10 @@ enum status par_run(const struct par_job *job, struct err *e)
         n = s.n_slots;
     if (job->n_items < (uint64_t)n)
         n = (int)job->n_items;
-    if (n > 1) {
-#pragma omp parallel num_threads(n) default(none) shared(s)
+    if (n > 1)
+        team(&s, n);
+    else if (n == 1)
         worker(&s);
-    } else if (n == 1) {
-        worker(&s);
-    }
     pthread_cond_destroy(&s.change);
     pthread_mutex_destroy(&s.lock);
     return s.st;

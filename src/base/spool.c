@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "base/out.h"
 #include "base/out_temp.h"
+#include "base/stop.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -57,7 +58,10 @@ static int open_named(const char *folder)
             errno = ENAMETOOLONG;
             return -1;
         }
-        int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+        int fd;
+        do {
+            fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+        } while (stop_again(fd));
         if (fd < 0 && errno == EEXIST)
             continue;
         if (fd >= 0 && unlink(path) != 0) {
@@ -78,7 +82,9 @@ enum status spool_open(const char *beside, struct spool **out, struct err *e)
     if (!s)
         return err_nomem(e, sizeof *s);
     folder_of(beside, s->dir);
-    s->fd = open(s->dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    do {
+        s->fd = open(s->dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    } while (stop_again(s->fd));
     if (s->fd < 0)
         s->fd = open_named(s->dir);
     if (s->fd < 0) {
@@ -95,7 +101,7 @@ enum status spool_pwrite(struct spool *s, const void *p, size_t n, uint64_t off,
     const char *at = p;
     while (n > 0) {
         ssize_t k = pwrite(s->fd, at, n, (off_t)off);
-        if (k < 0 && (errno == EINTR || errno == EAGAIN))
+        if (stop_again(k) || (k < 0 && errno == EAGAIN))
             continue;
         if (k <= 0)
             return spool_err(s, "write", k < 0 ? errno : ENOSPC, e);
@@ -111,7 +117,7 @@ enum status spool_pread(struct spool *s, void *p, size_t n, uint64_t off, struct
     char *at = p;
     while (n > 0) {
         ssize_t k = pread(s->fd, at, n, (off_t)off);
-        if (k < 0 && (errno == EINTR || errno == EAGAIN))
+        if (stop_again(k) || (k < 0 && errno == EAGAIN))
             continue;
         if (k <= 0)
             return spool_err(s, "read", k < 0 ? errno : EIO, e);

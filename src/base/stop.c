@@ -1,5 +1,6 @@
 /* See stop.h. */
 #include "base/stop.h"
+#include <errno.h>
 #include <stdatomic.h>
 #include <string.h>
 
@@ -14,6 +15,11 @@ void stop_request(int signal_number)
 int stop_requested(void)
 {
     return stop_signal;
+}
+
+bool stop_again(int64_t rc)
+{
+    return rc < 0 && errno == EINTR && stop_signal == 0;
 }
 
 enum status stop_check(struct err *e)

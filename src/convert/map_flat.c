@@ -16,6 +16,8 @@ bool map_is_norm(enum layer_kind k)
 
 bool map_may_be(const struct layer *l, enum layer_kind k)
 {
+    if (k == LAYER_LINEAR && l->dense && l->kind != k)
+        return false; /* of several axes, it is looked at as a convolution until it is settled */
     return l->kind == k || (l->kinds & KIND_BIT(k));
 }
 
@@ -138,6 +140,12 @@ uint64_t map_extent(const struct mapping *m, const struct layer *l, enum layer_k
         return 0;
     if (letter == 'O' && y.depth_c) /* spelled as channels times multiplier */
         return kind == LAYER_CONV ? size.of['C'] * size.of['M'] : size.of['O'];
+    if (kind == LAYER_LINEAR && y.dense && (letter == 'F' || letter == 'O')) {
+        uint64_t all = 1; /* of a tensor: no overflow */
+        for (const char *p = letter == 'F' ? y.dense->in : y.dense->out; *p; p++)
+            all *= size.of[(unsigned char)*p];
+        return all;
+    }
     return size.of[(unsigned char)letter];
 }
 

@@ -305,6 +305,13 @@ MUSTCHECK enum status take_view(const struct model *src, const struct take *k, u
 MUSTCHECK enum status take_turn(const struct take *k, struct view *v, struct str name,
                                 struct err *e);
 
+/* map_dense.c: linear layers over several axes. What a layer's tensors go through: *target gets the
+ * axes that the skeleton's layer t has, under letters of their own, and *size the extents of all;
+ * NULL where neither side has such axes. ST_CANNOT "dense-flatten". */
+MUSTCHECK enum status map_dense(struct mapping *m, const struct layer *l, const struct skeleton *sk,
+                                const struct layer *t, struct layer *target,
+                                const struct axes_size **size, struct err *e);
+
 /* map_flat.c: which dense layers and norms read a flattened map. */
 MUSTCHECK enum status map_flatten(struct mapping *m, struct err *e);
 /* What the rules file says of it, and nothing else. */
@@ -358,6 +365,8 @@ bool map_signature(const struct model *md, const struct spelling_rules *r, const
                    enum layer_kind kind, uint64_t *out);
 /* Hash of a bare parameter's shape; axes of extent 1 do not count. */
 uint64_t map_bare_shape(const struct tensor *t);
+/* map_dense.c: kernels of several axes whose inputs only the other side's dense layers tell. */
+MUSTCHECK enum status map_dense_settle(struct meeting *w, struct err *e);
 /* Fills the items and matches them. may: layers that options allow to miss and that fit nothing
  * stay outside. */
 MUSTCHECK enum status map_meet(struct meeting *w, bool may, struct err *e);

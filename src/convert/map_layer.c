@@ -28,7 +28,7 @@ static enum status canon_axes(const struct layer *l, enum leaf leaf, uint8_t var
 
 /* Fills offers by canonical leaf. */
 static enum status offers_of(struct mapping *m, const struct layer *l, struct offer *of,
-                             struct err *e)
+                             const struct axes_size *size, struct err *e)
 {
     const struct spelling_rules *r = m->from->rules;
     for (int i = 0; i < LEAF_N; i++) {
@@ -38,7 +38,8 @@ static enum status offers_of(struct mapping *m, const struct layer *l, struct of
         const struct leaf_rule *rule = rules_find(r, l->kind, l->rank, variant, (enum leaf)i);
         struct take k = {.src = (uint32_t)l->tensor[i],
                          .heads = l->heads,
-                         .flat_c = l->depth_c ? l->depth_c : l->flat_c};
+                         .flat_c = l->depth_c ? l->depth_c : l->flat_c,
+                         .size = size};
         if (!rule)
             return err_set(e, ST_CANNOT, "no-rule", "no spelling of %s.%s in %s",
                            layer_kind_name(l->kind), leaf_name((enum leaf)i), m->from->name);
@@ -283,7 +284,7 @@ static enum status explain(struct mapping *m, const struct layer *l, struct made
     return text.p && d->why.p ? ST_OK : err_nomem(e, 128);
 }
 
-/* One target tensor from one leaf rule. */
+/* One target tensor from one leaf rule. l: the layer as the target has its axes. */
 static enum status emit(struct mapping *m, const struct layer *l, const struct offer *of,
                         const struct leaf_rule *rule, struct str name, struct err *e)
 {
@@ -521,8 +522,10 @@ enum status map_layer(struct mapping *m, const struct layer *l0, struct skeleton
         l.heads = t->heads;
     if (t && t->depth_c && l.kind == LAYER_CONV)
         l.depth_c = t->depth_c;
-    TRY(offers_of(m, &l, of, e));
     struct layer tl = l; /* the layer as the target has it */
+    const struct axes_size *size = NULL;
+    TRY(map_dense(m, &l, sk, t, &tl, &size, e));
+    TRY(offers_of(m, &l, of, size, e));
     uint8_t variant = 0;
     if (t) {
         tl.path = t->path;
@@ -628,7 +631,7 @@ enum status map_layer(struct mapping *m, const struct layer *l0, struct skeleton
                                STR_ARG(name));
             continue;
         }
-        TRY(emit(m, &l, of, rule, name, e));
+        TRY(emit(m, &tl, of, rule, name, e));
     }
     return ST_OK;
 }

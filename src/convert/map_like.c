@@ -591,6 +591,7 @@ static void lend_flat(const struct meeting *w, size_t i)
 
 enum status map_meet(struct meeting *w, bool may, struct err *e)
 {
+    TRY(map_dense_settle(w, e));
     TRY(items(w, may, e));
     TRY(by_rules(w, e));
     return match(w->s, w->n_s, w->t, w->n_t, w->m->tmp, e);

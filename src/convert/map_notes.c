@@ -5,7 +5,7 @@
  *
  * What a config told is carried on where the target keeps key-values, under "nnferry.settings":
  *   {"layers":[{"path":"bn1","epsilon":0.001,"momentum":0.99,"padding":"same","strided":true,
- *               "activation":"tanh","gates":"sigmoid"}],
+ *               "activation":"tanh","gates":"sigmoid","batch":"first"}],
  *    "functions":[{"path":"act","of":"gelu","setting":"form","means":"exact"}]}
  * so that an archive knows it as its source did. Read, it is a hint: damaged, it says nothing.
  */
@@ -338,7 +338,7 @@ enum status map_notes(struct mapping *m, const struct layer *l, const struct lay
          none.at_epsilon},
         {path, of, "stride", above_1(s->strided), above_1(k->strided), numbers, none.at_epsilon},
         {path, of, "dilation", above_1(s->dilated), above_1(k->dilated), numbers, none.at_epsilon},
-        {path, of, "batch", STR(""), STR(""), NULL, none.at_epsilon},
+        {path, of, "batch", text(s->batch), text(k->batch), NULL, none.at_epsilon},
         {path, of, "factor", str_from(less ? "weight + 1" : ""), STR(""), NULL, none.at_epsilon},
         {path, of, "activation", text(s->activation), text(k->activation), NULL, none.at_epsilon},
         {path, of, "gates", text(s->gates), text(k->gates), NULL, none.at_epsilon},
@@ -373,7 +373,7 @@ enum status map_notes_functions(struct mapping *m, struct err *e)
 static bool says(const struct layer_settings *s)
 {
     return s->epsilon > 0 || s->momentum > 0 || s->padding.n || s->activation.n || s->gates.n ||
-           s->strided || s->dilated;
+           s->batch.n || s->strided || s->dilated;
 }
 
 static void put_text(struct json_w *w, const char *key, struct str v)
@@ -415,6 +415,7 @@ void map_tell(struct mapping *m, struct str path, const struct layer *l)
     }
     put_text(&w, "activation", l->said.activation);
     put_text(&w, "gates", l->said.gates);
+    put_text(&w, "batch", l->said.batch);
     json_w_object_end(&w);
 }
 
@@ -506,6 +507,8 @@ static void read_layer(const struct json_value *v, struct layer_settings *s)
         s->activation = word_of(json_get(v, "activation"), "activation");
     if (!s->gates.n)
         s->gates = word_of(json_get(v, "gates"), "gates");
+    if (!s->batch.n)
+        s->batch = word_of(json_get(v, "batch"), "batch");
     const struct json_value *far = json_get(v, "strided");
     s->strided = s->strided || (far && far->kind == JSON_BOOL && far->truth);
     const struct json_value *wide = json_get(v, "dilated");

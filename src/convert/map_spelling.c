@@ -103,6 +103,17 @@ static enum status write_place(struct json_w *w, const struct mapping *m, const 
     return ST_OK;
 }
 
+/* Of the letters that one axis of the canonical tensor has together with others. */
+static void write_extents(struct json_w *w, const struct take *k)
+{
+    json_w_key(w, STR("extents"));
+    json_w_object(w);
+    for (const char *p = k->can_axes; *p; p++)
+        if (k->size->of[(unsigned char)*p])
+            key_u64(w, (struct str){p, 1}, k->size->of[(unsigned char)*p]);
+    json_w_object_end(w);
+}
+
 static enum status write_part(struct json_w *w, const struct mapping *m, const struct made *d,
                               const struct take *k, struct err *e)
 {
@@ -115,6 +126,8 @@ static enum status write_part(struct json_w *w, const struct mapping *m, const s
             key_u64(w, STR("heads"), k->heads);
         if (k->flat_c)
             key_u64(w, STR("flat_c"), k->flat_c);
+        if (k->size)
+            write_extents(w, k);
     }
     if (k->placed)
         TRY(write_place(w, m, k, e));
@@ -357,6 +370,27 @@ static enum status axes_text(struct reader *r, const char **out, struct err *e)
     return *out ? ST_OK : err_nomem(e, s.n);
 }
 
+/* {"a": extent, ...} */
+static enum status read_extents(struct reader *r, struct take *k, struct err *e)
+{
+    struct axes_size *size = ARENA_NEW(r->m->a, struct axes_size);
+    if (!size)
+        return err_nomem(e, sizeof *size);
+    if (r->j.kind != JSON_OBJECT)
+        return syntax(r, e, "expected extents");
+    for (;;) {
+        struct str key;
+        TRY(next_key(r, &key, e));
+        if (!key.p)
+            break;
+        if (key.n != 1 || (unsigned char)*key.p >= sizeof size->of / sizeof *size->of)
+            return syntax(r, e, "not an axis letter");
+        TRY(number(r, &size->of[(unsigned char)*key.p], e));
+    }
+    k->size = size;
+    return ST_OK;
+}
+
 /* [[axis, lo, hi] ...], or without hi. */
 static enum status read_cuts(struct reader *r, struct cut *cut, uint8_t *n, bool hi, struct err *e)
 {
@@ -435,6 +469,8 @@ static enum status read_part(struct reader *r, struct take *k, struct err *e)
             TRY(number(r, &k->heads, e));
         } else if (str_is(key, "flat_c")) {
             TRY(number(r, &k->flat_c, e));
+        } else if (str_is(key, "extents")) {
+            TRY(read_extents(r, k, e));
         } else if (str_is(key, "cut")) {
             TRY(read_cuts(r, k->cut, &k->n_cuts, true, e));
         } else if (str_is(key, "at")) {

@@ -264,6 +264,7 @@ enum status pytorch_script(struct pt_reader *r, const struct zip_entry *data,
             err_in(e, data->name.p, data->name.n);
     }
     if (st == ST_OK) {
+        r->m->modules = root;
         roles(&s, root);
         st = constants(&s, z, e);
     }

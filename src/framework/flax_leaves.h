@@ -15,6 +15,9 @@
     }
 P(LINEAR, 0, WEIGHT, "kernel", "F O"),
 P(LINEAR, 0, BIAS, "bias", "O"),
+/* DenseGeneral, LinearGeneral: what is contracted, then the features */
+{LAYER_LINEAR, 0, FORM_AXES, LEAF_WEIGHT, "kernel", FLAX_PARAMS, "F O"},
+{LAYER_LINEAR, 0, FORM_AXES, LEAF_BIAS, "bias", FLAX_PARAMS, "O"},
 P(CONV, 1, WEIGHT, "kernel", "W I O"),
 P(CONV, 2, WEIGHT, "kernel", "H W I O"),
 P(CONV, 3, WEIGHT, "kernel", "D H W I O"),

@@ -3,6 +3,7 @@
  * comes from its leaves, from class names where a tree has them, and from names.
  * Sources: flax/{linen,nnx/nn}/{linear,normalization,attention}.py.
  */
+#include "framework/dense.h"
 #include "framework/recognise.h"
 #include "framework/rules.h"
 #include <string.h>
@@ -22,6 +23,7 @@ struct ctx {
     struct modules ms;
     struct layer_list list;
     bool patches; /* it has layers with a kernel for each position */
+    bool stacked; /* some norm's scale has several axes: blocks are stacked, dense layers too */
 };
 
 /* query, key, value, out with kernels of three axes */
@@ -68,7 +70,8 @@ static struct layer *local(struct ctx *c, struct module *mod, const struct tenso
     bool fits = bias_by_position(w, b, w->n_dims - 2u);
     struct layer *l = NULL;
     if (!c->patches || w->n_dims < 3 || w->n_dims > 5 || class_is(mod->path, "DenseGeneral") ||
-        class_is(mod->path, "Dense") || (b ? !fits : !named))
+        class_is(mod->path, "Dense") || (b ? !fits : !named) || (c->stacked && !named) ||
+        (!named && w->n_dims == 3 && w->dim[0] == w->dim[1])) /* or heads of a dense layer's */
         return NULL;
     if (cls || (fits && named && w->n_dims > 3)) {
         l = layer_add(&c->list, LAYER_CONV_LOCAL, mod->path,
@@ -91,6 +94,42 @@ static struct layer *local(struct ctx *c, struct module *mod, const struct tenso
     return l;
 }
 
+/* A kernel of three axes or more whose bias has several, or whose class says that it is a dense
+ * layer's: the bias is what it gives. Nothing else tells, here. */
+static struct layer *general(struct ctx *c, struct module *mod, const struct tensor *w,
+                             const struct tensor *b)
+{
+    size_t n_batch = 0, n_in = b ? dense_inputs(w, b, &n_batch) : 0;
+    const char *reason = n_batch
+                             ? "kernel with batch axes: a stack of dense layers"
+                             : "kernel of several axes, whose bias does not tell which it reads";
+    struct layer *l;
+    if (n_in && !n_batch) {
+        if (!(l = layer_add(&c->list, LAYER_LINEAR, mod->path,
+                            STR("kernel of several axes, whose last ones its bias has"))))
+            return NULL;
+        l->form = FORM_AXES;
+        l->dense = dense_split(w->n_dims, n_in, c->list.a);
+        return l->dense ? l : NULL;
+    }
+    if (!b)
+        reason = "kernel of several axes, and no bias that tells which it reads";
+    if ((l = layer_add(&c->list, LAYER_NONE, mod->path, str_from(reason))))
+        l->split_open = !n_in && w->n_dims <= DENSE_SIDE;
+    return l;
+}
+
+/* An einsum's equation is in no file: two axes are told by a bias that only the last one fits. */
+static struct layer *einsum(struct ctx *c, struct module *mod, const struct tensor *w,
+                            const struct tensor *b)
+{
+    bool told =
+        w->n_dims == 2 && b && b->n_dims == 1 && b->dim[0] == w->dim[1] && w->dim[0] != w->dim[1];
+    return layer_add(&c->list, told ? LAYER_LINEAR : LAYER_NONE, mod->path,
+                     told ? STR("kernel of two axes, whose last one its bias has")
+                          : STR("an einsum's kernel, whose equation is in no file"));
+}
+
 static struct layer *kernel(struct ctx *c, struct module *mod, const struct tensor *w,
                             const struct tensor *b)
 {
@@ -98,8 +137,10 @@ static struct layer *kernel(struct ctx *c, struct module *mod, const struct tens
     bool conv = class_is(mod->path, "Conv"), convt = class_is(mod->path, "ConvTranspose");
     unsigned said = name_kinds(mod->path);
     bool lost = false;
-    struct layer *l = local(c, mod, w, b, &lost);
-    if (l || lost)
+    struct layer *l;
+    if (class_is(mod->path, "Einsum"))
+        return einsum(c, mod, w, b);
+    if ((l = local(c, mod, w, b, &lost)) || lost)
         return l;
     if (w->n_dims == 2) {
         l = layer_add(&c->list, LAYER_LINEAR, mod->path, STR("kernel of two axes"));
@@ -107,8 +148,11 @@ static struct layer *kernel(struct ctx *c, struct module *mod, const struct tens
             layer_decide(l, LAYER_NONE);
         return l;
     }
-    if (class_is(mod->path, "DenseGeneral") || class_is(mod->path, "ConvLocal") || w->n_dims < 3 ||
-        w->n_dims > 5 || (b && b->n_dims != 1))
+    bool dense = class_is(mod->path, "DenseGeneral");
+    if (w->n_dims >= 3 && !conv && !convt && !class_is(mod->path, "ConvLocal") &&
+        (dense || (b && b->n_dims > 1 && !c->stacked && !class_is(mod->path, "Dense"))))
+        return general(c, mod, w, b);
+    if (class_is(mod->path, "ConvLocal") || w->n_dims < 3 || w->n_dims > 5 || (b && b->n_dims != 1))
         return layer_add(&c->list, LAYER_NONE, mod->path, STR("kernel that no rule knows"));
     if (conv || convt || ((said & both) && (said & both) != both)) {
         bool t = convt || (!conv && (said & KIND_BIT(LAYER_CONV_TRANSPOSE)));
@@ -119,10 +163,17 @@ static struct layer *kernel(struct ctx *c, struct module *mod, const struct tens
     } else if ((said & both) == both) {
         l = layer_add(&c->list, LAYER_CONV, mod->path, STR("kernel, named a projection"));
     } else {
+        bool read = b && b->dim[0] == w->dim[w->n_dims - 1]; /* all but the last, if it is dense */
         l = layer_add(&c->list, LAYER_NONE, mod->path,
-                      STR("kernel with spatial axes: convolution or transposed convolution"));
-        if (l)
-            layer_open(l, both);
+                      STR("kernel of several axes: dense, convolution or transposed convolution"));
+        if (l) {
+            layer_open(l, read ? both | KIND_BIT(LAYER_LINEAR) : both);
+            l->form = read ? FORM_AXES : FORM_USUAL;
+            l->dense = read ? dense_split(w->n_dims, w->n_dims - 1u, c->list.a) : NULL;
+            l->split_open = !b;
+            if (read && !l->dense)
+                return NULL;
+        }
     }
     if (!l)
         return NULL;
@@ -222,6 +273,10 @@ enum status flax_layers(const struct flax_style *style, const struct model *m, s
     struct ctx c = {.list = {.a = a}, .patches = style->rules->patch != NULL};
     TRY(modules_build(m, style->cut, a, &c.ms, e));
     c.list.most = c.ms.n;
+    for (size_t i = 0; i < c.ms.n && !c.stacked; i++) {
+        const struct tensor *scale = module_tensor(&c.ms, &c.ms.module[i], "scale");
+        c.stacked = scale && scale->n_dims > 1;
+    }
     TRY(cells_recognise(style->rules, &c.ms, &c.list, e));
     for (size_t i = 0; i < c.ms.n; i++)
         TRY(attention(&c, &c.ms.module[i], e));

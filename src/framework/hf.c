@@ -7,6 +7,7 @@
 #include "framework/family.h"
 #include "framework/recognise.h"
 #include "framework/rules.h"
+#include "framework/torch_script.h"
 
 static const struct leaf_rule leaves[] = {
 #include "framework/torch_leaves.h"
@@ -46,7 +47,8 @@ static enum status layers(const struct model *m, struct arena *a, struct layers 
 {
     static const struct torch_style style = {.framework = "hf", .conv1d = true, .rules = &rules};
     TRY(torch_layers(&style, m, a, out, e));
-    return family_settle(m, torch_cut, &rules, a, out, e);
+    TRY(family_settle(m, torch_cut, &rules, a, out, e));
+    return torch_script_told(m, a, out, e);
 }
 
 const struct framework hf_framework = {

@@ -22,7 +22,8 @@ enum keras_class {
     KERAS_PRELU,
     KERAS_LOCAL_1D, /* LocallyConnected: Keras 2 alone */
     KERAS_LOCAL_2D,
-    KERAS_OTHER /* a class of Keras's without a rule here */
+    KERAS_EINSUM, /* an EinsumDense with its equation */
+    KERAS_OTHER   /* a class of Keras's without a rule here */
 };
 /* Of "Conv2DTranspose", "conv2d_transpose", "conv2d_transpose_3"; KERAS_UNKNOWN for other words. */
 enum keras_class keras_class_of(struct str name);

@@ -14,6 +14,7 @@
  * Sources: keras/src/layers, keras/src/saving/saving_lib.py, tf_keras/saving.
  */
 #include "framework/keras_style.h"
+#include "framework/dense.h"
 #include "framework/keras_vars.h"
 #include <stdlib.h>
 #include <string.h>
@@ -238,7 +239,8 @@ static enum status class_of(struct keras_ctx *c, struct keras_mod *x, struct err
     while (x->config && str_is(x->config->cls, "timedistributed") && x->config->last >= 0)
         x->config = &c->names.layer[x->config->last]; /* what it wraps has the variables */
     if (x->config)
-        x->cls = keras_einsum_dense(x->config) ? KERAS_DENSE : keras_class_of(x->config->cls);
+        x->cls =
+            str_is(x->config->cls, "einsumdense") ? KERAS_EINSUM : keras_class_of(x->config->cls);
     name_tail(x->of->path, &parent, &seg);
     /* Below "layers" a segment is a class; an attribute only looks like one, and may be called so
      * against what Keras called the object. */
@@ -405,6 +407,24 @@ static struct layer *kernel(struct keras_ctx *c, const struct keras_mod *x, cons
     return put(c, LAYER_LINEAR, x->path, "kernel of two axes");
 }
 
+/* What its equation says, if it is in the config. */
+static enum status einsum(struct keras_ctx *c, const struct keras_mod *x, const struct tensor *w,
+                          const struct tensor *b, struct layer **l, struct err *e)
+{
+    const struct dense_axes *d = NULL;
+    const char *why = NULL;
+    bool is = false;
+    TRY(dense_einsum(x->config->equation, x->config->bias_axes, w, b, c->list.a, &d, &is, &why, e));
+    *l = put(c, is ? LAYER_LINEAR : LAYER_NONE, x->path, is ? "" : why);
+    if (!*l || !is)
+        return *l ? ST_OK : err_nomem(e, sizeof **l);
+    (*l)->by_name = true;
+    (*l)->dense = d;
+    (*l)->form = d ? FORM_AXES : FORM_USUAL;
+    (*l)->reason = arena_fmt(c->list.a, "an EinsumDense of %.*s", STR_ARG(x->config->equation));
+    return (*l)->reason.p ? ST_OK : err_nomem(e, 64);
+}
+
 static struct layer *norm(struct keras_ctx *c, const struct keras_mod *x)
 {
     unsigned said = name_kinds(x->path);
@@ -565,13 +585,15 @@ static enum status plain(struct keras_ctx *c, struct keras_mod *x, struct err *e
         claim(c, l, LEAF_WEIGHT, x, V_DEPTHWISE);
         claim(c, l, LEAF_BIAS, x, V_BIAS);
     } else if (w && w->n_dims >= 1) {
-        l = kernel(c, x, w, b);
-        if (!l)
+        if (x->cls == KERAS_EINSUM)
+            TRY(einsum(c, x, w, b, &l, e));
+        else if (!(l = kernel(c, x, w, b)))
             return err_nomem(e, sizeof *l);
         claim(c, l, LEAF_WEIGHT, x, V_KERNEL);
         claim(c, l, LEAF_BIAS, x, V_BIAS);
-        TRY(keras_flat_layer(&c->names, x->config, keras_tensor(c, l->tensor[LEAF_WEIGHT]), l,
-                             c->list.a, e));
+        if (!l->dense)
+            TRY(keras_flat_layer(&c->names, x->config, keras_tensor(c, l->tensor[LEAF_WEIGHT]), l,
+                                 c->list.a, e));
     } else if ((stats || (gamma && x->var[V_MEAN] < 0 && x->var[V_VAR] < 0) ||
                 (scale && x->cls == KERAS_RMSNORM)) &&
                vectors(c, x)) {
@@ -709,7 +731,8 @@ enum status keras_layers(const struct keras_style *style, const struct model *m,
         struct str parent, seg;
         name_tail(c.mod[i].of->path, &parent, &seg);
         keras_vars_of(&c, &c.mod[i]);
-        bool lost = keras_is_projection(seg) && keras_rank(&c, c.mod[i].var[V_KERNEL]) == 3;
+        bool lost = keras_is_projection(seg) && keras_rank(&c, c.mod[i].var[V_KERNEL]) == 3 &&
+                    c.mod[i].cls != KERAS_EINSUM;
         if (!lost) /* a projection of an attention that no rule knows */
             TRY(plain(&c, &c.mod[i], e));
     }

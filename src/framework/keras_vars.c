@@ -108,6 +108,7 @@ static bool number_vars(const struct keras_ctx *c, struct keras_mod *x, const in
     enum keras_class cls = x->cls ? x->cls : by_shapes(c, x, t);
     switch (cls) {
     case KERAS_DENSE:
+    case KERAS_EINSUM:
     case KERAS_CONV:
     case KERAS_CONV_TRANSPOSE:
     case KERAS_LOCAL_1D:
@@ -134,21 +135,6 @@ static bool number_vars(const struct keras_ctx *c, struct keras_mod *x, const in
         break;
     }
     return false;
-}
-
-/* "abc,cd->abd", "...x,xy->...y": the last axis of the input is contracted, one takes its place. */
-bool keras_einsum_dense(const struct keras_layer *l)
-{
-    struct str q = l->equation;
-    size_t comma = str_find(q, ',', 0), arrow = str_find_str(q, STR("->"), 0);
-    if (!str_is(l->cls, "einsumdense") || comma == 0 || arrow >= q.n || arrow != comma + 3)
-        return false;
-    struct str in = str_sub(q, 0, comma), out = str_sub(q, arrow + 2, q.n);
-    char from = q.p[comma + 1], to = q.p[comma + 2];
-    return in.n == out.n && from != to && in.p[in.n - 1] == from && out.p[out.n - 1] == to &&
-           str_eq(str_sub(in, 0, in.n - 1), str_sub(out, 0, out.n - 1)) &&
-           str_find(in, to, 0) == in.n && str_find(in, from, 0) == in.n - 1 &&
-           (l->bias_axes.n == 0 || (l->bias_axes.n == 1 && l->bias_axes.p[0] == to));
 }
 
 /* As tf.slim (weights, biases) and modules written by hand and Sonnet's (w, b) name them, where the

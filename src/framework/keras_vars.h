@@ -40,8 +40,6 @@ struct keras_ctx {
 };
 const struct tensor *keras_tensor(const struct keras_ctx *c, int64_t t); /* NULL for -1 */
 size_t keras_rank(const struct keras_ctx *c, int64_t t);                 /* 0 for -1 */
-/* Is an EinsumDense of the config a dense layer: a kernel [in,out] on the last axis? */
-bool keras_einsum_dense(const struct keras_layer *l);
 /* Fills x->var by the variables' names, or by their numbers in the class's order; x->odd where the
  * module holds anything else. */
 void keras_vars_of(struct keras_ctx *c, struct keras_mod *x);

@@ -4,6 +4,7 @@
  */
 #include "framework/recognise.h"
 #include "framework/rules.h"
+#include "framework/torch_script.h"
 
 static const struct leaf_rule leaves[] = {
 #include "framework/torch_leaves.h"
@@ -100,7 +101,8 @@ static enum status layers(const struct model *m, struct arena *a, struct layers 
 {
     static const struct torch_style style = {
         .framework = "pytorch", .conv1d = true, .rules = &rules};
-    return torch_layers(&style, m, a, out, e);
+    TRY(torch_layers(&style, m, a, out, e));
+    return torch_script_told(m, a, out, e);
 }
 
 const struct framework pytorch_framework = {

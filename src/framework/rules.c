@@ -119,10 +119,41 @@ uint8_t rules_variant(const struct layer *l)
     return l->kind == LAYER_CONV && l->depth_c ? VARIANT_DEPTH : l->form;
 }
 
+/* The axes of a linear layer, each by itself or as one. An input that is a flattened map by its
+ * axes has the channels last, and first in the frameworks that have them first. */
+static const char *several(const struct spelling_rules *r, const struct leaf_rule *l,
+                           const struct layer *of, char axis, char text[64])
+{
+    const struct dense_axes *d = of->dense;
+    const char *from = axis == 'F' ? d->in : axis == 'O' ? d->out : axis == 'K' ? d->weight : NULL;
+    bool apart = l->variant == FORM_AXES;
+    if (axis == 'B')
+        from = d->bias[0] ? d->bias : d->out;
+    if (!from || (!apart && !from[1]))
+        return NULL;
+    size_t n = strlen(from), k = 0,
+           turn = axis == 'F' && !apart && of->flat_c && r->flat[1] == 'C' ? n - 1 : 0;
+    if (!apart)
+        text[k++] = '(';
+    for (size_t i = 0; i < n; i++) {
+        char c = from[(i + turn) % n];
+        const char *map = c == 'F' && of->flat_c ? r->flat : NULL;
+        k +=
+            (size_t)snprintf(text + k, 64 - k, "%s%.*s", i ? " " : "", map ? 5 : 1, map ? map : &c);
+    }
+    if (!apart)
+        text[k++] = ')';
+    text[k] = 0;
+    return text;
+}
+
 /* What an axis of the table stands for in this layer. */
 static const char *meant(const struct spelling_rules *r, const struct leaf_rule *l,
-                         const struct layer *of, char axis)
+                         const struct layer *of, char axis, char text[64])
 {
+    const char *axes = l->kind == LAYER_LINEAR && of->dense ? several(r, l, of, axis, text) : NULL;
+    if (axes)
+        return axes;
     if (axis == 'F' && of->flat_c)
         return l->kind == LAYER_CONV_LOCAL ? r->patch : r->flat;
     if (l->kind == LAYER_CONV && l->leaf == LEAF_WEIGHT && of->depth_c)
@@ -135,7 +166,8 @@ enum status rules_axes(const struct spelling_rules *r, const struct leaf_rule *l
 {
     size_t k = 0;
     for (const char *p = l->axes; *p; p++) {
-        const char *as = of ? meant(r, l, of, *p) : NULL;
+        char own[64];
+        const char *as = of ? meant(r, l, of, *p, own) : NULL;
         size_t n = as ? strlen(as) : 1;
         if (k + n >= 63)
             return err_set(e, ST_BUG, "rule-too-long", "layout %s", l->axes);

@@ -25,7 +25,9 @@ struct leaf_rule {
     const char *collection; /* "params", "batch_stats", or "" */
     /* Layout. 'F' is an axis that may be a flattened map: it is read as "(C S)" or "(S C)"; of a
      * conv_local it is the flattened window of a position, and N the rows of positions. Fused
-     * leaves (LEAF_QKV_*) give the layout of one part; parts are joined along axis 0. */
+     * leaves (LEAF_QKV_*) give the layout of one part; parts are joined along axis 0. Where the
+     * layer is over several axes, F and O stand for them: each by itself in a row of FORM_AXES,
+     * else as one; K and B for those of weight and bias, as the layer stores them. */
     const char *axes;
 };
 /* How a framework spells one tensor of a cell. Its gates are one axis, G, which is outermost in the

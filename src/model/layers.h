@@ -97,7 +97,8 @@ enum layer_form {
     FORM_ONE,         /* prelu: one slope for all, where the usual has one for each channel */
     FORM_MAP,         /* prelu: one for each channel and position */
     FORM_TABLE,       /* embedding that is also read as a matrix, which some name otherwise */
-    FORM_SCALAR       /* parameter of one number, which some keep in an axis of extent 1 */
+    FORM_SCALAR,      /* parameter of one number, which some keep in an axis of extent 1 */
+    FORM_AXES         /* linear: over several axes, see struct dense_axes */
 };
 bool leaf_parse(struct str s, enum leaf *out);
 /* Bookkeeping of running statistics: computes nothing. */
@@ -116,6 +117,7 @@ struct layer_settings {
     double momentum;    /* batch norms: the share of a running average that an update keeps */
     struct str padding; /* convolutions: "none", "same", "causal" */
     struct str activation, gates; /* cells: of the new state, of the gates */
+    struct str batch;             /* cells, attention: the axis, "first", "second" (after time) */
     bool strided, dilated;        /* a convolution whose stride, or dilation, is not 1 */
     struct said_at at_epsilon, at_momentum;
 };
@@ -124,6 +126,16 @@ struct function {
     struct str path;          /* of its layer, or the config's key */
     const char *of, *setting; /* "gelu", "form": framework/defaults.h */
     struct str means;
+};
+
+/* A linear layer over several axes: a letter for each axis of its weight. One axis alone on its
+ * side is F (read) or O (given). */
+#define DENSE_SIDE 8
+struct dense_axes {
+    char in[DENSE_SIDE + 1], out[DENSE_SIDE + 1]; /* as the flattened input and output have them */
+    char weight[2 * DENSE_SIDE + 1];              /* as stored */
+    char bias[2 * DENSE_SIDE + 1]; /* as stored; '1' is an axis of extent 1, which has no letter */
+    bool moves; /* its axes are not the last of what it reads, or gives, in that order */
 };
 
 struct layer {
@@ -146,7 +158,11 @@ struct layer {
     bool flat_said; /* a rule or a config told flat_c, 0 meaning: no flattened map */
     /* Depthwise convolution whose kernel stands by channels, [k.., C, m]: C. 0 = any other. */
     uint64_t depth_c;
-    uint8_t form;   /* enum layer_form */
+    uint8_t form;                   /* enum layer_form */
+    const struct dense_axes *dense; /* of FORM_AXES; NULL: any other */
+    /* Kernel of several axes that may be a linear layer's: which it reads, the first, and which it
+     * gives nothing here tells. dense is not known then. */
+    bool split_open;
     uint32_t place; /* among the layers of a config, from 1; 0 = not told */
     struct layer_settings said;
     bool computed;     /* buffer that its own framework computes again: others have no place */

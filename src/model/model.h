@@ -121,7 +121,9 @@ struct model {
     size_t n_tensors, cap_tensors_;
     struct storage *storage;
     size_t n_storages, cap_storages_;
-    struct node *tree; /* NULL: flat */
+    struct node *tree;    /* NULL: flat */
+    struct node *modules; /* of a TorchScript archive: its objects, with their classes; a hint
+                             beside the program that is attached, nothing to carry. NULL: none */
     struct attachment *attachment;
     size_t n_attachments, cap_attachments_;
     struct meta *meta;

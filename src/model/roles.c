@@ -2,6 +2,7 @@
 #include "model/roles.h"
 #include "base/buf.h"
 #include <stdio.h>
+#include <string.h>
 
 static bool among(struct str s, const char *const *list)
 {
@@ -402,6 +403,36 @@ static bool equinox_state(struct str module, struct str last)
            (str_is(module, "ema_state_index") || str_is(module, "batch_state_index"));
 }
 
+/* NNX keeps no collections: a mean beside a variance of its shape is a norm's statistics. */
+static enum status nnx_statistic(const struct model *m, const struct tensor *t, bool *is,
+                                 struct err *e)
+{
+    static const char *const wrapped[] = {"", ".value", ".raw_value"};
+    static const char *const pair[][2] = {{".mean", ".var"}, {".var", ".mean"}};
+    *is = false;
+    for (size_t w = 0; str_is(m->framework, "nnx") && w < sizeof wrapped / sizeof *wrapped; w++) {
+        struct str name = t->name, tail = str_from(wrapped[w]);
+        if (!str_ends(name, tail))
+            continue;
+        name.n -= tail.n;
+        for (size_t i = 0; i < 2 && !*is; i++) {
+            struct buf other = BUF_INIT;
+            if (!str_ends(name, str_from(pair[i][0])))
+                continue;
+            buf_str(&other, str_sub(name, 0, name.n - strlen(pair[i][0])));
+            buf_z(&other, pair[i][1]);
+            buf_str(&other, tail);
+            enum status st = buf_ok(&other, e);
+            int64_t at = st == ST_OK ? model_find(m, buf_as_str(&other)) : -1;
+            buf_free(&other);
+            TRY(st);
+            *is = at >= 0 && t->n_dims > 0 && m->tensor[at].n_dims == t->n_dims &&
+                  memcmp(m->tensor[at].dim, t->dim, t->n_dims * sizeof *t->dim) == 0;
+        }
+    }
+    return ST_OK;
+}
+
 static enum status one(struct model *m, struct tensor *t, struct err *e)
 {
     struct str rest = t->name, first = STR_NONE, last = STR_NONE, before = STR_NONE, part;
@@ -423,8 +454,13 @@ static enum status one(struct model *m, struct tensor *t, struct err *e)
         return ST_OK;
     if (!told)
         TRY(keras_role(m, t, first, rest, leaf, &told, e));
+    bool nnx = false;
+    if (!told)
+        TRY(nnx_statistic(m, t, &nnx, e));
     if (told) {
         ; /* there */
+    } else if (nnx) {
+        t->role = ROLE_STATISTIC;
     } else if (str_is(last, "num_batches_tracked") || str_is(t->name, "step") ||
                str_is(t->name, "n_averaged") || str_is(t->name, "global_step") ||
                str_is(t->name, "save_counter")) {

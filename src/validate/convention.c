@@ -160,6 +160,91 @@ static enum status read_axes(const char *axes, enum leaf from, const struct laye
     return ST_OK;
 }
 
+/* Place of an axis of a linear layer over several in what is read, or given; -1 = in neither. A
+ * flattened map's channels are its last axis, and its outermost inputs. */
+static int place_of(const struct dense_axes *d, char c, bool flat, bool *out)
+{
+    const char *p = strchr(d->in, c), *q = strchr(d->out, c);
+    size_t n = strlen(d->in);
+    *out = !p && q;
+    if (p)
+        return (int)(flat && n > 1 ? ((size_t)(p - d->in) + 1) % n : (size_t)(p - d->in));
+    return q ? (int)(q - d->out) : -1;
+}
+
+/* Letters for runs of axes, by the place of each one's first axis. */
+static bool name_runs(struct operand *o, const int *place, const bool *out)
+{
+    for (size_t i = 0; i < o->n; i++) {
+        const char *letters = out[i] ? "OQ" : "CSXY";
+        size_t before = 0;
+        for (size_t k = 0; k < o->n; k++)
+            before += out[k] == out[i] && place[k] < place[i];
+        if (before >= strlen(letters))
+            return false;
+        o->ax[i].letter = letters[before];
+    }
+    return true;
+}
+
+/* The stored axes of a linear layer over several. */
+static enum status read_dense(const char *axes, enum leaf from, const struct layer *l,
+                              const struct plan *p, const struct facts *f, struct operand *o,
+                              struct err *e)
+{
+    const struct tensor *t = &p->dst.tensor[l->tensor[from]];
+    const struct dense_axes *d = l->dense;
+    struct str stored[2] = {STR(""), STR("")};
+    int place[2 * DENSE_SIDE], next = 0;
+    bool out[2 * DENSE_SIDE], beside = false;
+    if (d && *axes == '=')
+        stored[0] = str_from(from == LEAF_BIAS ? d->bias : d->weight);
+    else if (d) {
+        stored[0] = str_from(*axes == 'C' ? d->in : "");
+        stored[1] = str_from(d->out);
+    }
+    if (!d || stored[0].n + stored[1].n != t->n_dims)
+        return err_set(e, ST_CANNOT, "layer-shape", "%s has %u axes, its layer %zu",
+                       leaf_name(from), t->n_dims, stored[0].n + stored[1].n);
+    for (size_t i = 0; i < t->n_dims; i++) {
+        bool gives = false;
+        char c = i < stored[0].n ? stored[0].p[i] : stored[1].p[i - stored[0].n];
+        bool flat = f->of['C'] != 0;
+        if (c == '1') {
+            if (t->dim[i] != 1)
+                return err_set(e, ST_CANNOT, "layer-shape", "axis %zu is not 1", i);
+            continue;
+        }
+        int at = place_of(d, c, flat, &gives);
+        bool map = flat && !gives && !d->in[1]; /* one axis of positions, then channels */
+        if (at >= 0 && beside && at == next && out[o->n - 1] == gives) {
+            o->ax[o->n - 1].extent *= t->dim[i]; /* of a tensor: no overflow */
+        } else if (at < 0 || o->n + (size_t)map + 1 > OPERAND_AXES) {
+            return err_set(e, ST_CANNOT, "layer-form", "%s has an axis of neither side",
+                           leaf_name(from));
+        } else if (map) {
+            if (t->dim[i] % f->of['C'])
+                return err_set(e, ST_CANNOT, "layer-shape", "an axis of %llu is no map",
+                               (unsigned long long)t->dim[i]);
+            for (int k = 0; k < 2; k++, o->n++) { /* places: channels 0, positions 1 */
+                place[o->n] = 1 - k;
+                out[o->n] = false;
+                o->ax[o->n].extent = k ? f->of['C'] : t->dim[i] / f->of['C'];
+            }
+        } else {
+            place[o->n] = at;
+            out[o->n] = gives;
+            o->ax[o->n++].extent = t->dim[i];
+        }
+        beside = !map;
+        next = at + 1;
+    }
+    return name_runs(o, place, out)
+               ? ST_OK
+               : err_set(e, ST_CANNOT, "layer-form", "%s has its axes in more runs than can be run",
+                         leaf_name(from));
+}
+
 enum status convention_operand(const struct convention *c, const struct layer *l,
                                const struct plan *p, enum leaf slot, struct facts *f,
                                struct operand *o, char *open, struct err *e)
@@ -172,6 +257,11 @@ enum status convention_operand(const struct convention *c, const struct layer *l
         if (holds_leaf(l, slot))
             return err_set(e, ST_CANNOT, "layer-form", "no convention of %s for %s of a %s layer",
                            c->name, leaf_name(slot), layer_kind_name(l->kind));
+        return ST_OK;
+    }
+    if (form->kind == LAYER_LINEAR && (strchr(form->axes, '=') || strstr(form->axes, "O+"))) {
+        TRY(read_dense(form->axes, form->from, l, p, f, o, e));
+        o->tensor = l->tensor[form->from];
         return ST_OK;
     }
     TRY(read_axes(form->axes, form->from, l, p, f, o, open, e));

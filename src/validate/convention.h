@@ -7,11 +7,14 @@
  *     "(P H D) E" three parts (q, k, v) of heads times width; the form's part is taken
  *     "x y O*"    the last two stored axes count outputs together, outer axis first
  *     "+(C S)"    1 is added to the values (a norm's factor)
+ *     "C+ O+"     as many stored axes as the layer reads, then as many as it gives
+ *     "="         ... in the order that the layer's equation has them
  *
  * Letters: O, I outputs and inputs (I per group in conv, O per group in conv_transpose); x y z
  * kernel axes; C S channels and positions of a flattened map, or of the window at a position; u v w
- * positions; H D heads and their width; E model
- * width; V rows of a table; P fused parts. A form's letters with the tensor's extents are an
+ * positions; H D heads and their width; E model width; V rows of a table; P fused parts; O Q
+ * outputs and C S X Y inputs of a linear layer over several axes, outer ones first, axes that lie
+ * beside each other in that order as one. A form's letters with the tensor's extents are an
  * explicit index formula: element (i, j ...) lies at base + sum of index * stride.
  */
 #ifndef VALIDATE_CONVENTION_H

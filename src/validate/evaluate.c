@@ -247,7 +247,7 @@ static enum status eval_linear(const struct job *j, void *const *out, struct err
     void *x;
     TRY(job_alloc(j, s->rows * s->channels_in, &x, e));
     job_random(j, x, s->rows * s->channels_in, 0, 0);
-    enum status st = run_linear(j, LEAF_WEIGHT, LEAF_BIAS, "O1CS11", "O", x, s->rows,
+    enum status st = run_linear(j, LEAF_WEIGHT, LEAF_BIAS, "OQCSXY", "OQ", x, s->rows,
                                 s->channels_in, s->channels_out, out[0], e);
     mem_free(x);
     return st;

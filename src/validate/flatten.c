@@ -25,12 +25,23 @@ static uint64_t extent_of(const struct convention *c, const struct layer *l, con
     return operand_extent(&o, letter);
 }
 
+/* ... of several letters, which a linear layer over several axes has. */
+static uint64_t product_of(const struct convention *c, const struct layer *l, const struct plan *p,
+                           const char *letters)
+{
+    uint64_t n = 1;
+    for (; *letters; letters++)
+        n *= extent_of(c, l, p, LEAF_WEIGHT, *letters);
+    return n;
+}
+
 /* What a layer gives to the next: channels or features. */
 static uint64_t outputs_of(const struct convention *c, const struct layer *l, const struct plan *p)
 {
     uint64_t groups = l->groups ? l->groups : 1;
     switch (l->kind) {
     case LAYER_LINEAR:
+        return product_of(c, l, p, "OQ");
     case LAYER_CONV:
     case LAYER_CONV_LOCAL:
         return extent_of(c, l, p, LEAF_WEIGHT, 'O');
@@ -55,7 +66,7 @@ size_t flatten_candidates(const struct layers *la, size_t i, const struct plan *
     if (l->kind != LAYER_LINEAR || l->flat_c != 0 || l->flat_said ||
         channels_first(a) == channels_first(b))
         return 0;
-    *inputs = extent_of(a, l, p, LEAF_WEIGHT, 'C');
+    *inputs = product_of(a, l, p, "CSXY");
     for (size_t k = 0; k<la->n && * inputs> 0; k++) {
         const struct layer *o = &la->layer[k];
         uint64_t c = k == i ? 0 : outputs_of(a, o, p);

@@ -3,6 +3,7 @@
  * map is positions first; ConvTranspose dilates the input and correlates with its kernel [k,I,O] as
  * stored, which is the adjoint of a convolution with the kernel reversed along every spatial axis;
  * with transpose_kernel=True it holds [k,O,I] and is the adjoint itself.
+ * DenseGeneral's kernel has the axes that it contracts, then its features.
  * MultiHeadDotProductAttention's projections are [E,H,D] and [H,D,E]. PReLU has one slope. Sources:
  * flax/{linen,nnx/nn}/{linear,normalization,attention}.py, jax.lax.conv_transpose.
  */
@@ -15,6 +16,8 @@
     {                                                                                              \
         LAYER_##kind, LEAF_WEIGHT, LEAF_WEIGHT, rank, WHEN_##when, 0, axes                         \
     }
+{LAYER_LINEAR, LEAF_WEIGHT, LEAF_WEIGHT, 0, WHEN_FORM + FORM_AXES, 0, "C+ O+"},
+{LAYER_LINEAR, LEAF_BIAS, LEAF_BIAS, 0, WHEN_FORM + FORM_AXES, 0, "O+"},
 SAME(LINEAR, WEIGHT, "(S C) O"),
 SAME(LINEAR, BIAS, "O"),
 RANK(CONV, 1, ANY, "x I O"),

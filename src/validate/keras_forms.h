@@ -2,6 +2,7 @@
  * body of a table of forms. Dense y = x K + b with K [I,O]; convolutions cross-correlate kernels
  * [k,I/g,O] over channels last, so a flattened map is positions first. DepthwiseConv's kernel is
  * [k,C,m]: channel c gives the outputs c*m .. c*m+m-1, so its last two axes count the outputs.
+ * An EinsumDense's kernel and bias have the axes of its equation.
  * ConvTranspose is the gradient of a convolution with kernel [k,O,I] as stored.
  * MultiHeadAttention's projections are [E,H,D] and [H,D,E], and so are GroupedQueryAttention's,
  * with fewer heads of keys and values. LocallyConnected reads the window at each position as
@@ -22,6 +23,8 @@
 {LAYER_LINEAR, LEAF_WEIGHT, LEAF_WEIGHT, 0, WHEN_FORM + FORM_HEADS_OUT, 0, "C O*"},
 {LAYER_LINEAR, LEAF_WEIGHT, LEAF_WEIGHT, 0, WHEN_FORM + FORM_HEADS_IN, 0, "C* O"},
 {LAYER_LINEAR, LEAF_BIAS, LEAF_BIAS, 0, WHEN_FORM + FORM_HEADS_OUT, 0, "O*"},
+{LAYER_LINEAR, LEAF_WEIGHT, LEAF_WEIGHT, 0, WHEN_FORM + FORM_AXES, 0, "="},
+{LAYER_LINEAR, LEAF_BIAS, LEAF_BIAS, 0, WHEN_FORM + FORM_AXES, 0, "="},
 SAME(LINEAR, WEIGHT, "(S C) O"),
 SAME(LINEAR, BIAS, "O"),
 RANK(CONV, 1, DEPTH, "x O*"),

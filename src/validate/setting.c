@@ -127,6 +127,18 @@ static enum status assume_joined(struct setting *s, struct side *a, struct side 
     return ST_OK;
 }
 
+/* Of a linear layer, whose axes may be divided otherwise on the other side. */
+static uint64_t reads(const struct operand *w)
+{
+    return operand_extent(w, 'C') * operand_extent(w, 'S') * operand_extent(w, 'X') *
+           operand_extent(w, 'Y');
+}
+
+static uint64_t gives(const struct operand *w)
+{
+    return operand_extent(w, 'O') * operand_extent(w, 'Q');
+}
+
 /* "" or the letter on which two operands' extents differ */
 static char differing(const struct operand *a, const struct operand *b)
 {
@@ -137,6 +149,11 @@ static char differing(const struct operand *a, const struct operand *b)
         if (operand_extent(a, b->ax[i].letter) != b->ax[i].extent)
             return b->ax[i].letter;
     return 0;
+}
+
+static char differing_all(const struct operand *a, const struct operand *b)
+{
+    return reads(a) != reads(b) ? 'C' : gives(a) != gives(b) ? 'O' : 0;
 }
 
 static uint64_t values(const struct operand *o)
@@ -317,7 +334,7 @@ static bool vectors_fit(const struct setting *s, const struct side *side)
     const struct operand *w = &side->op[LEAF_WEIGHT], *b = &side->op[LEAF_BIAS];
     switch (s->kind) {
     case LAYER_LINEAR:
-        return b->tensor < 0 || values(b) == operand_extent(w, 'O');
+        return b->tensor < 0 || values(b) == gives(w);
     case LAYER_CONV_LOCAL:
         for (const char *p = "Ouvw"; *p && b->tensor >= 0; p++)
             if (operand_extent(b, *p) != operand_extent(w, *p))
@@ -425,7 +442,9 @@ static enum status operands(struct setting *s, struct side *a, struct side *b, b
         if (i < need.n_required && (oa->tensor < 0 || ob->tensor < 0))
             return say(arena, why, ST_CANNOT,
                        arena_fmt(arena, "%s is missing", leaf_name(need.slot[i])), e);
-        char letter = oa->tensor >= 0 && ob->tensor >= 0 ? differing(oa, ob) : 0;
+        char letter = oa->tensor < 0 || ob->tensor < 0     ? 0
+                      : a->layer->dense || b->layer->dense ? differing_all(oa, ob)
+                                                           : differing(oa, ob);
         if (letter)
             return say(arena, why, ST_NO,
                        arena_fmt(arena, "%s: axis %c is %llu against %llu", leaf_name(need.slot[i]),
@@ -469,8 +488,8 @@ enum status setting_make(struct setting *s, struct side *a, struct side *b, uint
     const struct operand *w = &a->op[LEAF_WEIGHT];
     switch (s->kind) {
     case LAYER_LINEAR:
-        s->channels_in = operand_extent(w, 'C') * operand_extent(w, 'S');
-        s->channels_out = operand_extent(w, 'O');
+        s->channels_in = reads(w);
+        s->channels_out = gives(w);
         s->stage[0] = (struct stage){"output", s->rows * s->channels_out};
         s->n_stages = 1;
         break;

@@ -16,6 +16,8 @@ from common import check, done, floats, run
 from lib import read_safetensors, safetensors_bytes  # common says where
 from zips import tensor, text, torch_zip
 
+GOLDEN = pathlib.Path(__file__).resolve().parent.parent / "golden"
+
 
 def zeros(name, *shape):
     n = 1
@@ -92,6 +94,43 @@ def kept(d):
               got.stderr)
 
 
+def program(d):
+    """What a TorchScript archive's program says, of both versions of torch."""
+    for version in ("torch", "torch-1.13"):
+        golden = GOLDEN / version
+        got = run("convert", golden / "notes_script.pt", "-f", "-o", d / "s.safetensors",
+                  "--to", "flax")
+        for line in ("note on bn: epsilon is 0.001 in pytorch, 1e-05 in flax by default: set "
+                     "epsilon=0.001",
+                     "note on bn: momentum keeps 0.97 in pytorch, 0.99 in flax by default: set "
+                     "momentum=0.97 (training alone)"):
+            check(f"{version}: a scripted norm", got.returncode == 0 and line in got.stderr,
+                  got.stderr)
+        check(f"{version}: a scripted gelu", "note on act" not in got.stderr, got.stderr)
+        keras = run("convert", golden / "notes_script.pt", "--dry-run", "--to", "keras", "--format",
+                    "npz")
+        check(f"{version}: in Keras's words", "note on act: gelu is tanh in pytorch, exact in keras "
+              "by default: set approximate=True" in keras.stdout, keras.stdout)
+        blind = run("convert", golden / "notes_trace.pt", "--dry-run", "--to", "flax", "--format",
+                    "npz", "--weights-only")
+        check(f"{version}: without the program a question", blind.returncode == 4 and
+              'kind "up" = ?' in blind.stdout, blind.stdout + blind.stderr)
+        got = run("convert", golden / "notes_trace.pt", "-f", "-o", d / "t.safetensors",
+                  "--to", "flax")
+        for line in ("note on gn: the number of groups is 1 in pytorch, 32",
+                     "note on forward: leaky_relu's slope is 0.2 in pytorch, 0.01",
+                     "note on rnn.l0: the activation is relu in pytorch, tanh",
+                     "note on up: padding is none in pytorch, same"):
+            check(f"{version}: {line}", got.returncode == 0 and line in got.stderr, got.stderr)
+        check(f"{version}: the batch comes first in both", "the batch axis" not in got.stderr,
+              got.stderr)
+        run("convert", golden / "notes_trace.pt", "-f", "-o", d / "t.tar.zst")
+        again = run("convert", d / "t.tar.zst", "-f", "-o", d / "u.safetensors", "--to", "haiku")
+        check(f"{version}: an archive remembers", "note on rnn.l0: the batch axis is first in "
+              "pytorch, second in haiku by default: set time_major=False" in again.stderr,
+              again.stderr)
+
+
 def defaults():
     rows = json.loads(run("formats", "--json").stdout)["defaults"]
     keys = [(r["framework"], r["of"], r["setting"]) for r in rows]
@@ -155,6 +194,7 @@ def scales(d):
 def main():
     with tempfile.TemporaryDirectory() as d:
         notes(pathlib.Path(d))
+        program(pathlib.Path(d))
         defaults()
         casts(pathlib.Path(d))
         scales(pathlib.Path(d))

@@ -189,6 +189,16 @@ def refused_flags(scene, supervise):
                 note(code == 0, "%s: no fallback for renameat2: %s" % (scene.name, said.decode()))
 
 
+def poor_file_system(scene, supervise):
+    """No fsync of folders, no flags of renameat2, no fallocate: whatever need not replace a folder works."""
+    scene.reset()
+    code, _, hit, said = scene.run(supervise, "poor", 0)
+    scene.judge("poor", 0, code, hit, said)
+    must = scene.old is None or not isinstance(scene.new, dict)
+    note(code == (0 if must else 7), "%s: on a poor file system: exit %d %s" % (scene.name, code, said.decode()))
+    note(hit != "-", scene.name + ": nothing was refused")
+
+
 def full_disk(work):
     """A real full disk: a tmpfs of 256 KiB in a mount namespace of its own."""
     src, disk = os.path.join(work, "big.safetensors"), os.path.join(work, "disk")
@@ -295,6 +305,9 @@ def main():
         for scene in scenes:
             calls_in_turn(scene, supervise)
             refused_flags(scene, supervise)
+            poor_file_system(scene, supervise)
+        poor_file_system(Scene(work, "forced-shards", "out", ["--format", "safetensors", "--max-shard-size",
+                                                              "100K", "-f"], False), supervise)
         full_disk(work)
         size_limit(work)
         if os.path.exists(FAULTY):

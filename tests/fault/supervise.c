@@ -6,7 +6,8 @@
  *
  * MODE: none; errno=NUMBER (the Nth call fails with it); kill (the program dies instead of the Nth
  * call); lie (the Nth call, if it is pwrite64, claims success and does nothing); storm (every other
- * call that may say so says EINTR first). REPORT receives "calls COUNT hit NAME". The exit status
+ * call that may say so says EINTR first); poor (what a poor file system does: no fsync of folders, no
+ * flags of renameat2, no room reserved). REPORT receives "calls COUNT hit NAME". The exit status
  * is the program's, 128 + signal when it died, 99 when the supervisor could not do its work.
  */
 #include <errno.h>
@@ -24,6 +25,7 @@
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -34,8 +36,8 @@ static const struct {
     int may_eintr;
 } calls[] = {
     {SYS_write, "write", 1},         {SYS_pwrite64, "pwrite64", 1},   {SYS_writev, "writev", 0},
-    {SYS_ftruncate, "ftruncate", 1}, {SYS_fallocate, "fallocate", 1}, {SYS_fsync, "fsync", 0},
-    {SYS_fdatasync, "fdatasync", 0}, {SYS_close, "close", 0},         {SYS_renameat, "renameat", 0},
+    {SYS_ftruncate, "ftruncate", 1}, {SYS_fallocate, "fallocate", 1}, {SYS_fsync, "fsync", 1},
+    {SYS_fdatasync, "fdatasync", 1}, {SYS_close, "close", 0},         {SYS_renameat, "renameat", 0},
     {SYS_renameat2, "renameat2", 0}, {SYS_linkat, "linkat", 0},       {SYS_unlinkat, "unlinkat", 0},
     {SYS_mkdirat, "mkdirat", 0},
 #ifdef SYS_rename
@@ -96,6 +98,16 @@ static int receive_fd(int sock)
     return fd;
 }
 
+/* Would a poor file system refuse this call? */
+static int is_poor(const struct seccomp_data *d, unsigned pid)
+{
+    char path[64];
+    struct stat st;
+    snprintf(path, sizeof path, "/proc/%u/fd/%u", pid, (unsigned)d->args[0]);
+    return (d->nr == SYS_renameat2 && d->args[4] != 0) || d->nr == SYS_fallocate ||
+           (d->nr == SYS_fsync && stat(path, &st) == 0 && S_ISDIR(st.st_mode));
+}
+
 int main(int argc, char **argv)
 {
     int pair[2], status = 0, fail_with = 0;
@@ -151,6 +163,12 @@ int main(int argc, char **argv)
             if (k < N_CALLS && calls[k].may_eintr && storm++ % 2 == 0) {
                 r.flags = 0;
                 r.error = -EINTR;
+                hit = calls[k].name;
+            }
+        } else if (strcmp(mode, "poor") == 0) {
+            if (is_poor(&n.data, n.pid)) {
+                r.flags = 0;
+                r.error = n.data.nr == SYS_fallocate ? -EOPNOTSUPP : -EINVAL;
                 hit = calls[k].name;
             }
         } else if (count == at && strcmp(mode, "none") != 0) {

@@ -50,6 +50,31 @@ class Script(torch.nn.Module):
         return (x + self.bias) * self.scale + torch.tensor([1.0, 2.0]) + self.plain.sum()
 
 
+class Notes(torch.nn.Module):
+    """Layers whose settings only the program in the archive knows."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = torch.nn.Conv1d(2, 2, 3, stride=2, padding=1, bias=False)
+        self.bn = torch.nn.BatchNorm1d(2, eps=1e-3, momentum=0.03)
+        self.act = torch.nn.GELU(approximate="tanh")
+
+    def forward(self, x):
+        return self.act(self.bn(self.conv(x)))
+
+
+class Traced(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.up = torch.nn.ConvTranspose1d(2, 2, 3)
+        self.gn = torch.nn.GroupNorm(1, 2, eps=1e-6)
+        self.rnn = torch.nn.RNN(2, 2, nonlinearity="relu", batch_first=True)
+
+    def forward(self, x):
+        x = torch.nn.functional.leaky_relu(self.gn(self.up(x)), 0.2)
+        return self.rnn(x.transpose(1, 2))[0]
+
+
 class Archive:
     """The pickles of a TorchScript archive as plain values."""
 
@@ -116,7 +141,11 @@ def main(folder):
     torch.jit.save(scripted, str(out / "script.pt"), _extra_files={"note.txt": b"saved along"})
     torch.jit.save(torch.jit.trace(Inner(), torch.ones(3, 2)), str(out / "traced.pt"))
     torch.jit.save(torch.jit.freeze(scripted.eval()), str(out / "frozen.pt"))
-    for name in ("script.pt", "traced.pt", "frozen.pt"):
+    torch.manual_seed(0)
+    torch.jit.save(torch.jit.script(Notes().eval()), str(out / "notes_script.pt"))
+    torch.jit.save(torch.jit.trace(Traced().eval(), torch.ones(1, 2, 4)),
+                   str(out / "notes_trace.pt"))
+    for name in ("script.pt", "traced.pt", "frozen.pt", "notes_script.pt", "notes_trace.pt"):
         describe(out / name)
 
 

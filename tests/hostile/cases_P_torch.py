@@ -211,3 +211,40 @@ j("P24-script-os", "pickle-runs-code", data=b"\x80\x02" + module(cls=("__torch__
 j("P24-script-bomb", "torchscript-code", exit=8, source=bytes(40 << 20))
 j("P24-script-deep", "torch-args", data=b"\x80\x02" + module(("w", name(
     "torch._utils", "_rebuild_tensor_v2") + tup(persid()) + b"R")) + b".")
+
+# ---- the program of a TorchScript archive: text that is compared with what torch writes ----
+
+METHOD = (b"class Net(Module):\n  def forward(self: __torch__.net.Net,\n    x: Tensor) -> Tensor:\n"
+          b"    w = self.w\n")
+PROGRAM_ARGS = (("inspect", "{file}"),
+                ("convert", "{file}", "--dry-run", "--to", "flax", "--format", "npz"))
+
+
+def p(id, source, data=None, more=()):
+    """Whatever the text is, it harms nothing and the weights are what they are."""
+    case("P24-program-" + id, "m.pt", 0, args=PROGRAM_ARGS,
+         build=lambda d: script(data, source=source() if callable(source) else source, more=more))
+
+
+p("good", METHOD + b"    return torch.layer_norm(x, [2], w, None, 0.5)\n")
+p("nested", lambda: METHOD + b"    y = " + b"torch.gelu(" * 700000)
+p("brackets", lambda: METHOD + b"    y = " + b"[(" * 4000000)
+p("string", lambda: METHOD + b"    y = \"" + b"\\" * 8000001)
+p("arguments", lambda: METHOD + b"    y = torch.linear(" + b"w, " * 2500000 + b")\n")
+p("chain", lambda: METHOD + b"    y = self" + b".w" * 4000000 + b"\n")
+p("calls", lambda: METHOD + b"    y = torch.linear(x, w, None)\n" * 250000)
+p("functions", lambda: METHOD + b"    y = torch.gelu(x)\n" * 400000)
+p("names", lambda: METHOD + b"".join(b"    v%d = w\n" % i for i in range(500000)))
+p("attributes", lambda: METHOD + b"    y = self.w\n" * 500000)
+p("classes", lambda: METHOD + b"class C(Module):\n" * 400000)
+p("constants", lambda: b"class Net(Module):\n" + b"  eps : Final[float] = 1.\n" * 300000)
+p("blanks", lambda: METHOD + b" " * 8000000)
+p("bytes", METHOD + b"    " + bytes(range(256)) * 512)
+p("zeros", METHOD + b"    w\0 = self.w\0\n    y = torch.linear(x, w\0, None)\n")
+p("name", lambda: b"class " + b"C" * 8000000 + b"(Module):\n" + METHOD)
+p("unended", METHOD + b"    y = torch.linear(x, getattr(self, \"w")
+p("itself", METHOD + b"    y = self.y.y.y.y.w\n    return torch.linear(x, y, None)\n",
+  b"\x80\x02" + module(("w", tensor()), ("y", module(("w", tensor()), cls=("__torch__.net", "M")))) +
+  b".", more=(Member("a/code/__torch__/m.py", METHOD),))
+j("P24-program-cycle", "pickle-cycle", source=METHOD, data=b"\x80\x02" + name("__torch__.net", "Net") +
+  b")\x81q\x01}(" + text("w") + tensor() + text("y") + b"h\x01ub.")

@@ -27,6 +27,7 @@ SUITES = (
     "rnn_twins",
     "kind_twins",
     "local_twins",
+    "dense_axes",
     "folds",
     "train_keras",
     "train_sides",

@@ -3,6 +3,7 @@ stream of before 1.6, TorchScript, Lightning checkpoints, torch.distributed.chec
 two by two processes whose parts are larger than a tile. Then again as a .pt that torch loads with
 weights_only=True."""
 
+import ast
 import json
 import logging
 import os
@@ -81,6 +82,77 @@ def script(kind):
         need(torch.equal(got[n], t.contiguous()), f"{n}: other bits")
 
 
+class Settings(torch.nn.Module):
+    """Layers whose numbers are no framework's defaults; square kernels of either convolution."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(4, 4, 3, padding=2, dilation=2, bias=False)
+        self.bn = torch.nn.BatchNorm2d(4, eps=0.3)
+        self.up = torch.nn.ConvTranspose2d(4, 4, 3, bias=False)
+        self.gn = torch.nn.GroupNorm(2, 4, eps=0.2)
+        self.valid = torch.nn.Conv2d(4, 6, 3)
+        self.norm = torch.nn.LayerNorm(6, eps=0.1)
+
+    def forward(self, x):
+        x = torch.nn.functional.leaky_relu(self.bn(self.conv(x)), 0.4)
+        x = torch.nn.functional.gelu(self.gn(self.up(x)))
+        return self.norm(self.valid(x).mean((2, 3)))
+
+
+def settings(kind):
+    """What the notes say to set is what makes Flax's layers compute what torch's did."""
+    import flax.linen as nn
+    import flax.serialization
+    import numpy as np
+
+    class Flax(nn.Module):
+        set: dict
+
+        @nn.compact
+        def __call__(self, x):
+            def of(layer):
+                return dict(self.set.get(layer, {}), name=layer)
+
+            def called(*names):
+                return {n: v for n, v in self.set.get("forward", {}).items() if n in names}
+
+            x = nn.Conv(4, (3, 3), kernel_dilation=(2, 2), use_bias=False, **of("conv"))(x)
+            x = nn.BatchNorm(use_running_average=True, **of("bn"))(x)
+            x = nn.leaky_relu(x, **called("negative_slope"))
+            x = nn.ConvTranspose(4, (3, 3), use_bias=False, **of("up"))(x)
+            x = nn.gelu(nn.GroupNorm(**of("gn"))(x), **called("approximate"))
+            x = nn.Conv(6, (3, 3), **of("valid"))(x)
+            return nn.LayerNorm(**of("norm"))(x.mean((1, 2)))
+
+    room, x = fresh("torch_settings"), torch.randn(2, 4, 9, 9)
+    net = Settings().eval()
+    with torch.no_grad():
+        for t in list(net.parameters()) + [net.bn.running_mean, net.bn.running_var]:
+            t.copy_(torch.rand(t.shape) + 0.1)
+        want = net(x).numpy()
+        m = torch.jit.script(net) if kind == "script" else torch.jit.trace(net, x)
+    torch.jit.save(m, str(room / "m.pt"))
+    said = json.loads(nnferry("convert", room / "m.pt", "-o", room / "m.msgpack", "--to", "flax",
+                              "--json").stdout)
+    told = {}
+    for note in said["notes"]:
+        name, _, value = note["set"].partition("=")
+        need(note["known"] and value, f"not known: {note}")
+        told.setdefault(note["layer"], {})[name] = ast.literal_eval(value)
+    state = flax.serialization.msgpack_restore((room / "m.msgpack").read_bytes())
+    there = x.permute(0, 2, 3, 1).numpy()
+    got = np.asarray(Flax(told).apply(state, there))
+    need(np.allclose(got, want, rtol=1e-4, atol=1e-4), f"outputs differ by {abs(got - want).max()}")
+    for layer in told:
+        less = {k: v for k, v in told.items() if k != layer}
+        try:
+            other = np.asarray(Flax(less).apply(state, there))
+        except (TypeError, ValueError):  # no groups of 32
+            continue
+        need(not np.allclose(other, want, rtol=1e-4, atol=1e-4), f"the note on {layer} tells nothing")
+
+
 def lightning():
     import pytorch_lightning as pl
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
@@ -150,5 +222,7 @@ def run(tally):
     tally.run("the stream of before 1.6", stream)
     tally.run("TorchScript: scripted", script, "script")
     tally.run("TorchScript: traced", script, "trace")
+    tally.run("TorchScript: what a scripted program says", settings, "script")
+    tally.run("TorchScript: what a traced program says", settings, "trace")
     tally.run("Lightning checkpoint", lightning)
     tally.run("distributed checkpoint, 2 by 2 processes", distributed)

@@ -65,7 +65,8 @@ static void holds(const struct layer *l, enum leaf leaf, const char *name)
     assert_true(str_is(m.tensor[l->tensor[leaf]].name, name));
 }
 
-/* An EinsumDense on the last axis is a dense layer; others have another kernel, or another bias. */
+/* An EinsumDense on the last axis is a usual dense layer, others have axes of their own
+ * (test_dense.c); no rule knows those whose tensors or bias are not their equation's. */
 static void einsum_dense(void **state)
 {
     (void)state;
@@ -73,9 +74,9 @@ static void einsum_dense(void **state)
         const char *equation, *bias;
         bool dense;
     } of[] = {
-        {"abc,cd->abd", "d", true},  {"...x,xy->...y", "y", true}, {"ab,bc->ac", NULL, true},
-        {"abc,dc->abd", "d", false}, {"abc,bd->adc", "d", false},  {"abc,cd->abd", "b", false},
-        {"abc,cd->bad", "d", false}, {"abc,cd", "d", false},       {"", NULL, false},
+        {"abc,cd->abd", "d", true}, {"...x,xy->...y", "y", true}, {"ab,bc->ac", "c", true},
+        {"abc,dc->abd", "d", true}, {"abc,bd->adc", "d", false},  {"abc,cd->abd", "b", false},
+        {"abc,cd->bad", "d", true}, {"abc,cd", "d", false},       {"", NULL, false},
     };
     for (size_t i = 0; i < sizeof of / sizeof *of; i++) {
         char text[256], bias[8];

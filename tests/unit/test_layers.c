@@ -287,7 +287,7 @@ static void nnx(void **state)
     toy_add(&m, "att.value.kernel.raw_value", 0, 6, 2, 3, -1);
     toy_add(&m, "att.out.kernel.raw_value", 0, 2, 3, 6, -1);
     recognise("nnx");
-    is("layers.0", LAYER_NONE, CONV_OR);
+    is("layers.0", LAYER_NONE, CONV_OR | KIND_BIT(LAYER_LINEAR));
     is("conv", ONE(CONV));
     is("bn", ONE(BATCHNORM));
     is("fc", ONE(LINEAR));

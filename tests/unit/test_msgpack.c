@@ -208,6 +208,11 @@ static void frameworks(void **state)
         model_init(&m);
         assert_int_equal(format_open(t[i][0], NULL, &opt, &m, &found, &e), ST_OK);
         assert_true(str_is(m.framework, t[i][1]));
+        size_t statistics = 0;
+        for (size_t k = 0; k < m.n_tensors; k++)
+            statistics += m.tensor[k].role == ROLE_STATISTIC;
+        if (str_is(m.framework, "nnx")) /* which has no collection to tell by */
+            assert_int_equal(statistics, 2);
         model_free(&m);
     }
     golden_check("tests/golden/flax/checkpoint_3", "msgpack");

@@ -214,6 +214,30 @@ static void grouped(struct model *m, const char *framework)
     toy_done(m);
 }
 
+/* A dense layer over several axes, with a Keras config for it, which tells its axes there. */
+static void over_axes(struct model *m)
+{
+    static const char text[] =
+        "{\"class_name\":\"Sequential\",\"config\":{\"name\":\"m\",\"layers\":["
+        "{\"class_name\":\"EinsumDense\",\"config\":{\"name\":\"fc\",\"equation\":"
+        "\"xabc,abcde->xde\",\"output_shape\":[null,4,5],\"bias_axes\":\"de\"}}]}}";
+    struct attachment *a;
+    struct err e;
+    model_init(m);
+    assert_int_equal(model_attach(m, &a, &e), ST_OK);
+    a->name = STR("config.json");
+    a->mem = (const uint8_t *)text;
+    a->n_bytes = strlen(text);
+    toy_add(m, "params.fc.kernel", 1, 2, 3, 2, 4, 5, -1);
+    toy_add(m, "params.fc.bias", 2, 4, 5, -1);
+    for (size_t i = 0; i < m->n_tensors; i++) {
+        float *p = (float *)(uintptr_t)m->storage[m->tensor[i].storage].mem;
+        for (uint64_t k = 0; k < tensor_elems(&m->tensor[i]); k++)
+            p[k] = sinf(p[k] * 1.7f + (float)i) * 0.6f;
+    }
+    toy_done(m);
+}
+
 enum answer { REFUSED, EQUAL, NOT_EQUAL };
 
 /* Converts and validates; *out, where asked for, is the converted model. */
@@ -458,6 +482,19 @@ static bool shows(const struct route *w, const struct framework *fw, int i)
         assert_true(rules_mutate(fw, i));
         bool told = tells(&m, fw->name, "pytorch", "", &again);
         assert_true(rules_mutate(fw, -1));
+        model_free(&again);
+        model_free(&m);
+        return told;
+    }
+    if (l->kind == LAYER_LINEAR && l->variant == FORM_AXES) {
+        const char *to = strcmp(fw->name, "flax") == 0 ? "keras" : fw->name;
+        over_axes(&m);
+        assert_int_equal(judge(&m, "flax", to, "", &back), EQUAL);
+        assert_int_equal(judge(&back, to, "flax", "", &again), EQUAL);
+        assert_true(rules_mutate(fw, i));
+        bool told = tells(&m, "flax", to, "", &back) || tells(&back, to, "flax", "", &again);
+        assert_true(rules_mutate(fw, -1));
+        model_free(&back);
         model_free(&again);
         model_free(&m);
         return told;

@@ -2,16 +2,21 @@
 #include "base/out.h"
 #include "base/out_temp.h"
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -228,6 +233,46 @@ static void force_replaces(void **state)
     close(fd);
 }
 
+/* Every renameat of this program passes here; lost: it is done, and its answer says otherwise, as
+ * over NFS when the first answer was lost. */
+static bool lost;
+
+int renameat(int from, const char *a, int to, const char *b)
+{
+    int rc = (int)syscall(SYS_renameat2, from, a, to, b, 0);
+    if (rc == 0 && lost) {
+        errno = ENOENT;
+        rc = -1;
+    }
+    return rc;
+}
+
+static void an_answer_is_lost(void **state)
+{
+    (void)state;
+    put("a", "old");
+    struct out *o = begin("a", true, false);
+    add_text(o, "", "new");
+    lost = true;
+    assert_int_equal(out_publish(o, &e), ST_OK);
+    lost = false;
+    out_end(o);
+    holds("a", "new");
+    assert_int_equal(entries(), 1);
+    o = begin("a", true, false); /* and where the rename was indeed not done */
+    add_text(o, "", "newer");
+    assert_int_equal(mkdir(in_dir("b"), 0777), 0);
+    assert_int_equal(rename(in_dir("a"), in_dir("b/a")), 0);
+    assert_int_equal(mkdir(in_dir("a"), 0777), 0);
+    assert_int_equal(out_publish(o, &e), ST_OUTPUT);
+    out_end(o);
+    holds("b/a", "new");
+    assert_int_equal(rmdir(in_dir("a")), 0);
+    unlink(in_dir("b/a"));
+    assert_int_equal(rmdir(in_dir("b")), 0);
+    assert_int_equal(entries(), 0);
+}
+
 static void a_link_is_replaced_not_followed(void **state)
 {
     (void)state;
@@ -300,6 +345,85 @@ static void many_files_few_descriptors(void **state)
     holds("d/part-000", "number 0");
     holds("d/part-199", "number 199");
     holds("d/part-007", "number");
+    int fd = open(dir, O_RDONLY | O_DIRECTORY);
+    assert_int_equal(out_remove_tree(fd, "d"), 0);
+    close(fd);
+}
+
+/* Every pwrite of this program passes here, and stays while the gate is shut. */
+static pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
+static _Atomic int inside;
+
+ssize_t pwrite(int fd, const void *p, size_t n, off_t off)
+{
+    inside++;
+    pthread_mutex_lock(&gate);
+    pthread_mutex_unlock(&gate);
+    inside--;
+    return syscall(SYS_pwrite64, fd, p, n, off);
+}
+
+static int descriptors(void)
+{
+    int n = 0;
+    for (int fd = 0; fd < 256; fd++)
+        n += fcntl(fd, F_GETFD) >= 0;
+    return n;
+}
+
+struct one_write {
+    struct out *o;
+    int id;
+    enum status st;
+};
+
+static void *write_one(void *ctx)
+{
+    struct one_write *w = ctx;
+    struct err own;
+    w->st = out_pwrite(w->o, w->id, "text", 4, 0, &own);
+    return NULL;
+}
+
+/* Threads that write to more files at once than may be open wait for each other: what they leave
+ * open would be missed by the readers for good. */
+static void many_writers_few_descriptors(void **state)
+{
+    const struct timespec pause = {0, 1000000};
+    struct rlimit was, few;
+    struct one_write w[12];
+    pthread_t thread[12];
+    char name[32];
+    (void)state;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &was), 0);
+    struct out *o = begin("d", false, true);
+    few = was;
+    few.rlim_cur = 16; /* a quarter of it is for output */
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+    for (int i = 0; i < 12; i++) {
+        snprintf(name, sizeof name, "part-%d", i);
+        w[i] = (struct one_write){.o = o};
+        assert_int_equal(out_add(o, str_from(name), 0, &w[i].id, &e), ST_OK);
+    }
+    int open_now = descriptors();
+    pthread_mutex_lock(&gate);
+    for (int i = 0; i < 12; i++)
+        assert_int_equal(pthread_create(&thread[i], NULL, write_one, &w[i]), 0);
+    while (inside < 4)
+        (void)nanosleep(&pause, NULL);
+    for (int i = 0; i < 200 && inside == 4; i++) /* a fifth has time enough to come */
+        (void)nanosleep(&pause, NULL);
+    pthread_mutex_unlock(&gate);
+    for (int i = 0; i < 12; i++)
+        pthread_join(thread[i], NULL);
+    assert_true(descriptors() <= open_now);
+    for (int i = 0; i < 12; i++)
+        assert_int_equal(w[i].st, ST_OK);
+    assert_int_equal(out_sync(o, &e), ST_OK);
+    assert_int_equal(out_publish(o, &e), ST_OK);
+    out_end(o);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &was), 0);
+    holds("d/part-11", "text");
     int fd = open(dir, O_RDONLY | O_DIRECTORY);
     assert_int_equal(out_remove_tree(fd, "d"), 0);
     close(fd);
@@ -388,9 +512,11 @@ int main(void)
                                        cmocka_unit_test(unpublished_leaves_nothing),
                                        cmocka_unit_test(an_existing_target_is_kept),
                                        cmocka_unit_test(force_replaces),
+                                       cmocka_unit_test(an_answer_is_lost),
                                        cmocka_unit_test(a_link_is_replaced_not_followed),
                                        cmocka_unit_test(output_is_input),
                                        cmocka_unit_test(many_files_few_descriptors),
+                                       cmocka_unit_test(many_writers_few_descriptors),
                                        cmocka_unit_test(dead_temporaries_go_live_ones_stay),
                                        cmocka_unit_test(bad_names),
                                        cmocka_unit_test(a_spool_leaves_no_name)};

@@ -111,7 +111,10 @@ static void tables(void **state)
                 fail_msg("%s: %s (rank %u, variant %u) has no canonical leaf %d",
                          frameworks[f]->name, layer_kind_name(l->kind), l->rank, l->variant,
                          (int)part[0]);
+            static const struct dense_axes axes = {"ab", "ij", "jabi", "ij", false};
             struct layer of = {.kind = l->kind, .flat_c = 2};
+            if (l->kind == LAYER_LINEAR && l->variant == FORM_AXES)
+                of.dense = &axes;
             if (l->kind == LAYER_CONV && l->variant == VARIANT_DEPTH)
                 of.depth_c = 3;
             assert_int_equal(rules_axes(r, l, &of, &a, text, &err), ST_OK);
