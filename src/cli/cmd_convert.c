@@ -474,7 +474,7 @@ static enum status work(struct job *j, struct err *e)
     TRY(open_source(a, j->src, &j->m, &j->found, e));
     TRY(origin(j, e));
     if (a->set[OPT_LIKE]) {
-        struct read_opt o = {.weights_only = a->set[OPT_WEIGHTS_ONLY]};
+        struct read_opt o = {.weights_only = false}; /* its config tells what its layers are */
         TRY(format_open(a->text[OPT_LIKE], NULL, &o, &j->like, &like_found, e));
         j->mo.like = &j->like;
     }

@@ -9,9 +9,11 @@
 enum status open_source(const struct args *a, const char *path, struct model *m,
                         const struct format **found, struct err *e)
 {
-    /* inspect looks at headers; every command that uses the numbers checks them */
-    struct read_opt o = {.weights_only = a->set[OPT_WEIGHTS_ONLY],
-                         .quick = strcmp(a->cmd->name, "inspect") == 0 && !a->set[OPT_STATS]};
+    /* inspect looks at headers; every command that uses the numbers checks them. What stands beside
+     * the weights tells what they are: convert reads it, and leaves it behind where asked to. */
+    bool looks = strcmp(a->cmd->name, "inspect") == 0;
+    struct read_opt o = {.weights_only = looks && a->set[OPT_WEIGHTS_ONLY],
+                         .quick = looks && !a->set[OPT_STATS]};
     const struct format *force = NULL;
     if (a->set[OPT_INPUT_FORMAT]) {
         force = format_find(str_from(a->text[OPT_INPUT_FORMAT]));

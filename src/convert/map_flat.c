@@ -4,6 +4,7 @@
  * positions. Only C is needed, but weights do not say whether a dense layer reads a map at all. So:
  * a layer whose inputs are C*k, k > 1, for a convolution that may come before it, is asked about;
  * which convolutions may come before is read from numbers in names where these order the layers.
+ * Widths of maps that were put side by side are none of these (map_concat.c).
  */
 #include "convert/map_int.h"
 #include "framework/recognise.h"
@@ -362,6 +363,8 @@ static enum status one(struct mapping *m, struct layer *l, struct err *e)
     const struct layer *prev, *conv;
     if (!map_flattens(m, n)) /* no convolution it could follow: there is nothing to ask */
         return ST_OK;
+    if (map_concat(m, l, n))
+        return ST_OK;
     if (map_before(m, l, &prev, &conv)) {
         bool norm = map_is_norm(l->kind); /* one over a flattened map follows it directly */
         bool plain = prev && map_gives(m, prev, n) && accounted(m, prev);
@@ -432,6 +435,7 @@ static enum status unflattened(struct mapping *m, size_t i, struct err *e)
 enum status map_flatten(struct mapping *m, struct err *e)
 {
     TRY(map_look_around(m, e));
+    TRY(map_concat_learn(m, e));
     for (size_t i = 0; i < m->sl.n; i++)
         TRY(one(m, &m->sl.layer[i], e));
     for (size_t i = 0; i < m->sl.n && m->n_open == 0 && !m->o->facts_only; i++)

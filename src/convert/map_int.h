@@ -109,6 +109,7 @@ struct patch {
 
 struct train;  /* train.h */
 struct around; /* map_around.c */
+struct concat; /* map_concat.c */
 struct mapping {
     struct plan *p;
     const struct map_opt *o;
@@ -134,6 +135,7 @@ struct mapping {
     size_t n_axes;
     struct train *train;   /* map_train.c: of one optimizer, spelled anew; NULL */
     struct around *around; /* map_around.c; NULL before it is asked for */
+    struct concat *concat; /* map_concat.c, likewise */
     struct str cut, put;   /* a layer's path loses cut where it begins so, then gets put before */
     struct offer *offer;   /* map_layer.c: of one layer at a time */
     const struct model *leaves;  /* the skeleton, where it has leaves without names; NULL */
@@ -345,6 +347,11 @@ size_t map_beside(const struct mapping *m, uint64_t n, uint32_t *out);
  * the nearest convolution. False when they do not order the layers around l. */
 bool map_before(const struct mapping *m, const struct layer *l, const struct layer **prev,
                 const struct layer **conv);
+
+/* map_concat.c: channels put side by side, of m->sl, learnt once. Is n a number of channels, for
+ * this norm or dense layer, though no layer gives it? */
+MUSTCHECK enum status map_concat_learn(struct mapping *m, struct err *e);
+bool map_concat(const struct mapping *m, const struct layer *l, uint64_t n);
 
 /* map_rank.c: how many axes batch norms and PReLUs read, where the target's spelling depends on it:
  * from the layers whose channels they may have. What stays open is asked about by map_layer. */

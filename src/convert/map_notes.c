@@ -18,6 +18,7 @@
 
 #define SETTINGS_KEY "nnferry.settings"
 #define NOTES_LOOKED_AT 16
+#define SIDES_MAX 80 /* of text: three numbers */
 #define SETTINGS_BYTES_MAX ((uint64_t)8 << 20)
 #define VALUE_BYTES 8 /* of text, at least, for each of our values */
 
@@ -297,6 +298,21 @@ static struct str above_1(bool so)
     return str_from(so ? "above 1" : "");
 }
 
+/* "(1, 1)": framework/defaults.h. */
+static bool is_sides(struct str s)
+{
+    bool digit = false;
+    if (s.n < 3 || s.n > SIDES_MAX || s.p[0] != '(' || s.p[s.n - 1] != ')')
+        return false;
+    for (size_t i = 1; i + 1 < s.n; i++) {
+        bool was = digit;
+        digit = s.p[i] >= '0' && s.p[i] <= '9';
+        if (!digit && !(was && s.p[i] == ',') && !(s.p[i] == ' ' && s.p[i - 1] == ','))
+            return false;
+    }
+    return digit;
+}
+
 /* No padding whatever it is called, where every extent of the kernel is 1. */
 static bool is_point(const struct mapping *m, const struct layer *l)
 {
@@ -349,7 +365,7 @@ enum status map_notes(struct mapping *m, const struct layer *l, const struct lay
         if (!x[i].said.p || !x[i].met.p)
             return err_nomem(e, 64);
         TRY(patch(m, &x[i], e));
-        if (!(point && strcmp(x[i].setting, "padding") == 0))
+        if (!(point && strcmp(x[i].setting, "padding") == 0 && !is_sides(s->padding)))
             TRY(compare(m, &x[i], e));
     }
     return ST_OK;
@@ -484,6 +500,8 @@ static struct str word_of(const struct json_value *v, const char *setting)
         return STR("");
     if (strcmp(setting, "padding") == 0 && str_is(v->text, "causal"))
         return STR("causal");
+    if (strcmp(setting, "padding") == 0 && is_sides(v->text))
+        return v->text;
     if (strcmp(setting, "activation") == 0 && str_is(v->text, "relu"))
         return STR("relu");
     if (strcmp(setting, "gates") == 0 && str_is(v->text, "hard_sigmoid"))

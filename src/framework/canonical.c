@@ -125,6 +125,7 @@ static enum status layers(const struct model *m, struct arena *a, struct layers 
 {
     bool sure; /* families have their attention as dense layers, T5's called q, k, v and o */
     struct torch_style style = {.framework = "canonical",
+                                .bilinear = true,
                                 .split_attention = !family_of(m, torch_cut, NULL, &sure),
                                 .rules = &rules};
     TRY(torch_layers(&style, m, a, out, e));

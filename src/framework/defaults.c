@@ -210,6 +210,27 @@ bool fact_same(struct str a, struct str b)
     return str_eq(a, b) || (less > 0 && more - less < more * 1e-6);
 }
 
+/* "(1, 2)", as torch has it: pairs of both sides where the framework wants those. A transposed
+ * convolution's is of what it gives, which JAX's is not; Keras has the two words alone. */
+static struct str sides(const struct fact *f, const char *framework, struct str means,
+                        struct arena *a)
+{
+    bool up = strcmp(f->of, "conv_transpose") == 0, pool = strstr(f->of, "pool") != NULL;
+    struct str rest = str_sub(means, 1, means.n - 1), one, text = STR("(");
+    if (listed("pytorch equinox", framework))
+        return means;
+    if (up || !listed(pool ? FLAX : "flax nnx haiku", framework))
+        return STR("");
+    while (text.p && rest.p && str_split(&rest, ',', &one)) {
+        one = one.n && one.p[0] == ' ' ? str_sub(one, 1, one.n) : one;
+        text = arena_fmt(a, "%.*s(%.*s, %.*s)%s", STR_ARG(text), STR_ARG(one), STR_ARG(one),
+                         rest.p        ? ", "
+                         : text.n == 1 ? ",)"
+                                       : ")");
+    }
+    return text;
+}
+
 struct str fact_spell(const struct fact *f, const char *framework, struct str means,
                       struct arena *a)
 {
@@ -219,6 +240,8 @@ struct str fact_spell(const struct fact *f, const char *framework, struct str me
         bool new = strcmp(f->setting, "momentum") == 0 && strcmp(framework, "pytorch") == 0;
         return new ? arena_fmt(a, "%.7g", 1 - json_text_double(means)) : means;
     }
+    if (means.n > 2 && means.p[0] == '(')
+        return sides(f, framework, means, a);
     for (size_t i = 0; i < sizeof words / sizeof *words; i++)
         if (strcmp(words[i].setting, f->setting) == 0 && str_is(means, words[i].means) &&
             listed(words[i].frameworks, framework))

@@ -12,8 +12,8 @@
  *   rmsnorm                 factor      "weight", "weight + 1": what x is multiplied by
  *   batchnorm               momentum    the share of the running average that is kept
  *   groupnorm               groups      the number
- *   conv, conv_transpose,   padding     "none", "same" (odd units at the end), "causal"
- *   conv_local
+ *   conv, conv_transpose,   padding     "none", "same" (odd units at the end), "causal"; or what
+ *   conv_local                          torch adds on both sides of each axis, "(1, 1)"
  *   attention, lstm, gru,   batch       "first", "second" (after time), "absent"
  *   rnn, conv_lstm
  *   lstm, gru, rnn,         activation  of the new state: "tanh", "relu"

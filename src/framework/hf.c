@@ -45,7 +45,8 @@ static int bid(const struct model *m)
 
 static enum status layers(const struct model *m, struct arena *a, struct layers *out, struct err *e)
 {
-    static const struct torch_style style = {.framework = "hf", .conv1d = true, .rules = &rules};
+    static const struct torch_style style = {
+        .framework = "hf", .bilinear = true, .conv1d = true, .rules = &rules};
     TRY(torch_layers(&style, m, a, out, e));
     TRY(family_settle(m, torch_cut, &rules, a, out, e));
     return torch_script_told(m, a, out, e);

@@ -100,7 +100,7 @@ static int bid(const struct model *m)
 static enum status layers(const struct model *m, struct arena *a, struct layers *out, struct err *e)
 {
     static const struct torch_style style = {
-        .framework = "pytorch", .conv1d = true, .rules = &rules};
+        .framework = "pytorch", .bilinear = true, .conv1d = true, .rules = &rules};
     TRY(torch_layers(&style, m, a, out, e));
     return torch_script_told(m, a, out, e);
 }

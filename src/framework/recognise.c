@@ -295,13 +295,12 @@ static bool is_lora(struct str seg)
 }
 
 /* The last segment that is no number; *parent is what stands before it. */
-static struct str telling(struct str path, struct str *parent)
+static struct str own_segment(struct str path, struct str *parent)
 {
-    struct str seg, up;
+    struct str seg;
     *parent = path;
     do {
-        name_tail(*parent, &up, &seg);
-        *parent = up;
+        name_tail(*parent, parent, &seg);
     } while ((all_digits(seg) || str_is(seg, "base_layer")) && parent->n);
     return seg;
 }
@@ -310,7 +309,7 @@ bool name_is_local(struct str path)
 {
     struct str parent;
     struct words w;
-    words_of(telling(path, &parent), &w);
+    words_of(own_segment(path, &parent), &w);
     return has_word(&w, "local") || has_word(&w, "locally");
 }
 
@@ -324,33 +323,44 @@ bool bias_by_position(const struct tensor *w, const struct tensor *b, size_t pos
     return b->dim[positions] == w->dim[w->n_dims - 1];
 }
 
+struct str name_own(struct str path)
+{
+    struct str parent;
+    return own_segment(path, &parent);
+}
+
 unsigned name_kinds(struct str path)
 {
-    struct str parent, up, seg = telling(path, &parent);
+    return name_kinds_of(path, ~0u);
+}
+
+unsigned name_kinds_of(struct str path, unsigned kinds)
+{
+    struct str parent, up, seg = own_segment(path, &parent);
     if (is_lora(seg))
-        return LINS | CONVS; /* peft: dense layers and convolutions of their own */
+        return (LINS | CONVS) & kinds; /* peft: dense layers and convolutions of their own */
     name_tail(parent, &up, &parent);
     if (is_lora(parent)) /* below it, the adapter's name */
-        return LINS | CONVS;
+        return (LINS | CONVS) & kinds;
     if (str_is(seg, "relative_attention_bias"))
-        return EMBS;
+        return EMBS & kinds;
     struct words w;
     words_of(seg, &w);
     if (has_word(&w, "transpose") || has_word(&w, "transposed"))
-        return KIND_BIT(LAYER_CONV_TRANSPOSE);
+        return KIND_BIT(LAYER_CONV_TRANSPOSE) & kinds;
     if (has_word(&w, "batch") && has_word(&w, "norm"))
-        return KIND_BIT(LAYER_BATCHNORM);
+        return KIND_BIT(LAYER_BATCHNORM) & kinds;
     if (has_word(&w, "group") && has_word(&w, "norm"))
-        return KIND_BIT(LAYER_GROUPNORM);
+        return KIND_BIT(LAYER_GROUPNORM) & kinds;
     if ((has_word(&w, "layer") || has_word(&w, "rms")) &&
         (has_word(&w, "norm") || has_word(&w, "normalization")))
-        return KIND_BIT(LAYER_LAYERNORM);
+        return KIND_BIT(LAYER_LAYERNORM) & kinds;
     if (has_word(&w, "p") && has_word(&w, "re") && has_word(&w, "lu")) /* PReLU_0, p_re_lu */
-        return KIND_BIT(LAYER_PRELU);
+        return KIND_BIT(LAYER_PRELU) & kinds;
     for (size_t i = w.n; i-- > 0;) /* the last telling word: token_embedding, embed_out */
         for (size_t h = 0; h < sizeof hints / sizeof *hints; h++)
-            if (strcmp(w.word[i], hints[h].word) == 0)
-                return hints[h].kinds;
+            if ((hints[h].kinds & kinds) && strcmp(w.word[i], hints[h].word) == 0)
+                return hints[h].kinds & kinds;
     return 0;
 }
 

@@ -64,6 +64,10 @@ unsigned name_kinds(struct str path);
 bool name_is_local(struct str path);
 /* Has a bias a value for each of the first `positions` extents of a kernel, by its last one? */
 bool bias_by_position(const struct tensor *w, const struct tensor *b, size_t positions);
+/* ... of some kinds alone: "conv_head" with three axes or more is a convolution. */
+unsigned name_kinds_of(struct str path, unsigned kinds);
+/* That segment; of "net.score.0" the score. */
+struct str name_own(struct str path);
 
 /* Growing list of layers, finished by layers_done: leftover members become LAYER_PARAM, layers are
  * sorted by the smallest order of their tensors. */
@@ -102,6 +106,7 @@ bool cell_named(const struct spelling_rules *r, struct str name);
 struct torch_style {
     const char *framework;
     bool split_attention;               /* children q, k, v, o are one attention layer */
+    bool bilinear;                      /* there is nn.Bilinear, [out,in1,in2] */
     bool conv1d;                        /* GPT-2's Conv1D may stand there as it is, [in,out] */
     const struct spelling_rules *rules; /* for its cells */
     name_cut *cut;                      /* NULL: state_dict names */

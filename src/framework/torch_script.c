@@ -129,7 +129,7 @@ static const struct node *child(struct telling *t, const struct node *n, struct 
 static const struct node *reached(struct telling *t, const struct node *n,
                                   const struct script_attr *attr)
 {
-    const struct script_attr *way[SCRIPT_DEPTH];
+    const struct script_attr *way[SCRIPT_DEPTH] = {NULL};
     size_t depth = 0;
     for (; attr && depth < SCRIPT_DEPTH; attr = attr->outer)
         way[depth++] = attr;
@@ -141,7 +141,7 @@ static const struct node *reached(struct telling *t, const struct node *n,
 /* "" at the top; .p == NULL: no memory, or a name that cannot be shown. */
 static struct str path_of(struct telling *t, const struct node *n)
 {
-    const struct node *way[DEPTH_MAX];
+    const struct node *way[DEPTH_MAX] = {NULL};
     size_t depth = 0;
     struct str path = STR("");
     for (; n->parent; n = n->parent) {
@@ -251,9 +251,10 @@ static bool not_one(const struct script_ints *x)
     return any;
 }
 
-static void convolution(const struct model *m, const struct said *s, struct layer *l)
+static void convolution(struct telling *t, const struct said *s, struct layer *l)
 {
-    const struct tensor *w = &m->tensor[l->tensor[LEAF_WEIGHT]];
+    const struct tensor *w = &t->m->tensor[l->tensor[LEAF_WEIGHT]];
+    const struct script_ints *stride = &s->u.stride;
     bool up = l->kind == LAYER_CONV_TRANSPOSE;
     if (!agreed(s, IN_KIND) || s->u.kind != l->kind || w->n_dims < 3 || w->n_dims != l->rank + 2u)
         return;
@@ -262,15 +263,19 @@ static void convolution(const struct model *m, const struct said *s, struct laye
     if (l->said.padding.n || !agreed(s, IN_STRIDE) || !agreed(s, IN_DILATION) ||
         !agreed(s, IN_PADDING))
         return;
-    struct str p = s->u.same ? STR("same")
-                             : script_padding(&s->u.stride, &s->u.padding, &s->u.dilation,
-                                              w->dim + 2, l->rank);
-    l->said.padding = up && !str_is(p, "none") ? STR("") : p;
+    for (size_t d = 0; up && d < l->rank; d++)
+        if ((stride->n != 1 && stride->n != l->rank) ||
+            w->dim[2 + d] < stride->v[stride->n == 1 ? 0 : d])
+            return; /* what no kernel reaches: torch leaves it out at the end, others do not */
+    l->said.padding = s->u.same ? STR("same")
+                                : script_padding(stride, &s->u.padding, &s->u.dilation,
+                                                 up ? NULL : w->dim + 2, l->rank, t->a);
+    t->no_memory = t->no_memory || !l->said.padding.p;
 }
 
-static void tell(const struct model *m, const struct said *s, struct layer *l)
+static void tell(struct telling *t, const struct said *s, struct layer *l)
 {
-    settle(m, s, l);
+    settle(t->m, s, l);
     bool bn = l->kind == LAYER_BATCHNORM,
          norm = bn || l->kind == LAYER_LAYERNORM || l->kind == LAYER_GROUPNORM,
          ordered = kind_is_cell(l->kind) || l->kind == LAYER_ATTENTION;
@@ -279,7 +284,7 @@ static void tell(const struct model *m, const struct said *s, struct layer *l)
     if (bn && !(l->said.momentum > 0) && agreed(s, IN_MOMENTUM))
         l->said.momentum = s->u.momentum;
     if ((l->kind == LAYER_CONV || l->kind == LAYER_CONV_TRANSPOSE) && l->tensor[LEAF_WEIGHT] >= 0)
-        convolution(m, s, l);
+        convolution(t, s, l);
     if (ordered && !l->said.batch.n && agreed(s, IN_BATCH))
         l->said.batch = s->u.batch;
     if (l->kind == LAYER_RNN && !l->said.activation.n && agreed(s, IN_ACTIVATION))
@@ -313,16 +318,14 @@ enum status torch_script_told(const struct model *m, struct arena *a, struct lay
          n = node_step(m->modules, n), t.steps++)
         if (n->kind == NODE_OPAQUE)
             module(&t, n);
-    if (t.no_memory)
-        return err_nomem(e, sizeof(struct said));
-    if (t.steps >= STEPS_MAX)
-        return ST_OK;
-    for (size_t i = 0; i < l->n; i++) {
+    for (size_t i = 0; i < l->n && t.steps < STEPS_MAX; i++) {
         const struct said *s = said_of(&t, &l->layer[i]);
         if (s)
-            tell(m, s, &l->layer[i]);
+            tell(&t, s, &l->layer[i]);
     }
-    if (!l->n_functions) {
+    if (t.no_memory)
+        return err_nomem(e, sizeof(struct said));
+    if (!l->n_functions && t.steps < STEPS_MAX) {
         l->function = t.function;
         l->n_functions = t.n_functions;
     }

@@ -250,20 +250,28 @@ static bool fits(const struct script_ints *x, size_t rank)
 }
 
 struct str script_padding(const struct script_ints *stride, const struct script_ints *padding,
-                          const struct script_ints *dilation, const uint64_t *kernel, size_t rank)
+                          const struct script_ints *dilation, const uint64_t *kernel, size_t rank,
+                          struct arena *a)
 {
-    if (!fits(stride, rank) || !fits(padding, rank) || !fits(dilation, rank) || rank == 0 ||
-        rank > SCRIPT_RANK)
+    struct str text = STR("(");
+    if (!fits(padding, rank) || rank == 0 || rank > SCRIPT_RANK)
         return STR("");
     if (all_are(padding, 0))
         return STR("none");
-    bool same = all_are(stride, 1);
+    if (!fits(stride, rank) || !fits(dilation, rank))
+        return STR("");
+    bool same = kernel && all_are(stride, 1);
     for (size_t d = 0; d < rank && same; d++) {
         uint64_t all, twice;
         same = kernel[d] > 0 && mul_u64(kernel[d] - 1, at(dilation, d), &all) &&
                mul_u64(at(padding, d), 2, &twice) && all == twice;
     }
-    return same ? STR("same") : STR("");
+    if (same)
+        return STR("same");
+    for (size_t d = 0; d < rank && text.p; d++)
+        text = arena_fmt(a, "%.*s%llu%s", STR_ARG(text), (unsigned long long)at(padding, d),
+                         d + 1 < rank ? ", " : ")");
+    return text;
 }
 
 /* ---- what is said ---- */
@@ -360,7 +368,8 @@ static void pool(const struct call *c)
         stride = kernel; /* as where it is not told, or [] */
     for (size_t d = 0; d < rank; d++)
         extent[d] = at(&kernel, d);
-    struct str means = script_padding(&stride, &padding, &dilation, extent, rank);
+    struct str means =
+        script_padding(&stride, &padding, &dilation, extent, rank, script_arena(c->s));
     if (!means.n || str_is(means, "none"))
         return;
     function(c, avg ? "avg_pool" : "max_pool", "padding", means);

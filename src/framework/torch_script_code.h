@@ -42,9 +42,11 @@ struct script_class {
 /* Sorted by name, from a. *n == 0: there is no such program, or one of a size that says nothing. */
 MUSTCHECK enum status script_read(const struct model *m, struct arena *a, struct script_class **out,
                                   size_t *n, struct err *e);
-/* "none" or "same"; empty: neither, or not known. kernel: extents of its axes. */
+/* "none", "same", or what is added on both sides of each axis, "(1, 1)"; empty: not known. .p ==
+ * NULL: no memory. kernel: extents of its axes; NULL: nothing is the same. */
 struct str script_padding(const struct script_ints *stride, const struct script_ints *padding,
-                          const struct script_ints *dilation, const uint64_t *kernel, size_t rank);
+                          const struct script_ints *dilation, const uint64_t *kernel, size_t rank,
+                          struct arena *a);
 
 /* ---- between the two files ---- */
 

@@ -3,14 +3,17 @@
  * left open, with the kinds it may be and the reason. Layouts: torch's own modules
  * (torch/nn/modules/{linear,conv,batchnorm,normalization,sparse,activation}.py).
  */
+#include "framework/bilinear.h"
 #include "framework/recognise.h"
 #include "framework/rules.h"
+#include <stdlib.h>
 #include <string.h>
 
 struct ctx {
     const struct torch_style *style;
     struct modules ms;
     struct layer_list list;
+    struct bilinear near;
     int gpt2_conv1d, gpt2_linear; /* votes: which way round are c_attn, c_fc, c_proj */
 };
 
@@ -252,32 +255,62 @@ static struct layer *vector(struct ctx *c, struct module *mod, const struct tens
     return l;
 }
 
-/* The batch norm that follows a numbered module under the same parent: its width, 0 = none. */
+/* The norm that follows a numbered module under the same parent: its width, 0 = none. */
 static uint64_t next_norm(struct ctx *c, struct str path)
 {
     struct str parent, leaf;
-    uint64_t k;
+    uint64_t k, bias = 0, weight = 0;
     name_tail(path, &parent, &leaf);
     if (!str_u64(leaf, &k) || k == UINT64_MAX)
         return 0;
-    char next[24];
     struct str text = arena_fmt(c->list.a, "%llu", (unsigned long long)(k + 1));
-    if (!text.p || text.n >= sizeof next)
+    if (!text.p)
         return 0;
     struct module *mod = module_child(&c->ms, parent, text.p, c->list.a);
     for (uint32_t i = 0; mod && i < mod->n; i++) { /* may be taken already */
         const struct member *b = &c->ms.member[mod->first + i];
-        if (str_is(b->leaf, "running_mean") && c->ms.m->tensor[b->tensor].n_dims == 1)
-            return c->ms.m->tensor[b->tensor].dim[0];
+        const struct tensor *t = &c->ms.m->tensor[b->tensor];
+        if (t->n_dims != 1)
+            continue;
+        if (str_is(b->leaf, "running_mean"))
+            return t->dim[0];
+        if (str_is(b->leaf, "bias"))
+            bias = t->dim[0];
+        else if (str_is(b->leaf, "weight"))
+            weight = t->dim[0];
     }
-    return 0;
+    return bias == weight ? bias : 0; /* a layer or group norm */
+}
+
+/* Called a convolution and no more, with equal axes and a kernel as transposed ones have it: two
+ * or four values long on each side, so that what it gives is twice as large. */
+static bool may_grow(struct str path, const struct tensor *w)
+{
+    static const char *const shrinks[] = {"down", "downsample", "patch", "stem", "encoder"};
+    struct str rest = path, seg;
+    struct words words;
+    bool conv = false;
+    for (size_t d = 2; d < w->n_dims; d++)
+        if (w->dim[d] != w->dim[2] || (w->dim[d] != 2 && w->dim[d] != 4))
+            return false;
+    while (name_head(&rest, &seg)) {
+        words_of(seg, &words);
+        for (size_t i = 0; i < words.n; i++)
+            for (size_t k = 0; k < sizeof shrinks / sizeof *shrinks; k++)
+                if (strcmp(words.word[i], shrinks[k]) == 0)
+                    return false;
+    }
+    words_of(name_own(path), &words);
+    for (size_t i = 0; i < words.n; i++)
+        conv = conv || strcmp(words.word[i], "conv") == 0;
+    return conv && w->dim[0] == w->dim[1];
 }
 
 static struct layer *convolution(struct ctx *c, struct module *mod, const struct tensor *w,
                                  const struct tensor *b)
 {
     const unsigned both = KIND_BIT(LAYER_CONV) | KIND_BIT(LAYER_CONV_TRANSPOSE);
-    unsigned said = name_kinds(mod->path) & both;
+    unsigned said = name_kinds_of(mod->path, both);
     uint64_t d0 = w->dim[0], d1 = w->dim[1];
     struct layer *l;
     if (b && b->n_dims != 1)
@@ -289,6 +322,13 @@ static struct layer *convolution(struct ctx *c, struct module *mod, const struct
         l = put(c, LAYER_CONV_TRANSPOSE, mod, "the bias fits the second axis, [in,out,...]");
         if (l)
             l->groups = o / d1;
+        return l;
+    }
+    if (said == KIND_BIT(LAYER_CONV) && may_grow(mod->path, w)) {
+        l = put(c, LAYER_NONE, mod,
+                "axes 0 and 1 are equal, and the kernel may be a transposed convolution's");
+        if (l)
+            layer_open(l, both);
         return l;
     }
     if (said && said != both) {
@@ -305,16 +345,35 @@ static struct layer *convolution(struct ctx *c, struct module *mod, const struct
         return put(c, LAYER_CONV, mod, "the bias fits the first axis, [out,in,...]");
     uint64_t n = d0 != d1 ? next_norm(c, mod->path) : 0;
     if (n && n == d0)
-        return put(c, LAYER_CONV, mod,
-                   "the batch norm that follows has as many channels as axis 0");
+        return put(c, LAYER_CONV, mod, "the norm that follows has as many channels as axis 0");
     if (n && n == d1)
         return put(c, LAYER_CONV_TRANSPOSE, mod,
-                   "the batch norm that follows has as many channels as axis 1");
+                   "the norm that follows has as many channels as axis 1");
     l = put(c, LAYER_NONE, mod,
             d0 == d1 ? "axes 0 and 1 are equal: convolution or transposed convolution"
                      : "no bias and no telling name: convolution or transposed convolution");
     if (l)
         layer_open(l, both);
+    return l;
+}
+
+/* Three axes: a convolution, where nothing speaks for nn.Bilinear. */
+static struct layer *sequence(struct ctx *c, struct module *mod, const struct tensor *w,
+                              const struct tensor *b)
+{
+    struct layer *l;
+    if (bilinear_named(mod->path)) {
+        l = put(c, LAYER_NONE, mod, "named nn.Bilinear, [out,in1,in2]");
+        if (l && c->ms.m->spelling.n) /* unless the archive tells otherwise */
+            layer_open(l, KIND_BIT(LAYER_CONV) | KIND_BIT(LAYER_PARAM));
+        return l;
+    }
+    l = convolution(c, mod, w, b);
+    const char *doubt = l && l->kinds ? bilinear_doubt(&c->near, mod->path, w) : NULL;
+    if (doubt) {
+        layer_open(l, l->kinds | KIND_BIT(LAYER_PARAM));
+        l->reason = str_from(doubt);
+    }
     return l;
 }
 
@@ -368,7 +427,8 @@ static enum status plain_module(struct ctx *c, struct module *mod, struct err *e
     } else if (w->n_dims == 2) {
         l = matrix(c, mod, w, b);
     } else if (w->n_dims <= 5) {
-        l = convolution(c, mod, w, b);
+        l = w->n_dims == 3 && c->style->bilinear ? sequence(c, mod, w, b)
+                                                 : convolution(c, mod, w, b);
         rank = (uint8_t)(w->n_dims - 2);
     } else {
         return ST_OK;
@@ -381,12 +441,86 @@ static enum status plain_module(struct ctx *c, struct module *mod, struct err *e
     return ST_OK;
 }
 
+/* ---- convolutions of one position, by their siblings ---- */
+
+struct like { /* a convolution of one position, by its path with the numbers left out */
+    struct str path;
+    size_t layer;
+};
+
+static int by_like(const void *px, const void *py)
+{
+    const struct like *x = px, *y = py;
+    int c = str_cmp(x->path, y->path);
+    return c ? c : (x->layer > y->layer) - (x->layer < y->layer);
+}
+
+static bool one_position(const struct ctx *c, const struct layer *l)
+{
+    const struct tensor *w = tensor_at(c, l->tensor[LEAF_WEIGHT]);
+    bool one = w && w->n_dims >= 3 && w->n_dims <= 5 &&
+               (l->kinds & (KIND_BIT(LAYER_CONV) | KIND_BIT(LAYER_CONV_TRANSPOSE)));
+    for (size_t d = 2; one && d < w->n_dims; d++)
+        one = w->dim[d] == 1;
+    return one;
+}
+
+static struct str without_numbers(struct arena *a, struct str path)
+{
+    char *p = arena_alloc(a, path.n + 1, 1);
+    size_t n = 0;
+    if (!p)
+        return STR_NONE;
+    for (size_t i = 0; i < path.n; i++) {
+        bool digit = path.p[i] >= '0' && path.p[i] <= '9';
+        if (!digit || n == 0 || p[n - 1] != '#')
+            p[n++] = digit ? '#' : path.p[i];
+    }
+    return (struct str){p, n};
+}
+
+/* Of blocks that repeat, one has a convolution of one position whose axes are equal: it is what the
+ * same layer is in the other blocks, where axes or norms tell. */
+static enum status as_siblings(struct ctx *c, struct err *e)
+{
+    size_t n = 0;
+    struct like *s = ARENA_ARRAY(c->list.a, struct like, c->list.n + 1);
+    if (!s)
+        return err_nomem(e, c->list.n * sizeof *s);
+    for (size_t i = 0; i < c->list.n; i++) {
+        if (!one_position(c, &c->list.layer[i]))
+            continue;
+        s[n].path = without_numbers(c->list.a, c->list.layer[i].path);
+        s[n].layer = i;
+        if (!s[n++].path.p)
+            return err_nomem(e, 64);
+    }
+    if (n)
+        qsort(s, n, sizeof *s, by_like);
+    for (size_t lo = 0, hi; lo < n; lo = hi) {
+        unsigned told = 0;
+        for (hi = lo; hi < n && str_eq(s[hi].path, s[lo].path); hi++)
+            if (c->list.layer[s[hi].layer].kind != LAYER_NONE)
+                told |= c->list.layer[s[hi].layer].kinds;
+        for (size_t i = lo; i < hi && told == KIND_BIT(LAYER_CONV); i++) {
+            struct layer *l = &c->list.layer[s[i].layer];
+            if (l->kind != LAYER_NONE || !(l->kinds & told))
+                continue;
+            layer_decide(l, LAYER_CONV);
+            l->reason = STR("one position, as its siblings in blocks that repeat");
+        }
+    }
+    return ST_OK;
+}
+
 enum status torch_layers(const struct torch_style *style, const struct model *m, struct arena *a,
                          struct layers *out, struct err *e)
 {
     struct ctx c = {.style = style, .list = {.a = a}};
     TRY(modules_build(m, style->cut ? style->cut : torch_cut, a, &c.ms, e));
     c.list.most = c.ms.n;
+    if (style->bilinear)
+        TRY(bilinear_learn(&c.ms, a, &c.near, e));
     if (style->first)
         TRY(style->first(&c.ms, &c.list, e));
     TRY(cells_recognise(style->rules, &c.ms, &c.list, e));
@@ -396,5 +530,6 @@ enum status torch_layers(const struct torch_style *style, const struct model *m,
     gpt2_vote(&c);
     for (size_t i = 0; i < c.ms.n; i++)
         TRY(plain_module(&c, &c.ms.module[i], e));
+    TRY(as_siblings(&c, e));
     return layers_done(&c.list, &c.ms, style->framework, out, e);
 }

@@ -74,10 +74,12 @@ def notes(d):
     meta = json.loads(run("inspect", "--json", d / "c.safetensors").stdout)["metadata"]
     check("the source comes back without", back.returncode == 0 and "nnferry.settings" not in meta,
           meta)
-    for option in ("--weights-only", "-q"):
-        quiet = run("convert", src, "-f", "-o", d / "a.npz", "--to", "hf_flax", option)
-        check(f"nothing to say {option}", quiet.returncode == 0 and "note" not in quiet.stderr,
-              quiet.stderr)
+    quiet = run("convert", src, "-f", "-o", d / "a.npz", "--to", "hf_flax", "-q")
+    check("nothing to say -q", quiet.returncode == 0 and "note" not in quiet.stderr, quiet.stderr)
+    alone = run("convert", src, "-f", "-o", d / "w.safetensors", "--to", "haiku", "--weights-only")
+    meta = json.loads(run("inspect", "--json", d / "w.safetensors").stdout)["metadata"]
+    check("what is left behind still tells", alone.returncode == 0 and "epsilon is 1e-12" in
+          alone.stderr and "nnferry.settings" not in meta, alone.stderr)
 
 
 def kept(d):
@@ -106,6 +108,12 @@ def program(d):
                      "momentum=0.97 (training alone)"):
             check(f"{version}: a scripted norm", got.returncode == 0 and line in got.stderr,
                   got.stderr)
+        line = "note on conv: padding is (1) in pytorch, same in flax by default: set "
+        line += "padding=((1, 1),)"
+        check(f"{version}: a padding of a stride", line in got.stderr, got.stderr)
+        run("convert", golden / "notes_script.pt", "-f", "-o", d / "s.tar.zst")
+        again = run("convert", d / "s.tar.zst", "--dry-run", "--to", "flax", "--format", "npz")
+        check(f"{version}: kept as it is", line in again.stdout, again.stdout)
         check(f"{version}: a scripted gelu", "note on act" not in got.stderr, got.stderr)
         keras = run("convert", golden / "notes_script.pt", "--dry-run", "--to", "keras", "--format",
                     "npz")

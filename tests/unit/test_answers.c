@@ -1,8 +1,10 @@
 /* What a rules file answers, and what is never answered by itself: kinds by a pattern, weights
- * whose axes nobody names, layers that one side alone has, the dense layers of an autoencoder.
+ * whose axes nobody names, layers that one side alone has, the dense layers of an autoencoder,
+ * what may be a bilinear layer.
  */
 #include "model/roles.h"
 #include "tests/lib/mapped.h"
+#include <stdio.h>
 
 static bool says(const char *text)
 {
@@ -212,6 +214,111 @@ static void counters_beside(void **state)
     }
 }
 
+static void dense_norm(struct model *m, const char *name, uint64_t n)
+{
+    static const char *const leaf[] = {"weight", "bias", "running_mean", "running_var"};
+    char text[64];
+    for (size_t i = 0; i < 4; i++) {
+        snprintf(text, sizeof text, "%s.%s", name, leaf[i]);
+        toy_tensor(m, text, 0, &n, 1);
+    }
+}
+
+static void dense_conv(struct model *m, const char *name, uint64_t out, uint64_t in, uint64_t k)
+{
+    char text[64];
+    snprintf(text, sizeof text, "%s.weight", name);
+    toy_tensor(m, text, 0, (uint64_t[]){out, in, k, k}, 4);
+}
+
+/* A small DenseNet; wide: what the third block reads besides the sum of what came before. */
+static void dense_net(struct model *m, uint64_t wide)
+{
+    char text[64];
+    uint64_t n = 8;
+    model_init(m);
+    dense_conv(m, "features.conv0", 8, 3, 3);
+    for (unsigned i = 1; i <= 3; i++, n += 4) {
+        n += i == 3 ? wide : 0;
+        for (unsigned k = 1; k <= 2; k++) {
+            snprintf(text, sizeof text, "features.block.layer%u.norm%u", i, k);
+            dense_norm(m, text, k == 1 ? n : 16);
+            snprintf(text, sizeof text, "features.block.layer%u.conv%u", i, k);
+            dense_conv(m, text, k == 1 ? 16 : 4, k == 1 ? n : 16, k == 1 ? 1 : 3);
+        }
+    }
+    dense_norm(m, "features.norm5", n);
+    toy_add(m, "classifier.weight", 0, 2, (int)n, -1);
+    toy_add(m, "classifier.bias", 0, 2, -1);
+    toy_done(m);
+}
+
+/* Maps put side by side: what a block reads is no flattened map, nor what the last one leaves,
+ * where each block reads what the one before read and gave. */
+static void flatten_of_dense_nets(void **state)
+{
+    (void)state;
+    struct model m;
+    struct plan p;
+    dense_net(&m, 0);
+    must(map_to(&p, &m, (struct map_opt){.to = "flax"}));
+    plan_free(&p);
+    model_free(&m);
+    dense_net(&m, 4); /* the last norm and the classifier, whose 24 may be 6 positions of 4 */
+    assert_int_equal(map_to(&p, &m, (struct map_opt){.to = "flax"}), ST_CANNOT);
+    assert_true(says("flatten \"features.norm5\" = ?"));
+    assert_true(says("flatten \"classifier\" = ?"));
+    assert_false(says("flatten \"features.block"));
+    plan_free(&p);
+    model_free(&m);
+    /* a norm that pairs with no convolution: asked */
+    dense_net(&m, 0);
+    dense_norm(&m, "tail.norm1", 64);
+    dense_conv(&m, "tail.conv1", 16, 60, 1);
+    toy_done(&m);
+    assert_int_equal(map_to(&p, &m, (struct map_opt){.to = "flax"}), ST_CANNOT);
+    assert_true(says("flatten \"tail.norm1\" = ?"));
+    plan_free(&p);
+    model_free(&m);
+}
+
+/* No target has nn.Bilinear: a layer named so is kept and said, one that may be is asked about. */
+static void bilinear_is_no_convolution(void **state)
+{
+    (void)state;
+    struct model m;
+    struct plan p;
+    model_init(&m);
+    toy_add(&m, "left.weight", 0, 12, 10, -1);
+    toy_add(&m, "left.bias", 0, 12, -1);
+    toy_add(&m, "right.weight", 0, 8, 9, -1);
+    toy_add(&m, "right.bias", 0, 8, -1);
+    toy_add(&m, "bilinear.weight", 0, 5, 12, 8, -1);
+    toy_add(&m, "bilinear.bias", 0, 5, -1);
+    toy_done(&m);
+    static const char *const to[] = {"flax", "nnx", "keras", "haiku", "equinox", "tensorflow"};
+    for (size_t i = 0; i < sizeof to / sizeof *to; i++) {
+        must(map_to(&p, &m, (struct map_opt){.to = to[i]}));
+        assert_int_equal(p.n_notes, 1);
+        assert_true(str_is(p.note[0].layer, "bilinear"));
+        plan_free(&p);
+    }
+    must(map_to(&p, &m, (struct map_opt){.to = "flax"}));
+    shaped(&p, "params.bilinear.weight", 5, 12, 8, -1);
+    plan_free(&p);
+    toy_add(&m, "score.weight", 0, 5, 12, 8, -1);
+    toy_add(&m, "score.bias", 0, 5, -1);
+    toy_done(&m);
+    assert_int_equal(map_to(&p, &m, (struct map_opt){.to = "flax"}), ST_CANNOT);
+    assert_true(says("kind \"score\" = ?"));
+    assert_true(says("nn.Bilinear"));
+    plan_free(&p);
+    must(map_to(&p, &m, (struct map_opt){.to = "flax", .rules = STR("kind score = param\n")}));
+    shaped(&p, "params.score.weight", 5, 12, 8, -1);
+    plan_free(&p);
+    model_free(&m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -220,6 +327,8 @@ int main(void)
         cmocka_unit_test_teardown(flatten_of_autoencoders, end),
         cmocka_unit_test_teardown(layers_dropped, end),
         cmocka_unit_test_teardown(counters_beside, end),
+        cmocka_unit_test_teardown(flatten_of_dense_nets, end),
+        cmocka_unit_test_teardown(bilinear_is_no_convolution, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

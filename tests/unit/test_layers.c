@@ -94,7 +94,7 @@ static void torch_matrices(void **state)
 static void torch_convolutions(void **state)
 {
     (void)state;
-    toy_add(&m, "a.weight", 0, 5, 2, 3, -1);
+    toy_add(&m, "a.weight", 0, 5, 2, 3, -1); /* what it gives, b reads */
     toy_add(&m, "a.bias", 0, 5, -1);
     toy_add(&m, "b.weight", 0, 2, 5, 3, -1);
     toy_add(&m, "b.bias", 0, 5, -1); /* fits the second axis: transposed */
@@ -128,6 +128,117 @@ static void torch_convolutions(void **state)
     is("patch_embed.proj", ONE(CONV));
     assert_int_equal(layer("a")->rank, 1);
     assert_int_equal(layer("c")->rank, 2);
+}
+
+/* Convolutions whose axes are equal, or whose names say little: by the same layer of other blocks,
+ * by a norm behind; a kernel of two or four may be a transposed one's. */
+static void torch_equal_axes(void **state)
+{
+    (void)state;
+    toy_add(&m, "blocks.0.b.0.weight", 0, 4, 4, 1, 1, -1);
+    toy_add(&m, "blocks.0.k.0.weight", 0, 4, 4, 3, 3, -1);
+    toy_add(&m, "blocks.1.b.0.weight", 0, 8, 4, 1, 1, -1);
+    toy_add(&m, "blocks.1.b.1.running_mean", 0, 8, -1);
+    toy_add(&m, "blocks.1.b.1.running_var", 0, 8, -1);
+    toy_add(&m, "blocks.1.k.0.weight", 0, 8, 4, 3, 3, -1);
+    toy_add(&m, "blocks.1.k.1.running_mean", 0, 8, -1);
+    toy_add(&m, "blocks.1.k.1.running_var", 0, 8, -1);
+    toy_add(&m, "up.0.b.weight", 0, 4, 4, 1, 1, -1);
+    toy_add(&m, "up.1.b.weight", 0, 4, 8, 1, 1, -1);
+    toy_add(&m, "up.1.b.bias", 0, 8, -1);
+    toy_add(&m, "up.2.b.weight", 0, 8, 4, 1, 1, -1);
+    toy_add(&m, "up.2.b.bias", 0, 8, -1);
+    toy_add(&m, "conv_head.weight", 0, 6, 4, 1, 1, -1);
+    toy_add(&m, "neck.0.weight", 0, 6, 4, 1, 1, -1);
+    toy_add(&m, "neck.1.weight", 0, 6, -1);
+    toy_add(&m, "neck.1.bias", 0, 6, -1);
+    toy_add(&m, "roi.conv5.weight", 0, 4, 4, 2, 2, -1);
+    toy_add(&m, "roi.conv5.bias", 0, 4, -1);
+    toy_add(&m, "roi.conv4.weight", 0, 4, 4, 3, 3, -1);
+    toy_add(&m, "downsample.conv.weight", 0, 4, 4, 2, 2, -1);
+    toy_add(&m, "patch_embed.1.conv.weight", 0, 4, 4, 4, 4, -1);
+    recognise("pytorch");
+    is("blocks.0.b.0", ONE(CONV));
+    is("blocks.0.k.0", LAYER_NONE, CONV_OR);
+    is("up.0.b", LAYER_NONE, CONV_OR);
+    is("conv_head", ONE(CONV));
+    is("neck.0", ONE(CONV));
+    is("roi.conv5", LAYER_NONE, CONV_OR);
+    is("roi.conv4", ONE(CONV));
+    is("downsample.conv", ONE(CONV));
+    is("patch_embed.1.conv", ONE(CONV));
+}
+
+#define MAYBE_BILINEAR(k) LAYER_NONE, KIND_BIT(LAYER_##k) | KIND_BIT(LAYER_PARAM)
+/* nn.Bilinear's [out, in1, in2] has the shape of a convolution over a sequence. */
+static void torch_bilinear(void **state)
+{
+    (void)state;
+    toy_add(&m, "left.weight", 0, 12, 10, -1);
+    toy_add(&m, "left.bias", 0, 12, -1);
+    toy_add(&m, "right.weight", 0, 8, 9, -1);
+    toy_add(&m, "right.bias", 0, 8, -1);
+    toy_add(&m, "bilinear.weight", 0, 6, 12, 8, -1);
+    toy_add(&m, "bilinear.bias", 0, 6, -1);
+    toy_add(&m, "heads.BiAffine.0.weight", 0, 6, 12, 12, -1); /* without bias */
+    toy_add(&m, "score.weight", 0, 6, 12, 8, -1);
+    toy_add(&m, "score.bias", 0, 6, -1);
+    toy_add(&m, "conv1.score.weight", 0, 6, 12, 8, -1); /* as long as what right gives */
+    toy_add(&m, "conv1.score.bias", 0, 6, -1);
+    toy_add(&m, "raw.weight", 0, 5, 14, 7, -1); /* nothing gives or reads what it does */
+    toy_add(&m, "raw.bias", 0, 5, -1);
+    toy_add(&m, "relation.weight", 0, 3, 16, 16, -1); /* [relations, in, out] */
+    toy_add(&m, "relation.bias", 0, 16, -1);
+    toy_add(&m, "list.0.weight", 0, 6, 12, 8, -1);
+    toy_add(&m, "list.0.bias", 0, 6, -1);
+    toy_add(&m, "list.1.weight", 0, 6, 12, 8, -1);
+    toy_add(&m, "list.1.bias", 0, 6, -1);
+    toy_add(&m, "list.1.u", 0, 6, -1);
+    toy_add(&m, "list.10.weight", 0, 6, -1); /* is not below list.1 */
+    recognise("pytorch");
+    is("bilinear", LAYER_NONE, 0);
+    is("heads.BiAffine.0", LAYER_NONE, 0);
+    is("score", MAYBE_BILINEAR(CONV));
+    is("conv1.score", MAYBE_BILINEAR(CONV));
+    is("raw", MAYBE_BILINEAR(CONV));
+    is("relation", MAYBE_BILINEAR(CONV_TRANSPOSE));
+    is("list.0", MAYBE_BILINEAR(CONV));
+    is("list.1", MAYBE_BILINEAR(CONV));
+}
+
+/* Convolutions over sequences as people name them: none is asked about. */
+static void torch_sequences(void **state)
+{
+    (void)state;
+    toy_add(&m, "conv1.weight", 0, 6, 4, 8, -1); /* by its name, whatever else is 8 long */
+    toy_add(&m, "conv1.bias", 0, 6, -1);
+    toy_add(&m, "proj.weight", 0, 6, 4, 8, -1);
+    toy_add(&m, "proj.bias", 0, 6, -1);
+    toy_add(&m, "cnn.layers.3.a.weight", 0, 6, 4, 2, -1);
+    toy_add(&m, "cnn.layers.3.a.bias", 0, 6, -1);
+    toy_add(&m, "net.0.weight", 0, 6, 4, 8, -1); /* between modules without tensors */
+    toy_add(&m, "net.0.bias", 0, 6, -1);
+    toy_add(&m, "net.2.weight", 0, 9, 6, 8, -1);
+    toy_add(&m, "net.2.bias", 0, 9, -1);
+    toy_add(&m, "seq.0.weight", 0, 6, 4, 8, -1); /* before a norm */
+    toy_add(&m, "seq.0.bias", 0, 6, -1);
+    toy_add(&m, "seq.1.weight", 0, 6, -1);
+    toy_add(&m, "seq.1.bias", 0, 6, -1);
+    toy_add(&m, "layer1.weight", 0, 16, 4, 5, -1); /* one after the other, of odd length */
+    toy_add(&m, "layer1.bias", 0, 16, -1);
+    toy_add(&m, "layer2.weight", 0, 32, 16, 3, -1);
+    toy_add(&m, "layer2.bias", 0, 32, -1);
+    toy_add(&m, "lift.weight", 0, 32, 24, 1, -1); /* one value */
+    toy_add(&m, "lift.bias", 0, 32, -1);
+    toy_add(&m, "wave.weight", 0, 32, 1, 80, -1); /* one channel */
+    toy_add(&m, "wave.bias", 0, 32, -1);
+    toy_add(&m, "fc.weight", 0, 8, 64, -1);
+    toy_add(&m, "fc.bias", 0, 8, -1);
+    recognise("pytorch");
+    static const char *const all[] = {"conv1", "proj",   "cnn.layers.3.a", "net.0", "net.2",
+                                      "seq.0", "layer1", "layer2",         "lift",  "wave"};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        is(all[i], ONE(CONV));
 }
 
 static void torch_vectors(void **state)
@@ -333,6 +444,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(torch_matrices, begin, end),
         cmocka_unit_test_setup_teardown(torch_convolutions, begin, end),
+        cmocka_unit_test_setup_teardown(torch_equal_axes, begin, end),
+        cmocka_unit_test_setup_teardown(torch_bilinear, begin, end),
+        cmocka_unit_test_setup_teardown(torch_sequences, begin, end),
         cmocka_unit_test_setup_teardown(torch_vectors, begin, end),
         cmocka_unit_test_setup_teardown(gpt2_and_its_like, begin, end),
         cmocka_unit_test_setup_teardown(torch_attention, begin, end),

@@ -77,14 +77,14 @@ static void conv_to_flax(void **state)
     struct model m;
     struct plan p;
     model_init(&m);
-    toy_add(&m, "c1.weight", 0, 5, 2, 3, -1);
-    toy_add(&m, "c1.bias", 0, 5, -1);
+    toy_add(&m, "conv1.weight", 0, 5, 2, 3, -1);
+    toy_add(&m, "conv1.bias", 0, 5, -1);
     toy_add(&m, "c2.weight", 0, 5, 2, 3, 4, -1);
     toy_add(&m, "c2.bias", 0, 5, -1);
     toy_add(&m, "conv3.weight", 0, 6, 6, 2, 3, 4, -1); /* equal axes: by name */
     toy_done(&m);
     must(map_to(&p, &m, (struct map_opt){.to = "flax"}));
-    double *k = got(&p, "params.c1.kernel", 3, 2, 5, -1);
+    double *k = got(&p, "params.conv1.kernel", 3, 2, 5, -1);
     for (int w = 0; w < 3; w++)
         for (int i = 0; i < 2; i++)
             for (int o = 0; o < 5; o++)

@@ -3,6 +3,7 @@
 #include "base/buf.h"
 #include "convert/map.h"
 #include "format/format.h"
+#include "framework/defaults.h"
 #include "framework/framework.h"
 #include "tests/lib/toy.h"
 #include <setjmp.h>
@@ -348,15 +349,17 @@ static void convolution_calls(void **state)
     } of[] = {
         {"", "[1, 1], [1, 1], [1, 1], False, [0, 0], 2, False)", "same", LAYER_CONV, 0},
         {"", "[1, 1], [0, 0], [1, 1], True, [0, 0], 2, False)", "none", LAYER_CONV_TRANSPOSE, 2},
-        {"", "[1, 1], [1, 1], [1, 1], True, [0, 0], 3, False)", "", LAYER_CONV_TRANSPOSE, 0},
+        {"", "[1, 1], [1, 1], [1, 1], True, [0, 0], 3, False)", "(1, 1)", LAYER_CONV_TRANSPOSE, 0},
         {"", "[2, 2], [0, 0], [1, 1], True, [1, 1], 1, False)", "", LAYER_CONV_TRANSPOSE, 1},
         {"", "[1, 1], [1, 1], [1, 1], y, [0, 0], 2, False)", "", LAYER_NONE, 0},
         {"    x = torch.pad(x, [1, 1], \"reflect\")\n",
          "[1, 1], [0, 0], [1, 1], False, [0, 0], 1, False)", "", LAYER_CONV, 0},
         {"", "[1, 1, 1, 1], [1, 1], [1, 1], False, [0, 0], 1, False)", "", LAYER_CONV, 0},
         {"", "[-1, 1], [18446744073709551616, 1], [1, 1], False, [0, 0], 1)", "", LAYER_CONV, 0},
-        {"", "[1, 1], [9223372036854775808, 9223372036854775808], [1, 1], False, [0, 0], 1)", "",
-         LAYER_CONV, 0},
+        {"", "[1, 1], [9223372036854775808, 9223372036854775808], [1, 1], False, [0, 0], 1)",
+         "(9223372036854775808, 9223372036854775808)", LAYER_CONV, 0},
+        {"", "[2, 1], [0, 1], [1, 1], False, [0, 0], 1)", "(0, 1)", LAYER_CONV, 0},
+        {"", "[4, 4], [0, 0], [1, 1], True, [0, 0], 1)", "", LAYER_CONV_TRANSPOSE, 1},
     };
     (void)state;
     for (size_t i = 0; i < sizeof of / sizeof *of; i++) {
@@ -473,6 +476,23 @@ static void functions(void **state)
     assert_null(function("act", "form"));
     is_text(function("act.in", "padding")->means, "same");
     is_text(function("act.in", "border")->means, "left out");
+}
+
+static void paddings(void **state)
+{
+    static const struct {
+        const char *framework, *of, *means, *text;
+    } want[] = {
+        {"flax", "conv", "(1, 2)", "((1, 1), (2, 2))"}, {"haiku", "conv", "(3)", "((3, 3),)"},
+        {"equinox", "conv", "(1, 2)", "(1, 2)"},        {"keras", "conv", "(1, 2)", ""},
+        {"nnx", "max_pool", "(1)", "((1, 1),)"},        {"haiku", "max_pool", "(1)", ""},
+        {"flax", "conv_transpose", "(1)", ""},          {"equinox", "conv_transpose", "(1)", "(1)"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof want / sizeof *want; i++)
+        is_text(fact_spell(fact_find(want[i].framework, want[i].of, "padding"), want[i].framework,
+                           str_from(want[i].means), &a),
+                want[i].text);
 }
 
 /* ---- programs that torch never writes ---- */
@@ -621,6 +641,7 @@ static void goldens(void **state)
         golden(path);
         assert_int_equal(layer("conv")->kind, LAYER_CONV);
         assert_true(layer("conv")->said.strided);
+        is_text(layer("conv")->said.padding, "(1)");
         is_number(layer("bn")->said.epsilon, 1e-3);
         is_number(layer("bn")->said.momentum, 0.97);
         is_text(function("act", "form")->means, "tanh");
@@ -641,19 +662,46 @@ static void goldens(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(a_call),           T(a_default),         T(a_keyword),
-        T(a_functional),     T(by_a_parent),       T(no_program),
-        T(another_function), T(another_object),    T(a_user_function),
-        T(an_argument),      T(maybe_run),         T(maybe_another),
-        T(of_several),       T(in_a_string),       T(not_closed),
-        T(closed_twice),     T(not_of_a_class),    T(no_module),
-        T(another_class),    T(no_such_attribute), T(a_string_without_end),
-        T(two_ways),         T(two_kinds),         T(not_a_number),
-        T(declared_norms),   T(convolutions),      T(convolution_calls),
-        T(open_kinds),       T(attention),         T(cells),
-        T(functions),        T(too_many_names),    T(too_many_uses),
-        T(too_many_classes), T(too_deep),          T(too_many_attributes),
-        T(too_many_steps),   T(any_bytes),         T(cut_anywhere),
+        T(a_call),
+        T(a_default),
+        T(a_keyword),
+        T(a_functional),
+        T(by_a_parent),
+        T(no_program),
+        T(another_function),
+        T(another_object),
+        T(a_user_function),
+        T(an_argument),
+        T(maybe_run),
+        T(maybe_another),
+        T(of_several),
+        T(in_a_string),
+        T(not_closed),
+        T(closed_twice),
+        T(not_of_a_class),
+        T(no_module),
+        T(another_class),
+        T(no_such_attribute),
+        T(a_string_without_end),
+        T(two_ways),
+        T(two_kinds),
+        T(not_a_number),
+        T(declared_norms),
+        T(convolutions),
+        T(convolution_calls),
+        T(open_kinds),
+        T(attention),
+        T(cells),
+        T(functions),
+        T(paddings),
+        T(too_many_names),
+        T(too_many_uses),
+        T(too_many_classes),
+        T(too_deep),
+        T(too_many_attributes),
+        T(too_many_steps),
+        T(any_bytes),
+        T(cut_anywhere),
         T(goldens),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
