@@ -2,6 +2,7 @@
  * scalars and opaque objects go to the ledger, empty containers and None with them as harmless.
  */
 #include "convert/map_int.h"
+#include "format/pytorch.h"
 #include <string.h>
 
 /* Path text of a node, from the keys above it. */
@@ -156,6 +157,24 @@ static bool part_of_tensor(const struct node *n)
            str_starts(n->parent->text, STR("torch._utils._rebuild_"));
 }
 
+/* Where the tree comes back, they come back as tensors. */
+static enum status numpy_arrays(struct mapping *m, struct err *e)
+{
+    struct str first = STR_NONE;
+    size_t n = 0;
+    for (size_t i = 0; i < m->src->n_tensors; i++)
+        if (m->in[i] && str_is(m->src->tensor[i].note, PYTORCH_NUMPY) && n++ == 0)
+            first = m->src->tensor[i].name;
+    if (n == 0)
+        return ST_OK;
+    struct str why = n == 1 ? STR("that it was numpy's: an array or scalar becomes a tensor")
+                            : arena_fmt(m->a,
+                                        "that it and %zu more were numpy's: arrays and scalars "
+                                        "become tensors",
+                                        n - 1);
+    return why.p ? map_ledger_drop(m, LEDGER_STRUCTURE, first, 0, true, why, e) : err_nomem(e, 64);
+}
+
 enum status map_tree(struct mapping *m, struct err *e)
 {
     const struct map_opt *o = m->o;
@@ -176,6 +195,8 @@ enum status map_tree(struct mapping *m, struct err *e)
     if (held && carried && m->target && m->target->keeps_tree && m->p->dst.n_tensors)
         TRY(m->target->keeps_tree(&m->p->dst, &carried, e));
     carried = carried && !(held ? map_renamed(m) : map_upgrade_lost(m));
+    if (carried)
+        TRY(numpy_arrays(m, e));
     bool asked = o->weights_only || o->drop_train_state || o->select;
     for (struct node *n = root; n; n = node_step(root, n)) {
         bool harmless;

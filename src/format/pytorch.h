@@ -113,6 +113,7 @@ struct pt_reader {
     struct node *root;
 };
 /* A tensor, not yet in the model. */
+#define PYTORCH_NUMPY "a numpy array" /* note of a tensor that was one, or a scalar of numpy's */
 struct pt_tensor {
     enum dtype dtype;
     uint32_t storage;

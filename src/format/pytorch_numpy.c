@@ -177,7 +177,7 @@ enum status pytorch_numpy(struct pt_reader *r, uint32_t v, struct pt_tensor *out
         want != bytes.n)
         return pickle_fail(p, v, "numpy-array", e, "bytes do not match shape and dtype");
     TRY(np_storage(r, bytes, flat, big, &out->storage, e));
-    out->note = STR("a numpy array");
+    out->note = STR(PYTORCH_NUMPY);
     if (!fortran || elems == 0)
         return view_c(&out->view, dim, n, e);
     int64_t stride[VIEW_MAX_AXES], step = 1;

@@ -137,6 +137,11 @@ static const struct pk_allow *plain_callable(struct str text)
     return NULL;
 }
 
+bool pytorch_frozen(const struct node *n)
+{
+    return n->kind == NODE_SET && str_ends(n->text, STR(".frozenset"));
+}
+
 /* Decimal text to minimal two's complement. */
 static enum status bigint(struct walk *w, struct str s)
 {
@@ -228,7 +233,7 @@ static void enter(struct walk *w, const struct node *n)
         pw_op(b, '(');
         break;
     case NODE_SET:
-        pw_global(b, "builtins", "set");
+        pw_global(b, "builtins", pytorch_frozen(n) ? "frozenset" : "set");
         pw_op(b, ']');
         pw_op(b, '(');
         break;

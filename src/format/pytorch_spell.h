@@ -16,6 +16,9 @@ uint32_t pytorch_kept(const struct model *m, uint32_t t);
  * items. ST_CANNOT for values the weights-only unpickler has no opcode for. */
 MUSTCHECK enum status pytorch_spell(const struct model *m, const struct pt_items *it,
                                     bool tree_allowed, struct buf *b, struct err *e);
+/* Is it a frozenset? One is written as it was, which torch.load with weights_only=True takes as
+ * little as the source: the writer says so. */
+bool pytorch_frozen(const struct node *n);
 /* struct format's keeps_tree. */
 MUSTCHECK enum status pytorch_keeps_tree(const struct model *m, bool *keeps, struct err *e);
 #endif

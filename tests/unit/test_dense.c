@@ -80,6 +80,36 @@ static double at(const char *name, size_t i, ...)
     return out;
 }
 
+static enum verdict judge(const struct model *a, const char *from, const struct model *b,
+                          const char *to)
+{
+    struct plan ia, ib;
+    struct pairing pr;
+    struct validate_report r = {0};
+    struct pair_opt po = {.from = {from, to}};
+    struct validate_opt vo = {.level = VALIDATE_LAYER,
+                              .device = "native",
+                              .seed = 1,
+                              .rtol = NAN,
+                              .atol = NAN,
+                              .min_coverage = NAN,
+                              .run = {.threads = 1}};
+    plan_init(&ia, a);
+    plan_init(&ib, b);
+    assert_int_equal(plan_identity(&ia, &err), ST_OK);
+    assert_int_equal(plan_identity(&ib, &err), ST_OK);
+    must(pair_layers(a, b, &po, &pr, &err));
+    must(validate_run(&ia, &pr.layers[0], from, &ib, &pr.layers[1], to, pr.pair, &vo, &r, &err));
+    enum verdict v = r.overall;
+    if (v != VERDICT_EQUAL && r.n)
+        print_message("%.*s\n", STR_ARG(r.layer[0].why));
+    pair_free(&pr);
+    validate_free(&r);
+    plan_free(&ia);
+    plan_free(&ib);
+    return v;
+}
+
 static void shape(struct tensor *t, const int *dim)
 {
     *t = (struct tensor){0};
@@ -415,7 +445,9 @@ static void or_convolution(void **state)
     toy_done(&like);
     must(map_it(&m, "flax", "pytorch", &like, ""));
     assert_true(at("net.weight", 7, 4, 6, -1) == 5);
+    toy_freeze(&p, &made);
     plan_free(&p);
+    assert_int_equal(judge(&m, "flax", &made, "pytorch"), VERDICT_EQUAL);
 }
 
 /* Batch axes: the other side's list of dense layers, one for each. */
@@ -576,36 +608,6 @@ static void keras_kept(void **state)
 }
 
 /* ---- each framework computes what the other does ---- */
-
-static enum verdict judge(const struct model *a, const char *from, const struct model *b,
-                          const char *to)
-{
-    struct plan ia, ib;
-    struct pairing pr;
-    struct validate_report r = {0};
-    struct pair_opt po = {.from = {from, to}};
-    struct validate_opt vo = {.level = VALIDATE_LAYER,
-                              .device = "native",
-                              .seed = 1,
-                              .rtol = NAN,
-                              .atol = NAN,
-                              .min_coverage = NAN,
-                              .run = {.threads = 1}};
-    plan_init(&ia, a);
-    plan_init(&ib, b);
-    assert_int_equal(plan_identity(&ia, &err), ST_OK);
-    assert_int_equal(plan_identity(&ib, &err), ST_OK);
-    must(pair_layers(a, b, &po, &pr, &err));
-    must(validate_run(&ia, &pr.layers[0], from, &ib, &pr.layers[1], to, pr.pair, &vo, &r, &err));
-    enum verdict v = r.overall;
-    if (v != VERDICT_EQUAL && r.n)
-        print_message("%.*s\n", STR_ARG(r.layer[0].why));
-    pair_free(&pr);
-    validate_free(&r);
-    plan_free(&ia);
-    plan_free(&ib);
-    return v;
-}
 
 static void computed(void **state)
 {
