@@ -2,7 +2,6 @@
  * has, and the layouts between. Tables say everything; nothing here knows a framework.
  */
 #include "convert/map_int.h"
-#include "convert/number.h"
 #include "framework/recognise.h"
 #include <string.h>
 
@@ -487,168 +486,212 @@ static enum status local_fits(const struct layer *l, const struct layer *t, uint
     return st;
 }
 
-enum status map_layer(struct mapping *m, const struct layer *l0, struct skeleton *sk,
-                      const struct layer *t, struct err *e)
+/* A layer on its way: what stands still while its leaves are spelled. */
+struct spelled {
+    struct layer l, out;   /* as the source has it; as the target does */
+    const struct layer *t; /* the skeleton's, or NULL */
+    struct skeleton *sk;
+    struct offer *of;
+    uint8_t variant, rank; /* of the target's rules */
+    bool fused;            /* q, k and v in one tensor */
+};
+
+/* Layers that have no leaves to spell: left behind, kept as they are, or cells. */
+static enum status whole_layer(struct mapping *m, struct layer *l, struct skeleton *sk,
+                               const struct layer *t, bool *done, struct err *e)
 {
-    struct layer l = *l0;
-    if (!t && l.again && strcmp(m->to->name, "canonical") != 0)
-        return leave(m, &l, LEAF_VALUE, true, l.reason, e);
-    if (!t && l.computed && m->to->rules->no_computed)
-        return leave(m, &l, LEAF_VALUE, true, STR("computed again by the model"), e);
-    if (l.kind == LAYER_NONE || l.kind == LAYER_PARAM) {
-        TRY(keep_tensors(m, &l, sk, t, e));
-        return note_kept(m, &l, t, e);
+    *done = true;
+    if (!t && l->again && strcmp(m->to->name, "canonical") != 0)
+        return leave(m, l, LEAF_VALUE, true, l->reason, e);
+    if (!t && l->computed && m->to->rules->no_computed)
+        return leave(m, l, LEAF_VALUE, true, STR("computed again by the model"), e);
+    if (l->kind == LAYER_NONE || l->kind == LAYER_PARAM) {
+        TRY(keep_tensors(m, l, sk, t, e));
+        return note_kept(m, l, t, e);
     }
-    if (l.kind == LAYER_CONV_LSTM && !t && !rules_cell(m->to->rules, l.kind, 0, 0))
-        return keep_unlike(m, &l, e);
-    if (l.kind == LAYER_CONV_LOCAL && !t &&
-        !rules_find(m->to->rules, l.kind, l.rank, 0, LEAF_WEIGHT))
-        return keep_unlike(m, &l, e);
-    if (l.kind == LAYER_CONV_LOCAL && t)
-        TRY(local_fits(&l, t, map_rows(sk->m, m->to->rules, t), e));
-    if (l.kind == LAYER_CONV_LOCAL && l.rank == 2 && !l.heads)
-        l.heads = 1; /* joined on either side */
-    TRY(map_notes(m, &l, t, e));
-    if (kind_is_cell(l.kind))
-        return map_cell(m, &l, sk, t, e);
-    const struct spelling_rules *r = m->to->rules;
+    if (l->kind == LAYER_CONV_LSTM && !t && !rules_cell(m->to->rules, l->kind, 0, 0))
+        return keep_unlike(m, l, e);
+    if (l->kind == LAYER_CONV_LOCAL && !t &&
+        !rules_find(m->to->rules, l->kind, l->rank, 0, LEAF_WEIGHT))
+        return keep_unlike(m, l, e);
+    if (l->kind == LAYER_CONV_LOCAL && t)
+        TRY(local_fits(l, t, map_rows(sk->m, m->to->rules, t), e));
+    if (l->kind == LAYER_CONV_LOCAL && l->rank == 2 && !l->heads)
+        l->heads = 1; /* joined on either side */
+    TRY(map_notes(m, l, t, e));
+    if (kind_is_cell(l->kind))
+        return map_cell(m, l, sk, t, e);
+    *done = false;
+    return ST_OK;
+}
+
+/* What the source offers of it, in m->offer. */
+static enum status offered(struct mapping *m, struct spelled *x, struct err *e)
+{
+    const struct layer *t = x->t;
     if (!m->offer)
         m->offer = ARENA_ARRAY(m->tmp, struct offer, LEAF_N);
-    struct offer *of = m->offer;
-    if (!of)
-        return err_nomem(e, sizeof *of * LEAF_N);
-    memset(of, 0, sizeof *of * LEAF_N);
+    x->of = m->offer;
+    if (!x->of)
+        return err_nomem(e, sizeof *x->of * LEAF_N);
+    memset(x->of, 0, sizeof *x->of * LEAF_N);
     if (t && t->heads)
-        l.heads = t->heads;
-    if (t && t->depth_c && l.kind == LAYER_CONV)
-        l.depth_c = t->depth_c;
-    struct layer tl = l; /* the layer as the target has it */
+        x->l.heads = t->heads;
+    if (t && t->depth_c && x->l.kind == LAYER_CONV)
+        x->l.depth_c = t->depth_c;
+    x->out = x->l;
     const struct axes_size *size = NULL;
-    TRY(map_dense(m, &l, sk, t, &tl, &size, e));
-    TRY(offers_of(m, &l, of, size, e));
-    uint8_t variant = 0;
-    if (t) {
-        tl.path = t->path;
-        variant = rules_variant(t);
-    } else {
-        TRY(map_path_of(m, l.path, &tl.path, e));
-        if (!tl.path.p && l.path.n) {
-            bool tied = l.tied && r->no_tied;
-            for (int i = 0; i < LEAF_N; i++)
-                TRY(leave(m, &l, (enum leaf)i, tied,
-                          tied ? STR("the embedding's own weight, which the model uses")
-                               : STR("the target has no name for it"),
-                          e));
-            return ST_OK;
-        }
-        struct map_rule *k = map_rule_for(m, RULE_KIND, l.path);
-        if (k)
-            k->n_used--; /* heard when kinds were settled */
-        variant = l.kind == LAYER_CONV_TRANSPOSE ? (k && k->kept_kernel ? VARIANT_KEPT : 0)
-                                                 : rules_variant(&l);
+    TRY(map_dense(m, &x->l, x->sk, t, &x->out, &size, e));
+    return offers_of(m, &x->l, x->of, size, e);
+}
+
+/* Its path and variant in the target. done: the target has no name for it, and it is left. */
+static enum status target_of(struct mapping *m, struct spelled *x, bool *done, struct err *e)
+{
+    struct layer *l = &x->l;
+    *done = false;
+    x->rank = x->t ? x->t->rank : l->rank;
+    if (x->t) {
+        x->out.path = x->t->path;
+        x->variant = rules_variant(x->t);
+        return ST_OK;
     }
-    map_tell(m, tl.path, &l);
-    if (less_one(&l, LEAF_WEIGHT) && m->from->rules->whole && strcmp(m->to->name, "canonical") == 0)
+    TRY(map_path_of(m, l->path, &x->out.path, e));
+    if (!x->out.path.p && l->path.n) {
+        bool tied = l->tied && m->to->rules->no_tied;
+        for (int i = 0; i < LEAF_N; i++)
+            TRY(leave(m, l, (enum leaf)i, tied,
+                      tied ? STR("the embedding's own weight, which the model uses")
+                           : STR("the target has no name for it"),
+                      e));
+        *done = true;
+        return ST_OK;
+    }
+    struct map_rule *k = map_rule_for(m, RULE_KIND, l->path);
+    if (k)
+        k->n_used--; /* heard when kinds were settled */
+    x->variant = l->kind == LAYER_CONV_TRANSPOSE ? (k && k->kept_kernel ? VARIANT_KEPT : 0)
+                                                 : rules_variant(l);
+    return ST_OK;
+}
+
+static enum status ask_heads(struct mapping *m, const struct layer *l, const char *comment,
+                             struct err *e)
+{
+    struct str q = map_line(m, "heads ", l->path, " = ?");
+    map_ask(m, comment, q);
+    return q.p ? ST_OK : err_nomem(e, 64);
+}
+
+static enum status ask_rank(struct mapping *m, const struct layer *l, struct err *e)
+{
+    struct str q = map_line(m, "rank ", l->path, " = ?");
+    struct str text = arena_fmt(m->tmp,
+                                "%s: how many axes has its input, batch and channels "
+                                "with them?",
+                                l->kind == LAYER_PRELU ? "PReLU" : "batch norm");
+    if (!q.p || !text.p)
+        return err_nomem(e, 64);
+    map_ask(m, text.p, q);
+    return ST_OK;
+}
+
+/* What the target cannot have is refused; what it must know and nothing tells is asked. */
+static enum status fits_target(struct mapping *m, struct spelled *x, bool *asked, struct err *e)
+{
+    const struct spelling_rules *r = m->to->rules;
+    const struct layer *l = &x->l;
+    *asked = true;
+    if (less_one(l, LEAF_WEIGHT) && m->from->rules->whole && strcmp(m->to->name, "canonical") == 0)
         return err_set(e, ST_CANNOT, "norm-whole",
                        "%s stores the norms of this family with 1 added, which does not come back "
                        "bit for bit: --as-is keeps them, --to hf takes it off",
                        m->from->name);
-    if (l.kind == LAYER_BATCHNORM)
-        TRY(debiased(m, &l, rules_find(r, l.kind, 0, variant, LEAF_UPDATES) != NULL, e));
-    uint8_t rank = t ? t->rank : l.rank;
-    if (rank == 0 && map_needs_rank(r, &l)) {
-        struct str q = map_line(m, "rank ", l.path, " = ?");
-        struct str text = arena_fmt(m->tmp,
-                                    "%s: how many axes has its input, batch and channels "
-                                    "with them?",
-                                    l.kind == LAYER_PRELU ? "PReLU" : "batch norm");
-        if (!q.p || !text.p)
-            return err_nomem(e, 64);
-        map_ask(m, text.p, q);
-        return ST_OK;
-    }
-    if (l.kind == LAYER_PRELU)
-        TRY(prelu_fits(m, &l, rank, t, e));
-    if (l.kind == LAYER_CONV_TRANSPOSE && l.groups > 1 && !r->groups_up) {
+    if (l->kind == LAYER_BATCHNORM)
+        TRY(debiased(m, l, rules_find(r, l->kind, 0, x->variant, LEAF_UPDATES) != NULL, e));
+    if (x->rank == 0 && map_needs_rank(r, l))
+        return ask_rank(m, l, e);
+    if (l->kind == LAYER_PRELU)
+        TRY(prelu_fits(m, l, x->rank, x->t, e));
+    if (l->kind == LAYER_CONV_TRANSPOSE && l->groups > 1 && !r->groups_up) {
         enum status st = err_set(e, ST_CANNOT, "grouped-transpose",
                                  "%s has no transposed convolution of %llu groups", m->to->name,
-                                 (unsigned long long)l.groups);
-        err_in(e, l.path.p, l.path.n);
+                                 (unsigned long long)l->groups);
+        err_in(e, l->path.p, l->path.n);
         return st;
     }
-    bool fused = false;
-    if (!l.heads && l.kind == LAYER_LINEAR && turns_rows(m, &l)) {
-        struct str q = map_line(m, "heads ", l.path, " = ?");
-        map_ask(m, "rows lie head by head: how many heads? The weights do not tell.", q);
-        return q.p ? ST_OK : err_nomem(e, 64);
+    if (!l->heads && l->kind == LAYER_LINEAR && turns_rows(m, l))
+        return ask_heads(m, l, "rows lie head by head: how many heads? The weights do not tell.",
+                         e);
+    if (l->kind == LAYER_ATTENTION) {
+        if (!l->heads && parts_heads(m))
+            return ask_heads(m, l, "attention: how many heads? The weights do not tell.", e);
+        TRY(attention_fits(m, x->of, &x->fused, e));
+        x->fused = x->fused && r->fuses_qkv;
     }
-    if (l.kind == LAYER_ATTENTION) {
-        if (!l.heads && parts_heads(m)) {
-            struct str q = map_line(m, "heads ", l.path, " = ?");
-            map_ask(m, "attention: how many heads? The weights do not tell.", q);
-            return q.p ? ST_OK : err_nomem(e, 64);
-        }
-        TRY(attention_fits(m, of, &fused, e));
-        fused = fused && r->fuses_qkv;
-    }
-    for (size_t i = 0; i < sizeof order / sizeof *order; i++) {
-        enum leaf lf = order[i], part[3];
-        const struct leaf_rule *rule = rules_find(r, l.kind, rank, variant, lf);
-        if (t ? t->tensor[lf] < 0 : !rule || (lf == LEAF_FIRST && variant))
-            continue;
-        if (!rule)
-            return err_set(e, ST_CANNOT, "no-rule", "no spelling of %s.%s in %s",
-                           layer_kind_name(l.kind), leaf_name(lf), m->to->name);
-        if (!t && lf == LEAF_WEIGHT && l.tied && r->no_tied) {
-            TRY(leave(m, &l, lf, true, STR("the embedding's own weight, which the model uses"), e));
-            continue;
-        }
-        size_t n = leaf_fuses(lf, part);
-        bool weights = lf == LEAF_QKV_WEIGHT || lf == LEAF_Q_WEIGHT || lf == LEAF_K_WEIGHT ||
-                       lf == LEAF_V_WEIGHT;
-        if (!t && weights && r->fuses_qkv && fused != (lf == LEAF_QKV_WEIGHT))
-            continue;
-        size_t have = 0;
-        for (size_t j = 0; j < (n ? n : 1); j++)
-            have += of[part[j]].have;
-        struct str name = STR_NONE;
-        if (t)
-            name = sk->m->tensor[t->tensor[lf]].name;
-        else
-            TRY(name_in(m, rule->collection, tl.path, rule->name, &name, e));
-        if (t)
-            sk->filled[t->tensor[lf]] = true;
-        if (lf != LEAF_COUNT && leaf_is_count(lf) && (t || r->averages) && !both_given(of, lf) &&
-            (t || of[LEAF_MEAN].have)) {
-            TRY(averaged(m, &l, of, rule, name, e));
-            continue;
-        }
-        if (have == 0) {
-            if (lf == LEAF_COUNT && (t || (r->counts && of[LEAF_MEAN].have)))
-                TRY(counter(m, name, &l, lf, e));
-            else if (t)
-                return err_set(e, ST_CANNOT, "leaf-missing", "the source has nothing for %.*s",
-                               STR_ARG(name));
-            continue;
-        }
-        TRY(emit(m, &tl, of, rule, name, e));
-    }
+    *asked = false;
     return ST_OK;
 }
 
-/* ---- pairs of single tensors ---- */
-
-enum status map_one(enum dtype t, uint8_t out[16], struct err *e)
+/* One leaf, where the target has it. */
+static enum status spell_leaf(struct mapping *m, struct spelled *x, enum leaf lf, struct err *e)
 {
-    const struct dtype_info *d = dtype_info(t);
-    struct num one = {NUM_FINITE, false, -63, 1ull << 63};
-    bool over = false;
-    if (d->kind == DK_BLOCK || (d->kind == DK_COMPLEX && d->bits > 128))
-        return err_set(e, ST_CANNOT, "no-one", "%s has no value 1", d->name);
-    uint64_t code = num_encode(num_half(t), one, &over);
-    memset(out, 0, 16);
-    for (int i = 0; i < 8; i++)
-        out[i] = (uint8_t)(code >> (8 * i));
+    const struct spelling_rules *r = m->to->rules;
+    const struct layer *l = &x->l, *t = x->t;
+    const struct offer *of = x->of;
+    const struct leaf_rule *rule = rules_find(r, l->kind, x->rank, x->variant, lf);
+    enum leaf part[3];
+    if (t ? t->tensor[lf] < 0 : !rule || (lf == LEAF_FIRST && x->variant))
+        return ST_OK;
+    if (!rule)
+        return err_set(e, ST_CANNOT, "no-rule", "no spelling of %s.%s in %s",
+                       layer_kind_name(l->kind), leaf_name(lf), m->to->name);
+    if (!t && lf == LEAF_WEIGHT && l->tied && r->no_tied)
+        return leave(m, l, lf, true, STR("the embedding's own weight, which the model uses"), e);
+    size_t n = leaf_fuses(lf, part);
+    bool weights =
+        lf == LEAF_QKV_WEIGHT || lf == LEAF_Q_WEIGHT || lf == LEAF_K_WEIGHT || lf == LEAF_V_WEIGHT;
+    if (!t && weights && r->fuses_qkv && x->fused != (lf == LEAF_QKV_WEIGHT))
+        return ST_OK;
+    size_t have = 0;
+    for (size_t j = 0; j < (n ? n : 1); j++)
+        have += of[part[j]].have;
+    struct str name = STR_NONE;
+    if (t)
+        name = x->sk->m->tensor[t->tensor[lf]].name;
+    else
+        TRY(name_in(m, rule->collection, x->out.path, rule->name, &name, e));
+    if (t)
+        x->sk->filled[t->tensor[lf]] = true;
+    if (lf != LEAF_COUNT && leaf_is_count(lf) && (t || r->averages) && !both_given(of, lf) &&
+        (t || of[LEAF_MEAN].have))
+        return averaged(m, l, of, rule, name, e);
+    if (have > 0)
+        return emit(m, &x->out, of, rule, name, e);
+    if (lf == LEAF_COUNT && (t || (r->counts && of[LEAF_MEAN].have)))
+        return counter(m, name, l, lf, e);
+    if (t)
+        return err_set(e, ST_CANNOT, "leaf-missing", "the source has nothing for %.*s",
+                       STR_ARG(name));
+    return ST_OK;
+}
+
+enum status map_layer(struct mapping *m, const struct layer *l, struct skeleton *sk,
+                      const struct layer *t, struct err *e)
+{
+    struct spelled x = {.l = *l, .t = t, .sk = sk};
+    bool done;
+    TRY(whole_layer(m, &x.l, sk, t, &done, e));
+    if (done)
+        return ST_OK;
+    TRY(offered(m, &x, e));
+    TRY(target_of(m, &x, &done, e));
+    if (done)
+        return ST_OK;
+    map_tell(m, x.out.path, &x.l);
+    TRY(fits_target(m, &x, &done, e));
+    for (size_t i = 0; !done && i < sizeof order / sizeof *order; i++)
+        TRY(spell_leaf(m, &x, order[i], e));
     return ST_OK;
 }
 

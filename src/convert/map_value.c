@@ -1,7 +1,8 @@
 /* The value of a tensor without axes: numbers of a skeleton that are taken over, counts that are
- * read.
+ * read, the value 1.
  */
 #include "convert/map_int.h"
+#include "convert/number.h"
 #include <string.h>
 
 enum status map_value(const struct model *like, const struct tensor *t, uint8_t out[16],
@@ -36,4 +37,18 @@ bool map_scalar(const struct model *md, const struct tensor *t, uint64_t *out)
     for (size_t i = 0; i < n; i++)
         *out |= (uint64_t)raw[i] << (8 * i);
     return true;
+}
+
+enum status map_one(enum dtype t, uint8_t out[16], struct err *e)
+{
+    const struct dtype_info *d = dtype_info(t);
+    struct num one = {NUM_FINITE, false, -63, 1ull << 63};
+    bool over = false;
+    if (d->kind == DK_BLOCK || (d->kind == DK_COMPLEX && d->bits > 128))
+        return err_set(e, ST_CANNOT, "no-one", "%s has no value 1", d->name);
+    uint64_t code = num_encode(num_half(t), one, &over);
+    memset(out, 0, 16);
+    for (int i = 0; i < 8; i++)
+        out[i] = (uint8_t)(code >> (8 * i));
+    return ST_OK;
 }

@@ -70,7 +70,8 @@ static struct layer *local(struct ctx *c, struct module *mod, const struct tenso
     bool fits = bias_by_position(w, b, w->n_dims - 2u);
     struct layer *l = NULL;
     if (!c->patches || w->n_dims < 3 || w->n_dims > 5 || class_is(mod->path, "DenseGeneral") ||
-        class_is(mod->path, "Dense") || (b ? !fits : !named) || (c->stacked && !named))
+        class_is(mod->path, "Dense") || (b ? !fits : !named) || (c->stacked && !named) ||
+        (!named && w->n_dims == 3 && w->dim[0] == w->dim[1])) /* or heads of a dense layer's */
         return NULL;
     if (cls || (fits && named && w->n_dims > 3)) {
         l = layer_add(&c->list, LAYER_CONV_LOCAL, mod->path,
