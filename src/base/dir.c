@@ -177,7 +177,8 @@ enum status dir_file(struct dir *d, struct str rel, struct file **out, struct er
                              "symlink to %s leaves its folder; allow it with --root", real);
                 err_file(e, full);
             } else {
-                fd = open_at(AT_FDCWD, real, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+                fd = open_at(AT_FDCWD, real,
+                             O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
             }
         }
         if (fd < 0 && st == ST_OK) {

@@ -43,8 +43,8 @@ struct err {
  * Fields file, offset and tensor are reset; add them with err_at / err_in. */
 enum status err_set(struct err *e, enum status st, const char *code, const char *fmt, ...)
     PRINTF(4, 5);
-/* Same, appends ": <strerror(sys)>" and keeps sys. ST_SIGNAL where a request to stop interrupted the
- * call (EINTR). */
+/* Same, appends ": <strerror(sys)>" and keeps sys. ST_SIGNAL where a request to stop interrupted
+ * the call (EINTR). */
 enum status err_sys(struct err *e, enum status st, const char *code, int sys, const char *fmt, ...)
     PRINTF(5, 6);
 /* Out of memory under the ceiling (ST_LIMIT, code "memory"). */

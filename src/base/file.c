@@ -20,6 +20,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
@@ -68,13 +69,14 @@ static void on_sigbus(int sig, siginfo_t *si, void *uc)
     (void)uc;
     for (int i = 0; i < N_SLOTS; i++) {
         uintptr_t lo = slots[i].lo, hi = slots[i].hi;
-        if (lo > 1 && at >= lo && at < hi) {
+        struct file *f = slots[i].f;
+        /* our own window stays while we are here; another's slot may change hands meanwhile */
+        if (lo > 1 && at >= lo && at < hi && lo == slots[i].lo) {
             int keep = errno;
             void *p = mmap((void *)(at & ~(uintptr_t)(page - 1)), (size_t)page, PROT_READ,
                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
             errno = keep;
             if (p != MAP_FAILED) {
-                struct file *f = slots[i].f;
                 if (f)
                     f->torn = 1;
                 return;
@@ -194,7 +196,8 @@ static enum status hold(const struct file *f, int *fd, struct err *e)
     for (int ms = 0; (*fd = open(f->path, OPEN_FLAGS)) < 0;) {
         const struct timespec pause = {0, 1000000};
         int sys = errno;
-        if (stop_again(-1) || ((sys == EMFILE || sys == ENFILE) && (n_held > 0 || ms++ < WAIT_MS))) {
+        bool scarce = sys == EMFILE || sys == ENFILE;
+        if (stop_again(-1) || (scarce && (n_held > 0 || ms++ < WAIT_MS))) {
             TRY(stop_check(e));
             (void)nanosleep(&pause, NULL);
             continue;
@@ -219,7 +222,7 @@ static void let_go(const struct file *f, int fd)
     n_held--;
 }
 
-enum status file_adopt(int fd, const char *path, struct file **out, struct err *e)
+static enum status adopt(int fd, const char *path, bool keep, struct file **out, struct err *e)
 {
     size_t n = strlen(path) + 1;
     struct file *f = mem_alloc(sizeof *f + n);
@@ -239,7 +242,7 @@ enum status file_adopt(int fd, const char *path, struct file **out, struct err *
         st = err_set(e, ST_INPUT, "not-a-file", "not a regular file");
     } else {
         f->network = is_network(fd);
-        if (f->st.st_nlink == 0) { /* it has no name to open it by again */
+        if (keep || f->st.st_nlink == 0) {
             n_kept++;
         } else if (!keep_open()) {
             close(fd);
@@ -252,6 +255,16 @@ enum status file_adopt(int fd, const char *path, struct file **out, struct err *
     close(fd);
     mem_free(f);
     return st;
+}
+
+enum status file_adopt(int fd, const char *path, struct file **out, struct err *e)
+{
+    return adopt(fd, path, false, out, e);
+}
+
+enum status file_keep(int fd, const char *path, struct file **out, struct err *e)
+{
+    return adopt(fd, path, true, out, e);
 }
 
 enum status file_open(const char *path, struct file **out, struct err *e)
@@ -300,12 +313,22 @@ bool file_same(const struct file *f, uint64_t dev, uint64_t ino)
     return (uint64_t)f->st.st_dev == dev && (uint64_t)f->st.st_ino == ino;
 }
 
+/* The client of a network file system may go by what it was told up to a minute ago; what is opened
+ * anew it asks about. */
+static void ask_server(int fd)
+{
+    uint64_t statx[32];
+    (void)syscall(SYS_statx, fd, "", 0x1000 | 0x2000, 0x7ff, statx); /* EMPTY_PATH, FORCE_SYNC */
+}
+
 enum status file_check(struct file *f, struct err *e)
 {
     struct stat now;
     int fd;
     TRY(hold(f, &fd, e));
     enum status st = ST_OK;
+    if (f->network && fd == f->fd)
+        ask_server(fd);
     if (fstat(fd, &now) != 0) {
         st = err_sys(e, ST_INPUT, "unreadable", errno, "cannot stat");
         err_file(e, f->path);

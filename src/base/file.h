@@ -24,6 +24,8 @@ struct file; /* opaque, allocated from base/mem.h */
 MUSTCHECK enum status file_open(const char *path, struct file **out, struct err *e);
 /* Takes an open descriptor (closed on failure); path is for messages. */
 MUSTCHECK enum status file_adopt(int fd, const char *path, struct file **out, struct err *e);
+/* Same, of a file without a name to open it by again: its descriptor stays open. */
+MUSTCHECK enum status file_keep(int fd, const char *path, struct file **out, struct err *e);
 void file_close(struct file *f);             /* NULL allowed */
 const char *file_path(const struct file *f); /* for messages and published references */
 uint64_t file_size(const struct file *f);

@@ -64,11 +64,11 @@ uint64_t mem_peak(void)
 
 int mem_charge(uint64_t bytes)
 {
-    uint64_t now = atomic_fetch_add(&in_use, bytes) + bytes, top = ceiling, p = peak;
-    if (top != 0 && now > top) {
-        atomic_fetch_sub(&in_use, bytes);
-        return -1;
-    }
+    uint64_t was = in_use, now, top = ceiling, p = peak;
+    do { /* what does not fit is never counted, so that it takes no room from what does */
+        if (!add_u64(was, bytes, &now) || (top != 0 && now > top))
+            return -1;
+    } while (!atomic_compare_exchange_weak(&in_use, &was, now));
     while (now > p && !atomic_compare_exchange_weak(&peak, &p, now))
         ;
     return 0;

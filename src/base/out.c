@@ -17,7 +17,6 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
@@ -26,10 +25,6 @@
 #define BEHIND_BYTES ((uint64_t)8 << 20) /* write-back is started every so many bytes */
 #define AHEAD_BYTES ((uint64_t)64 << 20) /* room asked for ahead of a growing file's end */
 #define TRIES_MAX 2000                   /* of a millisecond, for a descriptor */
-#ifndef RENAME_NOREPLACE
-#define RENAME_NOREPLACE 1
-#define RENAME_EXCHANGE 2
-#endif
 
 struct out_file {
     char *rel; /* beneath the temporary; NULL for a single file */
@@ -162,11 +157,6 @@ static enum status make_temp_folder(struct out *o, struct err *e)
     return out_err(o, write_code(errno), errno, e, "cannot make a temporary folder");
 }
 
-static int rename2(int dir, const char *from, const char *to, unsigned flags)
-{
-    return (int)syscall(SYS_renameat2, dir, from, dir, to, flags);
-}
-
 /* Replacing a folder takes an exchange in one step; find out before any work. */
 static enum status probe_exchange(struct out *o, struct err *e)
 {
@@ -174,9 +164,10 @@ static enum status probe_exchange(struct out *o, struct err *e)
     out_temp_name(o->base, 1000000, other);
     if (mkdirat(o->dir, other, 0777) != 0)
         return out_err(o, write_code(errno), errno, e, "cannot make a temporary folder");
-    int sys = rename2(o->dir, o->temp, other, RENAME_EXCHANGE) == 0 ? 0 : errno;
-    if (unlinkat(o->dir, other, AT_REMOVEDIR) != 0 && sys == 0)
-        sys = errno;
+    int sys = out_exchange(o->dir, o->temp, other);
+    int left = out_remove_tree(o->dir, other);
+    if (sys == 0)
+        sys = left;
     if (sys != 0)
         return out_err(o, "cannot-exchange", sys, e,
                        "this file system cannot replace a folder in one step; "
@@ -730,39 +721,6 @@ static int close_all(struct out *o)
     return sys;
 }
 
-/* Never replaces: by renameat2 where the file system can, else by a hard link (files), else by
- * looking first. 0 or errno. */
-static int rename_new(struct out *o)
-{
-    struct stat st;
-    if (rename2(o->dir, o->temp, o->base, RENAME_NOREPLACE) == 0)
-        return 0;
-    if (errno != EINVAL && errno != ENOSYS && errno != EOPNOTSUPP && errno != EPERM)
-        return errno;
-    if (!o->opt.is_dir) {
-        if (linkat(o->dir, o->temp, o->dir, o->base, 0) == 0)
-            return unlinkat(o->dir, o->temp, 0) == 0 ? 0 : errno;
-        if (errno == EEXIST)
-            return errno;
-    }
-    if (fstatat(o->dir, o->base, &st, AT_SYMLINK_NOFOLLOW) == 0)
-        return EEXIST;
-    return renameat(o->dir, o->temp, o->dir, o->base) == 0 ? 0 : errno;
-}
-
-static int rename_over(struct out *o)
-{
-    struct stat st;
-    if (!o->opt.is_dir)
-        return renameat(o->dir, o->temp, o->dir, o->base) == 0 ? 0 : errno;
-    if (rename2(o->dir, o->temp, o->base, RENAME_EXCHANGE) == 0)
-        return 0;
-    int sys = errno; /* of the flag, where that is not known, whether or not there is an old folder */
-    if (sys != ENOENT && fstatat(o->dir, o->base, &st, AT_SYMLINK_NOFOLLOW) == 0)
-        return sys;
-    return rename_new(o);
-}
-
 static bool is_ours(const struct out *o, const char *name)
 {
     struct stat st;
@@ -788,9 +746,10 @@ enum status out_publish(struct out *o, struct err *e)
         return out_err(o, write_code(sys), sys, e, "cannot close");
     if (!o->opt.is_dir && (o->n_files != 1 || !is_ours(o, o->temp)))
         return out_err(o, "write-error", ENOENT, e, "the temporary is not ours any more");
-    sys = o->opt.force ? rename_over(o) : rename_new(o);
-    /* A file server whose answer was lost is asked again, and then says that the old name is gone or
-     * the new one there; or the second name that a link made cannot be removed. */
+    sys =
+        (o->opt.force ? out_rename_over : out_rename_new)(o->dir, o->temp, o->base, o->opt.is_dir);
+    /* A file server whose answer was lost is asked again, and then says that the old name is gone
+     * or the new one there; or the second name that a link made cannot be removed. */
     if (sys != 0 && !is_ours(o, o->base))
         return out_err(o, sys == EEXIST ? "exists" : "write-error", sys, e,
                        "cannot rename into place");

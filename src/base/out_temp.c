@@ -9,9 +9,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define MARK ".nnferry-"
+#ifndef RENAME_NOREPLACE
+#define RENAME_NOREPLACE 1
+#define RENAME_EXCHANGE 2
+#endif
 
 struct owner {
     char host[65];
@@ -145,13 +150,23 @@ void out_remove_dead(int dir, const char *base, bool network)
     closedir(d);
 }
 
+/* Asked to stop or not: what is ours is tidied up. */
+static int unlink_at(int dir, const char *name, int flags)
+{
+    int rc;
+    do {
+        rc = unlinkat(dir, name, flags);
+    } while (rc != 0 && errno == EINTR);
+    return rc;
+}
+
 /* One pass: goes down the first folder found until one is empty, removes it, and starts over, so
  * only one folder is open at a time whatever the depth. */
 int out_remove_tree(int dir, const char *name)
 {
     char path[PATH_MAX];
     size_t top = strlen(name);
-    if (unlinkat(dir, name, 0) == 0 || errno == ENOENT)
+    if (unlink_at(dir, name, 0) == 0 || errno == ENOENT)
         return 0;
     if (errno != EISDIR && errno != EPERM)
         return errno;
@@ -172,7 +187,7 @@ int out_remove_tree(int dir, const char *name)
         for (struct dirent *x; !down && (x = readdir(d));) {
             if (strcmp(x->d_name, ".") == 0 || strcmp(x->d_name, "..") == 0)
                 continue;
-            if (unlinkat(dirfd(d), x->d_name, 0) == 0)
+            if (unlink_at(dirfd(d), x->d_name, 0) == 0)
                 continue;
             err = errno;
             size_t at = strlen(path), n = strlen(x->d_name);
@@ -187,11 +202,52 @@ int out_remove_tree(int dir, const char *name)
         closedir(d);
         if (down)
             continue;
-        if (unlinkat(dir, path, AT_REMOVEDIR) != 0)
+        if (unlink_at(dir, path, AT_REMOVEDIR) != 0)
             return err ? err : errno;
         char *up = strrchr(path, '/');
         if (!up || strlen(path) == top)
             return 0;
         *up = 0;
     }
+}
+
+/* ---- in place ---- */
+
+static int rename2(int dir, const char *from, const char *to, unsigned flags)
+{
+    return syscall(SYS_renameat2, dir, from, dir, to, flags) == 0 ? 0 : errno;
+}
+
+int out_exchange(int dir, const char *a, const char *b)
+{
+    return rename2(dir, a, b, RENAME_EXCHANGE);
+}
+
+int out_rename_new(int dir, const char *temp, const char *name, bool is_dir)
+{
+    struct stat st;
+    int sys = rename2(dir, temp, name, RENAME_NOREPLACE);
+    if (sys != EINVAL && sys != ENOSYS && sys != EOPNOTSUPP && sys != EPERM)
+        return sys;
+    if (!is_dir) {
+        if (linkat(dir, temp, dir, name, 0) == 0)
+            return unlink_at(dir, temp, 0) == 0 ? 0 : errno;
+        if (errno == EEXIST)
+            return errno;
+    }
+    if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0)
+        return EEXIST;
+    return renameat(dir, temp, dir, name) == 0 ? 0 : errno;
+}
+
+int out_rename_over(int dir, const char *temp, const char *name, bool is_dir)
+{
+    struct stat st;
+    if (!is_dir)
+        return renameat(dir, temp, dir, name) == 0 ? 0 : errno;
+    int sys = out_exchange(dir, temp, name);
+    /* EINVAL: of the flag, where it is not known, whether or not there is an old folder */
+    if (sys == 0 || (sys != ENOENT && fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0))
+        return sys;
+    return out_rename_new(dir, temp, name, is_dir);
 }

@@ -134,7 +134,7 @@ enum status spool_file(struct spool *s, const char *path, struct file **out, str
     *out = NULL;
     if (fd < 0)
         return spool_err(s, "open", errno, e);
-    return file_adopt(fd, path, out, e);
+    return file_keep(fd, path, out, e);
 }
 
 void spool_close(struct spool *s)

@@ -8,6 +8,7 @@
 #include "base/par.h"
 #include "base/stop.h"
 #include "cli/command.h"
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -214,6 +215,8 @@ static void put(struct str s)
 {
     while (s.n) {
         ssize_t k = write(STDERR_FILENO, s.p, s.n);
+        if (k < 0 && errno == EINTR)
+            continue;
         if (k <= 0)
             return;
         s = str_sub(s, (size_t)k, s.n);

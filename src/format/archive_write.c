@@ -463,16 +463,14 @@ static enum status sum_weights(struct writer *w, struct err *e)
     struct frame_note *f;
     uint64_t n, index, at = 0, left = 0;
     struct sha256 sum;
-    struct file *back;
     char name[101] = "";
     TRY(all_frames(w, &f, &n, &index, e));
-    TRY(file_open(out_temp_path(w->out), &back, e));
     enum status st = ST_OK;
     for (uint64_t i = 0; st == ST_OK && i < n; at += f[i++].stored) {
         bool data = left > 0;
         if (!data && f[i].raw != TAR_BLOCK)
             continue; /* padding */
-        st = file_pread(back, s->stored, f[i].stored, at, e);
+        st = out_pread(w->out, s->file, s->stored, f[i].stored, at, e);
         if (st == ST_OK)
             st = zs_decode(s->stored, f[i].stored, s->bite, f[i].raw, s->scratch, e);
         if (st != ST_OK)
@@ -492,7 +490,6 @@ static enum status sum_weights(struct writer *w, struct err *e)
             add_sum(s, digest, str_from(name));
         }
     }
-    file_close(back);
     return st;
 }
 

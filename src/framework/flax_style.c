@@ -70,7 +70,8 @@ static struct layer *local(struct ctx *c, struct module *mod, const struct tenso
     bool fits = bias_by_position(w, b, w->n_dims - 2u);
     struct layer *l = NULL;
     if (!c->patches || w->n_dims < 3 || w->n_dims > 5 || class_is(mod->path, "DenseGeneral") ||
-        class_is(mod->path, "Dense") || (b ? !fits : !named) || (c->stacked && !named))
+        class_is(mod->path, "Dense") || (b ? !fits : !named) || (c->stacked && !named) ||
+        (!named && w->n_dims == 3 && w->dim[0] == w->dim[1])) /* or heads of a dense layer's */
         return NULL;
     if (cls || (fits && named && w->n_dims > 3)) {
         l = layer_add(&c->list, LAYER_CONV_LOCAL, mod->path,
@@ -103,7 +104,7 @@ static struct layer *general(struct ctx *c, struct module *mod, const struct ten
                              ? "kernel with batch axes: a stack of dense layers"
                              : "kernel of several axes, whose bias does not tell which it reads";
     struct layer *l;
-    if (n_in && !n_batch) {
+    if (n_in && !n_batch && !c->stacked) {
         if (!(l = layer_add(&c->list, LAYER_LINEAR, mod->path,
                             STR("kernel of several axes, whose last ones its bias has"))))
             return NULL;
@@ -111,6 +112,8 @@ static struct layer *general(struct ctx *c, struct module *mod, const struct ten
         l->dense = dense_split(w->n_dims, n_in, c->list.a);
         return l->dense ? l : NULL;
     }
+    if (n_in && !n_batch)
+        reason = "kernel of several axes where blocks are stacked: its last ones may count them";
     if (!b)
         reason = "kernel of several axes, and no bias that tells which it reads";
     if ((l = layer_add(&c->list, LAYER_NONE, mod->path, str_from(reason))))
@@ -149,7 +152,7 @@ static struct layer *kernel(struct ctx *c, struct module *mod, const struct tens
     }
     bool dense = class_is(mod->path, "DenseGeneral");
     if (w->n_dims >= 3 && !conv && !convt && !class_is(mod->path, "ConvLocal") &&
-        (dense || (b && b->n_dims > 1 && !c->stacked && !class_is(mod->path, "Dense"))))
+        (dense || (b && b->n_dims > 1 && !class_is(mod->path, "Dense"))))
         return general(c, mod, w, b);
     if (class_is(mod->path, "ConvLocal") || w->n_dims < 3 || w->n_dims > 5 || (b && b->n_dims != 1))
         return layer_add(&c->list, LAYER_NONE, mod->path, STR("kernel that no rule knows"));

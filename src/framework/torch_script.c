@@ -25,7 +25,6 @@ enum {
 };
 struct said {
     struct script_use u;
-    uint64_t heads;
     unsigned against; /* bits of what was said in two ways */
 };
 struct telling {
@@ -108,7 +107,7 @@ static void hear(struct telling *t, uint32_t tensor, const struct script_use *u,
     number(s, IN_EPSILON, &old->epsilon, u->epsilon);
     number(s, IN_MOMENTUM, &old->momentum, u->momentum);
     count(s, IN_GROUPS, &old->groups, u->groups);
-    count(s, IN_HEADS, &s->heads, heads);
+    count(s, IN_HEADS, &old->heads, heads ? heads : u->heads);
     word(s, IN_BATCH, &old->batch, u->batch);
     word(s, IN_ACTIVATION, &old->activation, u->activation);
     ints(s, IN_STRIDE, &old->stride, &u->stride);
@@ -238,9 +237,9 @@ static void settle(const struct model *m, const struct said *s, struct layer *l)
         l->groups = s->u.groups;
     const struct tensor *o =
         l->tensor[LEAF_O_WEIGHT] >= 0 ? &m->tensor[l->tensor[LEAF_O_WEIGHT]] : NULL;
-    if (k == LAYER_ATTENTION && l->heads == 0 && agreed(s, IN_HEADS) && s->heads && o &&
-        o->n_dims == 2 && o->dim[1] % s->heads == 0)
-        l->heads = s->heads;
+    if (k == LAYER_ATTENTION && l->heads == 0 && agreed(s, IN_HEADS) && s->u.heads && o &&
+        o->n_dims == 2 && o->dim[1] % s->u.heads == 0)
+        l->heads = s->u.heads;
 }
 
 static bool not_one(const struct script_ints *x)

@@ -24,6 +24,8 @@ enum what {
     OP_RNN,
     OP_RNN_RELU,
     OP_ATTENTION,
+    OP_NATIVE_ATTENTION, /* what is run where nothing is trained */
+    OP_ENCODER_LAYER,
     OP_GELU,
     OP_LEAKY_RELU,
     OP_HARD_SIGMOID,
@@ -43,6 +45,11 @@ struct script_op {
 #define CELL "input hx params has_biases num_layers dropout train bidirectional batch_first"
 #define MAX_POOL "input kernel_size stride padding dilation ceil_mode"
 #define AVG_POOL "input kernel_size stride padding ceil_mode count_include_pad"
+
+#define NATIVE "query key value embed_dim heads qkv_weight"
+#define ENCODER                                                                                    \
+    "src embed_dim heads qkv_weight qkv_bias proj_weight proj_bias use_gelu norm_first eps "       \
+    "norm_weight_1 norm_bias_1 norm_weight_2"
 
 static const struct script_op ops[] = {
     {"batch_norm", OP_BATCHNORM, NORM},
@@ -66,6 +73,8 @@ static const struct script_op ops[] = {
     {"gru", OP_GRU, CELL},
     {"rnn_tanh", OP_RNN, CELL},
     {"rnn_relu", OP_RNN_RELU, CELL},
+    {"_native_multi_head_attention", OP_NATIVE_ATTENTION, NATIVE},
+    {"_transformer_encoder_layer_fwd", OP_ENCODER_LAYER, ENCODER},
     {"gelu", OP_GELU, "input approximate"},
     {"leaky_relu", OP_LEAKY_RELU, "input negative_slope"},
     {"leaky_relu_", OP_LEAKY_RELU, "input negative_slope"},
@@ -380,6 +389,27 @@ static void pool(const struct call *c)
                                             : STR(""));
 }
 
+/* An attention, or a whole layer of an encoder, in one call; the batch comes first or it would not
+ * have been called. */
+static void fused(const struct call *c)
+{
+    static const char *const norms[] = {"norm_weight_1", "norm_weight_2"};
+    struct script_use x = {.kind = LAYER_ATTENTION, .batch = STR("first")},
+                      norm = {.kind = LAYER_LAYERNORM};
+    if (!str_u64(text(c, "heads", ""), &x.heads))
+        x.heads = 0;
+    if (about(&x, value(c, "qkv_weight")) && !add(c, &x))
+        return;
+    if (c->op->what != OP_ENCODER_LAYER)
+        return;
+    norm.epsilon = positive(text(c, "eps", ""));
+    for (size_t i = 0; i < 2; i++)
+        if (about(&norm, value(c, norms[i])) && !add(c, &norm))
+            return;
+    if (str_is(text(c, "use_gelu", ""), "True"))
+        function(c, "gelu", "form", STR("exact"));
+}
+
 static void functions(const struct call *c)
 {
     struct str form = text(c, "approximate", "\"none\"");
@@ -398,13 +428,17 @@ static void functions(const struct call *c)
     case OP_HARD_SIGMOID:
         function(c, "hard_sigmoid", "form", STR("x/6+1/2"));
         return;
+    case OP_NATIVE_ATTENTION:
+    case OP_ENCODER_LAYER:
+        fused(c);
+        return;
     default:
         pool(c);
         return;
     }
 }
 
-/* false: it is a function. */
+/* false: it is a function, or several layers. */
 static bool said(const struct call *c, struct script_use *x, bool padded)
 {
     switch (c->op->what) {

@@ -27,7 +27,7 @@ struct script_use {
     enum layer_kind kind;             /* LAYER_NONE = not said */
     bool rms;                         /* kind LAYER_LAYERNORM: of the mean of squares */
     double epsilon, momentum;         /* 0 = not said; momentum: the share that is kept */
-    uint64_t groups;                  /* 0 = not said */
+    uint64_t groups, heads;           /* 0 = not said */
     struct str batch, activation;     /* as in struct layer_settings */
     struct script_ints stride, padding, dilation; /* of convolutions */
     bool same;                                    /* padding="same" */

@@ -6,7 +6,7 @@
  *
  * MODE: none; errno=NUMBER (the Nth call fails with it); kill (the program dies instead of the Nth
  * call); lie (the Nth call, if it is pwrite64, claims success and does nothing); storm (every other
- * call that may say so says EINTR first); poor (what a poor file system does: no fsync of folders, no
+ * call that may say so says EINTR first); poor (as of a poor file system: no fsync of folders, no
  * flags of renameat2, no room reserved). REPORT receives "calls COUNT hit NAME". The exit status
  * is the program's, 128 + signal when it died, 99 when the supervisor could not do its work.
  */
@@ -38,7 +38,7 @@ static const struct {
     {SYS_write, "write", 1},         {SYS_pwrite64, "pwrite64", 1},   {SYS_writev, "writev", 0},
     {SYS_ftruncate, "ftruncate", 1}, {SYS_fallocate, "fallocate", 1}, {SYS_fsync, "fsync", 1},
     {SYS_fdatasync, "fdatasync", 1}, {SYS_close, "close", 0},         {SYS_renameat, "renameat", 0},
-    {SYS_renameat2, "renameat2", 0}, {SYS_linkat, "linkat", 0},       {SYS_unlinkat, "unlinkat", 0},
+    {SYS_renameat2, "renameat2", 0}, {SYS_linkat, "linkat", 0},       {SYS_unlinkat, "unlinkat", 1},
     {SYS_mkdirat, "mkdirat", 0},
 #ifdef SYS_rename
     {SYS_rename, "rename", 0},       {SYS_link, "link", 0},           {SYS_unlink, "unlink", 0},

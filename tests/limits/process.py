@@ -5,11 +5,13 @@ gone. Each run gives the same bytes, or an honest exit with nothing left behind.
 import json
 import os
 import random
+import re
 import resource
 import shutil
 import signal
 import struct
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -107,6 +109,8 @@ def no_threads(work):
         try:
             os.chmod(place, 0o777)
             binary, far = shutil.copy(BINARY, place), shutil.copy(src, place)
+            os.chmod(binary, 0o755)  # whatever our umask is
+            os.chmod(far, 0o644)
             out = os.path.join(place, "out.tar.zst")
             r = subprocess.run([binary, "convert", far, "-o", out, "-j", "8"], preexec_fn=nobody, cwd="/", stdout=subprocess.PIPE,
                                stderr=subprocess.PIPE, text=True)
@@ -175,6 +179,27 @@ def ended(p, since):
     p.returncode = os.waitstatus_to_exitcode(status)
     p.stderr.close()
     return said, usage.ru_utime + usage.ru_stime, time.monotonic() - since
+
+
+def network(work):
+    """What claims to lie on a file server: the same bytes, and the server is asked whether a file has
+    changed, whose client may go by what it was told a minute ago."""
+    src, shards, out = (os.path.join(work, n) for n in ("src.safetensors", "shards", "out.msgpack"))
+    small(src, 8)
+    options = ["--from", "pytorch", "--to", "flax"]
+    check("shards", run("convert", src, "-o", shards, "--format", "safetensors", "--max-shard-size", "1M").returncode == 0)
+    check("from a disk", run("convert", shards, "-o", out, *options).returncode == 0)
+    want, log = content(out), os.path.join(work, "log")
+    for name, magic in (("NFS", 0x6969), ("Lustre", 0x0bd00bd0)):
+        said = struct.pack("<Q" if sys.byteorder == "little" else ">Q", magic).hex()
+        r = subprocess.run(["strace", "-f", "-qq", "-y", "-e", "signal=none", "-o", log, "-e", "trace=fstatfs,statx", "-e",
+                            "inject=fstatfs:poke_exit=@arg2=" + said, BINARY, "convert", shards, "-o", out, "-f"] + options,
+                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=120)
+        check(name + ": the same bytes", r.returncode == 0 and content(out) == want, "%d %s" % (r.returncode, r.stderr))
+        with open(log, errors="replace") as f:
+            asked = {m.group(1) for m in re.finditer(r"statx\(\d+<([^>]*)>, \"\", [^,]*AT_STATX_FORCE_SYNC", f.read())}
+        there = {os.path.join(shards, n) for n in os.listdir(shards) if n.endswith(".safetensors")}
+        check(name + ": the server was asked", len(there) > 3 and there <= asked, there - asked)
 
 
 def signals(work):
@@ -313,6 +338,8 @@ def surroundings(work):
     if os.path.exists(out):
         os.remove(out)
     unshare = ["unshare", "-m"] if os.geteuid() == 0 else ["unshare", "-rm"]
+    if subprocess.run(unshare + ["true"], stderr=subprocess.DEVNULL).returncode != 0:
+        unshare += ["--propagation", "unchanged"]  # in a chroot / is no mount of its own
     script = 'mount -t tmpfs none /proc || exit 77; exec "$@"'
     r = subprocess.run(unshare + ["sh", "-c", script, "sh", BINARY, "convert", src, "-o", out] + options,
                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -326,4 +353,4 @@ def surroundings(work):
     check("a read-only file system", one_error(r, 7), "%d %s" % (r.returncode, r.stderr))
 
 
-main(address_space, descriptors, no_threads, interrupted, streams, surroundings, signals, memory=[signals])
+main(address_space, descriptors, no_threads, interrupted, network, streams, surroundings, signals, memory=[signals])

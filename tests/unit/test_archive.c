@@ -385,7 +385,7 @@ static void blocks(void **state)
     assert_int_equal(m.n_tensors, x.m.n_tensors);
     for (size_t i = 0; i < m.n_tensors; i++) {
         const struct tensor *a = &x.m.tensor[i], *b = &m.tensor[i];
-        uint64_t bytes;
+        uint64_t bytes = 0;
         uint8_t *p = eager_storage(&m.storage[b->storage], &e);
         assert_non_null(p);
         assert_true(str_eq(a->name, b->name) && a->dtype == b->dtype &&

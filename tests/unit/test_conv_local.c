@@ -360,11 +360,11 @@ static enum verdict verdict_of(const struct model *m, const char *from, const st
                               .atol = NAN,
                               .min_coverage = NAN,
                               .run = {.threads = 1}};
-    plan_init(&ia, m);
-    plan_init(&ib, f);
+    assert_int_equal(pair_layers(m, f, &po, &pr, &err), ST_OK);
+    plan_init(&ia, pr.model[0]);
+    plan_init(&ib, pr.model[1]);
     assert_int_equal(plan_identity(&ia, &err), ST_OK);
     assert_int_equal(plan_identity(&ib, &err), ST_OK);
-    assert_int_equal(pair_layers(m, f, &po, &pr, &err), ST_OK);
     assert_int_equal(
         validate_run(&ia, &pr.layers[0], from, &ib, &pr.layers[1], to, pr.pair, &vo, &r, &err),
         ST_OK);

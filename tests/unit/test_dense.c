@@ -94,11 +94,11 @@ static enum verdict judge(const struct model *a, const char *from, const struct 
                               .atol = NAN,
                               .min_coverage = NAN,
                               .run = {.threads = 1}};
-    plan_init(&ia, a);
-    plan_init(&ib, b);
+    must(pair_layers(a, b, &po, &pr, &err));
+    plan_init(&ia, pr.model[0]);
+    plan_init(&ib, pr.model[1]);
     assert_int_equal(plan_identity(&ia, &err), ST_OK);
     assert_int_equal(plan_identity(&ib, &err), ST_OK);
-    must(pair_layers(a, b, &po, &pr, &err));
     must(validate_run(&ia, &pr.layers[0], from, &ib, &pr.layers[1], to, pr.pair, &vo, &r, &err));
     enum verdict v = r.overall;
     if (v != VERDICT_EQUAL && r.n)

@@ -271,12 +271,12 @@ static enum answer judge(const struct model *m, const char *from, const char *to
                               .atol = NAN,
                               .min_coverage = NAN,
                               .run = {.threads = 1}};
-    plan_init(&ia, m);
-    plan_init(&ib, &f);
-    assert_int_equal(plan_identity(&ia, &e), ST_OK);
-    assert_int_equal(plan_identity(&ib, &e), ST_OK);
     st = pair_layers(m, &f, &po, &pr, &e);
+    plan_init(&ia, st == ST_OK ? pr.model[0] : m);
+    plan_init(&ib, st == ST_OK ? pr.model[1] : &f);
     if (st == ST_OK) {
+        assert_int_equal(plan_identity(&ia, &e), ST_OK);
+        assert_int_equal(plan_identity(&ib, &e), ST_OK);
         st = validate_run(&ia, &pr.layers[0], from, &ib, &pr.layers[1], to, pr.pair, &vo, &r, &e);
         if (getenv("SHOW"))
             for (size_t i = 0; i < r.n; i++)
@@ -304,17 +304,18 @@ struct route {
     const char *to, *there, *kept, *back;
     const char *from, *type; /* NULL: "pytorch", without a config */
 };
-#define HEADS "heads attn = 2\n"
+#define CONVS "kind conv2 = conv\nkind conv3 = conv\n" /* even, and all axes are equal */
+#define HEADS "heads attn = 2\n" CONVS
 #define KEPT "kind deconv* = conv_transpose transpose_kernel\n"
 static const struct route routes[] = {
     {"flax", HEADS, HEADS KEPT, "", NULL, NULL},
     {"keras", HEADS, HEADS KEPT, "", NULL, NULL},
     {"tensorflow", HEADS, HEADS KEPT, "", NULL, NULL},
-    {"equinox", "", "", "", NULL, NULL},
-    {"haiku", "rank bn = 2\n", "rank bn = 2\n", "", NULL, NULL},
-    {"haiku", "rank bn = 3\n", "rank bn = 3\n", "", NULL, NULL},
-    {"haiku", "rank bn = 4\n", "rank bn = 4\n", "", NULL, NULL},
-    {"haiku", "rank bn = 5\n", "rank bn = 5\n", "", NULL, NULL},
+    {"equinox", CONVS, CONVS, "", NULL, NULL},
+    {"haiku", "rank bn = 2\n" CONVS, "rank bn = 2\n" CONVS, "", NULL, NULL},
+    {"haiku", "rank bn = 3\n" CONVS, "rank bn = 3\n" CONVS, "", NULL, NULL},
+    {"haiku", "rank bn = 4\n" CONVS, "rank bn = 4\n" CONVS, "", NULL, NULL},
+    {"haiku", "rank bn = 5\n" CONVS, "rank bn = 5\n" CONVS, "", NULL, NULL},
     {"hf_flax", HEADS, HEADS KEPT, "", "hf", "gpt2"},
     {"hf_flax", HEADS, HEADS KEPT, "", "hf", "llama"},
     {"hf_flax", HEADS, HEADS KEPT, "", "hf", "gemma"},

@@ -1,4 +1,5 @@
 /* Publishing: what a target's name holds before and after, what is refused, what is left. */
+#include "base/mem.h"
 #include "base/out.h"
 #include "base/out_temp.h"
 #include <dirent.h>
@@ -503,6 +504,63 @@ static int tear_down(void **state)
     return rmdir(dir);
 }
 
+/* Over NFS an unlinked file in use has a name still, of the client's making: a spool must not be
+ * closed to be opened again by what is only a name for messages. */
+static void what_has_no_name_stays_open(void **state)
+{
+    struct rlimit was, few;
+    struct file *f;
+    char got[5] = "";
+    (void)state;
+    put("a", "text");
+    int fd = open(in_dir("a"), O_RDONLY);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &was), 0);
+    few = was;
+    few.rlim_cur = 8; /* none to keep */
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+    enum status st = file_keep(fd, "no/such/name", &f, &e);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &was), 0);
+    assert_int_equal(st, ST_OK);
+    assert_int_equal(file_pread(f, got, 4, 0, &e), ST_OK);
+    assert_string_equal(got, "text");
+    assert_int_equal(file_check(f, &e), ST_OK);
+    file_close(f);
+    unlink(in_dir("a"));
+}
+
+static void *charge_too_much(void *stop)
+{
+    while (!*(_Atomic bool *)stop)
+        if (mem_charge((uint64_t)1 << 40) == 0)
+            mem_uncharge((uint64_t)1 << 40);
+    return NULL;
+}
+
+/* What does not fit takes no room from what does. */
+static void a_charge_refused_is_nobodys_loss(void **state)
+{
+    _Atomic bool stop = false;
+    pthread_t thread;
+    int refused = 0;
+    (void)state;
+    uint64_t was = mem_ceiling();
+    mem_set_ceiling((uint64_t)1 << 32);
+    assert_int_equal(mem_charge(16), 0);
+    assert_int_equal(mem_charge(UINT64_MAX), -1); /* no sum wraps round */
+    mem_uncharge(16);
+    assert_int_equal(pthread_create(&thread, NULL, charge_too_much, &stop), 0);
+    for (int i = 0; i < 300000; i++) {
+        if (mem_charge(16) == 0)
+            mem_uncharge(16);
+        else
+            refused++;
+    }
+    stop = true;
+    pthread_join(thread, NULL);
+    mem_set_ceiling(was);
+    assert_int_equal(refused, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(a_file_appears_whole),
@@ -519,6 +577,8 @@ int main(void)
                                        cmocka_unit_test(many_writers_few_descriptors),
                                        cmocka_unit_test(dead_temporaries_go_live_ones_stay),
                                        cmocka_unit_test(bad_names),
-                                       cmocka_unit_test(a_spool_leaves_no_name)};
+                                       cmocka_unit_test(a_spool_leaves_no_name),
+                                       cmocka_unit_test(what_has_no_name_stays_open),
+                                       cmocka_unit_test(a_charge_refused_is_nobodys_loss)};
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -434,6 +434,33 @@ static void attention(void **state)
     }
 }
 
+/* Traced without gradients: one call for all of an encoder's layer. */
+static void fused_layer(void **state)
+{
+    (void)state;
+    struct node *top = module(NULL, NULL, "__torch__.Net"), *x = module(top, "x", "__torch__.None");
+    tensor(x, "in_proj_weight", toy_add(&m, "x.in_proj_weight", 0, 12, 4, -1));
+    tensor(module(x, "out_proj", "__torch__.None"), "weight",
+           toy_add(&m, "x.out_proj.weight", 0, 4, 4, -1));
+    tensor(top, "norm", toy_add(&m, "norm.weight", 0, 4, -1));
+    toy_done(&m);
+    program("code/__torch__.py", NETWORK METHOD
+            "    n = self.norm\n    w = self.x.in_proj_weight\n    return "
+            "torch._transformer_encoder_layer_fwd(x, 4, 2, w, w, x, x, True, False, 0.25, n, n)\n");
+    recognise();
+    assert_int_equal(layer("x")->heads, 2);
+    is_text(layer("x")->said.batch, "first");
+    is_number(layer("norm")->said.epsilon, 0.25);
+    is_text(function("forward", "form")->means, "exact");
+    program("code/__torch__/m.py",
+            "class M(Module):\n" METHOD "    w = self.x.in_proj_weight\n    _0, _1 = "
+            "torch._native_multi_head_attention(x, x, x, 4, 4, w, w)\n");
+    m.modules->text = STR("__torch__.m.M");
+    recognise();
+    assert_int_equal(layer("x")->heads, 4);
+    assert_int_equal(l.n_functions, 0);
+}
+
 static void cells(void **state)
 {
     (void)state;
@@ -662,47 +689,20 @@ static void goldens(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(a_call),
-        T(a_default),
-        T(a_keyword),
-        T(a_functional),
-        T(by_a_parent),
-        T(no_program),
-        T(another_function),
-        T(another_object),
-        T(a_user_function),
-        T(an_argument),
-        T(maybe_run),
-        T(maybe_another),
-        T(of_several),
-        T(in_a_string),
-        T(not_closed),
-        T(closed_twice),
-        T(not_of_a_class),
-        T(no_module),
-        T(another_class),
-        T(no_such_attribute),
-        T(a_string_without_end),
-        T(two_ways),
-        T(two_kinds),
-        T(not_a_number),
-        T(declared_norms),
-        T(convolutions),
-        T(convolution_calls),
-        T(open_kinds),
-        T(attention),
-        T(cells),
-        T(functions),
-        T(paddings),
-        T(too_many_names),
-        T(too_many_uses),
-        T(too_many_classes),
-        T(too_deep),
-        T(too_many_attributes),
-        T(too_many_steps),
-        T(any_bytes),
-        T(cut_anywhere),
-        T(goldens),
+        T(a_call),           T(a_default),           T(a_keyword),
+        T(a_functional),     T(by_a_parent),         T(no_program),
+        T(another_function), T(another_object),      T(a_user_function),
+        T(an_argument),      T(maybe_run),           T(maybe_another),
+        T(of_several),       T(in_a_string),         T(not_closed),
+        T(closed_twice),     T(not_of_a_class),      T(no_module),
+        T(another_class),    T(no_such_attribute),   T(a_string_without_end),
+        T(two_ways),         T(two_kinds),           T(not_a_number),
+        T(declared_norms),   T(convolutions),        T(convolution_calls),
+        T(open_kinds),       T(attention),           T(cells),
+        T(fused_layer),      T(functions),           T(paddings),
+        T(too_many_names),   T(too_many_uses),       T(too_many_classes),
+        T(too_deep),         T(too_many_attributes), T(too_many_steps),
+        T(any_bytes),        T(cut_anywhere),        T(goldens),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
