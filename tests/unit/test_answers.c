@@ -217,7 +217,7 @@ static void counters_beside(void **state)
 static void dense_norm(struct model *m, const char *name, uint64_t n)
 {
     static const char *const leaf[] = {"weight", "bias", "running_mean", "running_var"};
-    char text[64];
+    char text[96];
     for (size_t i = 0; i < 4; i++) {
         snprintf(text, sizeof text, "%s.%s", name, leaf[i]);
         toy_tensor(m, text, 0, &n, 1);
@@ -226,7 +226,7 @@ static void dense_norm(struct model *m, const char *name, uint64_t n)
 
 static void dense_conv(struct model *m, const char *name, uint64_t out, uint64_t in, uint64_t k)
 {
-    char text[64];
+    char text[96];
     snprintf(text, sizeof text, "%s.weight", name);
     toy_tensor(m, text, 0, (uint64_t[]){out, in, k, k}, 4);
 }
