@@ -43,7 +43,7 @@ def json_id():
 
 
 # What checkpoints.py reads; the grid of tests/pairs computes the others' ids from their bytes.
-UNREAD = re.compile(r"script|traced|frozen|old_|dcp|lightning|legacy|checkpoint_")
+UNREAD = re.compile(r"script|trace|frozen|old_|dcp|lightning|legacy|checkpoint_")
 
 
 def run(tally):

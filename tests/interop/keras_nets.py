@@ -101,7 +101,7 @@ def light(keras, dtype):
     x = layers.Activation("relu", **kw)(layers.BatchNormalization(epsilon=1e-5, name="bn", **kw)(x))
     x = layers.SeparableConv2D(5, 2, activation="tanh", name="sep", **kw)(x)  # [N,3,5,5]
     y = layers.Reshape((5, 15), **kw)(layers.Permute((2, 1, 3), **kw)(x))
-    y = layers.Conv1D(4, 2, name="rows", **kw)(y)
+    y = layers.Conv1D(4, 2, name="row_conv", **kw)(y)
     y = layers.Flatten(**kw)(layers.Permute((2, 1), **kw)(y))
     z = layers.Reshape((5, 3, 5, 1), **kw)(layers.Permute((3, 1, 2), **kw)(x))
     z = layers.Conv3D(3, (2, 1, 2), name="cube", **kw)(z)
