@@ -82,14 +82,14 @@ class TorchLight(torch.nn.Module):
         self.sep = torch.nn.Module()
         self.sep.depthwise = torch.nn.Conv2d(6, 6, 2, groups=6, bias=False)
         self.sep.pointwise = torch.nn.Conv2d(6, 5, 1)
-        self.rows = torch.nn.Conv1d(15, 4, 2)
+        self.row_conv = torch.nn.Conv1d(15, 4, 2)
         self.cube = torch.nn.Conv3d(1, 3, (2, 1, 2))
 
     def forward(self, x):  # x [N,3,6,8]
         x = torch.relu(self.bn(self.dw(x)))
         x = torch.tanh(self.sep.pointwise(self.sep.depthwise(x)))  # [N,5,3,5]
         n = x.shape[0]
-        y = self.rows(x.permute(0, 2, 1, 3).reshape(n, 15, 5))  # rows, then channels
+        y = self.row_conv(x.permute(0, 2, 1, 3).reshape(n, 15, 5))  # rows, then channels
         z = self.cube(x[:, None])  # [N,1,5,3,5]
         return torch.cat([y.flatten(1), z.flatten(1)], 1)
 
@@ -128,7 +128,7 @@ UP = named(down={"kind": "conv"}, gn={"kind": "groupnorm"}, deconv1={"kind": "co
 UP += [{"kind": "conv", "torch": "inner.mid", "keras": "inner/mid"},
        {"kind": "batchnorm", "torch": "inner.bn", "keras": "inner/bn"}]
 LIGHT = named(dw={"kind": "depthwise", "channels": 3}, bn={"kind": "batchnorm"},
-              rows={"kind": "conv"}, cube={"kind": "conv"})
+              row_conv={"kind": "conv"}, cube={"kind": "conv"})
 LIGHT += [{"kind": "separable", "torch": "sep.depthwise", "torch2": "sep.pointwise",
            "channels": 6, "keras": "sep"}]
 CNN, MLP, BLOCK = (nets.TWINS[n] for n in ("cnn", "mlp", "block"))
