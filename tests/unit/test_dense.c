@@ -2,11 +2,10 @@
  * EinsumDense. Which axes are read and which are given is told by a bias, an equation, the other
  * side or a rules file, and never guessed; the numbers are where the formulas say, both ways.
  */
-#include "convert/map.h"
 #include "convert/pair.h"
 #include "framework/dense.h"
 #include "framework/framework.h"
-#include "tests/lib/toy.h"
+#include "tests/lib/mapped.h"
 #include "validate/validate.h"
 #include <math.h>
 #include <setjmp.h>
@@ -20,8 +19,6 @@
 
 static struct model m, like, made;
 static struct plan p;
-static struct err err;
-static struct buf asked;
 
 static int begin(void **state)
 {
@@ -46,18 +43,7 @@ static enum status map_it(const struct model *src, const char *from, const char 
                           const struct model *skeleton, const char *rules)
 {
     struct map_opt o = {.from = from, .to = to, .like = skeleton, .rules = str_from(rules)};
-    plan_init(&p, src);
-    memset(&err, 0, sizeof err);
-    buf_free(&asked);
-    asked = (struct buf)BUF_INIT;
-    return map_plan(&p, &o, NULL, 0, &asked, &err);
-}
-
-static void must(enum status st)
-{
-    if (st != ST_OK)
-        fail_msg("%s: %s (%s)\n%.*s", err.code ? err.code : "-", err.reason, err.tensor,
-                 (int)asked.n, (const char *)asked.p);
+    return map_to(&p, src, o);
 }
 
 /* shape (ends with -1) and one value of a target tensor */
@@ -65,16 +51,11 @@ static double at(const char *name, size_t i, ...)
 {
     int64_t t = toy_find(&p.dst, name);
     const struct tensor *x = &p.dst.tensor[t];
-    size_t d = 0;
     uint64_t n;
     va_list ap;
     va_start(ap, i);
-    for (int k = va_arg(ap, int); k >= 0; k = va_arg(ap, int), d++) {
-        assert_true(d < x->n_dims);
-        assert_int_equal(x->dim[d], k);
-    }
+    has_shape(x, ap);
     va_end(ap);
-    assert_int_equal(d, x->n_dims);
     double *v = toy_values(&p, (size_t)t, &n), out = v[i];
     free(v);
     return out;
