@@ -3,11 +3,10 @@
  * have none, and that every number matters to what validation computes.
  */
 #include "base/mem.h"
-#include "convert/pair.h"
 #include "framework/framework.h"
 #include "framework/rules.h"
 #include "tests/lib/cells.h"
-#include "validate/validate.h"
+#include "tests/lib/judged.h"
 #include <math.h>
 
 #define HOLDS(m, name, ...)                                                                        \
@@ -349,30 +348,10 @@ static void padding(void **state)
 static enum verdict verdict_of(const struct model *m, const char *from, const struct model *f,
                                const char *to, const char *rules)
 {
-    struct plan ia, ib;
-    struct pairing pr;
-    struct validate_report r = {0};
-    struct pair_opt po = {.from = {from, to}, .rules = str_from(rules)};
-    struct validate_opt vo = {.level = VALIDATE_LAYER,
-                              .device = "native",
-                              .seed = 1,
-                              .rtol = NAN,
-                              .atol = NAN,
-                              .min_coverage = NAN,
-                              .run = {.threads = 1}};
-    assert_int_equal(pair_layers(m, f, &po, &pr, &err), ST_OK);
-    plan_init(&ia, pr.model[0]);
-    plan_init(&ib, pr.model[1]);
-    assert_int_equal(plan_identity(&ia, &err), ST_OK);
-    assert_int_equal(plan_identity(&ib, &err), ST_OK);
-    assert_int_equal(
-        validate_run(&ia, &pr.layers[0], from, &ib, &pr.layers[1], to, pr.pair, &vo, &r, &err),
-        ST_OK);
+    struct validate_report r;
+    assert_int_equal(judged(m, from, f, to, rules, &r, &err), ST_OK);
     enum verdict v = r.overall;
-    pair_free(&pr);
     validate_free(&r);
-    plan_free(&ia);
-    plan_free(&ib);
     return v;
 }
 

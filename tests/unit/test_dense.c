@@ -2,11 +2,10 @@
  * EinsumDense. Which axes are read and which are given is told by a bias, an equation, the other
  * side or a rules file, and never guessed; the numbers are where the formulas say, both ways.
  */
-#include "convert/pair.h"
 #include "framework/dense.h"
 #include "framework/framework.h"
+#include "tests/lib/judged.h"
 #include "tests/lib/mapped.h"
-#include "validate/validate.h"
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -64,30 +63,12 @@ static double at(const char *name, size_t i, ...)
 static enum verdict judge(const struct model *a, const char *from, const struct model *b,
                           const char *to)
 {
-    struct plan ia, ib;
-    struct pairing pr;
-    struct validate_report r = {0};
-    struct pair_opt po = {.from = {from, to}};
-    struct validate_opt vo = {.level = VALIDATE_LAYER,
-                              .device = "native",
-                              .seed = 1,
-                              .rtol = NAN,
-                              .atol = NAN,
-                              .min_coverage = NAN,
-                              .run = {.threads = 1}};
-    must(pair_layers(a, b, &po, &pr, &err));
-    plan_init(&ia, pr.model[0]);
-    plan_init(&ib, pr.model[1]);
-    assert_int_equal(plan_identity(&ia, &err), ST_OK);
-    assert_int_equal(plan_identity(&ib, &err), ST_OK);
-    must(validate_run(&ia, &pr.layers[0], from, &ib, &pr.layers[1], to, pr.pair, &vo, &r, &err));
+    struct validate_report r;
+    must(judged(a, from, b, to, "", &r, &err));
     enum verdict v = r.overall;
     if (v != VERDICT_EQUAL && r.n)
         print_message("%.*s\n", STR_ARG(r.layer[0].why));
-    pair_free(&pr);
     validate_free(&r);
-    plan_free(&ia);
-    plan_free(&ib);
     return v;
 }
 

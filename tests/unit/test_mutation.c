@@ -3,10 +3,9 @@
  * equal. All axes that may be equal are equal, so that shapes betray nothing.
  */
 #include "convert/map.h"
-#include "convert/pair.h"
 #include "framework/rules.h"
+#include "tests/lib/judged.h"
 #include "tests/lib/toy.h"
-#include "validate/validate.h"
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -244,10 +243,9 @@ enum answer { REFUSED, EQUAL, NOT_EQUAL };
 static enum answer judge(const struct model *m, const char *from, const char *to, const char *rules,
                          struct model *out)
 {
-    struct plan p, ia, ib;
+    struct plan p;
     struct model f;
-    struct pairing pr;
-    struct validate_report r = {0};
+    struct validate_report r;
     struct err e = {0};
     /* as the command maps: the numbers do not hang on the reasons */
     struct map_opt o = {.from = from, .to = to, .rules = str_from(rules), .unexplained = true};
@@ -263,34 +261,16 @@ static enum answer judge(const struct model *m, const char *from, const char *to
         assert_int_equal(model_attach(&f, &a, &e), ST_OK);
         *a = m->attachment[i]; /* f is freed before m */
     }
-    struct pair_opt po = {.from = {from, to}, .rules = str_from(rules)};
-    struct validate_opt vo = {.level = VALIDATE_LAYER,
-                              .device = "native",
-                              .seed = 1,
-                              .rtol = NAN,
-                              .atol = NAN,
-                              .min_coverage = NAN,
-                              .run = {.threads = 1}};
-    st = pair_layers(m, &f, &po, &pr, &e);
-    plan_init(&ia, st == ST_OK ? pr.model[0] : m);
-    plan_init(&ib, st == ST_OK ? pr.model[1] : &f);
-    if (st == ST_OK) {
-        assert_int_equal(plan_identity(&ia, &e), ST_OK);
-        assert_int_equal(plan_identity(&ib, &e), ST_OK);
-        st = validate_run(&ia, &pr.layers[0], from, &ib, &pr.layers[1], to, pr.pair, &vo, &r, &e);
-        if (getenv("SHOW"))
-            for (size_t i = 0; i < r.n; i++)
-                print_message("  %.*s %.*s %s %.*s\n", STR_ARG(r.layer[i].path_a),
-                              STR_ARG(r.layer[i].path_b), verdict_name(r.layer[i].verdict),
-                              STR_ARG(r.layer[i].why));
-        pair_free(&pr);
-    }
+    st = judged(m, from, &f, to, rules, &r, &e);
+    if (st == ST_OK && getenv("SHOW"))
+        for (size_t i = 0; i < r.n; i++)
+            print_message("  %.*s %.*s %s %.*s\n", STR_ARG(r.layer[i].path_a),
+                          STR_ARG(r.layer[i].path_b), verdict_name(r.layer[i].verdict),
+                          STR_ARG(r.layer[i].why));
     if (st != ST_OK)
         print_message("%s: %s\n", e.code ? e.code : "-", e.reason);
     enum answer a = st != ST_OK ? NOT_EQUAL : r.overall == VERDICT_EQUAL ? EQUAL : NOT_EQUAL;
     validate_free(&r);
-    plan_free(&ia);
-    plan_free(&ib);
     plan_free(&p);
     if (out)
         *out = f;
